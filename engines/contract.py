@@ -1,0 +1,274 @@
+"""Output contracts: what the answer of a call must be, as plain data.
+
+One contract serves the prompt, the scaffold on a diffusion canvas, the grammar of an AR engine, repair and
+validation. A contract knows how to describe itself, how to become a JSON Schema and how to read a text back.
+It knows nothing of Python types: `carrara.workflows` compiles those to contracts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from carrara.engines.errors import CarraraError, ContractError
+
+ColumnKind = Literal["string", "integer", "number", "boolean", "date"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Free text, Markdown included."""
+
+    kind: ClassVar[str] = "text"
+
+    def parse(self, text: str) -> str:
+        return text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of `options`, spelled exactly so. At least one option, no two alike, none empty."""
+
+    options: tuple[str, ...]
+    kind: ClassVar[str] = "choice"
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) != len(self.options) or "" in self.options:
+            raise CarraraError(f"a choice needs distinct, non-empty options, got {self.options!r}")
+
+    def parse(self, text: str) -> str:
+        """The option that `text` names; white space around it is not counted.
+
+        Raises:
+            ContractError: the text is none of the options.
+        """
+        answer = text.strip()
+        if answer in self.options:
+            return answer
+        raise ContractError(f"{answer[:80]!r} is none of {', '.join(self.options)}", text=text)
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A JSON value that fits a JSON Schema (draft 2020-12 as pydantic writes it, `$defs` allowed).
+
+    The schema is kept as canonical JSON text, so that contracts compare, hash and serialise.
+    """
+
+    schema_text: str
+    name: str = "value"
+    kind: ClassVar[str] = "json"
+
+    @classmethod
+    def of(cls, schema: Mapping[str, Any], name: str = "value") -> Json:
+        return cls(json.dumps(schema, sort_keys=False, separators=(",", ":")), name)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads(self.schema_text)
+        return loaded
+
+    def parse(self, text: str) -> Any:
+        """The JSON value in `text`, checked against the schema. A Markdown fence around it is taken off.
+
+        Raises:
+            ContractError: not JSON, or a value that the schema forbids; `path` is a JSON pointer.
+        """
+        try:
+            value = json.loads(_unfenced(text), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise ContractError(f"not JSON: {error}", text=text) from error
+        self.check(value, text)
+        return value
+
+    def check(self, value: Any, text: str = "") -> None:
+        """Raise ContractError with the JSON pointer of the first part of `value` the schema forbids."""
+        from carrara.engines.json_schema import first_violation
+
+        found = first_violation(self.schema_text, value)
+        if found is not None:
+            path, reason = found
+            raise ContractError(f"{path or 'value'}: {reason}", text=text, path=path, value=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    kind: ColumnKind = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A GitHub-flavoured Markdown table with exactly these columns, in this order.
+
+    The value is a list of rows, each a dict from column name to a value of the column's kind
+    (an empty cell is None).
+    """
+
+    columns: tuple[Column, ...]
+    min_rows: int = 0
+    max_rows: int | None = None
+    kind: ClassVar[str] = "table"
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if not names or len(set(names)) != len(names) or any("|" in n or "\n" in n for n in names):
+            raise CarraraError(f"a table needs distinct column names without '|', got {names!r}")
+
+    def parse(self, text: str) -> list[dict[str, Any]]:
+        from carrara.engines.markdown import parse_table
+
+        return parse_table(text, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A nested Markdown bullet list, at most `max_depth` levels deep.
+
+    The value is a list of items, each `{"text": str, "items": [items]}`.
+    """
+
+    max_depth: int = 3
+    min_items: int = 1
+    max_items: int | None = None
+    kind: ClassVar[str] = "outline"
+
+    def parse(self, text: str) -> list[dict[str, Any]]:
+        from carrara.engines.markdown import parse_outline
+
+        return parse_outline(text, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """Text that a regular expression matches in full (Python syntax, no look-around, no references)."""
+
+    pattern: str
+    kind: ClassVar[str] = "regex"
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise CarraraError(f"bad regular expression {self.pattern!r}: {error}") from error
+
+    def parse(self, text: str) -> str:
+        answer = text.strip()
+        if re.fullmatch(self.pattern, answer):
+            return answer
+        raise ContractError(f"{answer[:80]!r} does not match {self.pattern!r}", text=text)
+
+
+Contract = Text | Choice | Json | Table | Outline | Regex
+
+
+def to_data(contract: Contract) -> dict[str, Any]:
+    """The contract as JSON data with its kind; `from_data` is the inverse. Used by hashes and wires."""
+    match contract:
+        case Text():
+            return {"kind": "text"}
+        case Choice(options):
+            return {"kind": "choice", "options": list(options)}
+        case Json():
+            return {"kind": "json", "schema": contract.schema, "name": contract.name}
+        case Table():
+            return {
+                "kind": "table",
+                "columns": [{"name": c.name, "kind": c.kind} for c in contract.columns],
+                "min_rows": contract.min_rows,
+                "max_rows": contract.max_rows,
+            }
+        case Outline():
+            return {
+                "kind": "outline",
+                "max_depth": contract.max_depth,
+                "min_items": contract.min_items,
+                "max_items": contract.max_items,
+            }
+        case Regex(pattern):
+            return {"kind": "regex", "pattern": pattern}
+
+
+def from_data(found: Mapping[str, Any]) -> Contract:
+    """Rebuild a contract from `to_data`.
+
+    Raises:
+        CarraraError: unknown kind or missing part.
+    """
+    try:
+        match found["kind"]:
+            case "text":
+                return Text()
+            case "choice":
+                return Choice(tuple(found["options"]))
+            case "json":
+                return Json.of(found["schema"], found.get("name", "value"))
+            case "table":
+                columns = tuple(
+                    Column(c["name"], c.get("kind", "string")) for c in found["columns"]
+                )
+                return Table(columns, found.get("min_rows", 0), found.get("max_rows"))
+            case "outline":
+                return Outline(
+                    found.get("max_depth", 3), found.get("min_items", 1), found.get("max_items")
+                )
+            case "regex":
+                return Regex(found["pattern"])
+            case other:
+                raise CarraraError(f"unknown contract kind {other!r}")
+    except KeyError as error:
+        raise CarraraError(f"contract {dict(found)!r} lacks {error}") from error
+
+
+def describe(contract: Contract) -> str:
+    """What to tell a model about the form of its answer, "" for free text. One short paragraph."""
+    match contract:
+        case Text():
+            return ""
+        case Choice(options):
+            return f"Answer with exactly one of: {', '.join(options)}."
+        case Json():
+            return (
+                "Answer with one JSON value and nothing else, following this JSON Schema: "
+                f"{contract.schema_text}"
+            )
+        case Table():
+            header = " | ".join(c.name for c in contract.columns)
+            return f"Answer with one Markdown table and nothing else. Its columns are: | {header} |"
+        case Outline():
+            return (
+                "Answer with one nested Markdown bullet list and nothing else, "
+                f"at most {contract.max_depth} levels deep."
+            )
+        case Regex(pattern):
+            return (
+                f"Answer with text that matches the regular expression {pattern} and nothing else."
+            )
+
+
+def _unfenced(text: str) -> str:
+    body = text.strip()
+    match = re.fullmatch(r"```[a-zA-Z0-9]*\n(.*?)\n?```", body, re.DOTALL)
+    return match.group(1) if match else body
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+__all__ = [
+    "Choice",
+    "Column",
+    "Contract",
+    "Json",
+    "Outline",
+    "Regex",
+    "Table",
+    "Text",
+    "describe",
+    "from_data",
+    "to_data",
+]

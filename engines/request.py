@@ -1,0 +1,137 @@
+"""What goes into an engine and what comes out: Request, Completion and their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from carrara.engines.contract import Contract, Text
+
+Role = Literal["system", "user", "assistant"]
+StopReason = Literal["end", "length", "stop", "steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `content` is data: a literal special token in it is escaped, never obeyed."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 is greedy; `seed` makes a warmer request repeatable, None leaves it open."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`max_tokens` of answer, `max_steps` denoising passes (None: the engine's default), and the
+    seconds from submission after which the answer is of no use (None: no deadline)."""
+
+    max_tokens: int = 512
+    max_steps: int | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An earlier answer to refine. `fields` are JSON pointers whose slots are fully re-noised and the
+    rest is pinned; with no fields the whole draft is re-noised by `strength` in (0, 1]."""
+
+    text: str
+    fields: tuple[str, ...] = ()
+    strength: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. Equal requests at temperature 0 have equal answers on one engine.
+
+    `priority`: higher goes first where an engine has to choose. `stop` ends free text before the first
+    of these strings. `draft` is only for engines that can "drafts". `adapter` names a loaded LoRA adapter,
+    None takes the engine's default.
+    """
+
+    messages: tuple[Message, ...]
+    output: Contract = field(default_factory=Text)
+    limits: Limits = Limits()
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    priority: float = 0.0
+    draft: Draft | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and forward passes. `cached_tokens` of the prompt came from the prefix cache; `passes`
+    counts forward passes after the prompt (AR: one a token; diffusion: denoising steps)."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    passes: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.passes + other.passes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    queued_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure the engine is, each a probability in [0, 1].
+
+    `overall` is the geometric mean over the decided tokens, None where an engine cannot tell; `fields`
+    maps a JSON pointer (JSON), "/row/column" (table), "/item" (outline) or "" (choice) to the confidence of
+    that part; `tokens` holds one value per answer token that was decided.
+    """
+
+    overall: float | None = None
+    fields: Mapping[str, float] = field(default_factory=dict)
+    tokens: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer. `value` is the parsed value when the contract has one and the text holds to it, else
+    None; `stop` says why it ended: "length" and "steps" mean that a limit cut it."""
+
+    text: str
+    value: Any = None
+    confidence: Confidence = Confidence()
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    stop: StopReason = "end"
+    engine: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an engine shows while it works. AR: `text` so far, all of it settled. Diffusion: the current
+    canvas as text, `settled` the share of its positions already committed, `step` the denoising step."""
+
+    text: str
+    settled: float = 1.0
+    step: int = 0
+
+
+Watch = Callable[[Progress], None]
+"""Called from the event loop, must return at once; an exception in it fails the request."""

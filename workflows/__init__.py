@@ -1,0 +1,1 @@
+"""What to run: Python definitions, YAML pipelines, jobs over records. Loads nothing by itself."""
