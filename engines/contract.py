@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from carrara.engines.errors import CarraraError, ContractError
 
@@ -36,8 +36,12 @@ class Choice:
     kind: ClassVar[str] = "choice"
 
     def __post_init__(self) -> None:
-        if not self.options or len(set(self.options)) != len(self.options) or "" in self.options:
-            raise CarraraError(f"a choice needs distinct, non-empty options, got {self.options!r}")
+        stripped = {option.strip() for option in self.options} - {""}
+        if not self.options or stripped != set(self.options) or len(stripped) != len(self.options):
+            raise CarraraError(
+                "a choice needs distinct, non-empty options without white space around them, "
+                f"got {self.options!r}"
+            )
 
     def parse(self, text: str) -> str:
         """The option that `text` names; white space around it is not counted.
@@ -75,10 +79,14 @@ class Json:
         """The JSON value in `text`, checked against the schema. A Markdown fence around it is taken off.
 
         Raises:
-            ContractError: not JSON, or a value that the schema forbids; `path` is a JSON pointer.
+            ContractError: not JSON (a repeated key, an infinite number and a lone surrogate count as
+                such: they cannot be kept), or a value that the schema forbids; `path` is a JSON pointer.
         """
+        from carrara.engines.json_schema import strict_loads
+        from carrara.engines.markdown import unfenced
+
         try:
-            value = json.loads(_unfenced(text), parse_constant=_no_constant)
+            value = strict_loads(unfenced(text))
         except (ValueError, RecursionError) as error:
             raise ContractError(f"not JSON: {error}", text=text) from error
         self.check(value, text)
@@ -99,6 +107,15 @@ class Column:
     name: str
     kind: ColumnKind = "string"
 
+    def __post_init__(self) -> None:
+        if not self.name.strip() or "|" in self.name or len(self.name.splitlines()) != 1:
+            raise CarraraError(f"a column needs a name of one line without '|', got {self.name!r}")
+        if self.kind not in get_args(ColumnKind):
+            kinds = ", ".join(get_args(ColumnKind))
+            raise CarraraError(
+                f"column {self.name!r}: unknown kind {self.kind!r}, use one of {kinds}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -114,9 +131,10 @@ class Table:
     kind: ClassVar[str] = "table"
 
     def __post_init__(self) -> None:
-        names = [column.name for column in self.columns]
-        if not names or len(set(names)) != len(names) or any("|" in n or "\n" in n for n in names):
-            raise CarraraError(f"a table needs distinct column names without '|', got {names!r}")
+        names = [" ".join(column.name.split()) for column in self.columns]
+        if not names or len(set(names)) != len(names):
+            raise CarraraError(f"a table needs columns with distinct names, got {names!r}")
+        _check_range("rows", self.min_rows, self.max_rows)
 
     def parse(self, text: str) -> list[dict[str, Any]]:
         from carrara.engines.markdown import parse_table
@@ -128,13 +146,19 @@ class Table:
 class Outline:
     """A nested Markdown bullet list, at most `max_depth` levels deep.
 
-    The value is a list of items, each `{"text": str, "items": [items]}`.
+    The value is a list of items, each `{"text": str, "items": [items]}`; `min_items` and `max_items`
+    count those at the top.
     """
 
     max_depth: int = 3
     min_items: int = 1
     max_items: int | None = None
     kind: ClassVar[str] = "outline"
+
+    def __post_init__(self) -> None:
+        if self.max_depth < 1:
+            raise CarraraError(f"an outline is at least 1 level deep, got {self.max_depth}")
+        _check_range("items", self.min_items, self.max_items)
 
     def parse(self, text: str) -> list[dict[str, Any]]:
         from carrara.engines.markdown import parse_outline
@@ -157,8 +181,9 @@ class Regex:
 
     def parse(self, text: str) -> str:
         answer = text.strip()
-        if re.fullmatch(self.pattern, answer):
-            return answer
+        for whole in (answer, text):
+            if re.fullmatch(self.pattern, whole):
+                return whole
         raise ContractError(f"{answer[:80]!r} does not match {self.pattern!r}", text=text)
 
 
@@ -237,10 +262,20 @@ def describe(contract: Contract) -> str:
             )
         case Table():
             header = " | ".join(c.name for c in contract.columns)
-            return f"Answer with one Markdown table and nothing else. Its columns are: | {header} |"
-        case Outline():
+            count = _range("rows", contract.min_rows, contract.max_rows)
+            kinds = "".join(
+                f" Column {c.name} holds {_HOLDS[c.kind]}."
+                for c in contract.columns
+                if c.kind != "string"
+            )
             return (
-                "Answer with one nested Markdown bullet list and nothing else, "
+                f"Answer with one Markdown table{count} and nothing else. "
+                f"Its columns are: | {header} |{kinds}"
+            )
+        case Outline():
+            count = _range("top items", contract.min_items, contract.max_items)
+            return (
+                f"Answer with one nested Markdown bullet list{count} and nothing else, "
                 f"at most {contract.max_depth} levels deep."
             )
         case Regex(pattern):
@@ -249,14 +284,23 @@ def describe(contract: Contract) -> str:
             )
 
 
-def _unfenced(text: str) -> str:
-    body = text.strip()
-    match = re.fullmatch(r"```[a-zA-Z0-9]*\n(.*?)\n?```", body, re.DOTALL)
-    return match.group(1) if match else body
+_HOLDS = {
+    "integer": "whole numbers",
+    "number": "numbers",
+    "boolean": "true or false",
+    "date": "dates written YYYY-MM-DD",
+}
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _range(what: str, least: int, most: int | None) -> str:
+    if most is not None:
+        return f" of {least} to {most} {what}" if least != most else f" of {least} {what}"
+    return f" of at least {least} {what}" if least > 1 else ""
+
+
+def _check_range(what: str, least: int, most: int | None) -> None:
+    if least < 0 or (most is not None and most < least):
+        raise CarraraError(f"no number of {what} is between {least} and {most}")
 
 
 __all__ = [

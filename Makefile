@@ -1,0 +1,37 @@
+# On a machine with Python 3.11 or later and make, each target does all its own set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+COOKBOOK := out/cookbook
+
+.PHONY: demo test lint bench clean weights
+
+demo: weights  ## run the main job: a cookbook from twelve recipes
+	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
+	@echo; echo "The cookbook is in $(COOKBOOK)/: book.md, recipes.jsonl, shopping.md and score.json."
+
+test: .venv/.dev weights  ## pass all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev weights  ## print the numbers of the README as JSON
+	$(BIN)/python -m benchmarks.all
+
+weights: .venv/.local
+	$(BIN)/carrara models pull
+
+.venv/.local: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable '.[local]'
+	touch $@
+
+.venv/.dev: .venv/.local
+	$(PIP) --editable '.[local,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv out

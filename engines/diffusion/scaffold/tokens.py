@@ -1,0 +1,245 @@
+"""Automata over tokens: which token may stand at a position of a slot, in any order of filling.
+
+A byte automaton lifted to a vocabulary. Tokens that move every state alike form one class, so a slot's masks are
+computed over a few dozen classes and not over the vocabulary. Around a position, the states that what stands to
+its left can reach and the states from which what stands to its right can be finished say which classes fit: exact
+for any set of positions already fixed. After outlines' token automata (arXiv 2307.09702) used in both directions
+as in DINGO (arXiv 2505.23061).
+
+A set of states is one int. Each state owns `width` bits, bit k meaning "here after k counted characters"; automata
+that count nothing have width 1. The last state is PAD: behind an accepting state, only pads follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carrara.engines.diffusion.scaffold.utf8 import ByteDfa
+
+NOWHERE = 0
+PAD = 1
+_MEMO = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Where tokens lead. `class_of` [V]: NOWHERE for tokens that fit nowhere, PAD for the pad token;
+    `target` and `count` [S, classes]: the state reached (-1: none) and the characters added."""
+
+    class_of: NDArray[np.int32]
+    target: NDArray[np.int32]
+    count: NDArray[np.int32]
+
+
+def lift(dfa: ByteDfa, vocabulary: Sequence[bytes], pad_id: int) -> Lift:
+    """Group the tokens of a vocabulary by what they do to the states of `dfa`."""
+    spellings, spelling_of = _spellings(dfa, vocabulary)
+    target, count = _walk(dfa, spellings)
+    table = np.concatenate((target, count), axis=0).T.copy()
+    dead = np.concatenate((np.full(dfa.states, -1), np.zeros(dfa.states))).astype(np.int32)
+    index = {dead.tobytes(): NOWHERE, b"": PAD}
+    columns = [dead, dead]
+    of_spelling = np.empty(len(spellings), dtype=np.int32)
+    for number, column in enumerate(table):
+        key = column.tobytes()
+        if key not in index:
+            index[key] = len(columns)
+            columns.append(column)
+        of_spelling[number] = index[key]
+    class_of = of_spelling[spelling_of]
+    class_of[pad_id] = PAD
+    both = np.stack(columns, axis=1)
+    return Lift(class_of, both[: dfa.states], both[dfa.states :])
+
+
+def _spellings(
+    dfa: ByteDfa, vocabulary: Sequence[bytes]
+) -> tuple[list[bytes], NDArray[np.int32]]:
+    """Tokens written in byte classes: few distinct ones are left, and those with a dead byte are one."""
+    shape = np.concatenate((dfa.target, dfa.count), axis=0).T
+    _, classes = np.unique(shape, axis=0, return_inverse=True)
+    classes = classes.reshape(-1)
+    firsts = {int(c): byte for byte, c in reversed(list(enumerate(classes)))}
+    table = bytes(firsts[int(c)] for c in classes)
+    hopeless = bytes(b for b in range(256) if (dfa.target[:-1, b] == dfa.states).all())
+    found: dict[bytes, int] = {b"": 0}
+    numbers = np.zeros(len(vocabulary), dtype=np.int32)
+    for token, spelling in enumerate(vocabulary):
+        if len(spelling.translate(None, hopeless)) == len(spelling):
+            numbers[token] = found.setdefault(spelling.translate(table), len(found))
+    return list(found), numbers
+
+
+def _walk(dfa: ByteDfa, spellings: list[bytes]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read every spelling from every state. Result: two [S, spellings] arrays as in Lift; the empty
+    spelling (special tokens) leads nowhere."""
+    order = sorted(range(len(spellings)), key=lambda i: -len(spellings[i]))
+    longest = max(len(s) for s in spellings)
+    padded = np.zeros((len(spellings), longest), dtype=np.int64)
+    for row, i in enumerate(order):
+        padded[row, : len(spellings[i])] = list(spellings[i])
+    lengths = np.array([len(spellings[i]) for i in order])
+    state = np.repeat(np.arange(dfa.states, dtype=np.int32)[:, None], len(order), axis=1)
+    total = np.zeros_like(state)
+    for at in range(longest):
+        live = int((lengths > at).sum())
+        byte = padded[:live, at]
+        total[:, :live] += dfa.count[state[:, :live], byte]
+        state[:, :live] = dfa.target[state[:, :live], byte]
+    state[:, lengths == 0] = dfa.states
+    dead = state == dfa.states
+    state[dead], total[dead] = -1, 0
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return state[:, back], total[:, back]
+
+
+@dataclass(slots=True, eq=False)
+class TokenAutomaton:
+    """The texts of a slot as token sequences. Built once per language and tokenizer, then only read
+    (what it remembers aside).
+
+    `least` and `most` bound the counted characters of a text.
+    """
+
+    table: Lift
+    accepts: frozenset[int]
+    least: int = 0
+    most: int | None = None
+    width: int = field(init=False)
+    start: int = field(init=False)
+    done: int = field(init=False)
+    ends: int = field(init=False)
+    _moves: list[list[tuple[int, int, int]]] = field(init=False)
+    _forward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
+    _backward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
+    _fitting: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
+    _segment: int = field(init=False)
+    _pad: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._grow_moves()
+        counts = bool(self.table.count.any())
+        top = (self.most if self.most is not None else self.least) if counts else 0
+        self.width = top + 1
+        self._segment = (1 << self.width) - 1
+        self._pad = 1 << len(self._moves) * self.width
+        enough = self._segment & ~((1 << self.least) - 1) if counts else 1
+        self.done = sum(enough << state * self.width for state in self.accepts)
+        self.ends = self.done | self._pad
+        self.start = 1
+
+    def _grow_moves(self) -> None:
+        """Per state: (target, characters, classes that do so as bits)."""
+        self._moves = []
+        for targets, counts in zip(self.table.target.tolist(), self.table.count.tolist(), strict=True):
+            found: dict[tuple[int, int], int] = {}
+            for number, (target, count) in enumerate(zip(targets, counts, strict=True)):
+                if target >= 0:
+                    found[target, count] = found.get((target, count), 0) | 1 << number
+            self._moves.append([(t, c, bits) for (t, c), bits in found.items()])
+
+    def forward(self, states: int, only: int = -1) -> int:
+        """States after one more token, of the classes in the bits of `only` (-1: any, pads too)."""
+        key = (states, only)
+        if key not in self._forward:
+            _make_room(self._forward)
+            self._forward[key] = self._step_forward(states, only)
+        return self._forward[key]
+
+    def backward(self, states: int, only: int = -1) -> int:
+        """States from which one token, of the classes in `only`, leads into `states`."""
+        key = (states, only)
+        if key not in self._backward:
+            _make_room(self._backward)
+            self._backward[key] = self._step_backward(states, only)
+        return self._backward[key]
+
+    def fitting(self, before: int, after: int) -> int:
+        """Classes, as bits, of the tokens that lead from one of `before` into one of `after`."""
+        key = (before, after)
+        if key not in self._fitting:
+            _make_room(self._fitting)
+            found = 1 << PAD if after & self._pad and before & self.ends else 0
+            for state, counts in self._occupied(before):
+                for target, count, classes in self._moves[state]:
+                    if self._counted(counts, count) & self._of(after, target):
+                        found |= classes
+            self._fitting[key] = found
+        return self._fitting[key]
+
+    def fewest_tokens(self, limit: int = 4096) -> int | None:
+        """The length of the shortest text in tokens, None if there is none within `limit`."""
+        states, seen = self.start, 0
+        for length in range(limit + 1):
+            if states & self.done:
+                return length
+            if not states & ~seen:
+                return None
+            seen |= states
+            states = self.forward(states) & ~self._pad
+        return None
+
+    def accepts_tokens(self, ids: Sequence[int]) -> bool:
+        """Whether these tokens, without pads, spell a text of the language."""
+        states = self.start
+        for token in ids:
+            states = self.forward(states, 1 << int(self.table.class_of[token])) & ~self._pad
+        return bool(states & self.done)
+
+    def _step_forward(self, states: int, only: int) -> int:
+        found = self._pad if states & self.ends and only >> PAD & 1 else 0
+        for state, counts in self._occupied(states):
+            for target, count, classes in self._moves[state]:
+                if classes & only:
+                    found |= self._counted(counts, count) << target * self.width
+        return found
+
+    def _step_backward(self, states: int, only: int) -> int:
+        found = self.ends if states & self._pad and only >> PAD & 1 else 0
+        for state, moves in enumerate(self._moves):
+            counts = 0
+            for target, count, classes in moves:
+                if classes & only:
+                    counts |= self._uncounted(self._of(states, target), count)
+            found |= counts << state * self.width
+        return found
+
+    def _counted(self, counts: int, more: int) -> int:
+        """Counts after `more` characters. Without an upper bound, enough is as good as more."""
+        if not more or self.width == 1:
+            return counts
+        moved = counts << more
+        if self.most is None and moved >> self.width:
+            moved |= 1 << self.width - 1
+        return moved & self._segment
+
+    def _uncounted(self, counts: int, less: int) -> int:
+        if not less or self.width == 1:
+            return counts
+        before = counts >> less
+        if self.most is None and counts >> self.width - 1:
+            before |= self._segment & ~((1 << max(self.width - 1 - less, 0)) - 1)
+        return before
+
+    def _of(self, states: int, state: int) -> int:
+        return states >> state * self.width & self._segment
+
+    def _occupied(self, states: int) -> list[tuple[int, int]]:
+        """The states (PAD aside) that have a bit set, with their counts."""
+        found = []
+        states &= self._pad - 1
+        while states:
+            state = ((states & -states).bit_length() - 1) // self.width
+            found.append((state, self._of(states, state)))
+            states &= ~(self._segment << state * self.width)
+        return found
+
+
+def _make_room(memo: dict[tuple[int, int], int]) -> None:
+    if len(memo) >= _MEMO:
+        memo.clear()

@@ -1,0 +1,79 @@
+"""What can go wrong while a workflow runs. Every class carries its facts as fields.
+
+`run` is the id of the run, `step` the path of the node, "" where there is none.
+"""
+
+from __future__ import annotations
+
+from carrara.engines.errors import CarraraError
+
+
+class RunError(CarraraError):
+    """Something went wrong in a run. `run` is its id: `carrara resume` takes it."""
+
+    def __init__(self, message: str, *, run: str = "") -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class StepError(RunError):
+    """A step failed for good; its cause is `__cause__`.
+
+    `step` is the path of the node that failed first (a step that was only skipped because of it raises the
+    same error), `index` its place in the innermost map or None, `attempt` the last attempt, from 1.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run: str = "",
+        step: str = "",
+        index: int | None = None,
+        attempt: int = 1,
+    ) -> None:
+        super().__init__(message, run=run)
+        self.step = step
+        self.index = index
+        self.attempt = attempt
+
+    @classmethod
+    def of(
+        cls, cause: BaseException, *, run: str, step: str, index: int | None, attempt: int
+    ) -> StepError:
+        """The error for a step that failed with `cause`, which becomes its `__cause__`."""
+        reason = f"{type(cause).__name__}: {cause}".rstrip(": ")
+        tries = "" if attempt == 1 else f" after {attempt} attempts"
+        error = cls(
+            f"step {step!r} in run {run} failed{tries}: {reason}",
+            run=run,
+            step=step,
+            index=index,
+            attempt=attempt,
+        )
+        error.__cause__ = cause
+        return error
+
+
+class StepTimeout(CarraraError):
+    """One attempt of a step took longer than the step's `timeout_s`. The cause of a StepError."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled through its RunControl. What had finished is in the journal."""
+
+
+class RunDeadline(RunCancelled):
+    """The run passed its deadline and was cancelled. What had finished is in the journal."""
+
+
+class HandleError(CarraraError, TypeError):
+    """A handle was used like the value it stands for. The message says what to write instead."""
+
+
+class ScopeError(CarraraError):
+    """A step was submitted, or a runtime object asked for, where no workflow is running."""
+
+
+class JournalError(RunError):
+    """The journal could not be opened, read or written; the message names the file and the reason."""

@@ -1,0 +1,199 @@
+"""Everything that is shown to a person is computed from these events: one stream, many readers.
+
+Each is a frozen dataclass with the run's id and `at`, unix seconds. `path` names the node
+("book/extract[3]"), `node` numbers it within the run: two calls of one step share a path, never a number.
+No event is built when nobody listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from carrara.engines.request import Progress, Timings, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    run_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    workflow: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    """`error` is "" for a run that ended well. `steps` ended well, `reused` of them from the journal."""
+
+    ok: bool
+    error: str = ""
+    seconds: float = 0.0
+    steps: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent(Event):
+    path: str
+    node: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepReady(StepEvent):
+    """All inputs are there; the step waits for a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(StepEvent):
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished(StepEvent):
+    """`seconds` of the last attempt; for a reused step those of the attempt that was recorded."""
+
+    seconds: float = 0.0
+    reused: bool = False
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed(StepEvent):
+    """One attempt failed. `will_retry` says whether another follows."""
+
+    attempt: int = 1
+    error: str = ""
+    will_retry: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetrying(StepEvent):
+    """Attempt number `attempt` is due in `delay_s` seconds."""
+
+    attempt: int = 2
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepSkipped(StepEvent):
+    """An input failed, so this step never started. `origin` is the path of the step that failed first."""
+
+    origin: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCancelled(StepEvent):
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepChanged(StepEvent):
+    """The resumed run holds another result at this path, so the step runs again.
+
+    `what` is "definition", "inputs" or "result type".
+    """
+
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCalled(StepEvent):
+    engine: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAnswered(StepEvent):
+    """`confidence` is the overall one, None where the engine cannot tell; `fields` that of each part."""
+
+    engine: str = ""
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+    confidence: float | None = None
+    fields: Mapping[str, float] = field(default_factory=dict)
+    stop: str = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Routed(StepEvent):
+    engine: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(StepEvent):
+    """An answer was not accepted."""
+
+    engine: str = ""
+    reason: str = ""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(StepEvent):
+    """`kind` of contract, the number of `edits` made and how certain the repair is, in [0, 1]."""
+
+    kind: str = ""
+    edits: int = 0
+    certainty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated(StepEvent):
+    """The next attempt goes from engine `origin` to engine `target`."""
+
+    origin: str = ""
+    target: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftShown(StepEvent):
+    progress: Progress = field(default_factory=lambda: Progress(""))
+
+
+Listener = Callable[[Event], None]
+"""Called on the event loop, must return at once. One that raises is logged and gets no more events."""
+
+_PARTS: Mapping[str, type[Any]] = {"usage": Usage, "timings": Timings, "progress": Progress}
+
+
+def _kinds(base: type[Event]) -> dict[str, type[Event]]:
+    found: dict[str, type[Event]] = {}
+    for kind in base.__subclasses__():
+        found[kind.__name__] = kind
+        found |= _kinds(kind)
+    return found
+
+
+def to_data(event: Event) -> dict[str, Any]:
+    """The event as JSON data with its type; `from_data` is the inverse."""
+    return {"type": type(event).__name__, **asdict(event)}
+
+
+def from_data(found: Mapping[str, Any]) -> Event:
+    """Rebuild an event from `to_data`.
+
+    Raises:
+        ValueError: the type is unknown, or its fields are others.
+    """
+    kinds = _kinds(Event)
+    name = found.get("type")
+    if name not in kinds:
+        raise ValueError(f"unknown event type {name!r}; known: {', '.join(sorted(kinds))}")
+    fields = {
+        key: _PARTS[key](**part) if key in _PARTS and isinstance(part, Mapping) else part
+        for key, part in found.items()
+        if key != "type"
+    }
+    try:
+        return kinds[name](**fields)
+    except TypeError as error:
+        raise ValueError(f"event {name!r} has other fields: {error}") from error

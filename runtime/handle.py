@@ -1,0 +1,105 @@
+"""Handles: what calling a step inside a workflow returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from carrara.runtime.errors import HandleError
+from carrara.runtime.node import StepNode
+from carrara.runtime.scheduler import DONE
+
+T = TypeVar("T", covariant=True)
+
+
+class Handle(Generic[T]):
+    """A value that a step will return. Pass it to other steps, or await it.
+
+    Awaiting raises StepError if the step, or one that it waits for, failed for good. A handle may be awaited many
+    times and by many. Every other use of it as if it were the value is an error that says so.
+    """
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: StepNode) -> None:
+        self._node = node
+
+    def __await__(self) -> Generator[Any, None, T]:
+        node = self._node
+        if node.state < DONE:
+            woken = asyncio.get_running_loop().create_future()
+            if node.waiters is None:
+                node.waiters = [woken]
+            else:
+                node.waiters.append(woken)
+            yield from woken
+        if node.error is not None:
+            raise node.given_error()
+        value: T = node.value
+        return value
+
+    def cancel(self, reason: str = "no longer wanted") -> None:
+        """Give the step up, with everything that waits for it. Nothing happens if it has ended.
+
+        Awaiting it raises StepError afterwards. A sync body that runs already goes on in its thread, its
+        result is dropped.
+        """
+        self._node.scope.executor.cancel(self._node, reason)
+
+    def __repr__(self) -> str:
+        return f"<handle of step {self._node.path!r}: {self._node.state_name}>"
+
+    def _misused(self, what: str) -> NoReturn:
+        raise HandleError(
+            f"{what} the handle of step {self._node.path!r}: its value is not there yet. "
+            "Write `await` before it to get the value, or pass the handle to another step."
+        )
+
+    def __bool__(self) -> NoReturn:
+        self._misused("cannot test")
+
+    # Hidden from type checkers, so that they report a forgotten `await` instead of believing these.
+    if not TYPE_CHECKING:
+
+        def __iter__(self) -> NoReturn:
+            self._misused("cannot iterate over")
+
+        def __len__(self) -> NoReturn:
+            self._misused("cannot take the length of")
+
+        def __contains__(self, item: object) -> NoReturn:
+            self._misused("cannot look inside")
+
+        def __getitem__(self, item: object) -> NoReturn:
+            self._misused(f"cannot take item {item!r} of")
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # what Python and debuggers probe for must fail the usual way
+                raise AttributeError(name)
+            self._misused(f"cannot read {name!r} of")
+
+        def __format__(self, spec: str) -> NoReturn:
+            self._misused("cannot format")
+
+        def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+            self._misused("cannot call")
+
+        def __eq__(self, other: object) -> bool:
+            if isinstance(other, Handle):
+                return self is other
+            self._misused(f"cannot compare {type(other).__name__!r} with")
+
+        def __hash__(self) -> int:
+            return id(self)
+
+        def _order(self, other: object) -> NoReturn:
+            self._misused("cannot compare")
+
+        __lt__ = __le__ = __gt__ = __ge__ = _order
+
+        def _operate(self, *others: object) -> NoReturn:
+            self._misused("cannot compute with")
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _operate
+        __mod__ = __or__ = __and__ = __neg__ = __int__ = __float__ = __index__ = _operate

@@ -1,0 +1,1 @@
+"""What a run wrote down: the contract in `api`, its stores beside it."""

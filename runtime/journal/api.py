@@ -1,0 +1,141 @@
+"""The contract between the executor and a journal.
+
+The executor calls a journal from the event loop only, in this order: `open_run`, `finished` (and
+`durations`) once, then `identity`, `record` and `event` many times, `close_run` once. A run without a
+journal is simply given None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from carrara.runtime.events import Event
+from carrara.runtime.step import StepSpec
+
+Done = Callable[[BaseException | None], None]
+"""Called on the loop once the record is durable (None) or could not be written (the error)."""
+
+
+class Key(NamedTuple):
+    """What names a finished step within its run: never the order of calls.
+
+    `identity` is the hash of definition and inputs; `occurrence` counts the equal ones (same path, same
+    identity) that came before in this run, so that asking twice for the same thing is recorded twice.
+    """
+
+    path: str
+    identity: str
+    occurrence: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as it begins, or begins again. `args` and `kwargs` are the workflow's own; the journal keeps
+    them, so that `resume` can call it again from `source` (see RunOptions.source)."""
+
+    run_id: str
+    workflow: str
+    started_at: float
+    source: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class StepRecord:
+    """A step that ended. Not frozen only because a frozen one takes three times as long to make.
+
+    `key.identity` is "" where none could be computed: such a record is never reused. `status` "failed" has
+    no value and its `error`. `spec.returns` is for the codec; `keep` False (options.cache is off) means that
+    the value need not be stored. `ordinal` counts the nodes of the same path submitted before this
+    one: with the path it names a node for latency estimates only. `started_at` is unix seconds of the last
+    attempt, `seconds` its length; `ready_at` is when its inputs were there.
+    """
+
+    run_id: str
+    key: Key
+    node: int
+    spec: StepSpec
+    status: Literal["done", "failed"]
+    value: Any
+    error: str
+    attempt: int
+    started_at: float
+    seconds: float
+    ready_at: float
+    ordinal: int
+    keep: bool
+
+
+class StoredStep(Protocol):
+    """A finished step of an earlier process. Its payload is decoded only when `value` is called."""
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the definition which made it."""
+        ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    def value(self, returns: Any) -> Any:
+        """The result, read as annotation `returns` (None: plain JSON values).
+
+        Raises:
+            ValueError: what is stored cannot be read as `returns`.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Where runs are written down. One journal serves many runs, also at the same time."""
+
+    def open_run(self, run: RunRecord) -> None:
+        """Begin or reopen a run; durable when it returns.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        ...
+
+    def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
+        """The steps of an earlier process of this run that ended well and can be reused."""
+        ...
+
+    def lookup(self, identity: str) -> StoredStep | None:
+        """The newest reusable step of any run with this identity (RunOptions.reuse = "any")."""
+        ...
+
+    def durations(self, workflow: str) -> Mapping[str, float]:
+        """Mean seconds of the steps of earlier runs of `workflow`.
+
+        By node, "path" for ordinal 0 and "path#ordinal" after it, and by step name (a path has a "/", a name
+        has none).
+        """
+        ...
+
+    def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The hash of the definition and the resolved inputs, "" if there can be none."""
+        ...
+
+    def record(self, step: StepRecord, done: Done) -> None:
+        """Write a step down with the next group commit; successors wait for `done`.
+
+        `done` may be called before `record` returns or from a later callback of the loop, never from
+        another thread, and exactly once.
+
+        Raises:
+            ValueError: the value cannot be stored (the message names the part); `done` is not called.
+        """
+        ...
+
+    def event(self, run_id: str, event: Event) -> None:
+        """Write an event down with the next group commit; nobody waits for it. Not given: StepReady,
+        StepStarted and StepFinished, whose facts are in the step's record."""
+        ...
+
+    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
+        """End a run; everything about it is durable when this returns. Not called if the process dies."""
+        ...

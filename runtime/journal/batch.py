@@ -1,0 +1,98 @@
+"""What is written together: rows for the tables, and who is told once they are durable."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from carrara.runtime.journal.api import Done
+
+INLINE = 4096
+"""Payloads longer than this lie in `blobs`, by the hash of their text."""
+
+_STEP = "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_EVENT = "INSERT INTO events VALUES (?,?)"
+_BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
+# A row that is done stays as it is; one that failed gives way to the next try.
+_ROW = """INSERT INTO rows VALUES (?,?,?,?,?,?) ON CONFLICT (run, place) DO UPDATE SET
+ key=excluded.key, state=excluded.state, payload=excluded.payload, error=excluded.error
+ WHERE rows.state <> 'done'"""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows as tuples in the order of the columns. `heavy` counts characters of payload still to be packed."""
+
+    steps: list[Sequence[Any]] = field(default_factory=list)
+    events: list[Sequence[Any]] = field(default_factory=list)
+    rows: list[Sequence[Any]] = field(default_factory=list)
+    blobs: list[tuple[bytes, bytes]] = field(default_factory=list)
+    dones: list[Done] = field(default_factory=list)
+    heavy: int = 0
+
+    def __len__(self) -> int:
+        return len(self.steps) + len(self.events) + len(self.rows)
+
+    def hold(self, text: str) -> str | bytes:
+        """What to put in a payload column for `text`: itself, or the hash of the blob that goes along."""
+        if len(text) <= INLINE:
+            return text
+        raw = text.encode()
+        name = blake2b(raw, digest_size=16).digest()
+        self.blobs.append((name, raw))
+        self.heavy += len(raw)
+        return name
+
+    def finish(self, error: BaseException | None) -> None:
+        """Tell everybody who waits. On the loop."""
+        for done in self.dones:
+            done(error)
+
+
+def write(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Commit a batch in one transaction; what fails leaves nothing of it.
+
+    Raises:
+        sqlite3.Error: as it comes.
+    """
+    if len(batch.steps) == 1 and not (batch.events or batch.rows or batch.blobs):
+        # One statement is its own transaction: a chain pays for no BEGIN and COMMIT.
+        connection.execute(_STEP, batch.steps[0])
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if batch.blobs:
+            connection.executemany(_BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs])
+        if batch.steps:
+            connection.executemany(_STEP, batch.steps)
+        if batch.events:
+            connection.executemany(_EVENT, batch.events)
+        if batch.rows:
+            connection.executemany(_ROW, batch.rows)
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # a full disk has rolled back by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def read_payload(connection: sqlite3.Connection, payload: str | bytes) -> str:
+    """The JSON text behind a payload column.
+
+    Raises:
+        ValueError: its blob is missing or damaged.
+    """
+    if isinstance(payload, str):
+        return payload
+    found = connection.execute("SELECT packed FROM blobs WHERE hash=?", (payload,)).fetchone()
+    if found is None:
+        raise ValueError(f"the stored value {payload.hex()} is missing")
+    try:
+        return zlib.decompress(found[0]).decode()
+    except zlib.error as error:
+        raise ValueError(f"the stored value {payload.hex()} is damaged: {error}") from error

@@ -1,0 +1,220 @@
+"""The journal's file: its tables, how a connection to it is opened, and what its errors mean.
+
+Rows of `steps`, `events` are numbered run * 2**40 + n with n counting up over both tables, so that the rows of one
+run lie together in the file without an index (a second index costs a second page written a step), and a writer
+that has lost its lease runs into a row that exists.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from carrara.runtime.errors import JournalError
+
+VERSION = 1
+APPLICATION = 0x43525241  # "CRRA" in the header: not some other program's database
+RUN_SPAN = 1 << 40
+
+_TABLES = """
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    workflow TEXT NOT NULL,
+    source TEXT NOT NULL,
+    inputs TEXT,               -- JSON of {args, kwargs}; NULL where they cannot be stored
+    inputs_error TEXT NOT NULL,
+    status TEXT NOT NULL,      -- running, done, failed
+    error TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    seconds REAL,              -- of the last opening
+    openings INTEGER NOT NULL, -- 1, and 1 more for each resume
+    versions TEXT NOT NULL     -- JSON: what wrote the last opening
+);
+CREATE TABLE leases (
+    run INTEGER PRIMARY KEY,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    born TEXT NOT NULL,        -- start time of the process, so that a reused pid is not taken for it
+    beat_at REAL NOT NULL
+);
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    status INTEGER NOT NULL,   -- see STATUSES
+    payload,                   -- TEXT: JSON. BLOB: hash of the JSON in `blobs`. NULL: no value
+    error TEXT,                -- why it failed, or why it can never be reused
+    node INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    pid INTEGER NOT NULL,
+    ready_at REAL NOT NULL,
+    started_at REAL NOT NULL,
+    seconds REAL NOT NULL
+);
+CREATE TABLE blobs (
+    hash BLOB PRIMARY KEY,     -- blake2b-128 of the JSON text in UTF-8
+    packed BLOB NOT NULL       -- the text, zlib
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    data TEXT NOT NULL
+);
+CREATE TABLE rows (
+    run INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    state TEXT NOT NULL,
+    payload,                   -- as in steps
+    error TEXT NOT NULL,
+    PRIMARY KEY (run, place)
+) WITHOUT ROWID;
+CREATE TABLE durations (
+    workflow TEXT NOT NULL,
+    node TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (workflow, node)
+) WITHOUT ROWID;
+"""
+
+REUSABLE, FAILED, UNKEPT, UNKEYED = 0, 1, 2, 3
+"""steps.status: done and reusable; failed; done, value not kept; done, but its inputs have no hash."""
+
+
+def connect(path: Path, *, durability: str = "normal", create: bool = True) -> sqlite3.Connection:
+    """A connection that writes. The file and its folder are made if need be.
+
+    Raises:
+        JournalError: the file cannot be made or written, is no journal, is damaged or too new.
+    """
+    try:
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    except (OSError, sqlite3.Error) as error:
+        raise failure(path, error) from error
+    try:
+        _prepare(connection, path)
+        connection.execute(f"PRAGMA synchronous={durability}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+    except sqlite3.Error as error:
+        connection.close()
+        raise failure(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, also in a folder that cannot be written.
+
+    Raises:
+        JournalError: there is no such file, or it is no journal, damaged or too new.
+    """
+    if not path.is_file():
+        raise JournalError(f"there is no journal at {path}; runs write one when they are given it")
+    where = path.absolute().as_uri()
+    # A WAL file needs a shared-memory file beside it; without either the file can be read as it stands.
+    settled = not path.with_name(path.name + "-wal").exists()
+    try:
+        try:
+            connection = _open_uri(f"{where}?mode=ro")
+        except sqlite3.OperationalError:
+            if not settled:
+                raise
+            connection = _open_uri(f"{where}?mode=ro&immutable=1")
+    except sqlite3.Error as error:
+        raise failure(path, error) from error
+    try:
+        check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_uri(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    if check(connection, path):
+        return
+    # Small pages: a commit writes whole pages, and the step of a chain is a commit of one row.
+    connection.execute("PRAGMA page_size=2048")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not check(connection, path):  # nobody else was faster
+            for statement in _TABLES.split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
+            connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file holds a journal; False if it is empty.
+
+    Raises:
+        JournalError: it holds something else, or a newer journal.
+    """
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    except sqlite3.Error as error:
+        raise failure(path, error) from error
+    if not tables:
+        return False
+    if application != APPLICATION:
+        raise JournalError(f"{path} is another program's database; name another file for the journal")
+    if version > VERSION:
+        raise JournalError(
+            f"journal {path} was written by a newer Carrara (layout {version}, this one reads up to "
+            f"{VERSION}); upgrade carrara, or name another file for the journal"
+        )
+    return True
+
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space and resume the run",
+    sqlite3.SQLITE_READONLY: "it cannot be written; check the permissions, or name another file",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that the folder exists and can be written",
+    sqlite3.SQLITE_IOERR: "the disk reports an error; check it, then resume the run",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, `sqlite3 FILE .recover` may save what is left",
+    sqlite3.SQLITE_NOTADB: "it is no journal, or damaged; name another file, or move it away",
+    sqlite3.SQLITE_BUSY: "another process has kept it locked; end that process or wait for it",
+    sqlite3.SQLITE_CONSTRAINT: "another process has written this run; two may not run it at once",
+}
+
+
+def code_of(error: BaseException) -> int:
+    """The primary result code of an sqlite3 error, 0 of another."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_busy(error: BaseException) -> bool:
+    return code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def failure(path: Path, error: BaseException, *, run: str = "") -> JournalError:
+    """The error to raise for a foreign one: the file, what to do about it, and the reason."""
+    advice = _ADVICE.get(code_of(error))
+    if advice is None and isinstance(error, OSError):
+        advice = "it cannot be made; check the folder, or name another file"
+    return JournalError(f"journal {path}: {advice or 'it failed'} ({error})", run=run)

@@ -1,0 +1,54 @@
+"""The stream of a run's events: to the listeners, and to the journal what it cannot know by itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from carrara.runtime.events import (
+    DraftShown,
+    Event,
+    Listener,
+    RunFinished,
+    RunStarted,
+    StepEvent,
+    StepFinished,
+    StepReady,
+    StepStarted,
+)
+from carrara.runtime.journal.api import Journal
+from carrara.runtime.node import StepNode
+
+_NOT_KEPT = (StepReady, StepStarted, StepFinished, RunStarted, RunFinished, DraftShown)
+_log = logging.getLogger(__name__)
+
+
+class Stream:
+    """`watched`: somebody listens to every event; `kept`: the journal takes those that are not its own."""
+
+    __slots__ = ("_journal", "_listeners", "kept", "run_id", "watched")
+
+    def __init__(self, run_id: str, listeners: Sequence[Listener], journal: Journal | None) -> None:
+        self.run_id = run_id
+        self._listeners = list(listeners)
+        self._journal = journal
+        self.watched = bool(self._listeners)
+        self.kept = journal is not None
+
+    def emit(self, event: Event) -> None:
+        if self._journal is not None and not isinstance(event, _NOT_KEPT):
+            self._journal.event(self.run_id, event)
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:
+                # A broken display must not end a run that has cost hours.
+                _log.exception("listener %r failed and gets no more events", listener)
+                self._listeners.remove(listener)
+
+    def tell(self, kind: type[StepEvent], node: StepNode, **fields: Any) -> None:
+        """Build and emit an event about a node, if anybody takes it."""
+        if self.watched or (self.kept and kind not in _NOT_KEPT):
+            self.emit(kind(self.run_id, time.time(), node.path, node.seq, **fields))

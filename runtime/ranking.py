@@ -1,0 +1,124 @@
+"""How urgent a node is: its remaining critical path, from latencies that were seen.
+
+`Estimates` says how long a node will take; `Ranks` adds up the longest way from a node to the end of the run.
+Both are lazy: a run without contention never ranks anything, and re-ranking is paid for by the
+changes that made it necessary, so the cost for each node does not grow with the size of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carrara.runtime.scheduler import Node
+
+DEFAULT_S = 1.0
+"""What a step is thought to take when nothing at all is known: only the number of hops counts then."""
+
+_MEMORY = 32  # a mean moves by at least 1/32 of what is new, so that estimates follow a drifting engine
+_SURPRISE = 0.25  # relative change of an estimate that makes ranks worth computing again
+
+
+class Estimates:
+    """Seconds by node key and by step name; both learn while steps finish.
+
+    An exact node of an earlier run is trusted first, then the mean of the step's name, then the mean of all.
+    With `by_node` every finished node is remembered by its key, for later runs given the same object.
+    """
+
+    def __init__(self, known: Mapping[str, float] | None = None, *, by_node: bool = False) -> None:
+        known = known or {}
+        self.by_node = by_node
+        self._nodes = {key: seconds for key, seconds in known.items() if "/" in key}
+        self._names = {key: (seconds, 1) for key, seconds in known.items() if "/" not in key}
+        self._all = (0.0, 0)
+        for seconds, _ in self._names.values():
+            self._all = _mean(self._all, seconds)
+
+    def of(self, node: Node) -> float:
+        if self._nodes:
+            exact = self._nodes.get(node.key)
+            if exact is not None:
+                return exact
+        return self.named(node.name)
+
+    def named(self, name: str) -> float:
+        found = self._names.get(name)
+        if found is not None:
+            return found[0]
+        return self._all[0] if self._all[1] else DEFAULT_S
+
+    def observe(self, node: Node, seconds: float) -> bool:
+        """Learn from a finished node. True if estimates moved enough for ranks to be stale."""
+        name = node.name
+        before = self._names.get(name)
+        self._names[name] = after = _mean(before or (0.0, 0), seconds)
+        self._all = _mean(self._all, seconds)
+        if self.by_node:
+            self._nodes[node.key] = seconds
+        return before is None or abs(after[0] - before[0]) > _SURPRISE * before[0]
+
+
+def _mean(seen: tuple[float, int], value: float) -> tuple[float, int]:
+    mean, count = seen
+    count = min(count + 1, _MEMORY)
+    return mean + (value - mean) / count, count
+
+
+class Ranks:
+    """rank(n) = estimate(n) + the highest rank among the nodes after it, or what follows its parent.
+
+    Memoised by epoch. A node at the end of a scope or map is followed by whatever follows the node
+    that the scope or map belongs to, so a step deep in a sub-workflow is as urgent as its caller.
+    """
+
+    def __init__(self, estimates: Estimates) -> None:
+        self.estimates = estimates
+        self.changes = 0
+        self.cost = 0
+        self._epoch = 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether enough has changed to pay for ranking again what was ranked in this epoch."""
+        return self.changes * 4 > self.cost + 64
+
+    def renew(self) -> None:
+        self._epoch += 1
+        self.changes = 0
+        self.cost = 0
+
+    def of(self, node: Node) -> float:
+        if node.epoch != self._epoch:
+            self._visit(node)
+        return node.rank
+
+    def _visit(self, first: Node) -> None:
+        # Depth first without recursion: a chain may be longer than Python's stack.
+        epoch, estimate = self._epoch, self.estimates.of
+        stack = [first]
+        while stack:
+            node = stack[-1]
+            if node.epoch == epoch:
+                stack.pop()
+                continue
+            depth = len(stack)
+            below = 0.0
+            for other in node.after or ():
+                if other.epoch != epoch:
+                    stack.append(other)
+                elif other.rank > below:
+                    below = other.rank
+            parent = node.parent
+            if parent is not None and not node.after:
+                if parent.epoch != epoch:
+                    stack.append(parent)
+                else:
+                    below = parent.below
+            if len(stack) == depth:
+                stack.pop()
+                node.below = below
+                node.rank = below + estimate(node)
+                node.epoch = epoch
+                self.cost += 1

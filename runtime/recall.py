@@ -1,0 +1,126 @@
+"""What the executor asks of a journal: has this step been done before, and if not, write it down.
+
+A finished step is reused when path, identity (definition and inputs) and occurrence are the same as in
+the run that is resumed. Where the path is known but the identity is not, the step runs again and StepChanged
+says what is different.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from carrara.runtime.errors import RunError
+from carrara.runtime.events import StepChanged
+from carrara.runtime.journal.api import Journal, Key, StepRecord, StoredStep
+from carrara.runtime.node import StepNode
+
+if TYPE_CHECKING:
+    from carrara.runtime.executor import Executor
+
+
+class Recall:
+    """One run's dealings with its journal."""
+
+    __slots__ = ("_any_run", "_clock", "_counts", "_executor", "_finished", "_journal", "_left", "_unmatched")
+
+    def __init__(self, executor: Executor, journal: Journal, run_id: str, any_run: bool) -> None:
+        self._executor = executor
+        self._journal = journal
+        self._any_run = any_run
+        self._clock = time.time() - time.perf_counter()  # perf_counter + this = unix seconds
+        self._counts: dict[tuple[str, str], int] = {}
+        self._finished: Mapping[Key, StoredStep] = journal.finished(run_id)
+        self._left: dict[str, list[Key]] = {}
+        self._unmatched: list[StepNode] = []
+        for key in self._finished:
+            self._left.setdefault(key.path, []).append(key)
+
+    def find(self, node: StepNode) -> tuple[Any, float] | None:
+        """Value and seconds of an earlier execution of this node, None if it has to run.
+
+        Names the node in the journal either way.
+        """
+        spec = node.spec
+        path = node.path
+        identity = self._journal.identity(spec, node.args, node.kwargs or {})
+        counts = self._counts
+        same = (path, identity)
+        occurrence = counts.get(same, 0)
+        counts[same] = occurrence + 1
+        node.entry = key = Key(path, identity, occurrence)
+        if not identity or not spec.options.cache:
+            return None
+        stored = self._finished.get(key) if self._finished else None
+        if stored is not None:
+            self._left[path].remove(key)
+        elif self._any_run:
+            stored = self._journal.lookup(identity)
+        if stored is None:
+            if path in self._left:
+                self._missed(node)
+            return None
+        try:
+            return stored.value(spec.returns), stored.seconds
+        except ValueError:
+            self._executor.stream.tell(StepChanged, node, what="result type")
+            return None
+
+    def record(self, node: StepNode, value: Any, seconds: float) -> None:
+        """Write a finished node down; the executor finishes it once that is durable.
+
+        Raises:
+            ValueError: the value cannot be stored.
+        """
+        self._journal.record(
+            self._made(node, "done", value, "", seconds),
+            partial(self._executor.committed, node, value, seconds),
+        )
+
+    def record_failure(self, node: StepNode, error: RunError, seconds: float) -> None:
+        self._journal.record(
+            self._made(node, "failed", None, str(error), seconds), self._executor.noted
+        )
+
+    def close(self) -> None:
+        """Tell of the steps whose inputs are others than in the run that was resumed."""
+        for node in self._unmatched:
+            if self._left.get(node.path):
+                self._left[node.path].pop()
+                self._executor.stream.tell(StepChanged, node, what="inputs")
+
+    def _missed(self, node: StepNode) -> None:
+        left = self._left[node.path]
+        if not left:
+            return
+        if all(self._finished[key].fingerprint != node.spec.fingerprint for key in left):
+            left.pop()
+            self._executor.stream.tell(StepChanged, node, what="definition")
+        elif len(left) == 1 and node.scope.counts.get(node.name) == 1:
+            left.pop()
+            self._executor.stream.tell(StepChanged, node, what="inputs")
+        else:
+            # Several nodes share the path: which of them changed is known when all had their turn.
+            self._unmatched.append(node)
+
+    def _made(
+        self, node: StepNode, status: Any, value: Any, error: str, seconds: float
+    ) -> StepRecord:
+        key = node.entry or Key(node.path, "", 0)
+        return StepRecord(
+            self._executor.info.id,
+            key,
+            node.seq,
+            node.spec,
+            status,
+            value,
+            error,
+            node.attempt,
+            node.started_at + self._clock,
+            seconds,
+            node.ready_at + self._clock,
+            node.ordinal,
+            node.spec.options.cache,
+        )

@@ -1,0 +1,241 @@
+"""The routing decisions, pure: facts in, the next move out. Nothing here asks an engine or keeps a clock.
+
+Order of moves: the first candidate of the policy; after a doubtful or faulty answer its bad fields re-noised on
+the same engine; then the next candidate; at last the final candidate once more with the faults spelled out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from carrara.engines.engine import Ability
+from carrara.engines.errors import EngineRefused
+from carrara.runtime.routing.evidence import Evidence
+from carrara.runtime.routing.policy import Policy
+
+Repair = Literal["off", "structural", "infill", "escalate"]
+How = Literal["ask", "renoise", "again"]
+Cause = Literal["form", "content", "confidence", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What a decision needs to know of a call. `engine` is the one that the step insists on, None: policy.
+    `prompt_tokens` is an estimate, `max_tokens` the room for the answer."""
+
+    path: str
+    kind: str
+    prompt_tokens: int
+    max_tokens: int
+    tags: frozenset[str] = frozenset()
+    engine: str | None = None
+    repair: Repair = "escalate"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """`refusal` says why the engine cannot hold the call's contract, None if it can."""
+
+    name: str
+    can: frozenset[Ability] = frozenset()
+    context_tokens: int = 1_000_000
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The engines to ask, in order, and why the first is first. `passed_over` names those that evidence
+    spoke against, so that the caller can count them."""
+
+    candidates: tuple[EngineFacts, ...]
+    reason: str
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        return self.candidates[0].name
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "again": with the faults
+    of its last answer in the prompt."""
+
+    engine: str
+    reason: str
+    how: How = "ask"
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an answer was not taken. `fields` are JSON pointers of its bad parts, empty when it is bad as a
+    whole; `whole` says that they are all its parts."""
+
+    engine: str
+    cause: Cause
+    reason: str
+    fields: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def route(
+    facts: CallFacts, engines: Mapping[str, EngineFacts], policy: Policy, evidence: Evidence
+) -> Route:
+    """Order the engines for a call.
+
+    Raises:
+        EngineRefused: the engine that the step insists on is not open, or none can hold the contract.
+    """
+    names, reason = _named(facts, engines, policy)
+    able = [engines[name] for name in names if engines[name].refusal is None]
+    if not able:
+        reasons = "; ".join(f"{name}: {engines[name].refusal}" for name in names)
+        raise EngineRefused(
+            f"step {facts.path!r}: no engine can answer its {facts.kind} contract. {reasons}"
+        )
+    if able[0].name != names[0]:
+        reason = f"{names[0]}: {engines[names[0]].refusal}"
+    able, reason = _roomy_first(facts, able, reason)
+    if len(able) == 1:
+        return Route(tuple(able), reason)
+    return _without_the_hopeless(facts, able, reason, policy, evidence)
+
+
+def next_after(
+    rejection: Rejection,
+    history: Sequence[Move],
+    facts: CallFacts,
+    found: Route,
+    policy: Policy,
+) -> Move | None:
+    """The move after a rejected answer, None when nothing is left to try.
+
+    `history` holds the moves so far, the rejected one last.
+    """
+    if len(history) >= policy.max_attempts:
+        return None
+    names = [engine.name for engine in found.candidates]
+    place = names.index(rejection.engine)
+    return (
+        _renoise(rejection, history, facts, found.candidates[place], policy)
+        or _next_engine(rejection, names[place + 1 :])
+        or _again(rejection, history, facts, policy)
+    )
+
+
+def is_last(engine: str, found: Route) -> bool:
+    """Whether no engine could be asked after this one: then a valid answer is taken, sure or not."""
+    return found.candidates[-1].name == engine
+
+
+def _named(
+    facts: CallFacts, engines: Mapping[str, EngineFacts], policy: Policy
+) -> tuple[list[str], str]:
+    """Names of open engines in the policy's order, and why."""
+    if not engines:
+        raise EngineRefused(f"step {facts.path!r} asks a model, but no engine is open")
+    if facts.engine is not None:
+        if facts.engine not in engines:
+            near = difflib.get_close_matches(facts.engine, engines, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise EngineRefused(
+                f"step {facts.path!r} asks for engine {facts.engine!r}, "
+                f"open are: {', '.join(engines)}.{hint}",
+                engine=facts.engine,
+            )
+        return [facts.engine], "the step names it"
+    rules = [
+        rule for rule in policy.rules if rule.fits(facts.kind, facts.tags, facts.prompt_tokens)
+    ]
+    if not rules:
+        return list(engines), f"policy {policy.name!r} has no rule for it"
+    names = [name for name in rules[0].engines if name in engines]
+    reason = rules[0].reason or f"policy {policy.name!r}"
+    if not names:
+        missing = ", ".join(rules[0].engines)
+        return list(engines), f"{reason}; {missing} not open, so any engine that is"
+    if names[0] != rules[0].engines[0]:
+        reason += f"; {rules[0].engines[0]} is not open"
+    return names, reason
+
+
+def _roomy_first(
+    facts: CallFacts, able: list[EngineFacts], reason: str
+) -> tuple[list[EngineFacts], str]:
+    """Engines whose context is too small by estimate go last; the engine itself has the exact number."""
+    needed = facts.prompt_tokens + facts.max_tokens
+    tight = [engine for engine in able if needed > engine.context_tokens]
+    roomy = [engine for engine in able if needed <= engine.context_tokens]
+    if roomy and able[0] in tight:
+        reason = (
+            f"about {needed:,} tokens are too long for {able[0].name}, "
+            f"its context holds {able[0].context_tokens:,}"
+        )
+    return roomy + tight, reason
+
+
+def _without_the_hopeless(
+    facts: CallFacts, able: list[EngineFacts], reason: str, policy: Policy, evidence: Evidence
+) -> Route:
+    objections = {
+        engine.name: objection
+        for engine in able[:-1]
+        if (objection := objection_to(engine.name, facts, policy, evidence)) is not None
+    }
+    left = [engine for engine in able if engine.name not in objections]
+    if able[0].name in objections:
+        reason = f"{objections[able[0].name]}: {left[0].name} at once"
+    return Route(tuple(left), reason, tuple(objections))
+
+
+def objection_to(engine: str, facts: CallFacts, policy: Policy, evidence: Evidence) -> str | None:
+    """Why evidence speaks against asking `engine` for this step now, None if it does not."""
+    return evidence.objection(facts.path, engine, policy.give_up_after, policy.probe_every)
+
+
+def _renoise(
+    rejection: Rejection,
+    history: Sequence[Move],
+    facts: CallFacts,
+    engine: EngineFacts,
+    policy: Policy,
+) -> Move | None:
+    done = sum(move.how == "renoise" and move.engine == engine.name for move in history)
+    wanted = rejection.fields and not rejection.whole and facts.repair in ("infill", "escalate")
+    if not wanted or "drafts" not in engine.can or done >= policy.renoise:
+        return None
+    reason = f"re-noise {', '.join(rejection.fields)}: {rejection.reason}"
+    return Move(engine.name, reason, "renoise", rejection.fields)
+
+
+def _next_engine(rejection: Rejection, names: Sequence[str]) -> Move | None:
+    return Move(names[0], f"{rejection.engine}: {rejection.reason}") if names else None
+
+
+def _again(
+    rejection: Rejection, history: Sequence[Move], facts: CallFacts, policy: Policy
+) -> Move | None:
+    done = sum(move.how == "again" for move in history)
+    mendable = rejection.cause in ("form", "content") and facts.repair == "escalate"
+    if not mendable or done >= policy.again:
+        return None
+    return Move(rejection.engine, f"once more, with its faults: {rejection.reason}", "again")
+
+
+__all__ = [
+    "CallFacts",
+    "Cause",
+    "EngineFacts",
+    "Move",
+    "Rejection",
+    "Repair",
+    "Route",
+    "is_last",
+    "next_after",
+    "objection_to",
+    "route",
+]

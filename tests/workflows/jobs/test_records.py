@@ -1,0 +1,79 @@
+"""Reading records: every bad row is handed on with its place and reason, none is lost."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from carrara.workflows.records import Record, SourceError, read_records
+
+
+def read(source: Path | str) -> list[Record]:
+    return list(read_records(str(source)))
+
+
+def test_text_files_become_records_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.txt").write_text(f"text of {name}")
+    first, second = read(tmp_path / "*.txt")
+    assert (first.index, first.fields["name"], first.fields["text"]) == (0, "a", "text of a")
+    assert second.key == str(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"\x89PNG\x00\x01", "binary"),
+        (b"caf\xe9 au lait", "not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_text_is_a_broken_record(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    (record,) = read(tmp_path / "a.txt")
+    assert reason in (record.problem or "")
+    assert record.where == str(tmp_path / "a.txt")
+
+
+def test_a_malformed_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "x", "text": "a"}\n\n{"text": \n[1]\n{"text": "b"}\n')
+    good, bad, array, last = read(path)
+    assert good.key == "x"
+    assert bad.where == f"{path}:3"
+    assert "not JSON" in (bad.problem or "")
+    assert "object is needed, found list" in (array.problem or "")
+    assert (last.index, last.fields["text"]) == (3, "b")
+
+
+def test_csv_rows_have_columns_and_line_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('id,text\n1,"two\nlines"\n2,plain,extra\n3\n4,last\n')
+    first, extra, short, last = read(path)
+    assert first.fields == {"id": "1", "text": "two\nlines"}
+    assert "1 cells more" in (extra.problem or "")
+    assert extra.where == f"{path}:4"
+    assert "no cell for text" in (short.problem or "")
+    assert last.key == "4"
+
+
+def test_json_lines_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stdin:
+        buffer = io.BytesIO(b'{"text": "a"}\n')
+
+    monkeypatch.setattr("sys.stdin", Stdin())
+    (record,) = read("-")
+    assert record.where == "stdin:1"
+
+
+def test_a_source_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file matches"):
+        read(tmp_path / "*.txt")
+    with pytest.raises(SourceError, match="is a folder"):
+        read(tmp_path)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(SourceError, match="needs a header"):
+        read(tmp_path / "empty.csv")

@@ -1,0 +1,61 @@
+"""What can be wrong with a definition, with its inputs, and with a prompt while it is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from carrara.engines.errors import CarraraError
+
+
+class DefinitionError(CarraraError):
+    """A workflow, a step or a pipeline is written wrongly. Raised before anything runs.
+
+    `text` is the message without its place; `file`, `line` and `column` (both from 1) are None where they
+    are not known; `hint` is what was probably meant.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.text = text
+        self.file = file
+        self.line = line
+        self.column = column
+        self.hint = hint
+        place = ":".join(str(part) for part in (file, line, column) if part is not None)
+        meant = f" Did you mean {hint!r}?" if hint else ""
+        super().__init__(f"{place}: {text}{meant}" if place else f"{text}{meant}")
+
+
+class InputError(CarraraError, ValueError):
+    """The inputs given to a workflow are not those it takes. `name` is the input, "" for several."""
+
+    def __init__(self, message: str, *, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class RenderError(CarraraError):
+    """A prompt could not be rendered from these inputs; trying again gives the same."""
+
+
+class Refusal(ValueError):
+    """A typed value was refused. `paths` are the JSON pointers of the parts that are wrong, if known."""
+
+    def __init__(self, message: str, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str | None:
+    """The option nearest to `word`, None if none is near."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(options), n=1, cutoff=0.6)
+    return found[0] if found else None

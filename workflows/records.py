@@ -1,0 +1,179 @@
+"""Records for jobs and evaluations: read one by one from files, each with the place it came from.
+
+A source is a glob of text files, a .jsonl or .csv file, or "-" (JSON lines on standard input). A record that
+cannot be read is handed on as broken, with its reason, so that a job loses none and stops for none.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""A single text record larger than this is refused: it cannot be one model call, or a thousand."""
+
+
+class SourceError(CarraraError):
+    """A source as a whole cannot be read: nothing matches, or the columns are not those asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
+    `problem` says why the record is broken (its `fields` are then empty)."""
+
+    index: int
+    key: str
+    where: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def read_records(source: str) -> Iterator[Record]:
+    """Records of `source` in order, read lazily.
+
+    Text files give the fields `text`, `path` and `name`; JSON lines and CSV rows give their own fields. The
+    key is the field `id` or `key` where there is one, else the path or the line number.
+
+    Raises:
+        SourceError: no file matches, a file is missing or unreadable, or a CSV has no header.
+    """
+    if source == "-":
+        yield from _jsonl(sys.stdin.buffer, "stdin")
+        return
+    paths = _matching(source)
+    if len(paths) == 1 and paths[0].suffix == ".jsonl":
+        with _open(paths[0]) as lines:
+            yield from _jsonl(lines, str(paths[0]))
+    elif len(paths) == 1 and paths[0].suffix == ".csv":
+        yield from _csv(paths[0])
+    else:
+        for index, path in enumerate(paths):
+            yield _text_file(index, path)
+
+
+def _matching(source: str) -> list[Path]:
+    if Path(source).is_dir():
+        raise SourceError(f"{source} is a folder. Name its files, for example '{source}/*.txt'.")
+    paths = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file()]
+    if not paths:
+        raise SourceError(
+            f"no file matches {source!r}. Quote globs, so that the shell leaves them."
+        )
+    return paths
+
+
+def _open(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _text_file(index: int, path: Path) -> Record:
+    broken = Record(index, str(path), str(path))
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            return _broken(broken, f"larger than {MAX_TEXT_BYTES // 2**20} MiB")
+        raw = path.read_bytes()
+    except OSError as error:
+        return _broken(broken, f"cannot be read: {error.strerror}")
+    problem = _text_problem(raw)
+    if problem:
+        return _broken(broken, problem)
+    text = raw.decode("utf-8-sig")
+    return Record(index, str(path), str(path), {"text": text, "path": str(path), "name": path.stem})
+
+
+def _text_problem(raw: bytes) -> str | None:
+    if not raw.strip():
+        return "the file is empty"
+    if b"\x00" in raw:
+        return "a binary file, not text (it holds NUL bytes)"
+    try:
+        raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 text (byte {error.start}: {error.reason})"
+    return None
+
+
+def _jsonl(lines: Any, name: str) -> Iterator[Record]:
+    index = 0
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip():
+            continue
+        yield _json_line(index, raw, f"{name}:{number}", str(number))
+        index += 1
+
+
+def _json_line(index: int, raw: bytes, where: str, number: str) -> Record:
+    broken = Record(index, number, where)
+    try:
+        row = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return _broken(broken, f"not UTF-8 text (byte {error.start} of the line)")
+    except json.JSONDecodeError as error:
+        return _broken(broken, f"not JSON: {error.msg} (column {error.colno})")
+    except RecursionError:
+        return _broken(broken, "not usable JSON: nested too deeply")
+    if not isinstance(row, dict):
+        return _broken(broken, f"a JSON object is needed, found {type(row).__name__}")
+    return Record(index, str(row.get("id", row.get("key", number))), where, row)
+
+
+def _csv(path: Path) -> Iterator[Record]:
+    csv.field_size_limit(MAX_TEXT_BYTES)
+    with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+        reader = csv.DictReader(text)
+        try:
+            names = reader.fieldnames
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise SourceError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        if not names:
+            raise SourceError(f"{path}: empty; a CSV file needs a header line")
+        yield from _csv_rows(path, reader)
+
+
+def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Record]:
+    index = 0
+    while True:
+        where = f"{path}:{reader.line_num + 1}"
+        broken = Record(index, str(reader.line_num + 1), where)
+        try:
+            row = next(reader, None)
+        except UnicodeDecodeError as error:
+            yield _broken(
+                broken, f"not UTF-8 text from here on ({error.reason}); the rest is not read"
+            )
+            return
+        except csv.Error as error:
+            yield _broken(broken, f"not CSV: {error}")
+            index += 1
+            continue
+        if row is None:
+            return
+        yield _csv_record(broken, row)
+        index += 1
+
+
+def _csv_record(broken: Record, row: dict[Any, Any]) -> Record:
+    if None in row:
+        return _broken(broken, f"{len(row[None])} cells more than the header has columns")
+    missing = [name for name, cell in row.items() if cell is None]
+    if missing:
+        return _broken(broken, f"no cell for {', '.join(missing)}")
+    key = row.get("id") or row.get("key") or broken.key
+    return Record(broken.index, str(key), broken.where, row)
+
+
+def _broken(record: Record, problem: str) -> Record:
+    return Record(record.index, record.key, record.where, {}, problem)

@@ -1,0 +1,167 @@
+"""A pipeline that was read and found right, as frozen data. Nothing here knows files, positions or the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carrara.workflows.yaml.kinds import ANY, MISSING, TEXT, Field, Type
+from carrara.workflows.yaml.targets import Parameters
+
+
+Name = tuple[str, str]
+"""A name as it is written: its space ("", "inputs" or "steps") and the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """`{{ … }}` alone: gives the value itself. `names` are the outside names it refers to."""
+
+    text: str
+    names: frozenset[Name] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Text with `{{ … }}` in it: gives text."""
+
+    text: str
+    names: frozenset[Name] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    items: Mapping[str, Value]
+
+
+Value = Constant | Expression | Template | Many | Entries
+
+
+def names_in(value: Value | None) -> frozenset[Name]:
+    """The outside names in `value`, at any depth."""
+    match value:
+        case Expression() | Template():
+            return value.names
+        case Many(items):
+            return frozenset[Name]().union(*(names_in(item) for item in items))
+        case Entries(entries):
+            return frozenset[Name]().union(*(names_in(item) for item in entries.values()))
+        case _:
+            return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a model. None leaves a setting to the engine or the policy."""
+
+    prompt: Template
+    system: Template | None = None
+    returns: Type = TEXT
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    repair: str | None = None
+    validators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a Python function, named by its import path. `returns` None: what the function declares."""
+
+    target: str
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+    returns: Type | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Run another pipeline."""
+
+    pipeline: PipelineDef
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    max: int
+    until: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Run for each of `items`, at most `limit` at once (None: no bound of its own)."""
+
+    items: Value
+    name: str = "item"
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepDef:
+    """One step.
+
+    `when` is asked for each item if `when_per_item`, else once. `needs` are the names of steps that this step cannot
+    do without: if one of them was skipped, so is this step. `after` are all steps it refers to: its edges.
+    """
+
+    name: str
+    does: Ask | Call | Use
+    description: str = ""
+    each: Each | None = None
+    when: Value | None = None
+    when_per_item: bool = False
+    repeat: Repeat | None = None
+    engine: str | None = None
+    tags: frozenset[str] = frozenset()
+    retries: int = 0
+    timeout_s: float | None = None
+    concurrency: int | None = None
+    cache: bool = True
+    needs: frozenset[str] = frozenset()
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What may be asked of one engine; None where there is no bound."""
+
+    concurrency: int | None = None
+    requests_per_s: float | None = None
+    tokens_per_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineDef:
+    """A pipeline. `steps` stand in an order in which each comes after all it refers to."""
+
+    name: str
+    path: Path
+    steps: tuple[StepDef, ...]
+    outputs: Mapping[str, Value]
+    inputs: tuple[Field, ...] = ()
+    types: Mapping[str, Field] = field(default_factory=dict)
+    engines: Mapping[str, EngineLimits] = field(default_factory=dict)
+    policy: Any = None
+    description: str = ""
+    value_type: Type = ANY
+    """An object with the outputs as fields."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """What a step that uses this pipeline may give, and must."""
+        names = tuple(field.name for field in self.inputs)
+        required = tuple(field.name for field in self.inputs if field.default is MISSING)
+        return Parameters(names, required)

@@ -1,0 +1,202 @@
+"""From a file to a checked definition: everything that can be known without running anything.
+
+The order is: text, shape, types and inputs, steps (what each gives, then what each refers to), outputs, circles.
+Each stage notes its mistakes and the next goes on with what is right, so that one reading reports them all.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment
+
+from carrara.workflows.yaml.definition import EngineLimits, Expression, PipelineDef, StepDef, Value
+from carrara.workflows.yaml.document import NAME, PipelineDoc, StepDoc
+from carrara.workflows.yaml.kinds import ANY, MISSING, Field, Nullable, ObjectOf, Type
+from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
+from carrara.workflows.yaml.notation import TypeReader
+from carrara.workflows.yaml.notes import Notes
+from carrara.workflows.yaml.order import in_order
+from carrara.workflows.yaml.read_steps import StepReader, Surroundings
+from carrara.workflows.yaml.read_types import read_types
+from carrara.workflows.yaml.scope import Names, ValueReader
+from carrara.workflows.yaml.shape import noun, read_shape
+from carrara.workflows.yaml.source import Location, Source, read
+
+RESERVED: Final = frozenset(
+    ("inputs", "steps", "previous", "loop", "self", "caller", "varargs", "kwargs")
+    + ("true", "false", "none", *keyword.kwlist)
+)
+
+
+class PipelineReader:
+    """Reads a pipeline and those it uses, each file once."""
+
+    def __init__(
+        self, mistakes: Mistakes, environment: Environment, engines: Collection[str]
+    ) -> None:
+        self.mistakes, self.environment, self.engines = mistakes, environment, engines
+        self.done: dict[Path, PipelineDef | None] = {}
+        self.open: list[Path] = []
+
+    def file(self, path: Path, shown: str) -> PipelineDef | None:
+        """The pipeline in a file that messages call `shown`; None if too little of it can be read."""
+        place = path.resolve()
+        if place not in self.done:
+            source = read(path, shown, self.mistakes)
+            self.done[place] = None if source is None else self.source(source, path)
+        return self.done[place]
+
+    def source(self, source: Source, path: Path) -> PipelineDef | None:
+        """The pipeline in a text that was read; its relative paths start from the folder of `path`."""
+        self.open.append(path.resolve())
+        try:
+            return _File(self, Notes(source, self.mistakes), path).pipeline()
+        finally:
+            self.open.pop()
+
+    def used(self, written: str, where: Location, notes: Notes, path: Path) -> PipelineDef | None:
+        """The pipeline that a `use` in the file at `path` names."""
+        target = path.parent / written
+        if not target.is_file():
+            near = did_you_mean(target.name, [p.name for p in target.parent.glob("*.y*ml")])
+            notes.at_value(where, f"there is no file '{written}' beside the pipeline.{near}")
+            return None
+        place = target.resolve()
+        if place in self.open:
+            circle = [*self.open[self.open.index(place) :], place]
+            names = " -> ".join(step.name for step in circle)
+            notes.at_value(where, f"pipelines use each other in a circle: {names}")
+            return None
+        return self.file(target, str(Path(notes.source.name).parent / written))
+
+
+class _File:
+    """One file: from its raw data to a definition."""
+
+    def __init__(self, reader: PipelineReader, notes: Notes, path: Path) -> None:
+        self.reader, self.notes, self.path = reader, notes, path
+        self.raw: Any = notes.source.value
+
+    def pipeline(self) -> PipelineDef | None:
+        if not isinstance(self.raw, dict):
+            self.notes.at_value((), f"a pipeline is a mapping with 'steps', not {noun(self.raw)}")
+            return None
+        doc = read_shape(PipelineDoc, self.raw, (), self.notes)
+        if doc is None:
+            return None
+        if "steps" not in self.raw:
+            self.notes.at_value((), "the pipeline needs the key 'steps'")
+        self.note_names()
+        types = read_types(doc.types or {}, self.notes)
+        declared = {name: field.type for name, field in types.items()}
+        inputs = self.inputs(doc)
+        names = Names(self.all_of("inputs", {field.name: field.type for field in inputs}), {})
+        readers = self.step_readers(doc, declared, names)
+        seen = self.all_of("steps", {reader.name: reader.type for reader in readers})
+        found = [reader.read(seen) for reader in readers]
+        steps = in_order([step for step in found if step is not None], self.notes)
+        outputs, value_type = self.outputs(doc, steps, Names(names.inputs, seen), declared)
+        return PipelineDef(
+            name=doc.name or self.path.stem,
+            path=self.path,
+            steps=steps,
+            outputs=outputs,
+            inputs=inputs,
+            types=types,
+            engines=self.engines(doc),
+            policy=doc.policy,
+            description=doc.description or "",
+            value_type=value_type,
+        )
+
+    def all_of(self, part: str, found: Mapping[str, Type | None]) -> dict[str, Type | None]:
+        """Every name under `part`, those of which nothing could be read too."""
+        raw = self.raw.get(part)
+        return {**dict.fromkeys(raw if isinstance(raw, dict) else ()), **found}
+
+    def note_names(self) -> None:
+        taken: dict[str, str] = {}
+        for part in ("inputs", "steps", "outputs"):
+            for name in self.all_of(part, {}):
+                where = (part, name)
+                if not re.match(NAME, name):
+                    self.notes.at_key(
+                        where,
+                        f"'{name}' cannot be a name: use letters, digits and _, no digit first",
+                    )
+                elif part == "outputs":
+                    continue
+                elif name in RESERVED or name in self.reader.environment.globals:
+                    self.notes.at_key(where, f"'{name}' is a reserved word, choose another name")
+                elif name in taken:
+                    self.notes.at_key(where, f"'{name}' is already the name of an input")
+                taken[name] = part
+
+    def inputs(self, doc: PipelineDoc) -> tuple[Field, ...]:
+        reader = TypeReader(self.notes, self.all_of("types", {}))
+        found = []
+        for name, notation in (doc.inputs or {}).items():
+            field = reader.field(name, notation, ("inputs", name))
+            if field is None:
+                continue
+            if field.default is MISSING and isinstance(field.type, Nullable):
+                field = Field(name, field.type, field.description, None)
+            found.append(field)
+        return tuple(found)
+
+    def step_readers(
+        self, doc: PipelineDoc, declared: Mapping[str, Type], names: Names
+    ) -> list[StepReader]:
+        around = Surroundings(
+            notes=self.notes,
+            environment=self.reader.environment,
+            folder=self.path.parent,
+            types=declared,
+            type_names=self.all_of("types", {}),
+            inputs=names.inputs,
+            engines=self.reader.engines,
+            open_pipeline=lambda written, where: self.reader.used(
+                written, where, self.notes, self.path
+            ),
+        )
+        raw = self.raw.get("steps") or {}
+        return [StepReader(name, step, raw[name], around) for name, step in (doc.steps or {}).items()]
+
+    def outputs(
+        self,
+        doc: PipelineDoc,
+        steps: tuple[StepDef, ...],
+        names: Names,
+        declared: Mapping[str, Type],
+    ) -> tuple[dict[str, Value], ObjectOf]:
+        """The outputs and their types; without any, the steps that no other step refers to."""
+        reader = ValueReader(self.notes, self.reader.environment, declared)
+        found: dict[str, Value] = {}
+        fields = []
+        if doc.outputs is None:
+            used = {name for step in steps for name in step.after}
+            for name in names.steps:
+                if name not in used:
+                    found[name] = Expression(name, frozenset([("", name)]))
+                    fields.append(Field(name, names.steps[name] or ANY))
+            return found, ObjectOf(tuple(fields))
+        for name, raw in doc.outputs.items():
+            found[name] = reader.value(raw, ("outputs", name), names)
+            fields.append(Field(name, reader.type or ANY))
+        return found, ObjectOf(tuple(fields))
+
+    def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
+        found = {}
+        for name, limits in (doc.engines or {}).items():
+            if name not in self.reader.engines:
+                hint = did_you_mean(name, self.reader.engines)
+                self.notes.at_key(("engines", name), f"unknown engine '{name}'.{hint}")
+            found[name] = EngineLimits(
+                limits.concurrency, limits.requests_per_s, limits.tokens_per_min
+            )
+        return found
