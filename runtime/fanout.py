@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import HandleError, RunError
 from carrara.runtime.node import StepNode
 from carrara.runtime.scheduler import CANCELLED, DONE, RUNNING, Pool
 from carrara.runtime.step import StepSpec
-
-if TYPE_CHECKING:
-    from carrara.runtime.executor import Executor
 
 _MISSING: Any = object()
 
@@ -36,8 +33,8 @@ class Fanout:
         "begun",
         "common",
         "common_inputs",
+        "context",
         "ended",
-        "executor",
         "followers",
         "items",
         "keep_errors",
@@ -51,7 +48,6 @@ class Fanout:
 
     def __init__(
         self,
-        executor: Executor,
         node: StepNode,
         spec: StepSpec,
         pools: tuple[Pool, ...],
@@ -60,8 +56,9 @@ class Fanout:
         window: int,
         keep_errors: bool,
     ) -> None:
-        self.executor = executor
+        assert node.context is not None
         self.node = node
+        self.context = node.context
         self.spec = spec
         self.pools = pools
         self.common = common
@@ -102,14 +99,14 @@ class Fanout:
                 if value is not _MISSING:
                     self._offer(index, value)
 
-    def begin(self, source: StepNode | None) -> None:
-        """The map's own inputs are there; `source` is the node of the items if a handle was given."""
+    def begin(self, given: tuple[Any, ...]) -> None:
+        """The map's own inputs are there, with the items in `given` if they came from a handle."""
         self.begun = True
         if self.common_inputs and self.common is not None:
             self.common = {name: resolve(value) for name, value in self.common.items()}
         self.common_inputs = []
-        if source is not None and self.results is None:
-            self.take(checked_items(source.value, self.spec.name))
+        if given and self.results is None:
+            self.take(checked_items(given[0], self.spec.name))
         self._fill()
         self._check()
 
@@ -150,9 +147,9 @@ class Fanout:
         assert self.results is not None
         if self.keep_errors:
             self.results[index] = error
-            self.executor.seen.add(error)
+            self.node.scope.seen.add(error)
         elif self.node.state < DONE:
-            self.executor.fail(self.node, error)
+            self.node.scope.executor.fail(self.node, error)
         for other in self.followers:
             other._offer(index, error)
 
@@ -173,11 +170,19 @@ class Fanout:
 
     def _make_child(self, index: int, inputs: list[StepNode]) -> None:
         assert self.items is not None
-        item = self.items[index]
+        parent = self.node
+        executor = parent.scope.executor
+        executor.seq = seq = executor.seq + 1
+        context = self.context.copy()
+        child = StepNode(
+            seq, self.spec, self.pools, parent.scope, parent, index, parent.ordinal, context
+        )
+        child.args = (self.items[index],)
         self.items[index] = None
+        child.kwargs = self.common
         if inputs is not self.common_inputs:
             inputs = [*inputs, *self.common_inputs]
-        self.executor.submit_child(self, index, item, inputs)
+        executor.adopt(child, inputs)
 
     def _check(self) -> None:
         if (
@@ -186,7 +191,7 @@ class Fanout:
             and self.ended == len(self.results)
             and self.node.state == RUNNING
         ):
-            self.executor.finish(self.node, self.results, None)
+            self.node.scope.executor.finish(self.node, self.results, None)
 
 
 def checked_items(items: Any, name: str) -> Iterable[Any]:

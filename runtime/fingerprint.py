@@ -127,14 +127,17 @@ def _defines_step(decorator: ast.expr) -> bool:
 def _code_text(code: CodeType) -> str:
     """A code object as text, for want of source. Changes with the Python version."""
     inner = (
-        _code_text(const) if isinstance(const, CodeType) else repr(const) for const in code.co_consts
+        _code_text(const) if isinstance(const, CodeType) else repr(const)
+        for const in code.co_consts
     )
     return "\n".join((code.co_code.hex(), *inner, *code.co_names, *code.co_varnames))
 
 
 def _global_names(code: CodeType) -> set[str]:
     names = {
-        step.argval for step in dis.get_instructions(code) if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}
+        step.argval
+        for step in dis.get_instructions(code)
+        if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}
     }
     for const in code.co_consts:
         if isinstance(const, CodeType):

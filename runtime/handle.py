@@ -16,8 +16,8 @@ T = TypeVar("T", covariant=True)
 class Handle(Generic[T]):
     """A value that a step will return. Pass it to other steps, or await it.
 
-    Awaiting raises StepError if the step, or one that it waits for, failed for good. A handle may be awaited many
-    times and by many. Every other use of it as if it were the value is an error that says so.
+    Awaiting raises StepError if the step, or one that it waits for, failed for good. A handle may be
+    awaited many times and by many. Every other use of it as if it were the value is an error that says so.
     """
 
     __slots__ = ("_node",)

@@ -44,7 +44,10 @@ def identity(fingerprint: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     """
     named = kwargs if len(kwargs) < 2 else dict(sorted(kwargs.items()))
     try:
-        tree = (fingerprint, [_tree(arg) for arg in args], {n: _tree(v) for n, v in named.items()})
+        if not named and len(args) == 1:  # a step of a chain or a map: half of the time saved
+            tree: Any = [fingerprint, [_tree(args[0])], named]
+        else:
+            tree = [fingerprint, [_tree(a) for a in args], {n: _tree(v) for n, v in named.items()}]
     except CodecError:
         raise _named_error(args, named) from None
     except RecursionError:

@@ -48,7 +48,7 @@ class Stream:
                 _log.exception("listener %r failed and gets no more events", listener)
                 self._listeners.remove(listener)
 
-    def tell(self, kind: type[StepEvent], node: StepNode, **fields: Any) -> None:
+    def tell(self, kind: type[StepEvent], node: StepNode, /, **fields: Any) -> None:
         """Build and emit an event about a node, if anybody takes it."""
         if self.watched or (self.kept and kind not in _NOT_KEPT):
             self.emit(kind(self.run_id, time.time(), node.path, node.seq, **fields))

@@ -104,7 +104,7 @@ class StepNode(Node):
     def given_error(self) -> RunError:
         """The node's error, to be raised now; from here on somebody knows of it."""
         assert self.error is not None
-        self.scope.executor.seen.add(self.error)
+        self.scope.seen.add(self.error)
         return self.error.with_traceback(None)
 
     def wake(self) -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_S = 1.0
 """What a step is thought to take when nothing at all is known: only the number of hops counts then."""
 
-_MEMORY = 32  # a mean moves by at least 1/32 of what is new, so that estimates follow a drifting engine
+_MEMORY = (
+    32  # a mean moves by at least 1/32 of what is new, so that estimates follow a drifting engine
+)
 _SURPRISE = 0.25  # relative change of an estimate that makes ranks worth computing again
 
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 class Recall:
     """One run's dealings with its journal."""
 
-    __slots__ = ("_any_run", "_clock", "_counts", "_executor", "_finished", "_journal", "_left", "_unmatched")
+    __slots__ = (
+        "_any_run",
+        "_clock",
+        "_counts",
+        "_executor",
+        "_finished",
+        "_journal",
+        "_left",
+        "_unmatched",
+    )
 
     def __init__(self, executor: Executor, journal: Journal, run_id: str, any_run: bool) -> None:
         self._executor = executor
@@ -33,10 +42,10 @@ class Recall:
         self._clock = time.time() - time.perf_counter()  # perf_counter + this = unix seconds
         self._counts: dict[tuple[str, str], int] = {}
         self._finished: Mapping[Key, StoredStep] = journal.finished(run_id)
-        self._left: dict[str, list[Key]] = {}
+        self._left: dict[str, dict[Key, None]] = {}  # recorded, not asked for yet
         self._unmatched: list[StepNode] = []
         for key in self._finished:
-            self._left.setdefault(key.path, []).append(key)
+            self._left.setdefault(key.path, {})[key] = None
 
     def find(self, node: StepNode) -> tuple[Any, float] | None:
         """Value and seconds of an earlier execution of this node, None if it has to run.
@@ -55,7 +64,7 @@ class Recall:
             return None
         stored = self._finished.get(key) if self._finished else None
         if stored is not None:
-            self._left[path].remove(key)
+            self._left[path].pop(key, None)
         elif self._any_run:
             stored = self._journal.lookup(identity)
         if stored is None:
@@ -88,7 +97,7 @@ class Recall:
         """Tell of the steps whose inputs are others than in the run that was resumed."""
         for node in self._unmatched:
             if self._left.get(node.path):
-                self._left[node.path].pop()
+                self._left[node.path].popitem()
                 self._executor.stream.tell(StepChanged, node, what="inputs")
 
     def _missed(self, node: StepNode) -> None:
@@ -96,10 +105,10 @@ class Recall:
         if not left:
             return
         if all(self._finished[key].fingerprint != node.spec.fingerprint for key in left):
-            left.pop()
+            left.popitem()
             self._executor.stream.tell(StepChanged, node, what="definition")
         elif len(left) == 1 and node.scope.counts.get(node.name) == 1:
-            left.pop()
+            left.popitem()
             self._executor.stream.tell(StepChanged, node, what="inputs")
         else:
             # Several nodes share the path: which of them changed is known when all had their turn.

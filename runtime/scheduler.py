@@ -20,21 +20,29 @@ STATES = ("waiting", "ready", "running", "done", "failed", "skipped", "cancelled
 
 
 class Pool:
-    """`free` places of `limit`, and who waits for one: a heap of (-rank, seq, node)."""
+    """`free` places of `limit`, and who waits for one: a heap of (-rank, seq, node).
 
-    __slots__ = ("free", "limit", "loose", "name", "waiting")
+    Nodes take places in pools of rising `order`.
+    """
 
-    def __init__(self, name: str, limit: int) -> None:
+    __slots__ = ("free", "limit", "loose", "name", "order", "waiting")
+
+    def __init__(self, name: str, limit: int, order: int = 0) -> None:
         if limit < 1:
             raise ValueError(f"pool {name!r} needs at least one place, got {limit}")
         self.name = name
         self.limit = limit
+        self.order = order
         self.free = limit
         self.waiting: list[tuple[float, int, Node]] = []
         self.loose = False  # on the scheduler's list of pools that may have a place for a waiter
 
     def __repr__(self) -> str:
         return f"Pool({self.name!r}, {self.free}/{self.limit} free, {len(self.waiting)} waiting)"
+
+
+def _late_first(pool: Pool) -> int:
+    return -pool.order
 
 
 class Node:
@@ -93,6 +101,16 @@ class Scheduler:
         """Whether some ready node waits for a place."""
         return bool(self._queued)
 
+    @property
+    def fresh(self) -> Sequence[Node]:
+        """The nodes that became ready since `start` was called."""
+        return self._fresh
+
+    @property
+    def eager(self) -> bool:
+        """Whether `start` may have something to start."""
+        return bool(self._fresh or self._loose)
+
     def added(self, node: Node, inputs: Iterable[Node] = ()) -> Node | None:
         """A node appears. Returns the input that keeps it from ever starting, if there is one."""
         need = 0
@@ -123,7 +141,8 @@ class Scheduler:
             for node in fresh:
                 if node.state == READY:
                     self._admit(node, left, chosen)
-                left -= 1
+                if node.state != READY:
+                    left -= 1
         if self._loose:
             self._settle(chosen)
         return chosen
@@ -193,7 +212,7 @@ class Scheduler:
             self.released(node)
 
     def _admit(self, node: Node, left: int, chosen: list[Node]) -> None:
-        """Take the node's places, or queue it at the first pool that is short for the `left` newcomers."""
+        """Take the node's places, or queue it at the first pool that has too few for all `left` newcomers."""
         pools = node.pools
         held = node.held
         while held < len(pools):
@@ -221,6 +240,8 @@ class Scheduler:
         """Give free places to the best waiters, until no pool has both."""
         loose = self._loose
         while loose:
+            if len(loose) > 1:  # early places first, so that their takers compete for the late ones
+                loose.sort(key=_late_first)
             pool = loose.pop()
             pool.loose = False
             while pool.free and pool.waiting:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
+from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import RunError
+from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode
 
 if TYPE_CHECKING:
@@ -14,13 +18,24 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """One call of a workflow function: of the run itself (`node` is None) or of a sub-workflow.
+    """One call of a workflow function: that of the run itself (`node` is None) or of a sub-workflow.
 
-    `left` counts its nodes that have not ended, `failures` holds the errors of those that failed first, in
-    order. `counts` numbers the submissions of each step name.
+    `left` counts its nodes that have not ended. `failures` holds the errors of those that failed, in
+    order, `seen` those errors that somebody was given: what nobody saw fails the scope when it ends.
+    `counts` numbers the submissions of each step name.
     """
 
-    __slots__ = ("closed", "counts", "executor", "failures", "idle", "left", "node", "path")
+    __slots__ = (
+        "closed",
+        "counts",
+        "executor",
+        "failures",
+        "idle",
+        "left",
+        "node",
+        "path",
+        "seen",
+    )
 
     def __init__(self, executor: Executor, path: str, node: StepNode | None) -> None:
         self.executor = executor
@@ -30,6 +45,7 @@ class Scope:
         self.closed = False
         self.counts: dict[str, int] = {}
         self.failures: list[RunError] = []
+        self.seen: set[RunError] = set()
         self.idle: asyncio.Future[None] | None = None
 
     def leave(self) -> None:
@@ -44,6 +60,10 @@ class Scope:
             self.idle = asyncio.get_running_loop().create_future()
             await self.idle
 
+    def unseen_failure(self) -> RunError | None:
+        """The first failure that nobody was given."""
+        return next((error for error in self.failures if error not in self.seen), None)
+
     def holds(self, node: StepNode) -> bool:
         """Whether `node` belongs to this scope or to one inside it."""
         scope: Scope | None = node.scope
@@ -54,3 +74,41 @@ class Scope:
 
 current: ContextVar[Scope | StepNode | None] = ContextVar("carrara_current", default=None)
 """The scope while a workflow function runs, the node while a step's body runs."""
+
+
+async def run_in_scope(
+    scope: Scope, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Call a workflow function; returns when all its nodes have ended, handles in its value resolved.
+
+    If the function raises, what it submitted goes on to its end first. If this task is cancelled, it is
+    given up.
+
+    Raises:
+        StepError: a step failed, and the function was not given the error, or let it pass.
+    """
+    token = current.set(scope)
+    inputs: list[StepNode] = []
+    try:
+        try:
+            result = body(*args, **kwargs)
+            if isawaitable(result):
+                result = await result
+            taken = capture(result, inputs)
+            for node in inputs:
+                await Handle(node)
+        except Exception:
+            scope.closed = True
+            await scope.settled()
+            raise
+        finally:
+            scope.closed = True
+            current.reset(token)
+        await scope.settled()
+    except asyncio.CancelledError:
+        scope.executor.abandon(scope)
+        raise
+    failure = scope.unseen_failure()
+    if failure is not None:
+        raise failure
+    return resolve(taken) if inputs else result

@@ -96,7 +96,7 @@ def _generator() -> type[Any]:
             return False
 
         def decimal_schema(self, schema: Any) -> JsonSchemaValue:
-            return self.float_schema({**schema, "type": "float"})
+            return self.float_schema(schema)
 
     return Plain
 

@@ -1,4 +1,4 @@
-"""What `Annotated` may say about a value: the pattern of a text, the columns of a table, the depth of an outline.
+"""What `Annotated` may say of a value: the pattern of a text, columns of a table, depth of an outline.
 
 ```python
 Code = Annotated[str, Pattern(r"[A-Z]{2}-[0-9]+")]

@@ -182,7 +182,7 @@ def _table(annotation: Any, marks: tuple[Any, ...]) -> ValueType:
         )
     names = tuple(column.name for column in columns)
     texts = {found.column.name for found in typed if found.text}
-    read_rows = None if row is None else checked(list[row])
+    read_rows = None if row is None else checked(types.GenericAlias(list, (row,)))
 
     def to_python(rows: list[dict[str, Any]]) -> TableValue[Any]:
         if read_rows is None:

@@ -65,7 +65,9 @@ class Table(Sequence[Row], Generic[Row]):
         def __class_getitem__(cls, row: Any) -> Any:
             """`Annotated[Table, Rows(row)]`: pydantic asks a plain class for its schema, a generic
             dataclass never."""
-            return GenericAlias(cls, (row,)) if isinstance(row, TypeVar) else Annotated[cls, Rows(row)]
+            return (
+                GenericAlias(cls, (row,)) if isinstance(row, TypeVar) else Annotated[cls, Rows(row)]
+            )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:

@@ -1,11 +1,11 @@
 """Attention patterns as boolean masks, and grouped-query attention under them.
 
-Legend: B batch, T new positions (queries), S slots looked at (keys), H key/value heads, G query heads for each
-of them, E head size. A mask is [B, 1, T, S] bool, True where the query may attend.
+Legend: B batch, T new positions (queries), S slots looked at (keys), H key/value heads, G query heads
+for each of them, E head size. A mask is [B, 1, T, S] bool, True where the query may attend.
 
-Every pattern here is a *limit*: the query at position p sees slots 0..limit(p). Causal: p itself. Block-causal:
-the end of p's block. Full: the end of the row. `visible_up_to` turns limits into a mask; slots beyond the row's
-last valid one are garbage, so limits never reach past it.
+Every pattern here is a *limit*: the query at position p sees slots 0..limit(p). Causal: p itself.
+Block-causal: the end of p's block. Full: the end of the row. `visible_up_to` turns limits into a mask;
+slots beyond the row's last valid one are garbage, so limits never reach past it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 
 def visible_up_to(limits: Tensor, slots: int) -> Tensor:
-    """The mask in which query t of row b sees slots 0..limits[b, t]. Shapes: limits [B, T] -> [B, 1, T, slots].
+    """The mask in which query t of row b sees slots 0..limits[b, t]. Shapes: limits [B, T] -> [B, 1, T,
+    slots].
 
     A limit below 0 would leave a query blind (softmax of nothing is NaN), so slot 0 is always seen.
     """
@@ -30,12 +31,16 @@ def causal(positions: Tensor, slots: int) -> Tensor:
 
 
 def block_causal(
-    positions: Tensor, slots: int, block: int, start: Tensor | int = 0, lengths: Tensor | None = None
+    positions: Tensor,
+    slots: int,
+    block: int,
+    start: Tensor | int = 0,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Causal before `start`, and from there on in blocks that see themselves in both directions.
 
-    Blocks begin at `start` (an int, or [B] for rows whose prompts differ) and are `block` positions long.
-    `lengths` [B], where given, is the end of each row's valid slots (a last block may be shorter).
+    Blocks begin at `start` (an int, or [B] for rows whose prompts differ) and are `block` positions
+    long. `lengths` [B], where given, is the end of each row's valid slots (a last block may be shorter).
     Shapes: positions [B, T] -> [B, 1, T, slots].
     """
     begin = start[:, None] if isinstance(start, Tensor) else start
@@ -52,7 +57,8 @@ def full(lengths: Tensor, new: int, slots: int) -> Tensor:
 
 
 def beside_cache(lengths: Tensor, new: Tensor | int, width: int, cached: int) -> Tensor:
-    """For a pass with `keep=False`: all see the row's cached slots and all its new positions, both directions.
+    """For a pass with `keep=False`: all see the row's cached slots and all its new positions, both
+    directions.
 
     lengths [B] valid slots of each row, `cached` slots looked at (at least the longest), `width` = T new
     positions of which the first `new` ([B] or int) are real. Result [B, 1, width, cached + width].
@@ -79,7 +85,8 @@ def causal_with_padding(valid: Tensor) -> Tensor:
 def folded(mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
     """What `attend` adds to the scores, made once a pass: 0 where seen, -inf where not.
 
-    Shapes: mask [B, 1, T, S] -> [B, 1, group * T, S]; [B, 1, 1, S] for T = 1, which spreads over the group.
+    Shapes: mask [B, 1, T, S] -> [B, 1, group * T, S]; [B, 1, 1, S] for T = 1, which spreads over the
+    group.
     """
     batch, _, new, slots = mask.shape
     if new > 1 and group > 1:
@@ -91,8 +98,9 @@ def folded(mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Tensor | None) -> Tensor:
     """Grouped-query attention. Shapes: q [B, T, H*G, E], k and v [B, H, S, E], result [B, T, H*G*E].
 
-    The G query heads that share a key/value head are laid side by side as G*T queries of one head, so keys
-    and values are never repeated in memory. `pattern` is from `folded`; None is causal and needs S == T.
+    The G query heads that share a key/value head are laid side by side as G*T queries of one head, so
+    keys and values are never repeated in memory. `pattern` is from `folded`; None is causal and needs S
+    == T.
     """
     batch, new, heads, size = q.shape
     kv_heads = k.shape[1]
@@ -100,7 +108,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Tensor | None) -> Tensor:
         q = q.transpose(1, 2)
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=heads > kv_heads)
         return out.transpose(1, 2).reshape(batch, new, heads * size)
-    beside = q.unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    group = heads // kv_heads
+    beside = q.view(batch, new, kv_heads, group, size).permute(0, 2, 3, 1, 4)
+    beside = beside.reshape(batch, kv_heads, group * new, size)
     out = F.scaled_dot_product_attention(beside, k, v, attn_mask=pattern)
-    out = out.unflatten(2, (-1, new)).permute(0, 3, 1, 2, 4)
+    out = out.view(batch, kv_heads, group, new, size).permute(0, 3, 1, 2, 4)
     return out.reshape(batch, new, heads * size)

@@ -100,7 +100,9 @@ def _check_architecture(found: Mapping[str, Any], where: str) -> None:
         raise LoadingError(f"{where}: hidden_act {act!r} is not supported, only 'silu'")
     heads, kv_heads = found["num_attention_heads"], found.get("num_key_value_heads")
     if kv_heads and heads % kv_heads:
-        raise LoadingError(f"{where}: {heads} attention heads cannot share {kv_heads} KV heads evenly")
+        raise LoadingError(
+            f"{where}: {heads} attention heads cannot share {kv_heads} KV heads evenly"
+        )
     if not found.get("head_dim") and found["hidden_size"] % heads:
         raise LoadingError(
             f"{where}: hidden_size {found['hidden_size']} is not divisible by {heads} heads"

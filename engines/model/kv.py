@@ -4,13 +4,14 @@ Legend: L layers, R rows, H key/value heads, C slots (capacity), E head size, B 
 
 Conventions, shared by every decoder:
 - **A slot is a position.** The keys and values of the token at position p of a row lie in slot p of that
-  row. There is no other bookkeeping here: how many slots of a row hold something, its *length*, is known by
-  whoever owns the row.
-- **A slot beyond a row's length is garbage.** It may be written freely (padding, a canvas that is not kept)
-  and is overwritten later; masks keep it out of sight until then. So a pass is kept by advancing the
-  length, and thrown away by not advancing it. Nothing is copied or cleared.
+  row. There is no other bookkeeping here: how many slots of a row hold something, its *length*, is known
+  by whoever owns the row.
+- **A slot beyond a row's length is garbage.** It may be written freely (padding, a canvas that is not
+  kept) and is overwritten later; masks keep it out of sight until then. So a pass is kept by advancing
+  the length, and thrown away by not advancing it. Nothing is copied or cleared.
 - **The cache grows in steps** when `reserve` asks for more; views taken before are stale after that.
-- Rows 0..n-1 are the cheap ones to use together (a view). `exchange` lets an owner keep its live rows there.
+- Rows 0..n-1 are the cheap ones to use together (a view). `exchange` lets an owner keep its live rows
+  there.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class KVCache:
     def reserve(self, rows: int, slots: int) -> None:
         """Make room for at least `rows` rows of `slots` slots, keeping what is there.
 
-        Rows grow to the next power of two and slots to the next multiple of GROW_SLOTS, so that a growing
-        batch copies the cache a few times only.
+        Rows grow to the next power of two and slots to the next multiple of GROW_SLOTS, so that a
+        growing batch copies the cache a few times only.
         """
         if rows <= self.rows and slots <= self.slots:
             return

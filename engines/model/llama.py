@@ -1,34 +1,37 @@
-"""The Llama family as one module for every decoder: causal, block-causal and full attention on the same weights.
+"""The Llama family as one module for every decoder: causal, block-causal and full attention on the same
+weights.
 
-Legend: B batch, T new positions, S slots looked at, D hidden, V vocabulary, N query heads, H key/value heads,
-E head size.
+Legend: B batch, T new positions, S slots looked at, D hidden, V vocabulary, N query heads, H key/value
+heads, E head size.
 
-How a pass is described (this is the convention that all decoders share; `kv` has the cache's side of it):
-- `tokens` [B, T] and `positions` [B, T], both int64. A position is the rotary position and, with a cache, the
-  slot in which the new keys and values are written. Rows may stand at different positions (ragged batches):
-  pad the shorter rows on the right with any token, at positions that go on counting, and ignore their output. What
-  padding writes lies beyond the row's length, where nobody looks.
-- `mask` [B, 1, T, S] bool says all there is to say about attention; build it with `attention`. S is read from it.
-  - **keep=True** (default): keys are slots 0..S-1 of each row *after* the new ones were written, so S must reach
-    past the last new position. "Kept" means written: whether the positions count is up to the owner of the row,
-    who advances its length or does not. A canvas is refined like this: every pass writes the block at the same
-    positions and sees prompt and block in both directions (`block_causal` or `full`), the length stays; when the
-    block is final, one last pass over its clean tokens leaves the keys and values that later blocks attend to, and
-    the length advances.
+How a pass is described (this is the convention that all decoders share; `kv` has the cache's side of
+it):
+- `tokens` [B, T] and `positions` [B, T], both int64. A position is the rotary position and, with a
+  cache, the slot in which the new keys and values are written. Rows may stand at different positions
+  (ragged batches): pad the shorter rows on the right with any token, at positions that go on counting,
+  and ignore their output. What padding writes lies beyond the row's length, where nobody looks.
+- `mask` [B, 1, T, S] bool says all there is to say about attention; build it with `attention`. S is read
+  from it.
+  - **keep=True** (default): keys are slots 0..S-1 of each row *after* the new ones were written, so S
+    must reach past the last new position. "Kept" means written: whether the positions count is up to the
+    owner of the row, who advances its length or does not. A canvas is refined like this: every pass
+    writes the block at the same positions and sees prompt and block in both directions (`block_causal`
+    or `full`), the length stays; when the block is final, one last pass over its clean tokens leaves the
+    keys and values that later blocks attend to, and the length advances.
   - **keep=False**: the cache is only read. Keys are its first S - T slots and then the T new positions
-    (`attention.beside_cache`). It copies the cached keys of every layer once, so prefer keep=True where the slots
-    beyond the length are free; it is for passes that must leave them alone.
+    (`attention.beside_cache`). It copies the cached keys of every layer once, so prefer keep=True where
+    the slots beyond the length are free; it is for passes that must leave them alone.
   - None: plain causal, by position with a cache, by order without.
-- `rows` says which cache rows the batch stands for: None for rows 0..B-1, a slice of B rows (both cost nothing),
-  or an int64 tensor [B] (copies the keys it reads).
+- `rows` says which cache rows the batch stands for: None for rows 0..B-1, a slice of B rows (both cost
+  nothing), or an int64 tensor [B] (copies the keys it reads).
 - `allowed` [B, T or K, V] bool, where given: the logits of all other tokens come back as -inf.
-- `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0. The head is the
-  costliest layer (V is large): ask only for what is used.
-- `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for passes over a few
-  answer tokens. A decoder uses it for a kind of token (prompt, answer), never depending on the size of the
-  batch, so that its results do not depend on who shares the batch.
-- `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without an attached
-  adapter, or after merging it, it changes nothing.
+- `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
+  The head is the costliest layer (V is large): ask only for what is used.
+- `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for
+  passes over a few answer tokens. A decoder uses it for a kind of token (prompt, answer), never
+  depending on the size of the batch, so that its results do not depend on who shares the batch.
+- `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without
+  an attached adapter, or after merging it, it changes nothing.
 
 The result is [B, T or K, V] in the model's dtype.
 """
@@ -74,7 +77,11 @@ class Llama(nn.Module):
 
     @classmethod
     def random(
-        cls, config: LlamaConfig, seed: int = 0, dtype: torch.dtype = torch.float32, spread: float = 0.02
+        cls,
+        config: LlamaConfig,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        spread: float = 0.02,
     ) -> Self:
         """A model with normal weights of standard deviation `spread` and unit norms, for tests."""
         model = cls(config, dtype)
@@ -89,6 +96,11 @@ class Llama(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.embedding.dtype
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether `quicken` was called: `quick` passes differ from others."""
+        return any(isinstance(m, JoinedLinear) and m.quick is not None for m in self.modules())
 
     @property
     def device(self) -> torch.device:
@@ -130,11 +142,16 @@ class Llama(nn.Module):
         return logits if allowed is None else logits.masked_fill_(~allowed, -torch.inf)
 
     def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        # Values are turned by no angle together with queries and keys: one call, and K beside V in memory.
+        # Values are turned by no angle together with queries and keys: one call, and K beside V in
+        # memory.
         cos, sin = angles(self.frequencies, positions)
         heads, still = self.config.heads + self.config.kv_heads, self.config.kv_heads
-        cos = torch.cat((cos.expand(-1, -1, heads, -1), torch.ones_like(cos).expand(-1, -1, still, -1)), 2)
-        sin = torch.cat((sin.expand(-1, -1, heads, -1), torch.zeros_like(sin).expand(-1, -1, still, -1)), 2)
+        cos = torch.cat(
+            (cos.expand(-1, -1, heads, -1), torch.ones_like(cos).expand(-1, -1, still, -1)), 2
+        )
+        sin = torch.cat(
+            (sin.expand(-1, -1, heads, -1), torch.zeros_like(sin).expand(-1, -1, still, -1)), 2
+        )
         return cos.to(self.dtype), sin.to(self.dtype)
 
     def quicken(self) -> None:
@@ -146,12 +163,13 @@ class Llama(nn.Module):
             self.quick_head = QuickWeight(self.head)
 
     def _quick_logits(self, x: Tensor, head: QuickWeight, allowed: Tensor | None) -> Tensor:
-        # These logits are rounded to bfloat16, too coarse to rank close candidates. So the groups of tokens that
-        # hold the best are computed again exactly. (Finding the best groups takes 4 % of the time of topk.)
+        # These logits are rounded to bfloat16, too coarse to rank close candidates. So the groups of
+        # tokens that hold the best are computed again exactly. (Finding the best groups takes 4 % of the
+        # time of topk.)
         logits = head(x)
         if allowed is not None:
             logits.masked_fill_(~allowed, -torch.inf)
-        peaks = logits.unflatten(-1, (-1, GROUP)).amax(-1)
+        peaks = logits.view(*logits.shape[:-1], -1, GROUP).amax(-1)
         groups = peaks.topk(min(GROUPS, peaks.shape[-1]), dim=-1).indices
         best = (groups[..., None] * GROUP + torch.arange(GROUP, device=x.device)).flatten(-2)
         exact = (self.head[best] @ x[..., None])[..., 0]
@@ -226,7 +244,7 @@ class Layer(nn.Module):
         batch, new, _ = x.shape
         joined = self.qkv(_norm(x, self.norm_attention, self.eps), switch, quick)
         joined = rotate(joined.view(batch, new, -1, self.size), cos, sin)
-        q, kv = joined.split((self.heads, 2 * self.kv_heads), dim=2)
+        q, kv = joined[:, :, : self.heads], joined[:, :, self.heads :]
         kv = kv.view(batch, new, 2, self.kv_heads, self.size)
         keys, values = kv.permute(2, 0, 3, 1, 4) if view is None else view.extend(self.index, kv)
         x = x + self.out(attend(q, keys, values, pattern), switch, quick)
@@ -236,10 +254,12 @@ class Layer(nn.Module):
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm (arXiv 1910.07467), its mean in float32. Faster here than F.rms_norm: 16 us for 25."""
+    """Root-mean-square norm (arXiv 1910.07467), its mean in float32. Faster here than F.rms_norm: 16 us
+    for 25."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     inverse = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (x * inverse).to(x.dtype) * weight
+    scaled: Tensor = x * inverse
+    return scaled.to(x.dtype) * weight
 
 
 def _parameter(*shape: int, dtype: torch.dtype) -> nn.Parameter:

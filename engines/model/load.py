@@ -1,7 +1,7 @@
 """Weights from a Hugging Face folder: config.json with model.safetensors, or shards and their index.
 
-The tensors go straight into a model of the wanted dtype, one at a time, so loading takes the memory of the result
-and of one tensor. Nothing in the folder is executed.
+The tensors go straight into a model of the wanted dtype, one at a time, so loading takes the memory of
+the result and of one tensor. Nothing in the folder is executed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def load_model(
     """The model in `folder`, converted to `dtype` on `device`, ready for inference.
 
     Raises:
-        LoadingError: names the file, and the tensor where one is missing, unknown, of another shape, or cut off.
+        LoadingError: names the file, and the tensor where one is missing, unknown, of another shape, or
+        cut off.
     """
     config = load_config(folder)
     with torch.device(device):

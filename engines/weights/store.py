@@ -174,8 +174,9 @@ def _make(known: Card, say: Say, fetch: Fetch, *, full: bool) -> Path:
 
 
 def _make_locked(known: Card, folder: Path, say: Say, fetch: Fetch) -> None:
-    for place in _leftovers(known):  # their makers are dead: the lock is ours
-        shutil.rmtree(place)
+    # Their makers are dead: the lock is ours. A pip that outlived its parent may still write there.
+    for place in _leftovers(known):
+        shutil.rmtree(place, ignore_errors=True)
     _check_space(known, folder.parent)
     with tempfile.TemporaryDirectory(
         prefix=_hidden(known), suffix=".part", dir=folder.parent

@@ -199,7 +199,9 @@ def _lift_model(kind: type, held: Any, within: Lift) -> Any:
     _check_fields(kind, now, set(parts))
     if set(parts) - now:
         gone = ", ".join(sorted(set(parts) - now))
-        raise CodecError(f"{kind.__qualname__} has no fields any more that the stored value has: {gone}")
+        raise CodecError(
+            f"{kind.__qualname__} has no fields any more that the stored value has: {gone}"
+        )
 
     def pairs(name: str) -> dict[str, Any] | None:
         return {k: within(v) for k, v in held[name]} if name in held else None

@@ -37,7 +37,16 @@ def key(at: At, name: Any) -> At:
     return (at, f".{name}" if plain else f"[{name!r}]")
 
 
-_ITERATORS = {"map", "filter", "zip", "enumerate", "reversed", "dict_keys", "dict_values", "dict_items"}
+_ITERATORS = {
+    "map",
+    "filter",
+    "zip",
+    "enumerate",
+    "reversed",
+    "dict_keys",
+    "dict_values",
+    "dict_items",
+}
 _FUNCTIONS = {"function", "builtin_function_or_method", "method", "partial"}
 
 

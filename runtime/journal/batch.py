@@ -35,8 +35,22 @@ class Batch:
     dones: list[Done] = field(default_factory=list)
     heavy: int = 0
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
         return len(self.steps) + len(self.events) + len(self.rows)
+
+    @property
+    def is_one_step(self) -> bool:
+        return len(self.steps) == 1 and not (self.events or self.rows or self.blobs)
+
+    def clear(self) -> None:
+        """Make it as new: a batch costs more to build than to empty."""
+        self.steps.clear()
+        self.events.clear()
+        self.rows.clear()
+        self.blobs.clear()
+        self.dones.clear()
+        self.heavy = 0
 
     def hold(self, text: str) -> str | bytes:
         """What to put in a payload column for `text`: itself, or the hash of the blob that goes along."""
@@ -54,20 +68,22 @@ class Batch:
             done(error)
 
 
-def write(connection: sqlite3.Connection, batch: Batch) -> None:
+def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None:
     """Commit a batch in one transaction; what fails leaves nothing of it.
 
     Raises:
         sqlite3.Error: as it comes.
     """
-    if len(batch.steps) == 1 and not (batch.events or batch.rows or batch.blobs):
+    if batch.is_one_step:
         # One statement is its own transaction: a chain pays for no BEGIN and COMMIT.
         connection.execute(_STEP, batch.steps[0])
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         if batch.blobs:
-            connection.executemany(_BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs])
+            connection.executemany(
+                _BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs]
+            )
         if batch.steps:
             connection.executemany(_STEP, batch.steps)
         if batch.events:

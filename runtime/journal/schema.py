@@ -94,7 +94,9 @@ def connect(path: Path, *, durability: str = "normal", create: bool = True) -> s
     try:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=10
+        )
     except (OSError, sqlite3.Error) as error:
         raise failure(path, error) from error
     try:
@@ -182,7 +184,9 @@ def check(connection: sqlite3.Connection, path: Path) -> bool:
     if not tables:
         return False
     if application != APPLICATION:
-        raise JournalError(f"{path} is another program's database; name another file for the journal")
+        raise JournalError(
+            f"{path} is another program's database; name another file for the journal"
+        )
     if version > VERSION:
         raise JournalError(
             f"journal {path} was written by a newer Carrara (layout {version}, this one reads up to "

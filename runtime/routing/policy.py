@@ -15,6 +15,15 @@ from carrara.engines.errors import CarraraError
 KINDS = ("text", "choice", "json", "table", "outline", "regex")
 
 
+def _known(found: Iterable[str], known: Iterable[str], what: str) -> None:
+    names = list(known)
+    for name in found:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(names)}."
+            raise CarraraError(f"routing policy: unknown {what} {name!r}.{hint}")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """For calls that fit, `engines` in order. An empty `kinds` or `tags` fits every call, else one in common
@@ -156,15 +165,6 @@ def _accept(found: Any) -> Accept:
 
 def _names(found: Any) -> tuple[str, ...]:
     return (found,) if isinstance(found, str) else tuple(found)
-
-
-def _known(found: Iterable[str], known: Iterable[str], what: str) -> None:
-    names = list(known)
-    for name in found:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(names)}."
-            raise CarraraError(f"routing policy: unknown {what} {name!r}.{hint}")
 
 
 __all__ = ["AUTO", "Accept", "Policy", "Rule", "from_data", "to_data"]

@@ -1,7 +1,7 @@
 """The routing decisions, pure: facts in, the next move out. Nothing here asks an engine or keeps a clock.
 
-Order of moves: the first candidate of the policy; after a doubtful or faulty answer its bad fields re-noised on
-the same engine; then the next candidate; at last the final candidate once more with the faults spelled out.
+Order of moves: the first candidate of the policy; after a doubtful or faulty answer its bad fields re-noised
+on the same engine; then the next candidate; at last the final one once more with the faults spelled out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from carrara.runtime.routing.policy import Policy
 
 Repair = Literal["off", "structural", "infill", "escalate"]
 How = Literal["ask", "renoise", "again"]
-Cause = Literal["form", "content", "confidence", "refused", "failed"]
+Cause = Literal["form", "cut", "content", "confidence", "refused", "failed", "passed over"]
 
 
 @dataclass(frozen=True, slots=True)

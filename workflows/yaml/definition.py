@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.policy import Policy
 from carrara.workflows.yaml.kinds import ANY, MISSING, TEXT, Field, Type
 from carrara.workflows.yaml.targets import Parameters
-
 
 Name = tuple[str, str]
 """A name as it is written: its space ("", "inputs" or "steps") and the name."""
@@ -64,16 +65,14 @@ def names_in(value: Value | None) -> frozenset[Name]:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask a model. None leaves a setting to the engine or the policy."""
+    """Ask a model."""
 
     prompt: Template
     system: Template | None = None
     returns: Type = TEXT
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    repair: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of `carrara.workflows.answering.Answering`, those that are given."""
+    examples: tuple[tuple[Mapping[str, Any], Any], ...] = ()
     validators: tuple[str, ...] = ()
 
 
@@ -114,7 +113,8 @@ class StepDef:
     """One step.
 
     `when` is asked for each item if `when_per_item`, else once. `needs` are the names of steps that this step cannot
-    do without: if one of them was skipped, so is this step. `after` are all steps it refers to: its edges.
+    do without: if one of them was skipped, so is this step. `after` are all steps it refers to: its edges. None
+    among the options leaves them to the function's own, or to the defaults.
     """
 
     name: str
@@ -126,21 +126,12 @@ class StepDef:
     repeat: Repeat | None = None
     engine: str | None = None
     tags: frozenset[str] = frozenset()
-    retries: int = 0
+    retries: int | None = None
     timeout_s: float | None = None
     concurrency: int | None = None
-    cache: bool = True
+    cache: bool | None = None
     needs: frozenset[str] = frozenset()
     after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What may be asked of one engine; None where there is no bound."""
-
-    concurrency: int | None = None
-    requests_per_s: float | None = None
-    tokens_per_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +145,7 @@ class PipelineDef:
     inputs: tuple[Field, ...] = ()
     types: Mapping[str, Field] = field(default_factory=dict)
     engines: Mapping[str, EngineLimits] = field(default_factory=dict)
-    policy: Any = None
+    policy: Policy | None = None
     description: str = ""
     value_type: Type = ANY
     """An object with the outputs as fields."""

@@ -52,6 +52,19 @@ def _items(written: object) -> object:
 Items = Annotated[Any, AfterValidator(_items), WithJsonSchema({"type": ["string", "array"]})]
 
 
+def _words(written: object) -> object:
+    if isinstance(written, str):
+        return [written]
+    if isinstance(written, list) and written and all(isinstance(word, str) for word in written):
+        return written
+    raise ValueError("must be a name or a list of names")
+
+
+Words = Annotated[
+    list[str],
+    BeforeValidator(_words),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
+]
 class Doc(BaseModel):
     """A mapping of the file: no unknown keys, no silent conversions."""
 
@@ -122,6 +135,13 @@ class RepeatDoc(Doc):
     )
 
 
+class ExampleDoc(Doc):
+    """A question that was answered well; shown to the model before the real one."""
+
+    inputs: dict[str, Anything] = Field(description="Values for the names in the prompt.")
+    answer: Anything = Field(description="The right answer, as `returns` types it.")
+
+
 class LimitsDoc(Doc):
     """What may be asked of one engine."""
 
@@ -131,6 +151,59 @@ class LimitsDoc(Doc):
     )
     tokens_per_min: Annotated[float, Field(gt=0)] | None = Field(
         None, description="The most tokens, prompt and answer together, in a minute."
+    )
+
+
+ContractKind = Literal["text", "choice", "json", "table", "outline", "regex"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RuleDoc(Doc):
+    """For calls that fit, these engines in order. Without kinds, tags and length it fits every call."""
+
+    engines: Words = Field(description="The engines to ask, the first one first.")
+    kinds: list[ContractKind] | None = Field(
+        None, description="Fits answers of one of these kinds."
+    )
+    tags: Words | None = Field(None, description="Fits steps with one of these tags.")
+    prompt_tokens_over: Count | None = Field(
+        None, description="Fits prompts estimated longer than this."
+    )
+    reason: str | None = Field(None, description="Shown with every decision made by this rule.")
+
+
+class AcceptDoc(Doc):
+    """The confidence, from 0 to 1, that an answer needs to be taken while another engine could be asked."""
+
+    overall: Share = Field(0.5, description="Of the answer as a whole.")
+    field: Share = Field(0.3, description="Of each of its parts.")
+
+
+class PolicyDoc(Doc):
+    """The routing policy; what is left out is as in the default policy."""
+
+    name: str | None = Field(None, description="The name of the policy, shown in reports.")
+    rules: list[RuleDoc] | None = Field(
+        None, description="The first rule that fits a call names its engines."
+    )
+    accept: dict[ContractKind, AcceptDoc] | None = Field(
+        None, description="The confidence that is needed, by kind of answer."
+    )
+    renoise: Count | None = Field(
+        None, description="How often doubtful fields are re-noised before another engine is asked."
+    )
+    again: Count | None = Field(
+        None, description="How often the last engine is asked again, with the faults of its answer."
+    )
+    max_attempts: AtLeastOne | None = Field(None, description="The most calls for one answer.")
+    give_up_after: AtLeastOne | None = Field(
+        None, description="After so many rejections in a row, an engine is passed over for the step."
+    )
+    probe_every: AtLeastOne | None = Field(
+        None, description="An engine that was passed over is tried again every so many calls."
+    )
+    max_wait_s: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="The longest wait, in seconds, that a busy engine may ask for."
     )
 
 
@@ -168,6 +241,13 @@ class StepDoc(Doc):
     repeat: RepeatDoc | None = Field(None, description="Run in turns until a condition holds.")
     engine: str | None = Field(None, description="The engine to ask; 'auto' lets the policy choose.")
     max_tokens: AtLeastOne | None = Field(None, description="The longest answer, in tokens.")
+    max_steps: AtLeastOne | None = Field(
+        None, description="The most denoising steps of a diffusion engine."
+    )
+    stop: Words | None = Field(None, description="Free text ends before the first of these.")
+    examples: list[ExampleDoc] | None = Field(
+        None, description="Questions with their right answers, shown before the prompt."
+    )
     temperature: Annotated[float, Field(ge=0)] | None = Field(
         None, description="0 is greedy and repeatable."
     )
@@ -205,7 +285,7 @@ class PipelineDoc(Doc):
     engines: dict[str, LimitsDoc] | None = Field(
         None, description="Limits of the engines this pipeline asks, by name."
     )
-    policy: Anything = Field(None, description="How engines are chosen: the routing policy.")
+    policy: PolicyDoc | None = Field(None, description="How engines are chosen.")
     steps: dict[str, StepDoc] | None = Field(
         None, description="The steps: name to step. Their order does not matter.", min_length=1
     )

@@ -29,6 +29,8 @@ class PipelineError(DefinitionError):
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(sorted(set(mistakes)))
         super().__init__("\n".join(map(str, self.mistakes)))
+        first = self.mistakes[0]
+        self.file, self.line, self.column = first.file, first.line or None, first.column or None
 
 
 class Mistakes:

@@ -7,8 +7,12 @@ Schema, hence the same contract.
 from __future__ import annotations
 
 import datetime
+import itertools
+import re
+import sys
 import warnings
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Annotated, Any, Final, ForwardRef, Literal, Optional
 
 import pydantic
@@ -18,6 +22,7 @@ from carrara.engines.contract import Column, ColumnKind
 from carrara.workflows.markers import Columns, Depth, JsonSchema, Pattern
 from carrara.workflows.values import Outline, Table
 from carrara.workflows.yaml import kinds
+from carrara.workflows.yaml.definition import PipelineDef
 from carrara.workflows.yaml.kinds import (
     MISSING,
     Field,
@@ -53,12 +58,15 @@ _COLUMNS: Final[Mapping[str, ColumnKind]] = {
 
 
 class Models:
-    """The Python types of one pipeline. Building them runs no code of the user."""
+    """The Python types of one pipeline, in a module of their own so that they can be found by name.
 
-    def __init__(self, declared: Mapping[str, Field]) -> None:
-        self.declared = declared
+    Building them runs no code of the user.
+    """
+
+    def __init__(self, declared: Mapping[str, Field], module: str) -> None:
+        self.declared, self.module = declared, module
         self.built: dict[str, type[BaseModel]] = {}
-        self.anonymous: list[type[BaseModel]] = []
+        self.anonymous: dict[tuple[str, ObjectOf], type[BaseModel]] = {}
         for name, field in declared.items():
             if isinstance(field.type, ObjectOf):
                 self.built[name] = self.model(name, field.type)
@@ -72,9 +80,10 @@ class Models:
 
     def complete(self) -> None:
         """Resolve the names of models that were not there yet when they were referred to."""
-        for model in [*self.built.values(), *self.anonymous]:
-            model.model_rebuild(_types_namespace=dict(self.built))
-        self.anonymous.clear()
+        names = dict(self.built)
+        for model in [*self.built.values(), *self.anonymous.values()]:
+            if not model.__pydantic_complete__:
+                model.model_rebuild(_types_namespace=names)
 
     def annotation(self, kind: Type, name: str) -> Any:
         match kind:
@@ -100,9 +109,7 @@ class Models:
             case Named(other):
                 return self.named(other)
             case ObjectOf():
-                model = self.model(name, kind)
-                self.anonymous.append(model)
-                return model
+                return self.unnamed(name, kind)
             case TableOf(columns):
                 made = [Column(column, _COLUMNS[scalar]) for column, scalar in columns]
                 bounds = Columns(*made, min_rows=kind.min_rows, max_rows=kind.max_rows)
@@ -118,6 +125,18 @@ class Models:
         kind = self.declared[name].type
         return ForwardRef(name) if isinstance(kind, ObjectOf) else self.annotation(kind, name)
 
+    def unnamed(self, name: str, kind: ObjectOf) -> type[BaseModel]:
+        """The model of an object written in place; one name never means two of them."""
+        taken = {*self.declared, *(other for other, found in self.anonymous if found != kind)}
+        free = name
+        for number in itertools.count(2):
+            if free not in taken:
+                break
+            free = f"{name}{number}"
+        if (free, kind) not in self.anonymous:
+            self.anonymous[free, kind] = self.model(free, kind)
+        return self.anonymous[free, kind]
+
     def model(self, name: str, kind: ObjectOf) -> type[BaseModel]:
         fields: dict[str, Any] = {}
         for field in kind.fields:
@@ -126,13 +145,41 @@ class Models:
         config = ConfigDict(protected_namespaces=(), validate_default=True)
         with warnings.catch_warnings():  # a field called "copy" or "json" is fine here
             warnings.simplefilter("ignore", UserWarning)
-            return create_model(
+            made = create_model(
                 name,
                 __config__=config,
                 __doc__=kind.description or None,
-                __module__=__name__,
+                __module__=self.module,
                 **fields,
             )
+        setattr(_module(self.module), name, made)
+        return made
+
+
+_known: dict[str, tuple[object, Models]] = {}
+
+
+def models_of(pipeline: PipelineDef) -> Models:
+    """The Python types of a pipeline; the same ones as long as its types are the same.
+
+    Their module is named after the pipeline, so that what a journal stored is found again.
+    """
+    name = "carrara_pipeline_" + re.sub(r"\W", "_", pipeline.name)
+    place = pipeline.path.resolve()
+    for number in itertools.count(2):
+        known = _known.get(name)
+        if known is None or known[0] == place:
+            break
+        name = f"{name}_{number}"
+    if known is None or known[1].declared != pipeline.types:
+        known = _known[name] = (place, Models(pipeline.types, name))
+    return known[1]
+
+
+def _module(name: str) -> ModuleType:
+    if name not in sys.modules:
+        sys.modules[name] = ModuleType(name, "Models of the types that a pipeline declares.")
+    return sys.modules[name]
 
 
 def camel(name: str) -> str:
@@ -145,11 +192,16 @@ def first_refusal(annotation: Any, value: Any) -> str | None:
     try:
         TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        return f"{place}: {message}" if place else message
+        return first_reason(error)
     return None
+
+
+def first_reason(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, with its place."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{place}: {message}" if place else message
 
 
 def _bounded(annotation: Any, **bounds: Any) -> Any:

@@ -56,10 +56,14 @@ _BOUNDS = {
 
 
 class TypeReader:
-    """Reads the notation of one file. `names` are the types that the file declares."""
+    """Reads the notation of one file. `names` are the types that the file declares.
+
+    `defaults` collects every default that was met: whether it fits can be told when all types are known.
+    """
 
     def __init__(self, notes: Notes, names: Collection[str] = ()) -> None:
         self.notes, self.names = notes, names
+        self.defaults: list[tuple[Type, Any, Location]] = []
 
     def read(self, raw: object, where: Location) -> Type | None:
         """The type written as `raw` at `where`, None after a mistake was noted."""
@@ -146,12 +150,15 @@ class TypeReader:
         if kind is None:
             return None
         kind = self.bounded(kind, doc, raw, where)
+        if kind is None:
+            return None
         if isinstance(kind, ObjectOf) and doc.description:
             kind = ObjectOf(kind.fields, doc.description)
-        default = raw.get("default", MISSING)
-        return Field(
-            name, _nullable(kind) if doc.optional else kind, doc.description or "", default
-        )
+        if doc.optional:
+            kind = _nullable(kind)
+        if "default" in raw:
+            self.defaults.append((kind, raw["default"], (*where, "default")))
+        return Field(name, kind, doc.description or "", raw.get("default", MISSING))
 
     def kind(self, key: str, doc: TypeDoc, where: Location) -> Type | None:
         """The type that the kind key gives, before bounds."""

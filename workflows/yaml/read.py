@@ -14,17 +14,21 @@ from typing import Any, Final
 
 from jinja2 import Environment
 
-from carrara.workflows.yaml.definition import EngineLimits, Expression, PipelineDef, StepDef, Value
-from carrara.workflows.yaml.document import NAME, PipelineDoc, StepDoc
+from carrara.engines.errors import CarraraError
+from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.policy import Policy, from_data
+from carrara.workflows.yaml.definition import Expression, PipelineDef, StepDef, Value
+from carrara.workflows.yaml.document import NAME, PipelineDoc
 from carrara.workflows.yaml.kinds import ANY, MISSING, Field, Nullable, ObjectOf, Type
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
+from carrara.workflows.yaml.models import first_refusal, models_of
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.order import in_order
 from carrara.workflows.yaml.read_steps import StepReader, Surroundings
 from carrara.workflows.yaml.read_types import read_types
 from carrara.workflows.yaml.scope import Names, ValueReader
-from carrara.workflows.yaml.shape import noun, read_shape
+from carrara.workflows.yaml.shape import context, noun, read_shape
 from carrara.workflows.yaml.source import Location, Source, read
 
 RESERVED: Final = frozenset(
@@ -92,16 +96,17 @@ class _File:
         if "steps" not in self.raw:
             self.notes.at_value((), "the pipeline needs the key 'steps'")
         self.note_names()
-        types = read_types(doc.types or {}, self.notes)
+        reader = TypeReader(self.notes, self.all_of("types", {}))
+        types = read_types(doc.types or {}, reader)
         declared = {name: field.type for name, field in types.items()}
-        inputs = self.inputs(doc)
+        inputs = self.inputs(doc, reader)
         names = Names(self.all_of("inputs", {field.name: field.type for field in inputs}), {})
-        readers = self.step_readers(doc, declared, names)
+        readers = self.step_readers(doc, declared, names, reader)
         seen = self.all_of("steps", {reader.name: reader.type for reader in readers})
         found = [reader.read(seen) for reader in readers]
         steps = in_order([step for step in found if step is not None], self.notes)
         outputs, value_type = self.outputs(doc, steps, Names(names.inputs, seen), declared)
-        return PipelineDef(
+        made = PipelineDef(
             name=doc.name or self.path.stem,
             path=self.path,
             steps=steps,
@@ -109,10 +114,22 @@ class _File:
             inputs=inputs,
             types=types,
             engines=self.engines(doc),
-            policy=doc.policy,
+            policy=self.policy(doc),
             description=doc.description or "",
             value_type=value_type,
         )
+        self.note_defaults(made, reader)
+        return made
+
+    def note_defaults(self, made: PipelineDef, reader: TypeReader) -> None:
+        """Note defaults that are not of their own type."""
+        if not reader.defaults or made.types.keys() != self.all_of("types", {}).keys():
+            return
+        models = models_of(made)
+        for kind, default, where in reader.defaults:
+            refusal = first_refusal(models.of(kind, "default"), default)
+            if refusal is not None:
+                self.notes.at_value(where, f"the default in {context(where)}: {refusal}")
 
     def all_of(self, part: str, found: Mapping[str, Type | None]) -> dict[str, Type | None]:
         """Every name under `part`, those of which nothing could be read too."""
@@ -137,8 +154,7 @@ class _File:
                     self.notes.at_key(where, f"'{name}' is already the name of an input")
                 taken[name] = part
 
-    def inputs(self, doc: PipelineDoc) -> tuple[Field, ...]:
-        reader = TypeReader(self.notes, self.all_of("types", {}))
+    def inputs(self, doc: PipelineDoc, reader: TypeReader) -> tuple[Field, ...]:
         found = []
         for name, notation in (doc.inputs or {}).items():
             field = reader.field(name, notation, ("inputs", name))
@@ -150,14 +166,14 @@ class _File:
         return tuple(found)
 
     def step_readers(
-        self, doc: PipelineDoc, declared: Mapping[str, Type], names: Names
+        self, doc: PipelineDoc, declared: Mapping[str, Type], names: Names, reader: TypeReader
     ) -> list[StepReader]:
         around = Surroundings(
             notes=self.notes,
             environment=self.reader.environment,
             folder=self.path.parent,
             types=declared,
-            type_names=self.all_of("types", {}),
+            type_reader=reader,
             inputs=names.inputs,
             engines=self.reader.engines,
             open_pipeline=lambda written, where: self.reader.used(
@@ -189,6 +205,21 @@ class _File:
             found[name] = reader.value(raw, ("outputs", name), names)
             fields.append(Field(name, reader.type or ANY))
         return found, ObjectOf(tuple(fields))
+
+    def policy(self, doc: PipelineDoc) -> Policy | None:
+        if doc.policy is None:
+            return None
+        for i, rule in enumerate(doc.policy.rules or ()):
+            for name in rule.engines:
+                if name not in self.reader.engines:
+                    where = ("policy", "rules", i, "engines")
+                    hint = did_you_mean(name, self.reader.engines)
+                    self.notes.at_value(where, f"unknown engine '{name}' in the policy.{hint}")
+        try:
+            return from_data(doc.policy.model_dump(exclude_none=True, exclude_unset=True))
+        except CarraraError as error:
+            self.notes.at_key(("policy",), str(error))
+            return None
 
     def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
         found = {}

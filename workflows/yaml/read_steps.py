@@ -1,9 +1,9 @@
-"""Reading one step: what it does, what it refers to, and which keys go together."""
+"""Reading one step: which keys go together, what it gives, and what it refers to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,13 +18,14 @@ from carrara.workflows.yaml.definition import (
     StepDef,
     Use,
     Value,
+    names_in,
 )
 from carrara.workflows.yaml.document import StepDoc
 from carrara.workflows.yaml.kinds import TEXT, ListOf, Type
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
-from carrara.workflows.yaml.references import Reference, Types, resolved
+from carrara.workflows.yaml.references import Types, resolved
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
 from carrara.workflows.yaml.targets import Parameters, TargetError, look_up
@@ -32,10 +33,13 @@ from carrara.workflows.yaml.targets import Parameters, TargetError, look_up
 KINDS: Final = ("llm", "python", "use")
 _OTHERS: Final = ("description", "for_each", "as", "limit", "when", "repeat")
 _RUNS: Final = ("retries", "timeout", "concurrency", "cache")
+SETTINGS: Final = (
+    "max_tokens", "max_steps", "temperature", "top_p", "seed", "stop", "repair",
+)  # fmt: skip
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "llm": (
-        "llm", "system", "returns", "engine", "max_tokens", "temperature", "top_p", "seed", "tags",
-        "repair", "validators", *_RUNS, *_OTHERS,
+        "llm", "system", "returns", "examples", "engine", "tags", *SETTINGS, "validators",
+        *_RUNS, *_OTHERS,
     ),
     "python": ("python", "with", "returns", *_RUNS, *_OTHERS),
     "use": ("use", "with", *_OTHERS),
@@ -46,126 +50,83 @@ NEEDS: Final = {"as": "for_each", "limit": "for_each"}
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a step is read in. `open_pipeline` reads a used pipeline, None after a mistake."""
+    """What the steps of a file are read in. `open_pipeline` gives a used pipeline, None after a mistake."""
 
     notes: Notes
     environment: Environment
     folder: Path
     types: Types
-    type_names: Collection[str]
+    type_reader: TypeReader
     inputs: Mapping[str, Type | None]
     engines: Collection[str]
     open_pipeline: Callable[[str, Location], PipelineDef | None]
 
 
 class StepReader:
-    """Reads one step in two passes: first what it gives, then, when all steps are known, what it refers to."""
+    """Reads a step in two passes: what it gives, and, once that is known of all steps, what it refers to."""
 
-    def __init__(self, name: str, doc: StepDoc, raw: Mapping[str, Any], around: Surroundings):
-        self.name, self.doc, self.raw, self.around = name, doc, raw, around
+    def __init__(
+        self, name: str, doc: StepDoc, raw: Mapping[str, Any], around: Surroundings
+    ) -> None:
+        self.name, self.doc, self.around, self.notes = name, doc, around, around.notes
         self.where: Location = ("steps", name)
-        self.notes = around.notes
-        self.values = ValueReader(around.notes, around.environment, around.types)
-        self.kind = self.read_kind()
-        self.returns = self.read_returns()
-        self.pipeline = self.read_used()
-        self.note_engine()
+        self.kind = _kind(raw, self.where, self.notes)
+        self.pipeline = self._pipeline()
+        self.one_type = self._one_type()
+        self.values = ValueReader(self.notes, around.environment, around.types)
 
-    # ------------------------------------------------------------------ first pass
-
-    def read_kind(self) -> str | None:
-        given = [kind for kind in KINDS if kind in self.raw]
-        if not given:
-            self.notes.at_key(
-                self.where, f"step '{self.name}' does nothing: it needs one of llm, python, use"
-            )
-            return None
-        for other in given[1:]:
-            self.notes.at_key(
-                (*self.where, other),
-                f"'{given[0]}' and '{other}' exclude each other in step '{self.name}'",
-            )
-        for key in self.raw:
-            if key not in KEYS[given[0]] and key not in given and self.knows(key):
-                self.notes.at_key(
-                    (*self.where, key),
-                    f"'{key}' does not go with '{given[0]}' in step '{self.name}'",
-                )
-            elif key in NEEDS and NEEDS[key] not in self.raw:
-                self.notes.at_key(
-                    (*self.where, key), f"'{key}' needs '{NEEDS[key]}' in step '{self.name}'"
-                )
-        return given[0]
-
-    def knows(self, key: str) -> bool:
-        return any(key in keys for keys in KEYS.values())
-
-    def read_returns(self) -> Type | None:
-        if self.doc.returns is None:
-            return TEXT if self.kind == "llm" else None
-        where: Location = (*self.where, "returns")
-        return TypeReader(self.notes, self.around.type_names).read(self.doc.returns, where)
-
-    def read_used(self) -> PipelineDef | None:
+    def _pipeline(self) -> PipelineDef | None:
         if self.kind != "use" or self.doc.use is None:
             return None
         return self.around.open_pipeline(self.doc.use, (*self.where, "use"))
 
-    def note_engine(self) -> None:
-        engine = self.doc.engine
-        if engine is not None and engine not in self.around.engines:
-            hint = did_you_mean(engine, self.around.engines)
-            self.notes.at_value(
-                (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'.{hint}"
-            )
-
-    @property
-    def one_type(self) -> Type | None:
+    def _one_type(self) -> Type | None:
         """The type of one turn for one item, None where it cannot be told."""
+        if self.doc.returns is not None:
+            return self.around.type_reader.read(self.doc.returns, (*self.where, "returns"))
         if self.pipeline is not None:
             return self.pipeline.value_type
-        return self.returns
+        return TEXT if self.kind == "llm" else None
 
     @property
     def type(self) -> Type | None:
-        """The type that other steps see."""
-        one = self.one_type
-        if self.doc.for_each is None:
-            return one
-        return None if one is None else ListOf(one)
-
-    # ------------------------------------------------------------------ second pass
+        """The type that other steps see: of the list for a fan-out."""
+        if self.doc.for_each is None or self.one_type is None:
+            return self.one_type if self.doc.for_each is None else None
+        return ListOf(self.one_type)
 
     def read(self, steps: Mapping[str, Type | None]) -> StepDef | None:
-        """The step, given the types of all others. None if it does nothing that can be told."""
-        names = Names(self.around.inputs, {n: t for n, t in steps.items() if n != self.name})
-        each = self.read_each(names)
-        inside = Names(names.inputs, names.steps, self.local_names(each))
-        does = self.read_action(inside)
-        repeat = self.read_repeat(inside)
-        when, per_item = self.read_when(inside, each)
+        """The step, given the types of all of them; None if what it does cannot be told."""
+        doc = self.doc
+        others = {name: kind for name, kind in steps.items() if name != self.name}
+        names = Names(self.around.inputs, others)
+        each = self._each(names)
+        inside = replace(names, extra=self._local_names(each))
+        does = self._action(inside)
+        repeat = self._repeat(inside)
+        when = self._when(inside)
+        self._note_engine()
         if does is None:
             return None
-        used = self.values.references
         return StepDef(
             name=self.name,
             does=does,
-            description=self.doc.description or "",
+            description=doc.description or "",
             each=each,
             when=when,
-            when_per_item=per_item,
+            when_per_item=each is not None and ("", each.name) in names_in(when),
             repeat=repeat,
-            engine=self.doc.engine,
-            tags=frozenset(self.doc.tags or ()),
-            retries=self.doc.retries or 0,
-            timeout_s=self.doc.timeout,
-            concurrency=self.doc.concurrency,
-            cache=self.doc.cache is not False,
-            needs=self.unasked(used, names.steps),
-            after=self.edges(used, names),
+            engine=doc.engine,
+            tags=frozenset(doc.tags or ()),
+            retries=doc.retries,
+            timeout_s=doc.timeout,
+            concurrency=doc.concurrency,
+            cache=doc.cache,
+            needs=self.values.unasked_steps() & others.keys(),
+            after=tuple(name for name in others if name in self.values.steps_met()),
         )
 
-    def read_each(self, names: Names) -> Each | None:
+    def _each(self, names: Names) -> Each | None:
         if self.doc.for_each is None:
             return None
         where: Location = (*self.where, "for_each")
@@ -175,72 +136,101 @@ class StepReader:
             self.notes.at_value(where, f"'for_each' of step '{self.name}' is given no list")
         name = self.doc.item_name
         if name in names.space("") or name in ("inputs", "steps", "previous", self.name):
-            self.notes.at_value(
-                (*self.where, "as"), f"'{name}' is already a name here, call the item otherwise"
-            )
-        self.item_type = found.item if isinstance(found, ListOf) else None
+            self.notes.at_value((*self.where, "as"), f"'{name}' is a name already, choose another")
         return Each(items, name, self.doc.limit)
 
-    item_type: Type | None = None
-
-    def local_names(self, each: Each | None) -> dict[str, Type | None]:
+    def _local_names(self, each: Each | None) -> dict[str, Type | None]:
+        """The item of for_each, and `previous` of repeat."""
         names: dict[str, Type | None] = {}
         if each is not None:
-            names[each.name] = self.item_type
+            items = resolved(self.values.type, self.around.types)
+            names[each.name] = items.item if isinstance(items, ListOf) else None
         if self.doc.repeat is not None:
             names["previous"] = self.one_type
         return names
 
-    def read_action(self, names: Names) -> Ask | Call | Use | None:
-        doc, where = self.doc, self.where
+    def _repeat(self, names: Names) -> Repeat | None:
+        written = self.doc.repeat
+        if written is None:
+            return None
+        if written.until is None:
+            return Repeat(written.max)
+        scope = replace(
+            names,
+            steps={**names.steps, self.name: self.one_type},
+            extra={**names.extra, self.name: self.one_type},
+        )
+        until = self.values.condition(written.until, (*self.where, "repeat", "until"), scope)
+        return Repeat(written.max, until)
+
+    def _when(self, names: Names) -> Value | None:
+        if self.doc.when is None:
+            return None
+        before = {name: kind for name, kind in names.extra.items() if name != "previous"}
+        return self.values.condition(
+            self.doc.when, (*self.where, "when"), replace(names, extra=before)
+        )
+
+    def _note_engine(self) -> None:
+        engine = self.doc.engine
+        if engine is not None and engine not in self.around.engines:
+            hint = did_you_mean(engine, self.around.engines)
+            self.notes.at_value(
+                (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'.{hint}"
+            )
+
+    # What the step does.
+
+    def _action(self, names: Names) -> Ask | Call | Use | None:
         match self.kind:
-            case "llm" if doc.llm is not None:
-                return self.read_ask(doc, doc.llm, names)
-            case "python" if doc.python is not None:
-                parameters = self.look_up(doc.python, (*where, "python"))
+            case "llm" if self.doc.llm is not None:
+                return self._ask(self.doc.llm, names)
+            case "python" if self.doc.python is not None:
+                parameters = self._look_up(self.doc.python, (*self.where, "python"))
                 if parameters is not None:
-                    self.note_arguments(parameters, "the function")
-                return Call(doc.python, self.read_arguments(names), self.returns)
+                    self._note_arguments(parameters, f"'{self.doc.python}'")
+                return Call(self.doc.python, self._arguments(names), self.one_type)
             case "use" if self.pipeline is not None:
-                self.note_arguments(self.pipeline.parameters, f"pipeline '{self.pipeline.name}'")
-                return Use(self.pipeline, self.read_arguments(names))
-        self.read_arguments(names)
+                self._note_arguments(self.pipeline.parameters, f"'{self.doc.use}'")
+                self._note_constants(self.pipeline)
+                return Use(self.pipeline, self._arguments(names))
+        self._arguments(names)
         return None
 
-    def read_ask(self, doc: StepDoc, prompt: str, names: Names) -> Ask:
+    def _ask(self, prompt: str, names: Names) -> Ask:
+        doc, where = self.doc, self.where
         if not prompt.strip():
-            self.notes.at_value((*self.where, "llm"), f"the prompt of step '{self.name}' is empty")
-        system = doc.system
+            self.notes.at_value((*where, "llm"), f"the prompt of step '{self.name}' is empty")
         for i, validator in enumerate(doc.validators or ()):
-            self.look_up(validator, (*self.where, "validators", i))
+            self._look_up(validator, (*where, "validators", i))
+        template = self.values.template(prompt, (*where, "llm"), names)
+        system = None
+        if doc.system is not None:
+            system = self.values.template(doc.system, (*where, "system"), names)
+        given = {key: getattr(doc, key) for key in SETTINGS if getattr(doc, key) is not None}
         return Ask(
-            prompt=self.values.template(prompt, (*self.where, "llm"), names),
-            system=None
-            if system is None
-            else self.values.template(system, (*self.where, "system"), names),
-            returns=self.returns or TEXT,
-            max_tokens=doc.max_tokens,
-            temperature=doc.temperature,
-            top_p=doc.top_p,
-            seed=doc.seed,
-            repair=doc.repair,
+            prompt=template,
+            system=system,
+            returns=self.one_type or TEXT,
+            settings={**given, "stop": tuple(doc.stop)} if doc.stop else given,
+            examples=tuple((example.inputs, example.answer) for example in doc.examples or ()),
             validators=tuple(doc.validators or ()),
         )
 
-    def read_arguments(self, names: Names) -> dict[str, Value]:
+    def _arguments(self, names: Names) -> dict[str, Value]:
         return {
             name: self.values.value(raw, (*self.where, "with", name), names)
             for name, raw in (self.doc.arguments or {}).items()
         }
 
-    def look_up(self, target: str, where: Location) -> Parameters | None:
+    def _look_up(self, target: str, where: Location) -> Parameters | None:
         try:
             return look_up(target, self.around.folder).parameters
         except TargetError as error:
             self.notes.at_value(where, str(error))
             return None
 
-    def note_arguments(self, parameters: Parameters, of: str) -> None:
+    def _note_arguments(self, parameters: Parameters, of: str) -> None:
         """Note arguments that the function or pipeline does not know, and those it lacks."""
         given = self.doc.arguments or {}
         for name in given:
@@ -249,43 +239,40 @@ class StepReader:
                 self.notes.at_key((*self.where, "with", name), f"{of} takes no '{name}'.{hint}")
         for name in parameters.required:
             if name not in given:
-                key = "python" if self.kind == "python" else "use"
+                spot = (*self.where, "with" if given else str(self.kind))
                 self.notes.at_key(
-                    (*self.where, "with" if given else key),
-                    f"{of} needs '{name}': give it under 'with' in step '{self.name}'",
+                    spot, f"{of} needs '{name}': give it under 'with' in step '{self.name}'"
                 )
 
-    def read_repeat(self, names: Names) -> Repeat | None:
-        if self.doc.repeat is None:
-            return None
-        until = self.doc.repeat.until
-        if until is None:
-            return Repeat(self.doc.repeat.max)
-        own = {**names.extra, self.name: self.one_type}
-        scope = Names(names.inputs, {**names.steps, self.name: self.one_type}, own)
-        where = (*self.where, "repeat", "until")
-        return Repeat(self.doc.repeat.max, self.values.condition(until, where, scope))
+    def _note_constants(self, pipeline: PipelineDef) -> None:
+        """Note arguments written out that the used pipeline's inputs refuse."""
+        from carrara.workflows.yaml.models import first_refusal, models_of
 
-    def read_when(self, names: Names, each: Each | None) -> tuple[Value | None, bool]:
-        if self.doc.when is None:
-            return None, False
-        extra = {k: t for k, t in names.extra.items() if k != "previous"}
-        scope = Names(names.inputs, names.steps, extra)
-        condition = self.values.condition(self.doc.when, (*self.where, "when"), scope)
-        per_item = each is not None and ("", each.name) in names_of(condition)
-        return condition, per_item
+        fields = {field.name: field for field in pipeline.inputs}
+        for name, raw in (self.doc.arguments or {}).items():
+            if name not in fields or (isinstance(raw, str | list | dict) and "{" in str(raw)):
+                continue
+            refusal = first_refusal(models_of(pipeline).of(fields[name].type, name), raw)
+            if refusal is not None:
+                self.notes.at_value(
+                    (*self.where, "with", name), f"input '{name}' of '{self.doc.use}': {refusal}"
+                )
 
-    def edges(self, used: list[Reference], names: Names) -> tuple[str, ...]:
-        """The steps it refers to, in the order of the file."""
-        met = {r.name for r in used if r.space == "steps" or (not r.space and self.is_step(r, names))}
-        return tuple(name for name in names.steps if name in met)
 
-    def is_step(self, reference: Reference, names: Names) -> bool:
-        return reference.name in names.steps and reference.name not in names.extra
-
-    def unasked(self, used: list[Reference], steps: Mapping[str, Type | None]) -> frozenset[str]:
-        """Steps whose value is used, and never asked about."""
-        asked = {r.name for r in used if r.asked}
-        return frozenset(
-            r.name for r in used if r.space != "inputs" and r.name in steps and r.name not in asked
+def _kind(raw: Mapping[str, Any], where: Location, notes: Notes) -> str | None:
+    """What the step does: llm, python or use. Notes keys that do not go together."""
+    given = [kind for kind in KINDS if kind in raw]
+    if not given:
+        notes.at_key(where, f"step '{where[1]}' does nothing: it needs one of llm, python, use")
+        return None
+    for other in given[1:]:
+        notes.at_key(
+            (*where, other), f"'{given[0]}' and '{other}' exclude each other in step '{where[1]}'"
         )
+    known = {key for keys in KEYS.values() for key in keys}
+    for key in raw:
+        if key in known and key not in (*KEYS[given[0]], *given):
+            notes.at_key((*where, key), f"'{key}' does not go with '{given[0]}' in step '{where[1]}'")
+        elif key in NEEDS and NEEDS[key] not in raw:
+            notes.at_key((*where, key), f"'{key}' needs '{NEEDS[key]}' in step '{where[1]}'")
+    return given[0]

@@ -22,9 +22,9 @@ from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.source import Location
 
 
-def read_types(raw: Mapping[str, object], notes: Notes) -> dict[str, Field]:
+def read_types(raw: Mapping[str, object], reader: TypeReader) -> dict[str, Field]:
     """The declared types by name; those with a mistake are left out once it is noted."""
-    reader = TypeReader(notes, raw)
+    notes = reader.notes
     found: dict[str, Field] = {}
     for name, notation in raw.items():
         where: Location = ("types", name)

@@ -111,14 +111,18 @@ def _parsed(
         environment.compile(environment.parse(text), raw=True)
     except TemplateSyntaxError as error:
         message = error.message or "it cannot be read"
-        return None, Problem(f"bad {what}: {_lower(message)}", error.lineno, *_named(message))
+        word, hint = _unknown_function(message, environment)
+        return None, Problem(f"bad {what}: {_lower(message)}{hint}", error.lineno, word)
     return tree, Problem("")
 
 
-def _named(message: str) -> tuple[str, ...]:
-    """The filter or test that an error of Jinja is about."""
-    match = re.match(r"No (?:filter|test) named '(\w+)'", message)
-    return match.groups() if match else ()
+def _unknown_function(message: str, environment: Environment) -> tuple[str, str]:
+    """The filter or test that an error of Jinja is about, and what was meant; "" and "" for other errors."""
+    match = re.match(r"No (filter|test) named '(\w+)'", message)
+    if match is None:
+        return "", ""
+    known = environment.filters if match[1] == "filter" else environment.tests
+    return match[2], did_you_mean(match[2], known)
 
 
 def sole_expression(tree: nodes.Template) -> nodes.Expr | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import Environment
@@ -57,13 +57,20 @@ class Names:
             case _:
                 return {**self.inputs, **self.steps, **self.extra}
 
+    def home(self, reference: Reference) -> str:
+        """Where the name comes from: "inputs", "steps", or "" for one of this place only."""
+        if reference.space or reference.name in self.extra:
+            return reference.space
+        return "steps" if reference.name in self.steps else "inputs"
+
     def type_of(self, space: str, name: str) -> Type | None:
         return self.space(space).get(name)
 
 
 @dataclass(slots=True)
 class ValueReader:
-    """Reads the values of one step (or of the outputs) and keeps every reference that it met."""
+    """Reads the values of one step, or of the outputs, and keeps every reference that it met, each with the space
+    that its name comes from."""
 
     notes: Notes
     environment: Environment
@@ -113,6 +120,15 @@ class ValueReader:
             return self.value(raw, where, names)
         return self.expression(self.bare(raw), where, names)
 
+    def steps_met(self) -> set[str]:
+        """The names of the steps referred to so far."""
+        return {met.name for met in self.references if met.space == "steps"}
+
+    def unasked_steps(self) -> frozenset[str]:
+        """Those of them of which nothing asks whether there is a value."""
+        asked = {met.name for met in self.references if met.asked and met.space == "steps"}
+        return frozenset(self.steps_met() - asked)
+
     def bare(self, raw: str) -> str:
         inner = inner_expression(raw, self.environment)
         return raw.strip() if inner is None else inner
@@ -128,7 +144,7 @@ class ValueReader:
             spot = (reference.line, reference.name)
             if self.exists(reference, names):
                 good.add((reference.space, reference.name))
-                self.references.append(reference)
+                self.references.append(replace(reference, space=names.home(reference)))
             elif not reference.space and reference.name in self.environment.globals:
                 continue
             else:

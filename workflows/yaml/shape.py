@@ -12,7 +12,17 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from carrara.workflows.yaml.document import Doc, LimitsDoc, OutlineDoc, RepeatDoc, StepDoc
+from carrara.workflows.yaml.document import (
+    AcceptDoc,
+    Doc,
+    ExampleDoc,
+    LimitsDoc,
+    OutlineDoc,
+    PolicyDoc,
+    RepeatDoc,
+    RuleDoc,
+    StepDoc,
+)
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.source import Location
@@ -61,6 +71,8 @@ def context(where: Location) -> str:
     match where:
         case ("steps", str(name), *_):
             return f"step '{name}'"
+        case ("policy", *_):
+            return "the policy"
         case ("types" | "inputs" | "engines" | "outputs" as part, str(name), *_):
             return f"{part[:-1]} '{name}'"
         case _:
@@ -131,7 +143,8 @@ def _note_one(
 
 def _subject(spot: Location) -> str:
     place = context(spot)
-    words = [str(part) for part in spot[2:]] if place != "the pipeline" else [str(p) for p in spot]
+    inside = {"the pipeline": 0, "the policy": 1}.get(place, 2)
+    words = [str(part) for part in spot[inside:]]
     if not words:
         return place
     return f"'{'.'.join(words)}' of {place}"
@@ -145,9 +158,7 @@ def _existing(raw: object, loc: Location) -> Location:
     """The longest beginning of `loc` that is there in `raw`: unions add words that are no keys."""
     at, found = raw, []
     for part in loc:
-        if isinstance(at, dict) and part in at:
-            at = at[part]
-        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+        if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
             at = at[part]
         else:
             break
@@ -170,10 +181,18 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
     match loc:
         case ("steps", _, "repeat"):
             model = RepeatDoc
+        case ("steps", _, "examples", _):
+            model = ExampleDoc
         case ("steps", _):
             model = StepDoc
         case ("engines", _):
             model = LimitsDoc
         case ("outline",):
             model = OutlineDoc
+        case ("policy",):
+            model = PolicyDoc
+        case ("policy", "rules", _):
+            model = RuleDoc
+        case ("policy", "accept", _):
+            model = AcceptDoc
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -146,6 +146,9 @@ class _Builder:
         self.source.nodes[where] = node
         self.open.append(id(node))
         try:
+            if isinstance(node, MappingNode) and _is_bare_template(node):
+                self.note(node, 'a template must stand in quotes: "{{ … }}"')
+                return "{{ none }}"  # read on as if it were the template that was meant
             if isinstance(node, MappingNode):
                 return self.mapping(node, where)
             if isinstance(node, SequenceNode):
@@ -184,11 +187,8 @@ class _Builder:
     def key(self, node: Node) -> str | None:
         if isinstance(node, ScalarNode) and node.tag in _AS_TEXT:
             return str(node.value)
-        if isinstance(node, MappingNode):
-            self.note(node, 'a template must stand in quotes: "{{ … }}"')
-        else:
-            written = node.value if isinstance(node, ScalarNode) else "this"
-            self.note(node, f"a key must be text: write '{written}' in quotes")
+        written = node.value if isinstance(node, ScalarNode) else "it"
+        self.note(node, f"a key must be text: write '{written}' in quotes")
         return None
 
     def scalar(self, node: Node) -> Any:
@@ -212,6 +212,11 @@ class _TooMuch(Exception):
     def __init__(self, message: str, node: Node) -> None:
         super().__init__(message)
         self.node = node
+
+
+def _is_bare_template(node: MappingNode) -> bool:
+    """`{{ x }}` without quotes is a mapping with a mapping as its key."""
+    return len(node.value) == 1 and isinstance(node.value[0][0], MappingNode)
 
 
 def _mark(node: Node) -> Mark:

@@ -59,6 +59,8 @@ def look_up(written: str, beside: Path) -> Target:
             raise TargetError(f"there is no file '{place}' beside the pipeline.{near}")
         return _in_file(path, name, place)
     spec = _find_module(place)
+    if spec is None and hasattr(sys.modules.get(place), name):
+        return Target()  # such as os.path, a module inside one that is no package
     if spec is None:
         raise TargetError(
             f"there is no module '{place}'. Install it, or write './file.py:{name}' "

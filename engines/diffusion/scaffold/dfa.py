@@ -14,7 +14,8 @@ from carrara.engines.diffusion.scaffold import chars
 from carrara.engines.diffusion.scaffold.language import Alt, Chars, Embedded, Node, Repeat, Seq
 from carrara.engines.errors import CarraraError
 
-MOST_STATES = 4000
+MOST_STATES = 2000
+_WORTH_JOINING = 300  # refining takes quadratic time on chains, and larger automata work as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Dfa:
 
 @lru_cache(maxsize=512)
 def automaton(node: Node) -> Dfa:
-    """The minimal automaton of a language.
+    """The automaton of a language.
 
     Raises:
         CarraraError: it would have more than MOST_STATES states.
@@ -117,10 +118,12 @@ def json_escaped(dfa: Dfa, counted: bool = False) -> Dfa:
 
 
 def minimal(dfa: Dfa) -> Dfa:
-    """The smallest automaton of the same language: useless states gone, alike ones joined (Moore)."""
+    """The same language without useless states and, up to _WORTH_JOINING states, alike ones joined (Moore)."""
     kept = _useful(dfa)
     if not kept:
         return Dfa(((),), frozenset())
+    if len(kept) > _WORTH_JOINING:
+        return _renumbered(dfa, {state: state for state in kept})
     groups = {state: int(state in dfa.accepts) for state in kept}
     while True:
         signatures: dict[tuple[int, tuple[Move, ...]], int] = {}

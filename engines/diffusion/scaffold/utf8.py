@@ -36,15 +36,11 @@ class ByteDfa:
 def spelled_out(dfa: Dfa) -> ByteDfa:
     """The automaton of the same texts in UTF-8. A character's count is added at its first byte."""
     builder = _Builder(dfa)
-    target = np.array(builder.target, dtype=np.int32)
-    target[target < 0] = len(target)
-    count = np.array(builder.count, dtype=np.int32)
-    dead = np.full((1, 256), len(target), dtype=np.int32)
-    accepts = np.zeros(len(target) + 1, dtype=bool)
-    accepts[list(dfa.accepts)] = True
-    return _minimal(
-        np.concatenate((target, dead)), np.concatenate((count, np.zeros_like(dead))), accepts
-    )
+    dead = len(builder.target)
+    target = np.array([*builder.target, [-1] * 256], dtype=np.int32)
+    target[target < 0] = dead
+    count = np.array([*builder.count, [0] * 256], dtype=np.int32)
+    return ByteDfa(target, count, dfa.accepts)
 
 
 class _Builder:
@@ -106,33 +102,3 @@ def byte_ranges(low: int, high: int) -> Iterable[tuple[tuple[int, int], ...]]:
             yield from byte_ranges(middle, high)
             return
     yield tuple(zip(chr(low).encode(), chr(high).encode(), strict=True))
-
-
-def _minimal(
-    target: NDArray[np.int32], count: NDArray[np.int32], accepts: NDArray[np.bool_]
-) -> ByteDfa:
-    """Join states that behave alike (Moore's refinement); the dead state comes last."""
-    groups = accepts.astype(np.int32)
-    groups[-1] = 2
-    known = 0
-    while True:
-        shape = np.concatenate((groups[:, None], groups[target], count), axis=1)
-        _, groups = np.unique(shape, axis=0, return_inverse=True)
-        groups = groups.reshape(-1).astype(np.int32)
-        if (found := int(groups.max()) + 1) == known:
-            break
-        known = found
-    order = _numbered(target, groups)
-    firsts = {int(group): state for state, group in reversed(list(enumerate(groups)))}
-    rows = [firsts[group] for group in order]
-    into = np.zeros(known, dtype=np.int32)
-    into[order] = np.arange(known)
-    accepting = frozenset(int(into[g]) for g in set(groups[accepts].tolist()))
-    return ByteDfa(into[groups[target[rows]]], count[rows], accepting)
-
-
-def _numbered(target: NDArray[np.int32], groups: NDArray[np.int32]) -> list[int]:
-    """Groups in the order of their new numbers: the start's first, the dead one last."""
-    start, dead = int(groups[0]), int(groups[-1])
-    others = sorted(set(groups.tolist()) - {start, dead})
-    return [start, *others, dead] if start != dead else [dead]

@@ -1,0 +1,128 @@
+"""Contracts as grammars: the text that llguidance lets through for each kind of output contract.
+
+What a grammar here accepts, the contract's own reader takes. It accepts less: one spelling of white space, rows and
+items in canonical form, no text that Markdown would read as something else. Everything is closed: an answer that
+reaches the end of its grammar parses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+
+from llguidance import LLMatcher, regex_to_lark
+
+from carrara.engines.autoregressive.narrow import narrowed
+from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
+
+# `{"a": 1, "b": null}`: the spelling that models have seen most on one line.
+_JSON_FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+
+# A cell or item of text: no control characters, no space at the ends, nothing that Markdown or the escapes of
+# `carrara.engines.markdown` give a meaning to.
+_CELL = r"[^\s|\\]([^\x00-\x1f\x7f|\\]*[^\s|\\])?"
+_ITEM = (
+    r"([^\s\x00-\x1f\x7f\-+*#>`~<\[_0-9|=:\\]"
+    r"|[0-9]{1,6}([^\s0-9.)\\]| [^\s\\]|[.)][^\s\\])"
+    r"|\*\*[^\s\x00-\x1f\x7f*_`\\])[^\x00-\x1f\x7f]*"
+    r"|[0-9]{1,6}"
+)
+_LEAP = r"([12][0-9](0[48]|[2468][048]|[13579][26])|(12|16|20|24|28)00)-02-29"
+_DATE = (
+    r"[12][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
+    r"|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+)
+_CELLS = {
+    "string": _CELL,
+    "integer": r"-?(0|[1-9][0-9]{0,14})",
+    "number": r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,10})?",
+    "boolean": r"true|false",
+    "date": f"{_DATE}|{_LEAP}",
+}
+
+
+def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str | None:
+    """The llguidance grammar of `contract`, None for free text. It is not compiled, so it may prove unusable.
+
+    `longest` bounds JSON strings that have no bound of their own, in characters; `lenient` ignores keywords of JSON Schema that
+    llguidance does not know.
+    """
+    match contract:
+        case Text():
+            return None
+        case Choice(options):
+            return LLMatcher.grammar_from_lark("start: " + _either(map(_quoted, options)))
+        case Regex(pattern):
+            return LLMatcher.grammar_from_lark(f"start: /{_python_regex(pattern)}/")
+        case Json():
+            schema = json.dumps(narrowed(contract.schema, longest))
+            form = _JSON_FORM | {"lenient": lenient}
+            return LLMatcher.grammar_from_json_schema(schema, overrides=form)
+        case Table():
+            return LLMatcher.grammar_from_lark(_table(contract))
+        case Outline():
+            return LLMatcher.grammar_from_lark(_outline(contract))
+
+
+def _table(contract: Table) -> str:
+    """Header and rule are fixed; then rows of cells, each after its line break."""
+    header = "| " + " | ".join(_written(column.name) for column in contract.columns) + " |"
+    rule = "| " + " | ".join("---" for _ in contract.columns) + " |"
+    # An empty cell leaves two spaces, as in the canonical form.
+    cells = [f'({_cell_name(c)} | "")' for c in contract.columns]
+    row = '"\\n| " ' + ' " | " '.join(cells) + ' " |"'
+    kinds = sorted({column.kind for column in contract.columns})
+    return "\n".join(
+        [
+            f"start: {_quoted(header + chr(10) + rule)} {_repeated('row', contract.min_rows, contract.max_rows)}",
+            f"row: {row}",
+            *(f"{kind.upper()}: /{regex_to_lark(_CELLS[kind], '')}/" for kind in kinds),
+        ]
+    )
+
+
+def _outline(contract: Outline) -> str:
+    """One line an item; the items below one stand two spaces deeper. Line breaks separate, none ends the text."""
+    top = _repeated("more", max(contract.min_items - 1, 0), _less_one(contract.max_items))
+    lines = [f"start: item0 {top}", 'more: "\\n" item0']
+    for depth in range(contract.max_depth):
+        deeper = f" below{depth + 1}*" if depth + 1 < contract.max_depth else ""
+        lines.append(f'item{depth}: "- " WORDS{deeper}')
+        if depth:
+            lines.append(f'below{depth}: "\\n{"  " * depth}" item{depth}')
+    lines.append(f"WORDS: /{regex_to_lark(_ITEM, '')}/")
+    return "\n".join(lines)
+
+
+def _repeated(name: str, least: int, most: int | None) -> str:
+    return f"{name}{{{least},{'' if most is None else most}}}"
+
+
+def _less_one(count: int | None) -> int | None:
+    return None if count is None else max(count - 1, 0)
+
+
+def _either(parts: map[str]) -> str:
+    return " | ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
+
+
+def _cell_name(column: Column) -> str:
+    return column.kind.upper()
+
+
+def _written(name: str) -> str:
+    return " ".join(name.split()).replace("|", "\\|")
+
+
+@lru_cache(maxsize=256)
+def _python_regex(pattern: str) -> str:
+    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names."""
+    body = re.sub(r"^(\^|\\A)", "", pattern)
+    body = re.sub(r"(?<!\\)(\$|\\Z)$", "", body)
+    body = re.sub(r"\(\?P<\w+>", "(", body)
+    return regex_to_lark(body, "d")

@@ -1,0 +1,353 @@
+"""JSON Schemas made plain for compiling: references followed, `allOf` and siblings merged, unions spread out.
+
+The result of `Schemas.plain` is a schema object without `$ref`, `allOf`, `anyOf` and `oneOf` at its top, and with
+one `type`. What cannot be held on a canvas is refused here with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+from urllib.parse import unquote
+
+from carrara.engines.errors import CarraraError
+
+Schema = dict[str, Any]
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+
+_REFUSED = (
+    "not",
+    "if",
+    "dependentSchemas",
+    "dependentRequired",
+    "contains",
+    "$dynamicRef",
+    "$recursiveRef",
+)
+_KEYWORDS_OF = {
+    "object": ("properties", "required", "additionalProperties", "patternProperties", "minProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+_MOST_BRANCHES = 64
+
+
+class CannotHold(CarraraError):
+    """A schema, or a branch of it, that has no scaffold. A union goes on without such a branch."""
+
+
+class Schemas:
+    """The schemas inside one root schema."""
+
+    def __init__(self, schema_text: str) -> None:
+        self.root: Any = json.loads(schema_text)
+        self._validator = _validator(self.root)
+
+    def takes(self, schema: Schema | bool, value: Any) -> bool:
+        """Whether a value is valid under a part of the root schema, or one merged from its parts."""
+        try:
+            return bool(self._validator.evolve(schema=_standard(schema)).is_valid(value))
+        except RecursionError:
+            return False
+
+    def target(self, ref: str) -> Any:
+        """What a `$ref` points at, inside the root.
+
+        Raises:
+            CannotHold: it points elsewhere or at nothing.
+        """
+        found = self.root
+        if not ref.startswith("#"):
+            raise CannotHold(f"$ref {ref!r} points outside the schema")
+        for part in unquote(ref[1:]).split("/")[1:]:
+            step = part.replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(step) if isinstance(found, list) else step]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise CannotHold(f"$ref {ref!r} points at nothing") from None
+        return found
+
+    def branches(self, schema: Schema | bool, seen: frozenset[str] = frozenset()) -> list[Schema]:
+        """The plain schemas of which a value has to fit one; exactly one where `oneOf` asks for that.
+
+        `seen` are references already followed here: a union that contains itself adds nothing new.
+
+        Raises:
+            CannotHold: with the reason, where no branch is left.
+        """
+        if schema is False:
+            raise CannotHold("a schema that nothing fits")
+        if schema is True or not schema:
+            return self._typed({})
+        assert isinstance(schema, dict)
+        _refuse(schema)
+        parts = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+        if ref := schema.get("$ref"):
+            if ref in seen:
+                return []
+            return self._merged_branches([self.target(ref), parts], seen | {ref}, ref)
+        if schema.get("allOf"):
+            return self._merged_branches([*schema["allOf"], parts], seen)
+        for word in ("anyOf", "oneOf"):
+            if word in parts:
+                return self._spread(parts, word, seen)
+        return self._typed(parts)
+
+    def _merged_branches(
+        self, parts: Iterable[Any], seen: frozenset[str], ref: str = ""
+    ) -> list[Schema]:
+        """The branches of several schemas that hold together: one of each, merged."""
+        found: list[Schema] | None = None
+        for part in parts:
+            if part is True or (isinstance(part, dict) and not _says_anything(part)):
+                continue
+            branches = self.branches(part, seen)
+            found = branches if found is None else _products(found, branches)
+        if found is None:
+            return self._typed({})
+        if not ref:
+            return found
+        return [_named(branch, f"{ref}|{number}") for number, branch in enumerate(found)]
+
+    def _spread(self, schema: Schema, word: str, seen: frozenset[str]) -> list[Schema]:
+        rest = {key: value for key, value in schema.items() if key != word}
+        found: list[Schema] = []
+        groups: list[list[Schema]] = []
+        reasons: list[str] = []
+        for option in schema[word]:
+            try:
+                branches = self._merged_branches([option, rest], seen)
+                groups.append(branches)
+                found += branches
+            except CannotHold as error:
+                if word == "oneOf":
+                    raise
+                reasons.append(str(error))
+        if not found and reasons:
+            raise CannotHold("; ".join(dict.fromkeys(reasons)))
+        if len(found) > _MOST_BRANCHES:
+            raise CannotHold(f"a union of {len(found)} branches (at most {_MOST_BRANCHES})")
+        if word == "oneOf":
+            self._check_exclusive(groups)
+        return found
+
+    def _typed(self, schema: Schema) -> list[Schema]:
+        """One schema for each of its types."""
+        if "const" in schema or "enum" in schema:
+            return [schema]
+        types = schema.get("type")
+        if types is None:
+            guesses = (t for t, words in _KEYWORDS_OF.items() if any(w in schema for w in words))
+            types = next(guesses, None) or ["string", "number", "boolean", "null"]
+        if isinstance(types, str):
+            types = [types]
+        if "number" in types and "integer" in types:
+            types = [one for one in types if one != "integer"]
+        return [{**schema, "type": one} for one in types]
+
+    def _check_exclusive(self, groups: list[list[Schema]]) -> None:
+        for number, group in enumerate(groups):
+            for other in groups[number + 1 :]:
+                for a in group:
+                    for b in other:
+                        if not self.disjoint(a, b):
+                            raise CannotHold(
+                                "a oneOf whose branches could both fit one value; use anyOf, "
+                                "or a property with another const in each branch"
+                            )
+
+    def disjoint(self, a: Schema, b: Schema) -> bool:
+        """Whether no value fits both; False where that is not plain to see."""
+        for one, other in ((a, b), (b, a)):
+            values = constants(one)
+            if values is not None:
+                return not any(self.takes(one, v) and self.takes(other, v) for v in values)
+        if a.get("type") != b.get("type"):
+            return {a.get("type"), b.get("type")} != {"integer", "number"}
+        if a.get("type") != "object":
+            return False
+        return any(self._disjoint_at(key, a, b) for key in {*_required(a), *_required(b)})
+
+    def _disjoint_at(self, key: str, a: Schema, b: Schema) -> bool:
+        """Whether property `key`, required in one of two objects, keeps them apart."""
+        left, right = property_schema(a, key), property_schema(b, key)
+        if left is False or right is False:
+            return True
+        if key not in _required(a) or key not in _required(b):
+            return False
+        try:
+            pairs = [(x, y) for x in self.branches(left) for y in self.branches(right)]
+        except (CannotHold, RecursionError):
+            return False
+        return all("x-name" not in x and self.disjoint(x, y) for x, y in pairs)
+
+
+def constants(schema: Schema) -> list[Any] | None:
+    """The values that a schema lists, None if it lists none."""
+    if "const" in schema:
+        return [schema["const"]]
+    if "enum" in schema:
+        return list(schema["enum"])
+    return {"null": [None], "boolean": [True, False]}.get(schema.get("type", ""))
+
+
+def property_schema(schema: Schema, key: str) -> Any:
+    """The schema of an object's property, False if it may not have it."""
+    if key in schema.get("properties", {}):
+        return schema["properties"][key]
+    return schema.get("additionalProperties", True)
+
+
+def _named(schema: Schema, name: str) -> Schema:
+    """Remember where a container came from: one that contains itself is compiled once, by its name."""
+    if schema.get("type") not in ("object", "array"):
+        return schema
+    return {**schema, "x-name": schema.get("x-name", name)}
+
+
+def _required(schema: Schema) -> list[str]:
+    return list(schema.get("required", ()))
+
+
+def _refuse(schema: Schema) -> None:
+    for word in _REFUSED:
+        if word in schema and schema[word] not in ([], {}):
+            raise CannotHold(f"the keyword {word!r} cannot be held by a scaffold")
+    for word in ("unevaluatedProperties", "unevaluatedItems"):
+        if schema.get(word, True) not in (True, False):
+            raise CannotHold(f"the keyword {word!r} with a schema cannot be held by a scaffold")
+
+
+_SILENT = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
+_SILENT |= {"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "discriminator"}
+
+
+def _says_anything(schema: Schema) -> bool:
+    return any(key not in _SILENT for key in schema)
+
+
+def _standard(schema: Schema | bool) -> Any:
+    """A merged schema as JSON Schema again: several patterns become an allOf."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value for key, value in schema.items() if key != "x-name"}
+    if isinstance(found.get("pattern"), list):
+        found["allOf"] = [{"pattern": pattern} for pattern in found.pop("pattern")]
+    for word in ("anyOf", "oneOf"):
+        if word in found:
+            found[word] = [_standard(part) for part in found[word]]
+    if "properties" in found:
+        found["properties"] = {k: _standard(v) for k, v in found["properties"].items()}
+    return found
+
+
+def _products(left: list[Schema], right: list[Schema]) -> list[Schema]:
+    found, reasons = [], []
+    for a in left:
+        for b in right:
+            try:
+                found.append(_merged(a, b))
+            except CannotHold as error:
+                reasons.append(str(error))
+    if not found:
+        raise CannotHold("; ".join(dict.fromkeys(reasons)) or "a schema that nothing fits")
+    return found
+
+
+def _merged(a: Schema, b: Schema) -> Schema:
+    """One plain schema that asks what both ask."""
+    found: Schema = {**a}
+    for key, theirs in b.items():
+        found[key] = _joined(key, a[key], theirs) if key in a and a[key] != theirs else theirs
+    if "x-name" in a or "x-name" in b:
+        found.pop("x-name", None)
+        if not any(_says_anything({k: v}) for k, v in b.items() if k != "type"):
+            found["x-name"] = a.get("x-name", b.get("x-name"))
+    if "properties" in a or "properties" in b:
+        found["properties"] = _joined_properties(a, b)
+    return found
+
+
+def _joined(key: str, ours: Any, theirs: Any) -> Any:
+    match key:
+        case "type":
+            if {ours, theirs} == {"integer", "number"}:
+                return "integer"
+            raise CannotHold(f"a schema that asks for both {ours} and {theirs}")
+        case "required":
+            return [*ours, *(name for name in theirs if name not in ours)]
+        case "enum":
+            both = [value for value in ours if value in theirs]
+            if both:
+                return both
+            raise CannotHold("two enums without a common value")
+        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
+            return max(ours, theirs)
+        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
+            return min(ours, theirs)
+        case "uniqueItems":
+            return ours or theirs
+        case "multipleOf" if float(ours).is_integer() and float(theirs).is_integer():
+            return math.lcm(int(ours), int(theirs))
+        case "pattern":
+            return [*_listed(ours), *_listed(theirs)]
+        case "items" | "additionalProperties" | "propertyNames":
+            return _both(ours, theirs)
+        case "properties":
+            return ours
+        case _ if key in _SILENT or key == "x-name":
+            return ours
+    raise CannotHold(f"two different {key!r} that both must hold")
+
+
+def _joined_properties(a: Schema, b: Schema) -> Schema:
+    found = {}
+    for key in [*a.get("properties", {}), *b.get("properties", {})]:
+        found[key] = _both(property_schema(a, key), property_schema(b, key))
+    return found
+
+
+def _both(ours: Any, theirs: Any) -> Any:
+    if ours is True or ours == theirs:
+        return theirs
+    if theirs is True:
+        return ours
+    if ours is False or theirs is False:
+        return False
+    return {"allOf": [ours, theirs]}
+
+
+def _listed(pattern: Any) -> list[str]:
+    return pattern if isinstance(pattern, list) else [pattern]
+
+
+def bound(value: Any) -> Decimal:
+    """A numeric keyword, exact in decimal."""
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
+
+def json_equal(a: Any, b: Any) -> bool:
+    """Equality of JSON values: 1 equals 1.0, and true is not 1."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(json_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(json_equal, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
+def _validator(root: Any) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from referencing.jsonschema import EMPTY_REGISTRY
+
+    try:
+        Draft202012Validator.check_schema(root)
+    except SchemaError as error:
+        raise CannotHold(f"bad JSON Schema: {error.message[:200]}") from error
+    return Draft202012Validator(
+        root, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )

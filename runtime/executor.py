@@ -1,0 +1,419 @@
+"""The executor: does what the scheduler decides, on one asyncio loop, in one task group.
+
+Every started node is a task in its own context. A node whose body has returned is finished (its value
+visible, its successors free to start) at once, or, with a journal, once its record is durable. Sub-workflows
+and maps are nodes too, but hold no place, so nesting them cannot deadlock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+from time import perf_counter
+from typing import Any, cast
+
+from carrara.runtime.arguments import resolve
+from carrara.runtime.bodies import Call, call_within
+from carrara.runtime.errors import JournalError, RunError, StepError
+from carrara.runtime.events import (
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepReady,
+    StepRetrying,
+    StepSkipped,
+    StepStarted,
+)
+from carrara.runtime.listeners import Stream
+from carrara.runtime.needs import Pools
+from carrara.runtime.node import StepNode
+from carrara.runtime.ranking import Estimates, Ranks
+from carrara.runtime.recall import Recall
+from carrara.runtime.retry import with_retries
+from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
+from carrara.runtime.scope import Scope, current
+from carrara.runtime.step import RunInfo, RunOptions
+
+
+class Executor:
+    """One run's nodes. `live` holds those that have not ended, `closing` says that no more may start.
+
+    `group` is the task group that the nodes run in; whoever makes an executor sets it before the first
+    submission, and leaves the group when `halted` is done.
+    """
+
+    def __init__(
+        self,
+        info: RunInfo,
+        options: RunOptions,
+        estimates: Estimates,
+        stream: Stream,
+        resources: Mapping[str, Any],
+    ) -> None:
+        self.info = info
+        self.options = options
+        self.stream = stream
+        self.resources = resources
+        self.scheduler = Scheduler(Ranks(estimates))
+        self.pools = Pools(options)
+        self.recall: Recall | None = None
+        self.group: asyncio.TaskGroup
+        self.live: set[StepNode] = set()
+        self.seq = 0
+        self.steps = 0
+        self.reused = 0
+        self.thread = get_ident()
+        self.closing = False
+        self.error: RunError | None = None
+        self.halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._due = False  # a pump is scheduled
+        self._pumping = False
+        self._grants: dict[StepNode, asyncio.Future[None]] = {}
+        self._workers: ThreadPoolExecutor | None = None
+
+    def halt(self, error: RunError | None) -> None:
+        """End the run: nothing more starts, what runs is cancelled. `error` None: it ended by itself."""
+        if not self.halted.done():
+            self.error = error
+            self.closing = True
+            self.halted.set_result(None)
+
+    def bury(self) -> None:
+        """After the last task: end the nodes that never did, and let go of the threads."""
+        self.closing = True
+        for node in sorted(self.live, key=lambda n: n.seq):
+            self._give_up(node, "the run ended")
+        if self._workers is not None:
+            self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def threads(self) -> ThreadPoolExecutor:
+        """The worker threads for sync bodies, made when the first one is needed."""
+        if self._workers is None:
+            self._workers = ThreadPoolExecutor(self.options.threads, f"carrara-{self.info.id}")
+        return self._workers
+
+    # Starting.
+
+    def adopt(self, node: StepNode, inputs: list[StepNode]) -> None:
+        """Take a new node in."""
+        node.bound = bool(inputs)
+        node.scope.left += 1
+        self.live.add(node)
+        blocked = self.scheduler.added(node, inputs)
+        if blocked is not None:
+            error = cast(StepNode, blocked).error
+            assert error is not None
+            self._skip(node, error)
+        elif node.state == READY and not (self._due or self._pumping):
+            self._soon()
+
+    def _soon(self) -> None:
+        """Start what can start once the workflow has said all that it has to say in this turn."""
+        if not self._due:
+            self._due = True
+            self._call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._due = False
+        if self._pumping:
+            return
+        self._pumping = True
+        scheduler = self.scheduler
+        timed = self.recall is not None or self.stream.watched
+        try:
+            while scheduler.eager and not self.closing:
+                if timed:
+                    self._note_ready()
+                for node in scheduler.start():
+                    self._start(cast(StepNode, node))
+        finally:
+            self._pumping = False
+
+    def _move_on(self) -> None:
+        """Something ended: start what can start now."""
+        scheduler = self.scheduler
+        if self._pumping or not scheduler.eager:
+            return
+        if scheduler.contended:
+            # Whoever waits for what has just ended may still submit something more urgent.
+            self._soon()
+        else:
+            self._pump()
+
+    def _note_ready(self) -> None:
+        now = perf_counter()
+        for node in self.scheduler.fresh:
+            cast(StepNode, node).ready_at = now
+            if self.stream.watched:
+                self.stream.tell(StepReady, cast(StepNode, node))
+
+    def _start(self, node: StepNode) -> None:
+        if node.task is not None:  # between two attempts: it has its place again
+            self._grants[node].set_result(None)
+            return
+        try:
+            if node.bound:
+                _resolve_arguments(node)
+            if node.fan is not None:
+                node.started_at = perf_counter()
+                node.fan.begin(node.args)
+                return
+            needs = self.pools.needs(node.spec)
+            if self.recall is not None and needs.recorded and self._reuse(node, self.recall):
+                return
+        except Exception as error:
+            self._broke(node, error)
+            return
+        if self.stream.watched:
+            self.stream.tell(StepStarted, node)
+        node.started_at = perf_counter()
+        body = self._run_plain(node) if needs.plain else self._run(node, needs.call)
+        node.task = self.group.create_task(body, context=node.context)
+
+    def _reuse(self, node: StepNode, recall: Recall) -> bool:
+        found = recall.find(node)
+        if found is None:
+            return False
+        value, seconds = found
+        self.reused += 1
+        if self.stream.watched:
+            self.stream.tell(StepFinished, node, seconds=seconds, reused=True)
+        self.finish(node, value, None)
+        return True
+
+    # Running.
+
+    async def _run_plain(self, node: StepNode) -> None:
+        """The short way: one call of an async body."""
+        current.set(node)
+        try:
+            kwargs = node.kwargs
+            if kwargs is None:
+                value = await node.spec.body(*node.args)
+            else:
+                value = await node.spec.body(*node.args, **kwargs)
+        except (Exception, asyncio.CancelledError) as error:
+            self._stopped(node, error)
+        else:
+            self._returned(node, value)
+
+    async def _run(self, node: StepNode, call: Call) -> None:
+        """Any body, with its timeout and its retries."""
+        current.set(node)
+        timeout_s = node.spec.options.timeout_s
+
+        async def attempt(number: int) -> Any:
+            if number > 1:
+                await self._place_again(node, number)
+            if timeout_s is None:
+                return await call(node)
+            return await call_within(timeout_s, call, node)
+
+        def failed(number: int, error: Exception, will_retry: bool) -> None:
+            if will_retry:
+                self._rest(node, error)
+
+        try:
+            value = await with_retries(attempt, failed, node.spec.options)
+        except (Exception, asyncio.CancelledError) as error:
+            self._stopped(node, error)
+        else:
+            self._returned(node, value)
+
+    def _rest(self, node: StepNode, error: Exception) -> None:
+        """An attempt failed and another follows: others may use the place until then."""
+        self.stream.tell(
+            StepFailed,
+            node,
+            attempt=node.attempt,
+            error=_reason(error),
+            will_retry=True,
+            seconds=perf_counter() - node.started_at,
+        )
+        node.started_at = perf_counter()
+        self.scheduler.released(node)
+        self._move_on()
+
+    async def _place_again(self, node: StepNode, number: int) -> None:
+        delay_s = perf_counter() - node.started_at
+        node.attempt = number
+        self.stream.tell(StepRetrying, node, attempt=number, delay_s=delay_s)
+        self._grants[node] = grant = asyncio.get_running_loop().create_future()
+        try:
+            self.scheduler.again(node)
+            self._soon()
+            await grant
+        finally:
+            del self._grants[node]
+        if self.stream.watched:
+            self.stream.tell(StepStarted, node, attempt=number)
+        node.started_at = perf_counter()
+
+    def _returned(self, node: StepNode, value: Any) -> None:
+        if node.state != RUNNING:  # it was given up, and would not hear
+            return
+        seconds = perf_counter() - node.started_at
+        if self.recall is None or node.spec.kind == "workflow":
+            self._note_finished(node, seconds)
+            self.finish(node, value, seconds)
+            return
+        self.scheduler.released(node)
+        try:
+            self.recall.record(node, value, seconds)
+        except ValueError as error:
+            self._broke(node, error)
+        except JournalError as error:
+            self.halt(error)
+        else:
+            self._move_on()
+
+    def committed(
+        self, node: StepNode, value: Any, seconds: float, error: BaseException | None
+    ) -> None:
+        """The record of a finished node is durable, or could not be written."""
+        if error is not None:
+            self.noted(error)
+        elif node.state == RUNNING:
+            self._note_finished(node, seconds)
+            self.finish(node, value, seconds)
+
+    def noted(self, error: BaseException | None) -> None:
+        """A record that nobody waits for is durable, or could not be written."""
+        if error is not None:
+            if not isinstance(error, JournalError):
+                error = JournalError(f"run {self.info.id}: the journal failed: {_reason(error)}")
+            self.halt(error)
+
+    def _note_finished(self, node: StepNode, seconds: float) -> None:
+        if self.stream.watched:
+            self.stream.tell(StepFinished, node, seconds=seconds, attempt=node.attempt)
+
+    def _stopped(self, node: StepNode, error: BaseException) -> None:
+        """The body raised for the last time, or was cancelled."""
+        if self.closing or node.state == CANCELLED:
+            if isinstance(error, asyncio.CancelledError):
+                raise error
+            return
+        self._broke(node, error)
+
+    # Ending.
+
+    def finish(self, node: StepNode, value: Any, seconds: float | None) -> None:
+        """The node's value is there: wake who awaits it, start what waited for it."""
+        node.value = value
+        self.scheduler.finished(node, seconds)
+        self._ended(node)
+        if node.fan is None:
+            self.steps += 1
+        if node.index is not None:
+            _map_of(node).child_done(node)
+        self._move_on()
+
+    def fail(self, node: StepNode, error: RunError) -> None:
+        """The node has failed for good with `error`, and so has everything that waits for it."""
+        node.error = error
+        lost = self.scheduler.failed(node)
+        self._ended(node)
+        if node.index is not None:
+            _map_of(node).child_lost(node, error)
+        for other in lost:
+            self._skip(cast(StepNode, other), error)
+        self._move_on()
+
+    def cancel(self, node: StepNode, reason: str) -> None:
+        """Give a node up, with what is inside it and what waits for it. Nothing if it has ended."""
+        if node.state < DONE:
+            inside = [n for n in self.live if _is_inside(n, node)]
+            for other in (node, *inside):
+                if other.state < DONE:
+                    for lost in (other, *self.scheduler.cancelled(other)):
+                        self._give_up(cast(StepNode, lost), reason)
+            self._move_on()
+
+    def abandon(self, scope: Scope) -> None:
+        """A workflow function was cancelled: give up what it submitted."""
+        if not self.closing:
+            for node in [n for n in self.live if scope.holds(n)]:
+                self.cancel(node, "its workflow was cancelled")
+
+    def _broke(self, node: StepNode, error: BaseException) -> None:
+        """The last attempt at the node failed by itself."""
+        seconds = perf_counter() - node.started_at if node.started_at else 0.0
+        if isinstance(error, StepError) and node.spec.kind == "workflow":
+            failure = error  # it names the step inside that failed first
+        else:
+            failure = StepError.of(
+                error,
+                run=self.info.id,
+                step=node.path,
+                index=node.index,
+                attempt=node.attempt,
+            )
+        self.stream.tell(
+            StepFailed, node, attempt=node.attempt, error=_reason(error), seconds=seconds
+        )
+        node.scope.failures.append(failure)
+        if self.recall is not None and node.spec.kind != "workflow":
+            self.recall.record_failure(node, failure, seconds)
+        self.fail(node, failure)
+        if self.options.fail_fast:
+            self.halt(failure)
+
+    def _skip(self, node: StepNode, error: RunError) -> None:
+        """An input failed, so the node never starts."""
+        node.error = error
+        origin = error.step if isinstance(error, StepError) else ""
+        self.stream.tell(StepSkipped, node, origin=origin, reason=str(error))
+        self._ended(node)
+        if node.index is not None:
+            _map_of(node).child_lost(node, error)
+
+    def _give_up(self, node: StepNode, reason: str) -> None:
+        path = node.path
+        node.state = CANCELLED
+        node.error = error = StepError(
+            f"step {path!r} in run {self.info.id} was cancelled: {reason}",
+            run=self.info.id,
+            step=path,
+            index=node.index,
+            attempt=node.attempt,
+        )
+        self.stream.tell(StepCancelled, node, reason=reason)
+        if node.task is not None:
+            node.task.cancel()
+        self._ended(node)
+        if node.index is not None and not self.closing:
+            _map_of(node).child_lost(node, error)
+
+    def _ended(self, node: StepNode) -> None:
+        # What the node held is let go at once: a handle may keep it alive for the rest of the run.
+        node.args = ()
+        node.kwargs = node.task = node.context = None
+        if node.waiters is not None:
+            node.wake()
+        self.live.discard(node)
+        node.scope.leave()
+
+
+def _resolve_arguments(node: StepNode) -> None:
+    node.args = tuple([a.value if type(a) is StepNode else resolve(a) for a in node.args])
+    if node.kwargs is not None:
+        node.kwargs = {name: resolve(value) for name, value in node.kwargs.items()}
+
+
+def _map_of(child: StepNode) -> Any:
+    return cast(StepNode, child.parent).fan
+
+
+def _is_inside(node: StepNode, outer: StepNode) -> bool:
+    parent = node.parent
+    while parent is not None and parent is not outer:
+        parent = parent.parent
+    return parent is outer
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -1,0 +1,244 @@
+"""Reading a journal: which runs there are, what they were given, what they wrote down."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from carrara.runtime.codec import decode
+from carrara.runtime.errors import JournalError
+from carrara.runtime.events import Event
+from carrara.runtime.journal.batch import read_payload
+from carrara.runtime.journal.lease import Holder
+from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read, failure
+from carrara.runtime.timeline import StepRow, timeline
+
+DEFAULT_PATH = Path(".carrara") / "journal.db"
+"""Where the command line keeps the journal, from the working folder."""
+
+RunStatus = Literal["running", "interrupted", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run as the list shows it.
+
+    "interrupted": it began, never ended, and its process is gone; `resume` takes it up. `seconds` of the last
+    opening, None while it runs or where the process died; `steps` that ended well, `failures` that did not,
+    over all openings. `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be resumed from
+    its stored inputs, "" if it can.
+    """
+
+    run_id: str
+    workflow: str
+    source: str
+    status: RunStatus
+    error: str
+    started_at: float
+    ended_at: float | None
+    seconds: float | None
+    steps: int
+    failures: int
+    openings: int
+    versions: Mapping[str, str]
+    no_resume: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One output row of a job. `state` is "done" or what the job called a row that is not; `payload`
+    is None where it was given none."""
+
+    place: int
+    key: str
+    state: str
+    payload: Any
+    error: str
+
+
+class Reader:
+    """Reads one journal file. Other processes may write it meanwhile."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path | str = DEFAULT_PATH) -> Reader:
+        """Raises JournalError where there is no journal, or one that cannot be read."""
+        where = Path(path)
+        return Reader(where, connect_to_read(where))
+
+    def runs(self, limit: int | None = None) -> list[RunSummary]:
+        """The newest first."""
+        with self._reading():
+            found = self._connection.execute(
+                f"{_RUNS} ORDER BY started_at DESC, run DESC LIMIT ?",
+                (-1 if limit is None else limit,),
+            ).fetchall()
+            return [self._summary(row) for row in found]
+
+    def find(self, name: str) -> RunSummary:
+        """The run with this id, the only one whose id starts so, or the newest for "last".
+
+        Raises:
+            JournalError: there is none, or more than one.
+        """
+        if name == "last":
+            newest = self.runs(1)
+            if not newest:
+                raise JournalError(f"journal {self.path} holds no runs yet")
+            return newest[0]
+        with self._reading():
+            found = self._connection.execute(
+                f"{_RUNS} WHERE run_id = :name OR substr(run_id, 1, length(:name)) = :name"
+                " ORDER BY run_id <> :name, started_at DESC LIMIT 6",
+                {"name": name},
+            ).fetchall()
+            if not found or not name:
+                raise JournalError(
+                    f"journal {self.path} holds no run {name!r}; `carrara runs` lists them",
+                    run=name,
+                )
+            if len(found) > 1 and found[0][1] != name:
+                ids = ", ".join(row[1] for row in found[:5])
+                more = ", …" if len(found) > 5 else ""
+                raise JournalError(f"{name!r} could be any of the runs {ids}{more}", run=name)
+            return self._summary(found[0])
+
+    def inputs(self, run_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments that the workflow was called with.
+
+        Raises:
+            JournalError: there is no such run, or its arguments could not be stored or read.
+        """
+        with self._reading():
+            row = self._connection.execute(
+                "SELECT inputs, inputs_error FROM runs WHERE run=?", (self._number(run_id),)
+            ).fetchone()
+            if row[0] is None:
+                raise JournalError(
+                    f"run {run_id} cannot be resumed from its journal: {row[1]}", run=run_id
+                )
+            try:
+                args, kwargs = decode(row[0])
+            except ValueError as error:
+                raise JournalError(f"the inputs of run {run_id}: {error}", run=run_id) from error
+            return args, kwargs
+
+    def rows(self, run_id: str) -> list[Row]:
+        """The output rows of a job, in the order of their places."""
+        with self._reading():
+            return [
+                Row(place, key, state, self._value(payload), error)
+                for place, key, state, payload, error in self._connection.execute(
+                    "SELECT place, key, state, payload, error FROM rows WHERE run=? ORDER BY place",
+                    (self._number(run_id),),
+                )
+            ]
+
+    def timeline(self, run_id: str) -> list[Event]:
+        """Everything that happened in a run, over all its openings, in order.
+
+        Raises:
+            JournalError: there is no such run, or an event of it cannot be read.
+        """
+        with self._reading():
+            span = _span(self._number(run_id))
+            steps = self._connection.execute(
+                "SELECT id, path, node, status, error, attempt, ready_at, started_at, seconds"
+                " FROM steps WHERE id>=? AND id<?",
+                span,
+            )
+            events = self._connection.execute(
+                "SELECT id, data FROM events WHERE id>=? AND id<?", span
+            )
+            try:
+                return timeline(
+                    run_id, map(_step_row, steps), [(i, json.loads(d)) for i, d in events]
+                )
+            except ValueError as error:
+                raise JournalError(f"the events of run {run_id}: {error}", run=run_id) from error
+
+    def _value(self, payload: str | bytes | None) -> Any:
+        return None if payload is None else decode(read_payload(self._connection, payload))
+
+    def _number(self, run_id: str) -> int:
+        found = self._connection.execute(
+            "SELECT run FROM runs WHERE run_id=?", (run_id,)
+        ).fetchone()
+        if found is None:
+            raise JournalError(f"journal {self.path} holds no run {run_id!r}", run=run_id)
+        return int(found[0])
+
+    def _summary(self, row: Sequence[Any]) -> RunSummary:
+        number, status, inputs, versions = row[0], row[4], row[9], row[11]
+        steps, failures = self._connection.execute(
+            f"SELECT sum(status<>{FAILED}), sum(status={FAILED}) FROM steps WHERE id>=? AND id<?",
+            _span(number),
+        ).fetchone()
+        return RunSummary(
+            run_id=row[1],
+            workflow=row[2],
+            source=row[3],
+            status=status if status != "running" else self._running_or_not(number),
+            error=row[5],
+            started_at=row[6],
+            ended_at=row[7],
+            seconds=row[8],
+            steps=steps or 0,
+            failures=failures or 0,
+            openings=row[10],
+            versions=json.loads(versions),
+            no_resume="" if inputs is not None else row[12],
+        )
+
+    def _running_or_not(self, number: int) -> RunStatus:
+        lease = self._connection.execute(
+            "SELECT host, pid, born, beat_at FROM leases WHERE run=?", (number,)
+        ).fetchone()
+        alive = lease is not None and Holder(*lease[:3]).is_alive(beat_at=lease[3], now=time())
+        return "running" if alive else "interrupted"
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_RUNS = """SELECT run, run_id, workflow, source, status, error, started_at, ended_at, seconds, inputs,
+ openings, versions, inputs_error FROM runs"""
+
+
+def _span(number: int) -> tuple[int, int]:
+    return number * RUN_SPAN, (number + 1) * RUN_SPAN
+
+
+def _step_row(row: Sequence[Any]) -> StepRow:
+    place, path, node, status, error, attempt, ready_at, started_at, seconds = row
+    return StepRow(
+        place, path, node, status == FAILED, error or "", attempt, ready_at, started_at, seconds
+    )

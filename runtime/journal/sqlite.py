@@ -1,0 +1,393 @@
+"""The journal in one SQLite file: what `api.Journal` promises, and the reading side beside it.
+
+Promise: with durability "normal" whatever `done` was called for survives a kill -9 of the process; the last moments
+may be lost with the machine's power. With "full" they are not: every group is synced to the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any, Literal
+
+from carrara.runtime.codec import CodecError, encode
+from carrara.runtime.errors import JournalError
+from carrara.runtime.events import Event, RunFinished, RunStarted, to_data
+from carrara.runtime.identity import identity
+from carrara.runtime.journal import durations
+from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
+from carrara.runtime.journal.group import GroupCommit
+from carrara.runtime.journal.keeper import Keeper
+from carrara.runtime.journal.lease import Holder, this_process
+from carrara.runtime.journal.reading import DEFAULT_PATH, Reader, Row, RunSummary
+from carrara.runtime.journal.schema import (
+    FAILED,
+    REUSABLE,
+    RUN_SPAN,
+    UNKEPT,
+    UNKEYED,
+    failure,
+)
+from carrara.runtime.journal.stored import Finished, StoredPayload
+from carrara.runtime.step import StepSpec
+
+CHECKPOINT_PAGES = 4096
+"""Commits after which the WAL file is emptied, about 8 MB of it."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run that this journal is writing: its number, its next free place, the first place of this opening."""
+
+    number: int
+    next: int
+    first: int
+    workflow: str
+    ended: bool = False  # its RunFinished has been given
+
+
+class SqliteJournal(Reader):
+    """A journal that runs are written to. One at a time per event loop; other processes may have theirs."""
+
+    def __init__(
+        self,
+        path: Path | str = DEFAULT_PATH,
+        *,
+        durability: Literal["normal", "full"] = "normal",
+    ) -> None:
+        """Open or make the file.
+
+        Raises:
+            JournalError: it cannot be made or written, is no journal, is damaged, or too new.
+        """
+        self._group = GroupCommit(Path(path), full=durability == "full")
+        super().__init__(Path(path), self._group.connection)
+        self._keeper = Keeper(self.path)
+        self._runs: dict[str, _Open] = {}
+        self._pid = os.getpid()
+        self._unhashable: dict[str, str] = {}
+        self._indexed = False
+
+    # -- runs -----------------------------------------------------------------------------------------
+
+    def open_run(self, run: RunRecord) -> None:
+        """Begin or reopen a run; durable when it returns.
+
+        Raises:
+            JournalError: the store cannot be written, or another process is running this run.
+        """
+        if run.run_id in self._runs:
+            raise JournalError(
+                f"run {run.run_id} is running in this process already", run=run.run_id
+            )
+        if not self._runs:
+            self._group.renew()
+        with self._writing(run.run_id):
+            number = self._begin(run)
+            self._take_lease(run, number)
+            first = self._next_place(number)
+            resumed = first > number * RUN_SPAN
+            started = RunStarted(run.run_id, run.started_at, run.workflow, resumed)
+            self._connection.execute(
+                "INSERT INTO events VALUES (?,?)", (first, json.dumps(to_data(started)))
+            )
+        self._runs[run.run_id] = _Open(number, first + 1, first, run.workflow)
+        self._keeper.hold(number)
+
+    def _begin(self, run: RunRecord) -> int:
+        """Write the run's row, return its number."""
+        versions = json.dumps(_versions())
+        known = self._connection.execute(
+            "SELECT run, workflow FROM runs WHERE run_id=?", (run.run_id,)
+        ).fetchone()
+        if known is None:
+            inputs, inputs_error = _inputs(run)
+            made = self._connection.execute(
+                "INSERT INTO runs VALUES (NULL,?,?,?,?,?,'running','',?,NULL,NULL,1,?)",
+                (
+                    run.run_id,
+                    run.workflow,
+                    run.source,
+                    inputs,
+                    inputs_error,
+                    run.started_at,
+                    versions,
+                ),
+            )
+            return int(made.lastrowid or 0)
+        number, workflow = known
+        if workflow != run.workflow:
+            raise JournalError(
+                f"run {run.run_id} is one of workflow {workflow!r}, not of {run.workflow!r}",
+                run=run.run_id,
+            )
+        self._connection.execute(
+            "UPDATE runs SET status='running', error='', ended_at=NULL, seconds=NULL,"
+            " openings=openings+1, versions=? WHERE run=?",
+            (versions, number),
+        )
+        return int(number)
+
+    def _take_lease(self, run: RunRecord, number: int) -> None:
+        held = self._connection.execute(
+            "SELECT host, pid, born, beat_at FROM leases WHERE run=?", (number,)
+        ).fetchone()
+        now = time()
+        me = this_process()
+        if held is not None:
+            holder = Holder(*held[:3])
+            if holder.is_alive(beat_at=held[3], now=now):
+                where = "" if holder.host == me.host else f" on {holder.host}"
+                raise JournalError(
+                    f"run {run.run_id} is running in process {holder.pid}{where}; wait until it ends, "
+                    f"or end it (kill {holder.pid}) and resume",
+                    run=run.run_id,
+                )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO leases VALUES (?,?,?,?,?)",
+            (number, me.host, me.pid, me.born, now),
+        )
+
+    def _next_place(self, number: int) -> int:
+        low, high = number * RUN_SPAN, (number + 1) * RUN_SPAN
+        last = low - 1
+        for table in ("steps", "events"):
+            found = self._connection.execute(
+                f"SELECT max(id) FROM {table} WHERE id>=? AND id<?", (low, high)
+            ).fetchone()[0]
+            last = max(last, found if found is not None else last)
+        return last + 1
+
+    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
+        """End a run, learn from its latencies, give its lease back; durable when it returns.
+
+        Raises:
+            JournalError: something of it could not be written; the run can be resumed.
+        """
+        run = self._runs[run_id]
+        if not run.ended:
+            self.event(run_id, RunFinished(run_id, time(), ok, error, seconds))
+        try:
+            self._group.flush()
+            with self._writing(run_id):
+                self._connection.execute(
+                    "UPDATE runs SET status=?, error=?, ended_at=?, seconds=? WHERE run=?",
+                    ("done" if ok else "failed", error, time(), seconds, run.number),
+                )
+                self._connection.execute("DELETE FROM leases WHERE run=?", (run.number,))
+                durations.learn(self._connection, run.workflow, run.first, run.next)
+        finally:
+            del self._runs[run_id]
+            self._keeper.release(run.number)
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[None]:
+        """A transaction on this thread that waits for the lock: for the beginning and the end of a run."""
+        self._group.pin.drop()
+        connection = self._connection
+        try:
+            connection.execute("PRAGMA busy_timeout=30000")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                connection.execute("PRAGMA busy_timeout=0")
+        except sqlite3.Error as error:
+            raise failure(self.path, error, run=run_id) from error
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
+        """The reusable steps of this run's earlier openings, by key; payloads are read when asked for."""
+        number = self._runs[run_id].number
+        with self._reading():
+            return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN)
+
+    def lookup(self, identity: str) -> StoredStep | None:
+        """The newest reusable step of any run with this identity."""
+        with self._reading():
+            if not self._indexed:
+                # Made by the first who reuses results across runs: everybody else's commits stay a page smaller.
+                self._group.pin.drop()
+                self._connection.execute("PRAGMA busy_timeout=30000")
+                self._connection.execute(
+                    "CREATE INDEX IF NOT EXISTS steps_by_identity ON steps (identity)"
+                    f" WHERE status={REUSABLE}"
+                )
+                self._connection.execute("PRAGMA busy_timeout=0")
+                self._indexed = True
+            found = self._connection.execute(
+                "SELECT fingerprint, seconds, payload, id FROM steps"
+                f" WHERE identity=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
+                (identity,),
+            ).fetchone()
+        return StoredPayload(self._connection, *found) if found else None
+
+    def durations(self, workflow: str) -> Mapping[str, float]:
+        """Mean seconds by "path", "path#ordinal" and step name, weighted towards the newest runs."""
+        with self._reading():
+            return durations.learned(self._connection, workflow)
+
+    def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The hash of definition and inputs, "" where there is none; why is kept with the record."""
+        if not spec.fingerprint:
+            return ""
+        try:
+            return identity(spec.fingerprint, args, kwargs)
+        except CodecError as error:
+            self._unhashable[spec.name] = f"an input cannot be hashed: {error}"
+            return ""
+
+    def record(self, step: StepRecord, done: Done) -> None:
+        """Write a step down with the next group commit.
+
+        Raises:
+            ValueError: the value cannot be stored; the message names step and part.
+        """
+        run = self._runs[step.run_id]
+        group = self._group
+        batch = group.batch
+        key = step.key
+        spec = step.spec
+        payload: str | bytes | None = None
+        error: str | None = step.error or None
+        if step.status == "failed":
+            status = FAILED
+        elif not step.keep:
+            status = UNKEPT
+        elif not key.identity:
+            status = UNKEYED
+            error = self._unhashable.get(spec.name, "its definition has no fingerprint")
+        else:
+            status = REUSABLE
+            payload = batch.hold(_encoded(step))
+        place = run.next
+        run.next = place + 1
+        batch.steps.append(
+            (
+                place,
+                key.path,
+                key.identity,
+                key.occurrence,
+                spec.fingerprint,
+                status,
+                payload,
+                error,
+                step.node,
+                step.ordinal,
+                step.attempt,
+                self._pid,
+                step.ready_at,
+                step.started_at,
+                step.seconds,
+            )
+        )
+        batch.dones.append(done)
+        group.push()
+        if group.written > CHECKPOINT_PAGES:
+            self._checkpoint()
+
+    def event(self, run_id: str, event: Event) -> None:
+        """Write an event down with the next group commit. RunStarted is written by `open_run`."""
+        if isinstance(event, RunStarted):
+            return
+        run = self._runs[run_id]
+        run.ended = run.ended or isinstance(event, RunFinished)
+        data = json.dumps(to_data(event), ensure_ascii=False, separators=(",", ":"))
+        self._group.batch.events.append((run.next, data))
+        run.next += 1
+        self._group.push()
+
+    # -- rows of jobs -----------------------------------------------------------------------------------
+
+    def put_row(
+        self,
+        run_id: str,
+        place: int,
+        key: str,
+        state: str,
+        payload: Any = None,
+        *,
+        error: str = "",
+        done: Done | None = None,
+    ) -> None:
+        """Write an output row with the next group commit. A row whose state is "done" is never written again,
+        one of another state is replaced by the next try. `done` is called as for `record`.
+
+        Raises:
+            ValueError: the payload cannot be stored.
+        """
+        run = self._runs[run_id]
+        batch = self._group.batch
+        held = None if payload is None else batch.hold(encode(payload))
+        batch.rows.append((run.number, place, key, state, held, error))
+        if done is not None:
+            batch.dones.append(done)
+        self._group.push()
+
+    def rows(self, run_id: str) -> list[Row]:
+        self.flush()
+        return super().rows(run_id)
+
+    def timeline(self, run_id: str) -> list[Event]:
+        self.flush()
+        return super().timeline(run_id)
+
+    def runs(self, limit: int | None = None) -> list[RunSummary]:
+        self.flush()
+        return super().runs(limit)
+
+    # -- the file -----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Wait until everything recorded so far is written.
+
+        Raises:
+            JournalError: it could not be.
+        """
+        self._group.flush()
+
+    def _checkpoint(self) -> None:
+        group = self._group
+        group.written = 0
+        group.pin.forbid()
+        self._keeper.checkpoint(group.pin.allow)
+
+    def close(self) -> None:
+        """Write what is left and close the file. Idempotent."""
+        self._keeper.close()
+        self._group.close()
+
+
+def _encoded(step: StepRecord) -> str:
+    try:
+        return encode(step.value, step.spec.returns)
+    except CodecError as error:
+        kind = type(step.value).__qualname__
+        raise ValueError(f"step {step.key.path!r} returned {kind}: {error}") from error
+
+
+def _inputs(run: RunRecord) -> tuple[str | None, str]:
+    """The arguments as text, or None and why they cannot be stored."""
+    try:
+        return encode((run.args, dict(run.kwargs or {}))), ""
+    except CodecError as error:
+        return None, f"its arguments could not be stored: {error}"
+
+
+def _versions() -> dict[str, str]:
+    own = getattr(sys.modules.get("carrara"), "__version__", "")
+    return {"carrara": own, "python": platform.python_version()}

@@ -1,0 +1,77 @@
+"""Finished steps of earlier openings, as the executor finds them again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from carrara.runtime.codec import decode
+from carrara.runtime.journal.api import Key, StoredStep
+from carrara.runtime.journal.batch import read_payload
+from carrara.runtime.journal.schema import REUSABLE
+
+_SMALL = 256
+"""Payloads up to this length are loaded with their step, longer ones when their value is asked for."""
+
+
+class StoredPayload:
+    """A finished step. `payload` is None where it is still in the file, in the row `place`."""
+
+    __slots__ = ("_connection", "_payload", "_place", "fingerprint", "seconds")
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        fingerprint: str,
+        seconds: float,
+        payload: str | bytes | None,
+        place: int,
+    ) -> None:
+        self._connection = connection
+        self.fingerprint = fingerprint
+        self.seconds = seconds
+        self._payload = payload
+        self._place = place
+
+    def value(self, returns: Any) -> Any:
+        """The result; `returns` finds the classes that have no name of their own.
+
+        Raises:
+            ValueError: it cannot be read any more: a class has changed or gone, the file is damaged.
+        """
+        payload = self._payload
+        if payload is None:
+            found = self._connection.execute(
+                "SELECT payload FROM steps WHERE id=?", (self._place,)
+            ).fetchone()
+            payload = found[0]
+        return decode(read_payload(self._connection, payload), returns)
+
+
+class Finished(Mapping[Key, StoredStep]):
+    """The reusable steps with ids in [low, high), loaded at once, without their larger payloads."""
+
+    def __init__(self, connection: sqlite3.Connection, low: int, high: int) -> None:
+        self._steps: dict[Key, StoredStep] = {}
+        rows = connection.execute(
+            "SELECT path, identity, occurrence, fingerprint, seconds,"
+            f" CASE WHEN length(payload) <= {_SMALL} THEN payload END, id"
+            f" FROM steps WHERE id>=? AND id<? AND status={REUSABLE}",
+            (low, high),
+        )
+        intern: dict[str, str] = {}
+        for path, identity, occurrence, fingerprint, seconds, payload, place in rows:
+            shared = intern.setdefault(fingerprint, fingerprint)
+            self._steps[Key(path, identity, occurrence)] = StoredPayload(
+                connection, shared, seconds, payload, place
+            )
+
+    def __getitem__(self, key: Key) -> StoredStep:
+        return self._steps[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)

@@ -1,0 +1,68 @@
+"""What a step needs to run: places in pools, and a way to call its body. Worked out once a spec and run."""
+
+from __future__ import annotations
+
+from carrara.runtime.bodies import Call, call_async, call_in_thread, way_to_call
+from carrara.runtime.errors import ScopeError
+from carrara.runtime.scheduler import Pool
+from carrara.runtime.step import RunOptions, StepSpec
+
+
+class Needs:
+    """`plain`: an async body without retries or timeout, which takes the short way through the executor."""
+
+    __slots__ = ("call", "plain", "pools", "recorded", "spec")
+
+    def __init__(self, spec: StepSpec, call: Call, pools: tuple[Pool, ...]) -> None:
+        options = spec.options
+        self.spec = spec
+        self.call = call
+        self.pools = pools
+        self.plain = call is call_async and not options.retries and options.timeout_s is None
+        self.recorded = spec.kind != "workflow"
+
+
+class Pools:
+    """The pools of one run. A node takes its places in the order: map, step, threads, run."""
+
+    def __init__(self, options: RunOptions) -> None:
+        run = options.concurrency
+        self._run = Pool("run", run, 3) if run is not None else None
+        self._threads = Pool("threads", options.threads, 2)
+        self._steps: dict[str, Pool] = {}
+        # Specs by their address, for hashing one would hash all it holds; `Needs` keeps them alive.
+        self._needs: dict[int, Needs] = {}
+
+    def needs(self, spec: StepSpec) -> Needs:
+        found = self._needs.get(id(spec))
+        if found is None:
+            found = self._needs[id(spec)] = self._work_out(spec)
+        return found
+
+    def for_map(self, spec: StepSpec, limit: int | None) -> tuple[Pool, ...]:
+        """The places that each child of a map needs, at most `limit` of them at once."""
+        pools = self.needs(spec).pools
+        return pools if limit is None else (Pool(f"map of {spec.name}", limit), *pools)
+
+    def _work_out(self, spec: StepSpec) -> Needs:
+        call = way_to_call(spec)
+        pools: list[Pool] = []
+        if spec.options.concurrency is not None:
+            pools.append(self._step_pool(spec))
+        if spec.kind != "workflow":
+            if call is call_in_thread:
+                pools.append(self._threads)
+            if self._run is not None:
+                pools.append(self._run)
+        return Needs(spec, call, tuple(pools))
+
+    def _step_pool(self, spec: StepSpec) -> Pool:
+        limit = spec.options.concurrency
+        assert limit is not None
+        pool = self._steps.setdefault(spec.name, Pool(f"step {spec.name}", limit, 1))
+        if pool.limit != limit:
+            raise ScopeError(
+                f"two steps are named {spec.name!r} and ask for a concurrency of {pool.limit} and of "
+                f"{limit}: give them one number, or two names"
+            )
+        return pool

@@ -1,0 +1,292 @@
+"""What a run did, computed from its events alone: live ones, or those that a journal gives back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from carrara.engines.request import Timings, Usage
+from carrara.runtime.events import (
+    EngineAnswered,
+    EngineCalled,
+    Escalated,
+    Event,
+    Rejected,
+    Repaired,
+    Routed,
+    RunFinished,
+    RunStarted,
+    StepCancelled,
+    StepChanged,
+    StepEvent,
+    StepFailed,
+    StepFinished,
+    StepReady,
+    StepRetrying,
+    StepSkipped,
+    StepStarted,
+)
+
+_INDEX = re.compile(r"\[\d+\]")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+
+@dataclass(slots=True)
+class EngineReport:
+    """What one engine did for one step. `reasons` why it was chosen, `rejections` why its answers were not
+    taken, both counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the
+    answers that were not taken, None where the engine could not tell."""
+
+    calls: int = 0
+    answers: int = 0
+    rejected: int = 0
+    usage: Usage = field(default_factory=Usage)
+    queued_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
+    confidences: tuple[float, float] | None = None
+
+    @property
+    def accepted(self) -> int:
+        return self.answers - self.rejected
+
+
+@dataclass(slots=True)
+class StepReport:
+    """One step of the definition; the items of a map count together.
+
+    `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts, `waited_s` the time
+    between a node's inputs being there and its first start. `escalations` count "from -> to", `changes`
+    what made earlier results stale, `errors` the messages of final failures.
+    """
+
+    path: str
+    done: int = 0
+    reused: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    running: int = 0
+    retries: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+    edits: int = 0
+    busy_s: float = 0.0
+    waited_s: float = 0.0
+    engines: dict[str, EngineReport] = field(default_factory=dict)
+    escalations: Counter[str] = field(default_factory=Counter)
+    changes: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def count(self) -> int:
+        return self.done + self.reused + self.failed + self.skipped + self.cancelled + self.running
+
+    @property
+    def usage(self) -> Usage:
+        return sum((engine.usage for engine in self.engines.values()), Usage())
+
+
+@dataclass(slots=True)
+class RunReport:
+    """A run as its events tell it. `ok` None: it has not ended. `seconds` from the first start to the last
+    event, over all openings without the time between them (`opened_at`: when the last one began). `degraded` says
+    in words what ran in a lesser mode."""
+
+    run_id: str = ""
+    workflow: str = ""
+    ok: bool | None = None
+    error: str = ""
+    started_at: float = 0.0
+    opened_at: float = 0.0
+    seconds: float = 0.0
+    openings: int = 0
+    steps: dict[str, StepReport] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        return sum((step.usage for step in self.steps.values()), Usage())
+
+    @property
+    def degraded(self) -> list[str]:
+        return [line for step in self.steps.values() for line in _degraded(step)]
+
+    def total(self, name: str) -> int:
+        """The sum of a count ("done", "reused", "failed", …) over all steps."""
+        return sum(getattr(step, name) for step in self.steps.values())
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON data, the computed parts included."""
+        found = asdict(self)
+        found["steps"] = [
+            {**found["steps"][path], "count": step.count, "usage": asdict(step.usage)}
+            for path, step in self.steps.items()
+        ]
+        return {**found, "usage": asdict(self.usage), "degraded": self.degraded}
+
+
+def report(events: Iterable[Event]) -> RunReport:
+    """The report of the events of one run, in their order."""
+    reporter = Reporter()
+    for event in events:
+        reporter(event)
+    return reporter.report
+
+
+class Reporter:
+    """A listener that keeps the report of a run up to date."""
+
+    def __init__(self) -> None:
+        self.report = RunReport()
+        self._ready: dict[tuple[int, str, int], float] = {}
+        self._before_s = 0.0
+        self._started: set[tuple[int, str, int]] = set()
+
+    def __call__(self, event: Event) -> None:
+        found = self.report
+        if isinstance(event, RunStarted):
+            self._open(event)
+        if event.at > found.opened_at:
+            found.seconds = max(found.seconds, self._before_s + event.at - found.opened_at)
+        if isinstance(event, RunFinished):
+            found.ok, found.error = event.ok, event.error
+        elif isinstance(event, StepEvent):
+            self._on_step(event)
+
+    def _open(self, event: RunStarted) -> None:
+        found = self.report
+        if not found.openings:
+            found.started_at = event.at
+        found.run_id, found.workflow, found.ok, found.error = event.run_id, event.workflow, None, ""
+        found.openings += 1
+        found.opened_at = event.at
+        self._before_s = found.seconds
+        self._forget_open_steps()
+
+    def _forget_open_steps(self) -> None:
+        """What an earlier process was running when it ended never ended."""
+        for _, path, _ in self._started:
+            self._step(path).running -= 1
+        self._started.clear()
+        self._ready.clear()
+
+    def _step(self, path: str) -> StepReport:
+        plain = _INDEX.sub("", path)
+        steps = self.report.steps
+        if plain not in steps:
+            steps[plain] = StepReport(plain)
+        return steps[plain]
+
+    def _on_step(self, event: StepEvent) -> None:
+        step = self._step(event.path)
+        node = (self.report.openings, event.path, event.node)
+        match event:
+            case StepReady():
+                self._ready[node] = event.at
+            case StepStarted():
+                step.waited_s += max(0.0, event.at - self._ready.pop(node, event.at))
+                if node not in self._started:
+                    self._started.add(node)
+                    step.running += 1
+            case StepFinished(reused=True):
+                self._end(node, step)
+                step.reused += 1
+            case StepFinished():
+                self._end(node, step)
+                step.done += 1
+                step.busy_s += event.seconds
+            case StepFailed(will_retry=True):
+                step.busy_s += event.seconds
+            case StepFailed():
+                self._end(node, step)
+                step.failed += 1
+                step.busy_s += event.seconds
+                step.errors[event.error] += 1
+            case StepSkipped():
+                self._end(node, step)
+                step.skipped += 1
+            case StepCancelled():
+                self._end(node, step)
+                step.cancelled += 1
+            case StepRetrying():
+                step.retries += 1
+            case StepChanged():
+                step.changes[event.what] += 1
+            case _:
+                _on_answer(step, event)
+
+    def _end(self, node: tuple[int, str, int], step: StepReport) -> None:
+        self._ready.pop(node, None)
+        if node in self._started:
+            self._started.discard(node)
+            step.running -= 1
+
+
+def _on_answer(step: StepReport, event: StepEvent) -> None:
+    """Events of routing, engines and repair."""
+    match event:
+        case Routed():
+            _engine(step, event.engine).reasons[_NUMBER.sub("…", event.reason)] += 1
+        case EngineCalled():
+            _engine(step, event.engine).calls += 1
+        case EngineAnswered():
+            engine = _engine(step, event.engine)
+            engine.answers += 1
+            engine.usage += event.usage
+            _add_timings(engine, event.timings)
+        case Rejected():
+            engine = _engine(step, event.engine)
+            engine.rejected += 1
+            engine.rejections[_NUMBER.sub("…", event.reason)] += 1
+            if event.confidence is not None:
+                low, high = engine.confidences or (event.confidence, event.confidence)
+                engine.confidences = min(low, event.confidence), max(high, event.confidence)
+        case Escalated():
+            step.escalations[f"{event.origin} -> {event.target}"] += 1
+            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+        case Repaired():
+            step.repairs[event.kind] += 1
+            step.edits += event.edits
+
+
+def _engine(step: StepReport, name: str) -> EngineReport:
+    if name not in step.engines:
+        step.engines[name] = EngineReport()
+    return step.engines[name]
+
+
+def _add_timings(engine: EngineReport, timings: Timings) -> None:
+    engine.queued_s += timings.queued_s
+    engine.prefill_s += timings.prefill_s
+    engine.decode_s += timings.decode_s
+
+
+def _degraded(step: StepReport) -> list[str]:
+    """What a reader must know: an engine whose answers were not taken, and who answered in its place."""
+    lines: list[str] = []
+    for name, engine in step.engines.items():
+        if not engine.rejected:
+            continue
+        tries = max(engine.answers, engine.rejected)
+        why = engine.rejections.most_common(1)[0][0]
+        others = [
+            other for other, found in step.engines.items() if other != name and found.accepted > 0
+        ]
+        then = f"; answered by {' and '.join(others)}" if others else ""
+        sure = _between(engine.confidences)
+        lines.append(
+            f"{step.path}: {name}: {engine.rejected} of {tries} answers rejected"
+            f" ({why}{sure}){then}"
+        )
+    return lines
+
+
+def _between(confidences: tuple[float, float] | None) -> str:
+    if confidences is None:
+        return ""
+    low, high = confidences
+    return f"; confidence {low:.2f}" + (f" to {high:.2f}" if high - low >= 0.005 else "")

@@ -1,0 +1,112 @@
+"""Asking one engine one request: wait for a place at it, join an equal request that is under way, wait out a
+short Retry-After."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from carrara.engines.engine import Engine
+from carrara.engines.errors import EngineBusy
+from carrara.engines.request import Completion, Request, Watch
+from carrara.runtime.limits import EngineGate
+from carrara.runtime.routing.call import estimated_tokens
+from carrara.runtime.single_flight import SingleFlight
+
+_WAITS = 3  # Retry-After answers taken in a row before the step's own retries are left to decide
+
+
+class PassedOver(Exception):
+    """While the call waited for its place, evidence came up that the engine need not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`joined`: an equal request was under way and this is its answer; it cost nothing more."""
+
+    completion: Completion
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One request to one engine.
+
+    `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
+    raise PassedOver. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is
+    always a place; without `flights` nothing is joined.
+    """
+
+    engine: Engine
+    request: Request
+    admit: Callable[[], None]
+    firm: bool
+    max_wait_s: float
+    gate: EngineGate | None = None
+    flights: SingleFlight[Completion] | None = None
+    watch: Watch | None = None
+
+    async def answer(self) -> Answered:
+        """The engine's completion.
+
+        Raises:
+            PassedOver: by `admit`.
+            EngineBusy: no Retry-After, too long a one, or too many.
+            EngineRefused, EngineFailed: as the engine says.
+        """
+        for _ in range(_WAITS):
+            try:
+                return await self._once()
+            except EngineBusy as busy:
+                wait_s = busy.retry_after_s
+                if wait_s is None or wait_s > self.max_wait_s:
+                    raise
+            if self.gate is not None:
+                self.gate.hold_off(wait_s)
+            else:
+                await asyncio.sleep(wait_s)
+        return await self._once()
+
+    async def _once(self) -> Answered:
+        if self.flights is None or not _is_repeatable(self.request):
+            return Answered(await self._admitted(), False)
+        led = False
+
+        async def lead() -> Completion:
+            nonlocal led
+            led = True
+            return await self._admitted()
+
+        key = (self.engine.name, self.engine.fingerprint, _sameness(self.request), self.firm)
+        completion = await self.flights.run(key, lead)
+        return Answered(completion, not led)
+
+    async def _admitted(self) -> Completion:
+        if self.gate is None:
+            return await self._complete()
+        tokens = estimated_tokens(self.request.messages) + self.request.limits.max_tokens
+        async with self.gate.admit(rank=self.request.priority, tokens=tokens) as admission:
+            completion = await self._complete()
+            usage = completion.usage
+            admission.used(usage.prompt_tokens + usage.completion_tokens)
+            return completion
+
+    async def _complete(self) -> Completion:
+        self.admit()
+        completion = await self.engine.complete(self.request, self.watch)
+        if completion.engine == self.engine.name:
+            return completion
+        return replace(completion, engine=self.engine.name)
+
+
+def _is_repeatable(request: Request) -> bool:
+    return request.sampling.temperature == 0 or request.sampling.seed is not None
+
+
+def _sameness(request: Request) -> Request:
+    """The request without what its answer cannot depend on."""
+    return replace(request, priority=0.0, limits=replace(request.limits, deadline_s=None))
+
+
+__all__ = ["Answered", "Asking", "PassedOver"]

@@ -1,0 +1,106 @@
+"""One call of an LLM step as data, and the requests that are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from carrara.engines.contract import Contract, Text, describe
+from carrara.engines.request import Draft, Limits, Message, Request, Sampling
+from carrara.runtime.routing.router import CallFacts, Repair
+
+_CHARACTERS_A_TOKEN = 4  # of English text; only for an estimate that no engine is refused by
+
+
+def as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCall:
+    """What an LLM step asks and what it takes for an answer.
+
+    `validate` turns the contract's value into the step's value, or refuses it with a ValueError (pydantic's
+    included; one with `paths` or pydantic's own names the failing fields). `engine` None leaves the choice
+    to the policy. `describe` adds the form of the answer to the last user message unless it stands there.
+
+    `repair` is what may be done for a faulty answer before another engine is asked: "off" nothing,
+    "structural" edits of its form, "infill" also re-noising the bad fields, "escalate" also asking the last
+    engine again with the faults named.
+    """
+
+    messages: tuple[Message, ...]
+    output: Contract = field(default_factory=Text)
+    validate: Callable[[Any], Any] = as_it_is
+    engine: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    sampling: Sampling = field(default_factory=Sampling)
+    tags: frozenset[str] = frozenset()
+    repair: Repair = "escalate"
+    stop: tuple[str, ...] = ()
+    describe: bool = True
+    adapter: str | None = None
+
+
+def facts_of(call: LlmCall, path: str) -> CallFacts:
+    return CallFacts(
+        path,
+        call.output.kind,
+        estimated_tokens(call.messages),
+        call.limits.max_tokens,
+        call.tags,
+        None if call.engine == "auto" else call.engine,
+        call.repair,
+    )
+
+
+def estimated_tokens(messages: Iterable[Message]) -> int:
+    return sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN
+
+
+def request_of(call: LlmCall, priority: float) -> Request:
+    messages = _described(call.messages, call.output) if call.describe else call.messages
+    return Request(
+        messages=messages,
+        output=call.output,
+        limits=call.limits,
+        sampling=call.sampling,
+        stop=call.stop,
+        priority=priority,
+        adapter=call.adapter,
+    )
+
+
+def with_draft(request: Request, text: str, fields: Iterable[str]) -> Request:
+    """The request to refine `text`: `fields` written anew, the rest pinned."""
+    return replace(request, draft=Draft(text, tuple(fields)))
+
+
+def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
+    """The request to answer again, shown the faulty answer and a numbered list of what is wrong with it."""
+    listed = "\n".join(f"{number}. {fault}" for number, fault in enumerate(faults, 1))
+    complaint = f"This answer is wrong:\n{listed}\nGive the corrected answer and nothing else."
+    turns = (Message("assistant", text), Message("user", complaint))
+    return replace(request, messages=(*request.messages, *turns), draft=None)
+
+
+def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message, ...]:
+    form = describe(output)
+    if not form or any(form in message.content for message in messages):
+        return messages
+    if not messages or messages[-1].role != "user":
+        return (*messages, Message("user", form))
+    last = messages[-1]
+    return (*messages[:-1], Message("user", f"{last.content.rstrip()}\n\n{form}"))
+
+
+__all__ = [
+    "LlmCall",
+    "as_it_is",
+    "estimated_tokens",
+    "facts_of",
+    "request_of",
+    "with_draft",
+    "with_faults",
+]

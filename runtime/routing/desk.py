@@ -1,0 +1,35 @@
+"""The router of a session: the policy that it follows and the evidence that it has gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from carrara.runtime.routing.evidence import Evidence
+from carrara.runtime.routing.policy import AUTO, Policy
+
+
+@dataclass(slots=True)
+class Router:
+    """Give the same one to every run that should learn from the others."""
+
+    policy: Policy = AUTO
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+def router_of(resources: Mapping[str, Any]) -> Router:
+    """The router among the resources of a run. Without one, a router with the default policy is put
+    there if the mapping can be changed, so that the calls of one run learn from each other."""
+    found = resources.get("router")
+    if isinstance(found, Router):
+        return found
+    if isinstance(found, Policy):
+        found = Router(found)
+    router = found or Router()
+    if isinstance(resources, MutableMapping):
+        resources["router"] = router
+    return router
+
+
+__all__ = ["Router", "router_of"]

@@ -1,0 +1,65 @@
+"""The error of a step that got no acceptable answer: it keeps every answer that was given, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carrara.engines.errors import CarraraError
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer that was not taken, or an engine error (`text` is then ""). `how` is the move: "ask",
+    "renoise" or "again"."""
+
+    engine: str
+    how: str
+    text: str
+    reason: str
+    confidence: float | None = None
+
+
+class AnswerError(CarraraError):
+    """No engine gave an answer that holds to the step's contract.
+
+    `step` is its path, `kind` that of the contract, `text` the last raw text that came, `attempts` all of
+    them in order, `reason` why the last was not taken.
+    """
+
+    def __init__(self, step: str, kind: str, attempts: tuple[Attempt, ...]) -> None:
+        self.step = step
+        self.kind = kind
+        self.attempts = attempts
+        self.text = next((a.text for a in reversed(attempts) if a.text), "")
+        self.reason = attempts[-1].reason if attempts else "nothing was asked"
+        super().__init__(self._told())
+
+    def _told(self) -> str:
+        count = "1 attempt" if len(self.attempts) == 1 else f"{len(self.attempts)} attempts"
+        lines = [f"step {self.step!r}: no acceptable {self.kind} answer in {count}."]
+        lines += [
+            f"  {number}. {attempt.engine} ({attempt.how}): {attempt.reason}"
+            for number, attempt in enumerate(self.attempts, 1)
+        ]
+        return "\n".join([*lines, f"Last raw text: {_shown(self.text)}"])
+
+
+class AnswerTimeout(AnswerError):
+    """The call's own deadline passed before an answer was accepted. `deadline_s` is that deadline."""
+
+    def __init__(
+        self, step: str, kind: str, attempts: tuple[Attempt, ...], deadline_s: float
+    ) -> None:
+        self.deadline_s = deadline_s
+        super().__init__(step, kind, attempts)
+
+    def _told(self) -> str:
+        head = f"step {self.step!r}: no {self.kind} answer within its deadline of {self.deadline_s:g} s"
+        return f"{head}. {super()._told()}" if self.attempts else f"{head}."
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 400 else f"{text[:300]!r} ... {text[-80:]!r}"
+
+
+__all__ = ["AnswerError", "AnswerTimeout", "Attempt"]

@@ -1,0 +1,144 @@
+"""Judging an answer: its form by the contract, mended if that is allowed, its content by the step's own
+check, its confidence by the policy. Pure: no engine, no clock, no events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.engines.contract import Text
+from carrara.engines.errors import ContractError
+from carrara.engines.json_schema import pointer
+from carrara.engines.request import Completion
+from carrara.runtime.repair import RepairReport, repair
+from carrara.runtime.routing.call import LlmCall
+from carrara.runtime.routing.policy import Accept
+from carrara.runtime.routing.router import Rejection
+
+_REPEATING = (
+    0.35  # share of distinct word triples under which a text is looping; prose has over 0.8
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`value` of an accepted answer, or the `rejection`. `text` is the answer's, mended where it was;
+    `report` the repair if there was one, `faults` the reasons one by one, for the next prompt."""
+
+    text: str
+    value: Any = None
+    rejection: Rejection | None = None
+    report: RepairReport | None = None
+    faults: tuple[str, ...] = ()
+
+
+def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdict:
+    """Whether the answer is taken. With `accept` None (no other engine is left) confidence does not count;
+    a text that breaks its contract is never taken."""
+    form = _form(call, completion)
+    if form.rejection is not None:
+        return form
+    try:
+        value = call.validate(form.value)
+    except (ValueError, ContractError) as error:
+        return _content_refused(error, form, completion)
+    doubt = _doubt(call, completion, accept) if accept is not None else None
+    if doubt is not None:
+        return Verdict(form.text, rejection=doubt, report=form.report, faults=(doubt.reason,))
+    return Verdict(form.text, value, report=form.report)
+
+
+def _form(call: LlmCall, completion: Completion) -> Verdict:
+    text, engine = completion.text, completion.engine
+    try:
+        value = call.output.parse(text)
+    except ContractError as error:
+        if call.repair == "off":
+            fields = (error.path,) if error.path else ()
+            reason = _cut_off(call, completion) + str(error)
+            cause = Rejection(engine, "form", reason, fields)
+            return Verdict(text, rejection=cause, faults=(reason,))
+        return _mended(call, completion)
+    if value == "" and isinstance(call.output, Text):
+        reason = "the answer is empty"
+        return Verdict(text, rejection=Rejection(engine, "form", reason), faults=(reason,))
+    return Verdict(text, value)
+
+
+def _mended(call: LlmCall, completion: Completion) -> Verdict:
+    """The repaired form. Of an answer that a limit cut short only certain repairs are taken."""
+    report = repair(completion.text, call.output)
+    cut = _cut_off(call, completion)
+    if report.ok and (not cut or report.certainty == 1.0):
+        return Verdict(report.text, report.value, report=report)
+    reason = cut + (report.reason or "a repair would have to guess the rest")
+    fields = tuple(problem.path for problem in report.problems if problem.path)
+    rejection = Rejection(completion.engine, "cut" if cut else "form", reason, fields)
+    faults = tuple(problem.reason for problem in report.problems)
+    return Verdict(completion.text, rejection=rejection, faults=faults or (reason,))
+
+
+def _cut_off(call: LlmCall, completion: Completion) -> str:
+    match completion.stop:
+        case "length":
+            return f"cut off after {call.limits.max_tokens} tokens (max_tokens): "
+        case "steps":
+            return "cut off by its limit of denoising steps (max_steps): "
+        case _:
+            return ""
+
+
+def _content_refused(error: Exception, form: Verdict, completion: Completion) -> Verdict:
+    fields, faults = _failing(error)
+    whole = _is_whole(fields, completion.confidence.fields)
+    reason = "; ".join(faults)
+    rejection = Rejection(completion.engine, "content", reason, fields, whole)
+    return Verdict(form.text, rejection=rejection, report=form.report, faults=faults)
+
+
+def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pointers of the failing fields, and the faults one by one."""
+    details = getattr(error, "errors", None)
+    if callable(details):  # pydantic's ValidationError
+        found = [(pointer(part["loc"]), str(part["msg"])) for part in details()]
+        faults = tuple(f"{path}: {reason}" if path else reason for path, reason in found)
+        return tuple(dict.fromkeys(path for path, _ in found if path)), faults
+    paths = getattr(error, "paths", None) or (getattr(error, "path", ""),)
+    return tuple(path for path in paths if path), (str(error) or type(error).__name__,)
+
+
+def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | None:
+    confidence = completion.confidence
+    engine = completion.engine
+    sure = confidence.overall
+    weak = _below(confidence.fields, accept.field)
+    if sure is not None and sure < accept.overall:
+        weak = weak or _below(confidence.fields, accept.overall)
+        reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
+    elif weak:
+        named = ", ".join(f"{path or 'answer'} {confidence.fields[path]:.2f}" for path in weak[:5])
+        reason = f"confidence of {named} is below {accept.field:.2f}"
+    elif isinstance(call.output, Text) and _repeats(completion.text):
+        reason = "the text repeats itself"
+    else:
+        return None
+    return Rejection(engine, "confidence", reason, weak, _is_whole(weak, confidence.fields))
+
+
+def _below(fields: Mapping[str, float], threshold: float) -> tuple[str, ...]:
+    return tuple(path for path, sure in fields.items() if sure < threshold)
+
+
+def _is_whole(fields: tuple[str, ...], known: Mapping[str, float]) -> bool:
+    """Whether these are all the parts that the answer has, or its one and only."""
+    return "" in fields or (bool(known) and set(known) <= set(fields))
+
+
+def _repeats(text: str) -> bool:
+    words = text.lower().split()
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return len(triples) >= 20 and len(set(triples)) < _REPEATING * len(triples)
+
+
+__all__ = ["Verdict", "judge"]

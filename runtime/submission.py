@@ -1,0 +1,98 @@
+"""Submitting steps: what happens when a workflow function calls a step or maps it over a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import copy_context
+from threading import get_ident
+from typing import Any
+
+from carrara.runtime.arguments import capture_call
+from carrara.runtime.errors import ScopeError
+from carrara.runtime.fanout import Fanout, checked_items
+from carrara.runtime.handle import Handle
+from carrara.runtime.node import StepNode
+from carrara.runtime.scheduler import DONE
+from carrara.runtime.scope import Scope
+from carrara.runtime.step import StepSpec
+
+MAP_LIMIT = 256
+"""Children of a map that run at once where neither the map nor the run says how many may."""
+
+
+def submit_to(
+    scope: Scope, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Handle[Any]:
+    """Add a node for one call of a step. It starts by itself when its inputs are there."""
+    _check_open(scope, spec)
+    inputs: list[StepNode] = []
+    taken, named = capture_call(args, kwargs, inputs)
+    node = _new_node(scope, spec)
+    node.args = taken
+    node.kwargs = named
+    scope.executor.adopt(node, inputs)
+    return Handle(node)
+
+
+def submit_map_to(
+    scope: Scope,
+    spec: StepSpec,
+    items: Any,
+    common: Mapping[str, Any],
+    limit: int | None,
+    keep_errors: bool,
+) -> Handle[list[Any]]:
+    """Add a map of a step over a list, or over the handle of one.
+
+    At most `limit` children run at once; None leaves that to the run's own bound, or to MAP_LIMIT where
+    the run has none or the children are sub-workflows, which hold no place of the run.
+    """
+    _check_open(scope, spec)
+    executor = scope.executor
+    bound = limit if limit is not None else executor.options.concurrency or MAP_LIMIT
+    if bound < 1:
+        raise ScopeError(f"step {spec.name!r}: the limit of a map must be at least 1, got {bound}")
+    if spec.kind == "workflow" or executor.options.concurrency is None:
+        limit = bound
+    inputs: list[StepNode] = []
+    _, named = capture_call((), common, inputs)
+    node = _new_node(scope, spec)
+    node.pools = ()
+    pools = executor.pools.for_map(spec, limit)
+    node.fan = fan = Fanout(node, spec, pools, named, list(inputs), 2 * bound, keep_errors)
+    source: StepNode | None = None
+    if isinstance(items, Handle):
+        source = items._node
+        inputs.append(source)
+        node.args = (source,)
+    else:
+        fan.take(checked_items(items, spec.name))
+    executor.adopt(node, inputs)
+    if source is not None and source.fan is not None and source.state < DONE:
+        fan.follow(source.fan)
+    return Handle(node)
+
+
+def _check_open(scope: Scope, spec: StepSpec) -> None:
+    executor = scope.executor
+    if executor.thread != get_ident():
+        raise ScopeError(
+            f"step {spec.name!r} was called from another thread than its workflow {scope.path!r}: "
+            "call it in the workflow function and pass the value on"
+        )
+    if scope.closed or executor.closing:
+        raise ScopeError(
+            f"step {spec.name!r} was called after its workflow {scope.path!r} had ended: "
+            "await the task that calls it before the workflow returns"
+        )
+
+
+def _new_node(scope: Scope, spec: StepSpec) -> StepNode:
+    executor = scope.executor
+    name = spec.name
+    counts = scope.counts
+    ordinal = counts.get(name, 0)
+    counts[name] = ordinal + 1
+    executor.seq = seq = executor.seq + 1
+    pools = executor.pools.needs(spec).pools
+    return StepNode(seq, spec, pools, scope, scope.node, None, ordinal, copy_context())

@@ -1,0 +1,161 @@
+"""A loop whose time is virtual, a journal in memory, and short ways to make steps."""
+
+import asyncio
+import hashlib
+import json
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from carrara.runtime.events import Event
+from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord
+from carrara.runtime.step import StepOptions, StepSpec
+
+
+class _Jump(selectors.DefaultSelector):
+    """Where the loop would sleep, its clock jumps instead."""
+
+    loop: "VirtualLoop"
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None:
+            return super().select(None)
+        ready = super().select(0)
+        if not ready:
+            self.loop.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.now = 0.0
+        jump = _Jump()
+        jump.loop = self
+        super().__init__(jump)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def run_virtual(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine to its end on a loop whose sleeps take no time; nothing may be left running."""
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        async def whole() -> Any:
+            try:
+                return await main
+            finally:
+                left = asyncio.all_tasks() - {asyncio.current_task()}
+                assert not left, f"tasks left behind: {left}"
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            loop = runner.get_loop()
+
+            class Clock:
+                monotonic = staticmethod(loop.time)
+
+            monkeypatch.setattr("asyncio_throttle.throttler.time", Clock)
+            return runner.run(whole())
+
+    return run
+
+
+@pytest.fixture
+def step() -> Callable[..., StepSpec]:
+    """step(body, name=..., kind=..., **options) makes a spec whose fingerprint is its name."""
+
+    def make(body: Callable[..., Any], **kwargs: Any) -> StepSpec:
+        name = kwargs.pop("name", body.__name__.strip("<>"))
+        kind = kwargs.pop("kind", "python")
+        fingerprint = kwargs.pop("fingerprint", f"{name}-1")
+        returns = kwargs.pop("returns", None)
+        return StepSpec(name, body, kind, fingerprint, StepOptions(**kwargs), returns)
+
+    return make
+
+
+@dataclass
+class Stored:
+    fingerprint: str
+    seconds: float
+    payload: str
+
+    def value(self, returns: Any) -> Any:
+        if self.payload == "unreadable":
+            raise ValueError("unreadable")
+        return json.loads(self.payload)
+
+
+@dataclass
+class MemoryJournal:
+    """Group commit as a store does it: records of one turn of the loop become durable together."""
+
+    steps: dict[str, dict[Key, StepRecord]] = field(default_factory=dict)
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+    closed: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    commits: int = 0
+    broken: BaseException | None = None
+    pending: list[tuple[StepRecord, Done]] = field(default_factory=list)
+    known: dict[str, float] = field(default_factory=dict)
+
+    def open_run(self, run: RunRecord) -> None:
+        self.runs[run.run_id] = run
+        self.steps.setdefault(run.run_id, {})
+
+    def finished(self, run_id: str) -> Mapping[Key, Stored]:
+        return {
+            key: Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value))
+            for key, r in self.steps[run_id].items()
+            if r.status == "done" and r.keep
+        }
+
+    def lookup(self, identity: str) -> Stored | None:
+        for steps in reversed(self.steps.values()):
+            for key, r in steps.items():
+                if key.identity == identity and r.status == "done":
+                    return Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value))
+        return None
+
+    def durations(self, workflow: str) -> Mapping[str, float]:
+        return self.known
+
+    def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        if not spec.fingerprint:
+            return ""
+        text = json.dumps([spec.fingerprint, args, kwargs], sort_keys=True, default=repr)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def record(self, step: StepRecord, done: Done) -> None:
+        try:
+            json.dumps(step.value)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        if not self.pending:
+            asyncio.get_running_loop().call_soon(self._commit)
+        self.pending.append((step, done))
+
+    def _commit(self) -> None:
+        batch, self.pending = self.pending, []
+        self.commits += 1
+        for step, done in batch:
+            if self.broken is None:
+                self.steps[step.run_id][step.key] = step
+            done(self.broken)
+
+    def event(self, run_id: str, event: Event) -> None:
+        self.events.append(event)
+
+    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
+        if self.pending:
+            self._commit()
+        self.closed[run_id] = (ok, error)
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()

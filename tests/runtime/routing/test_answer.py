@@ -1,0 +1,437 @@
+"""An LLM step is answered by the first engine whose answer holds, every decision is told, and nothing crooked
+comes through."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
+from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.request import Completion, Confidence, Limits, Message, Request, Sampling
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.cassette import Cassette, CassetteMiss
+from carrara.runtime.events import (
+    DraftShown,
+    EngineAnswered,
+    EngineCalled,
+    Escalated,
+    Rejected,
+    Repaired,
+    Routed,
+)
+from carrara.runtime.limits import EngineGate, EngineLimits
+from carrara.runtime.routing.answer import AnswerError, AnswerTimeout, LlmCall, answer
+from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.policy import AUTO, Accept, Policy, Rule
+from carrara.runtime.single_flight import SingleFlight
+
+Ask = Callable[..., Any]
+Context = Callable[..., Any]
+YES = Choice(("yes", "no"))
+PERSON = Json.of(
+    {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+)
+ANN = '{"name": "Ann", "age": 3}'
+
+
+def diffusion(*replies: Any, **more: Any) -> ScriptedEngine:
+    return ScriptedEngine(
+        "diffusion", replies, can=["schema", "choice", "drafts", "stream"], **more
+    )
+
+
+def ar(*replies: Any, **more: Any) -> ScriptedEngine:
+    return ScriptedEngine("ar", replies, **more)
+
+
+def sure(text: str, overall: float, **fields: float) -> Completion:
+    found = {f"/{name}": value for name, value in fields.items()}
+    return Completion(text, confidence=Confidence(overall, found))
+
+
+def test_a_sure_diffusion_answer_is_taken_and_ar_is_never_asked(context: Context, ask: Ask) -> None:
+    ctx = context(diffusion("yes"), ar())
+    assert ask(ctx, output=YES) == "yes"
+    assert ctx.story() == ["Routed", "EngineCalled", "EngineAnswered"]
+    assert ctx.told(Routed)[0].engine == "diffusion"
+    assert ctx.told(Routed)[0].reason == "closed choice"
+    assert ctx.told(EngineAnswered)[0].usage.prompt_tokens > 0
+
+
+def test_the_request_carries_urgency_and_the_form_of_the_answer(context: Context, ask: Ask) -> None:
+    engine = diffusion("yes", "yes", "yes")
+    ctx = context(engine)
+    ask(ctx, output=YES, limits=Limits(max_tokens=5))
+    ask(ctx, "Say it. Answer with exactly one of: yes, no.", output=YES)
+    ask(ctx, output=YES, describe=False)
+    contents = [request.messages[-1].content for request in engine.requests]
+    assert contents == [
+        "Say it.\n\nAnswer with exactly one of: yes, no.",
+        "Say it. Answer with exactly one of: yes, no.",
+        "Say it.",
+    ]
+    assert (engine.requests[0].priority, engine.requests[0].limits.max_tokens) == (2.5, 5)
+
+
+def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
+    context: Context, ask: Ask
+) -> None:
+    ctx = context(diffusion(sure("no", 0.2)), ar(sure("yes", 0.1)))
+    assert ask(ctx, output=YES) == "yes"
+    assert ctx.story() == [
+        "Routed",
+        "EngineCalled",
+        "EngineAnswered",
+        "Rejected",
+        "Escalated",
+        "EngineCalled",
+        "EngineAnswered",
+    ]
+    assert ctx.told(Rejected)[0].reason == "confidence 0.20 is below 0.50 for choice"
+    assert ctx.told(Rejected)[0].confidence == 0.2
+    escalated = ctx.told(Escalated)[0]
+    assert (escalated.origin, escalated.target) == ("diffusion", "ar")
+
+
+def test_doubtful_fields_are_re_noised_with_the_rest_pinned(context: Context, ask: Ask) -> None:
+    first = sure('{"name": "Anx", "age": 3}', 0.6, name=0.1, age=0.9)
+    engine = diffusion(first, sure(ANN, 0.9, name=0.9, age=0.9))
+    ctx = context(engine, ar())
+    assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    draft = engine.requests[1].draft
+    assert draft is not None
+    assert (draft.text, draft.fields) == (first.text, ("/name",))
+    assert ctx.told(EngineCalled)[1].reason == (
+        "re-noise /name: confidence of /name 0.10 is below 0.30"
+    )
+    assert not ctx.told(Escalated)
+
+
+def test_a_validators_refusal_names_the_fields_to_re_noise(context: Context, ask: Ask) -> None:
+    class TooYoung(ValueError):
+        paths = ("/age",)
+
+    def grown(value: dict[str, Any]) -> dict[str, Any]:
+        if value["age"] < 18:
+            raise TooYoung("too young")
+        return value
+
+    engine = diffusion(ANN, '{"name": "Ann", "age": 33}')
+    assert ask(context(engine, ar()), output=PERSON, validate=grown)["age"] == 33
+    assert engine.requests[1].draft is not None
+    assert engine.requests[1].draft.fields == ("/age",)
+
+
+def test_the_last_engine_is_shown_its_faults_numbered(context: Context, ask: Ask) -> None:
+    engine = ar('{"name": 1, "age": "x"}', ANN)
+    ctx = context(engine)
+    assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    turns = engine.requests[1].messages[-2:]
+    assert turns[0] == Message("assistant", '{"name": 1, "age": "x"}')
+    assert "1. /name: 1 is not of type 'string'\n2. /age: 'x' is not of type" in turns[1].content
+
+
+def test_when_nothing_holds_the_error_tells_every_answer(context: Context, ask: Ask) -> None:
+    ctx = context(diffusion("maybe"), ar("perhaps", "who knows"))
+    with pytest.raises(AnswerError) as caught:
+        ask(ctx, output=YES)
+    error = caught.value
+    assert (error.step, error.kind, error.text) == ("flow/step", "choice", "who knows")
+    assert [(a.engine, a.how, a.text) for a in error.attempts] == [
+        ("diffusion", "ask", "maybe"),
+        ("ar", "ask", "perhaps"),
+        ("ar", "again", "who knows"),
+    ]
+    lines = str(error).splitlines()
+    assert lines[0] == "step 'flow/step': no acceptable choice answer in 3 attempts."
+    assert lines[3] == "  3. ar (again): 'who knows' is none of yes, no"
+    assert lines[4] == "Last raw text: 'who knows'"
+
+
+def test_a_crooked_form_is_repaired_and_told(context: Context, ask: Ask) -> None:
+    ctx = context(ar(f"Here you are:\n```json\n{ANN}\n```"))
+    assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    assert ctx.told(Repaired)[0].kind == "json"
+    assert (ctx.told(Repaired)[0].edits, ctx.told(Repaired)[0].certainty) == (2, 1.0)
+
+
+def test_repair_may_be_switched_off(context: Context, ask: Ask) -> None:
+    ctx = context(ar("Yes."))
+    with pytest.raises(AnswerError):
+        ask(ctx, output=YES, repair="off")
+    assert len(ctx.resources["engines"]["ar"].requests) == 1
+
+
+def test_an_engine_that_refuses_or_breaks_is_followed_by_the_next(
+    context: Context, ask: Ask
+) -> None:
+    for error in (EngineRefused("too long", engine="diffusion"), EngineFailed("out of memory")):
+        ctx = context(diffusion(error), ar("yes"))
+        assert ask(ctx, output=YES) == "yes"
+        assert ctx.told(Escalated)[0].reason == str(error)
+
+
+def test_the_engines_own_error_is_raised_when_nobody_answered(context: Context, ask: Ask) -> None:
+    with pytest.raises(EngineFailed, match="broke"):
+        ask(context(ar(EngineFailed("broke"))), output=YES)
+    both = context(diffusion(EngineRefused("too long")), ar(EngineRefused("too long too")))
+    with pytest.raises(
+        EngineRefused, match=r"no engine answered\. diffusion: too long; ar: too long"
+    ):
+        ask(both, output=YES)
+    mixed = context(diffusion("maybe"), ar(EngineFailed("broke")))
+    with pytest.raises(AnswerError) as caught:
+        ask(mixed, output=YES)
+    assert caught.value.text == "maybe"
+
+
+def test_a_short_retry_after_is_waited_for_and_a_long_one_is_left_to_the_step(
+    context: Context, ask: Ask
+) -> None:
+    assert ask(context(ar(EngineBusy("full", retry_after_s=0.0), "yes")), output=YES) == "yes"
+    for busy in (EngineBusy("full"), EngineBusy("full", retry_after_s=3600.0)):
+        with pytest.raises(EngineBusy):
+            ask(context(ar(busy, "yes")), output=YES)
+    with pytest.raises(EngineBusy):
+        ask(context(ar(*[EngineBusy("full", retry_after_s=0.0)] * 9)), output=YES)
+
+
+def test_the_deadline_of_a_call_ends_it_with_what_was_tried(context: Context, ask: Ask) -> None:
+    async def never(_: Request) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    ctx = context(ScriptedEngine("ar", never))
+    with pytest.raises(AnswerTimeout, match="no choice answer within its deadline of 0 s"):
+        ask(ctx, output=YES, limits=Limits(deadline_s=0.0))
+    assert ctx.resources["engines"]["ar"].in_flight == 0
+
+
+def test_the_request_is_told_how_much_of_the_deadline_is_left(context: Context, ask: Ask) -> None:
+    engine = ar("yes")
+    ask(context(engine), output=YES, limits=Limits(deadline_s=500.0))
+    left = engine.requests[0].limits.deadline_s
+    assert left is not None
+    assert 0 < left <= 500
+
+
+def test_a_poor_engine_is_noticed_passed_over_and_probed(context: Context, ask: Ask) -> None:
+    poor = ScriptedEngine("diffusion", lambda _: "no", confidence=0.21)
+    good = ScriptedEngine("ar", lambda _: "yes")
+    router = Router(Policy(rules=AUTO.rules, give_up_after=4, probe_every=5))
+    reasons = []
+    for n in range(12):
+        ctx = context(poor, good, path=f"flow/step[{n}]", router=router)
+        assert ask(ctx, output=YES) == "yes"
+        reasons.append(ctx.told(Routed)[0].reason)
+    assert reasons[4] == (
+        "diffusion rejected 4 of 4 for this step (median confidence 0.21): ar at once"
+    )
+    assert len(poor.requests) == 5
+    assert reasons[8] == "closed choice"
+
+
+def test_calls_of_one_run_learn_from_each_other_without_a_router(
+    context: Context, ask: Ask
+) -> None:
+    poor = ScriptedEngine("diffusion", lambda _: "no", confidence=0.1)
+    ctx = context(poor, ScriptedEngine("ar", lambda _: "yes"))
+    for _ in range(10):
+        ask(ctx, output=YES)
+    assert len(poor.requests) == 4
+
+
+def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Context) -> None:
+    async def main() -> list[Any]:
+        everybody_waits = asyncio.Event()
+
+        async def doubtful(_: Request) -> str:
+            await everybody_waits.wait()
+            return "no"
+
+        poor = ScriptedEngine("diffusion", doubtful, confidence=0.1)
+        good = ScriptedEngine("ar", lambda _: "yes")
+        router = Router()
+        gates = {"diffusion": EngineGate(EngineLimits(concurrency=1))}
+        contexts = [
+            context(poor, good, path=f"flow/step[{n}]", router=router, gates=gates)
+            for n in range(20)
+        ]
+        call = LlmCall((Message("user", "Say it."),), YES)
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(answer(call, ctx)) for ctx in contexts]
+            await asyncio.to_thread(lambda: None)
+            everybody_waits.set()
+        assert [one.result() for one in answers] == ["yes"] * 20
+        assert len(poor.requests) == 4
+        return contexts
+
+    contexts = asyncio.run(main())
+    assert "rejected 4 of 4" in contexts[-1].told(Escalated)[0].reason
+    assert not [e for e in contexts[-1].told(EngineCalled) if e.engine == "diffusion"]
+
+
+def test_a_gate_is_held_off_for_everybody_while_an_engine_is_busy(context: Context) -> None:
+    async def main() -> None:
+        gate = EngineGate(EngineLimits(concurrency=1, tokens_per_min=60_000))
+        engine = ar(EngineBusy("full", retry_after_s=0.0), "yes")
+        call = LlmCall((Message("user", "Say it."),), YES)
+        assert await answer(call, context(engine, gates={"ar": gate})) == "yes"
+        assert len(engine.requests) == 2
+
+    asyncio.run(main())
+
+
+def test_equal_deterministic_calls_share_one_engine_call(context: Context) -> None:
+    engine = ScriptedEngine("ar", lambda _: "yes")
+    call = LlmCall((Message("user", "Say it."),), YES)
+    warm = LlmCall((Message("user", "Say it."),), YES, sampling=Sampling(0.7))
+
+    async def main() -> list[Any]:
+        flight: SingleFlight[Completion] = SingleFlight()
+        contexts = [context(engine, single_flight=flight) for _ in range(3)]
+        await asyncio.gather(*(answer(call, ctx) for ctx in contexts))
+        assert len(engine.requests) == 1
+        await asyncio.gather(*(answer(warm, ctx) for ctx in contexts))
+        assert len(engine.requests) == 4
+        return contexts
+
+    contexts = asyncio.run(main())
+    assert contexts[0].told(EngineAnswered)[0].usage.completion_tokens == 1
+    assert contexts[1].told(EngineAnswered)[0].usage.completion_tokens == 0
+    assert contexts[1].told(EngineCalled)[0].reason.endswith("; joined an equal request under way")
+
+
+def test_drafts_are_shown_only_where_they_are_wanted(context: Context, ask: Ask) -> None:
+    ctx = context(diffusion("yes"))
+    ask(ctx, output=YES)
+    assert not ctx.told(DraftShown)
+    ctx = context(diffusion("yes"), drafts=True)
+    ask(ctx, output=YES)
+    assert [event.progress.text for event in ctx.told(DraftShown)] == ["yes"]
+
+
+def test_a_policy_may_be_given_in_place_of_a_router(context: Context, ask: Ask) -> None:
+    policy = Policy("swap", (Rule(("ar", "diffusion")),), {"choice": Accept(0.95)})
+    ctx = context(diffusion("yes"), ar(sure("no", 0.9)), router=policy)
+    assert ask(ctx, output=YES) == "yes"
+    assert ctx.told(Routed)[0].reason == "policy 'swap'"
+
+
+def test_a_step_that_names_its_engine_takes_what_that_engine_says(
+    context: Context, ask: Ask
+) -> None:
+    ctx = context(diffusion(sure("no", 0.01)), ar("yes"))
+    assert ask(ctx, output=YES, engine="diffusion") == "no"
+    assert ask(context(diffusion(sure("no", 0.01)), ar("yes")), output=YES, engine="auto") == "yes"
+
+
+def test_cancelling_a_step_cancels_its_engine_call(context: Context) -> None:
+    async def main() -> None:
+        asked = asyncio.Event()
+
+        async def never(_: Request) -> str:
+            asked.set()
+            await asyncio.Event().wait()
+            return ""
+
+        engine = ScriptedEngine("ar", never)
+        call = LlmCall((Message("user", "x"),), YES, limits=Limits(deadline_s=999.0))
+        task = asyncio.create_task(answer(call, context(engine)))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert engine.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_recorded_run_replays_without_engines_even_when_it_learns_in_another_order(
+    context: Context, ask: Ask, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    texts = [f"Question {n}?" for n in range(8)]
+
+    def run(engines: dict[str, Any], order: list[str]) -> dict[str, Any]:
+        router = Router()
+        found = {}
+        for text in order:
+            ctx = context(path="flow/step", router=router)
+            ctx.resources["engines"] = engines
+            found[text] = ask(ctx, text, output=YES)
+        return found
+
+    with Cassette.recording(path) as cassette:
+        poor = ScriptedEngine("diffusion", lambda _: "no", confidence=0.1)
+        good = ScriptedEngine("ar", lambda r: "yes" if "3" in r.messages[0].content else "no")
+        first = run(cassette.record({"diffusion": poor, "ar": good}), texts)
+    assert run(Cassette.load(path).replay(), texts[::-1]) == first
+    with pytest.raises(CassetteMiss, match=r"\+Question 9\?"):
+        run(Cassette.load(path).replay(), ["Question 9?"])
+
+
+CONTRACTS: list[Contract] = [
+    YES,
+    PERSON,
+    Table((Column("a"), Column("n", "integer"))),
+    Outline(),
+    Regex(r"\d{4}"),
+]
+ANSWERS = st.sampled_from(
+    [
+        "yes",
+        "Yes.",
+        ANN,
+        ANN[:-1],
+        ANN[:12],
+        "|a|n|\n|-|-|\n|x|1|",
+        "|a|n|\n|-|-|\n|x|",
+        "- a\n  - b",
+        "1. a",
+        "2024",
+        "`2024`",
+        "",
+        "[1, 2",
+        "{}",
+        "word " * 40,
+    ]
+) | st.text(max_size=30)
+
+
+@given(
+    st.sampled_from(CONTRACTS),
+    st.lists(st.tuples(ANSWERS, st.floats(0, 1)), min_size=4, max_size=4),
+    st.sampled_from(["off", "structural", "infill", "escalate"]),
+    st.sampled_from(["end", "length", "steps"]),
+)
+def test_whatever_engines_say_a_value_holds_to_its_contract_or_the_raw_text_is_kept(
+    context: Context, output: Contract, said: list[tuple[str, float]], repair: Any, stop: Any
+) -> None:
+    replies = [Completion(text, confidence=Confidence(c), stop=stop) for text, c in said]
+    ctx = context(diffusion(*replies[:2]), ar(*replies[2:]))
+    call = LlmCall((Message("user", "x"),), output, repair=repair)
+    try:
+        value = asyncio.run(answer(call, ctx))
+    except AnswerError as error:
+        texts = [attempt.text for attempt in error.attempts]
+        kept = texts == [text for text, _ in said[: len(texts)]] or "" in texts or len(texts) < 4
+        value = None
+    else:
+        kept = True
+    assert kept
+    if value is not None and output.kind in ("choice", "regex"):
+        assert output.parse(value) == value
+    elif value is not None and output.kind == "json":
+        assert output.parse(json.dumps(value)) == value

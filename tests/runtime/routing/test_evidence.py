@@ -1,0 +1,67 @@
+"""Evidence speaks against an engine after rejections without an acceptance, and lets a probe through."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.runtime.routing.evidence import Evidence, step_of
+
+
+def rejected(times: int, confidence: float | None = 0.2) -> Evidence:
+    evidence = Evidence()
+    for _ in range(times):
+        evidence.note("flow/step[1]", "diffusion", False, confidence)
+    return evidence
+
+
+def test_a_few_rejections_are_not_held_against_an_engine() -> None:
+    assert rejected(3).objection("flow/step", "diffusion", 4, 20) is None
+
+
+def test_after_enough_rejections_the_objection_says_how_sure_the_engine_was() -> None:
+    objection = rejected(4, 0.21).objection("flow/step[7]", "diffusion", 4, 20)
+    assert objection == "diffusion rejected 4 of 4 for this step (median confidence 0.21)"
+    assert rejected(5, None).objection("flow/step", "diffusion", 4, 20) == (
+        "diffusion rejected 5 of 5 for this step"
+    )
+
+
+def test_one_acceptance_clears_an_engine() -> None:
+    evidence = rejected(9)
+    evidence.note("flow/step", "diffusion", True, 0.9)
+    assert evidence.objection("flow/step", "diffusion", 4, 20) is None
+
+
+def test_other_steps_and_engines_are_not_touched() -> None:
+    evidence = rejected(9)
+    assert evidence.objection("flow/other", "diffusion", 4, 20) is None
+    assert evidence.objection("flow/step", "ar", 4, 20) is None
+
+
+@given(st.integers(1, 30), st.integers(1, 200))
+def test_a_hopeless_engine_is_probed_at_every_nth_call(every: int, calls: int) -> None:
+    evidence = rejected(4)
+    asked = []
+    for call in range(1, calls + 1):
+        if evidence.objection("flow/step", "diffusion", 4, every) is None:
+            evidence.probe("flow/step", "diffusion")
+            evidence.note("flow/step", "diffusion", False)
+            asked.append(call)
+        else:
+            evidence.pass_over("flow/step", "diffusion")
+    assert asked == list(range(every, calls + 1, every))
+
+
+def test_map_indexes_are_no_part_of_a_step() -> None:
+    assert step_of("book/chapter[3]/extract[12]") == "book/chapter/extract"
+
+
+def test_the_tally_can_be_shown() -> None:
+    assert rejected(2).to_data() == [
+        {
+            "step": "flow/step",
+            "engine": "diffusion",
+            "accepted": 0,
+            "rejected": 2,
+            "median_confidence": 0.2,
+        }
+    ]

@@ -1,0 +1,192 @@
+"""The pure decisions: who is asked first and why, and what is tried after an answer that was not taken."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.engines.errors import EngineRefused
+from carrara.runtime.routing.evidence import Evidence
+from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.runtime.routing.router import (
+    CallFacts,
+    EngineFacts,
+    Move,
+    Rejection,
+    Route,
+    is_last,
+    next_after,
+    route,
+)
+
+DIFFUSION = EngineFacts("diffusion", frozenset({"schema", "choice", "drafts"}), 2048)
+AR = EngineFacts("ar", frozenset({"schema", "logprobs"}), 8192)
+BOTH = {"diffusion": DIFFUSION, "ar": AR}
+CALL = CallFacts("flow/step", "json", 100, 200)
+DOUBT = Rejection("diffusion", "confidence", "confidence 0.20 is below 0.50", ("/a",))
+
+
+def names(found: Route) -> list[str]:
+    return [engine.name for engine in found.candidates]
+
+
+def routed(call: CallFacts = CALL, **engines: EngineFacts) -> Route:
+    return route(call, engines or BOTH, AUTO, Evidence())
+
+
+@pytest.mark.parametrize("kind", ["choice", "json", "table", "outline", "regex", "text"])
+def test_every_contract_goes_to_diffusion_first(kind: str) -> None:
+    found = routed(replace(CALL, kind=kind))
+    assert names(found) == ["diffusion", "ar"]
+    assert found.reason
+
+
+def test_reasoning_goes_to_ar_alone() -> None:
+    found = routed(replace(CALL, tags=frozenset({"reasoning"})))
+    assert (names(found), found.reason) == (["ar"], "the step is tagged 'reasoning'")
+
+
+def test_a_prompt_too_long_for_the_canvas_model_goes_to_ar_first() -> None:
+    found = routed(replace(CALL, prompt_tokens=3000))
+    assert names(found) == ["ar", "diffusion"]
+    assert found.reason == "about 3,200 tokens are too long for diffusion, its context holds 2,048"
+
+
+def test_a_prompt_too_long_for_all_is_left_to_the_engines_to_refuse() -> None:
+    assert names(routed(replace(CALL, prompt_tokens=90_000))) == ["diffusion", "ar"]
+
+
+def test_an_engine_that_cannot_hold_the_contract_is_left_out_with_its_reason() -> None:
+    weak = replace(DIFFUSION, refusal="no recursive schemas")
+    found = routed(diffusion=weak, ar=AR)
+    assert (names(found), found.reason) == (["ar"], "diffusion: no recursive schemas")
+    with pytest.raises(EngineRefused, match=r"no engine can answer .*; ar: too wide"):
+        routed(diffusion=weak, ar=replace(AR, refusal="too wide"))
+
+
+def test_the_engine_that_a_step_names_is_the_only_one() -> None:
+    found = routed(replace(CALL, engine="ar"))
+    assert (names(found), found.reason) == (["ar"], "the step names it")
+
+
+def test_an_engine_that_is_not_open_is_named_with_those_that_are() -> None:
+    with pytest.raises(EngineRefused, match=r"'difusion', open are: diffusion, ar\. Did you mean"):
+        routed(replace(CALL, engine="difusion"))
+    with pytest.raises(EngineRefused, match="no engine is open"):
+        route(CALL, {}, AUTO, Evidence())
+
+
+def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_said() -> None:
+    found = routed(scripted=EngineFacts("scripted"))
+    assert names(found) == ["scripted"]
+    assert found.reason == "typed extraction; diffusion, ar not open, so any engine that is"
+    assert routed(ar=AR).reason == "typed extraction; diffusion is not open"
+    bare = route(CALL, BOTH, Policy("bare"), Evidence())
+    assert (names(bare), bare.reason) == (["diffusion", "ar"], "policy 'bare' has no rule for it")
+
+
+def test_a_hopeless_engine_is_passed_over_and_the_reason_says_so() -> None:
+    evidence = Evidence()
+    for _ in range(4):
+        evidence.note(CALL.path, "diffusion", False, 0.21)
+    found = route(CALL, BOTH, AUTO, evidence)
+    assert (names(found), found.passed_over) == (["ar"], ("diffusion",))
+    assert found.reason == (
+        "diffusion rejected 4 of 4 for this step (median confidence 0.21): ar at once"
+    )
+    alone = route(replace(CALL, engine="diffusion"), BOTH, AUTO, evidence)
+    assert names(alone) == ["diffusion"]
+
+
+def after(rejection: Rejection, *hows: str, call: CallFacts = CALL, **policy: Any) -> Move | None:
+    history = [Move(rejection.engine, "", how) for how in hows or ("ask",)]  # type: ignore[arg-type]
+    return next_after(rejection, history, call, routed(), replace(AUTO, **policy))
+
+
+def test_doubtful_fields_are_re_noised_once_and_then_ar_is_asked() -> None:
+    move = after(DOUBT)
+    assert move == Move("diffusion", f"re-noise /a: {DOUBT.reason}", "renoise", ("/a",))
+    assert after(DOUBT, "ask", "renoise") == Move("ar", f"diffusion: {DOUBT.reason}")
+
+
+@pytest.mark.parametrize(
+    ("rejection", "more"),
+    [
+        (replace(DOUBT, fields=()), {}),
+        (replace(DOUBT, whole=True), {}),
+        (DOUBT, {"renoise": 0}),
+        (DOUBT, {"call": replace(CALL, repair="structural")}),
+        (DOUBT, {"call": replace(CALL, repair="off")}),
+        (replace(DOUBT, cause="failed", fields=()), {}),
+    ],
+)
+def test_what_cannot_be_re_noised_goes_to_ar(rejection: Rejection, more: dict[str, Any]) -> None:
+    move = after(rejection, **more)
+    assert move is not None
+    assert (move.engine, move.how) == ("ar", "ask")
+
+
+def test_an_engine_without_drafts_is_never_asked_to_refine() -> None:
+    plain = replace(DIFFUSION, can=frozenset())
+    found = routed(diffusion=plain, ar=AR)
+    move = next_after(DOUBT, [Move("diffusion", "")], CALL, found, AUTO)
+    assert move is not None
+    assert move.engine == "ar"
+
+
+@pytest.mark.parametrize("cause", ["form", "content"])
+def test_the_last_engine_is_asked_once_more_with_its_faults(cause: Any) -> None:
+    fault = Rejection("ar", cause, "not JSON")
+    assert after(fault) == Move("ar", "once more, with its faults: not JSON", "again")
+    assert after(fault, "ask", "again") is None
+    assert after(fault, call=replace(CALL, repair="infill")) is None
+
+
+@pytest.mark.parametrize("cause", ["cut", "refused", "failed"])
+def test_what_a_second_try_cannot_mend_ends_the_call(cause: Any) -> None:
+    assert after(Rejection("ar", cause, "no")) is None
+
+
+def test_only_the_last_candidate_takes_unsure_answers() -> None:
+    found = routed()
+    assert (is_last("diffusion", found), is_last("ar", found)) == (False, True)
+
+
+CAUSES = st.sampled_from(
+    ["form", "cut", "content", "confidence", "refused", "failed", "passed over"]
+)
+
+
+@given(
+    st.lists(st.tuples(CAUSES, st.booleans(), st.booleans()), min_size=30, max_size=30),
+    st.integers(1, 8),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from(["off", "structural", "infill", "escalate"]),
+    st.integers(1, 4),
+)
+def test_a_call_always_ends_within_its_attempts_and_never_goes_back(
+    fates: list[tuple[Any, bool, bool]],
+    most: int,
+    renoise: int,
+    again: int,
+    repair: Any,
+    count: int,
+) -> None:
+    engines = tuple(EngineFacts(f"e{n}", frozenset({"drafts"})) for n in range(count))
+    found = Route(engines, "")
+    policy = Policy(rules=(Rule(("e0",)),), max_attempts=most, renoise=renoise, again=again)
+    call = replace(CALL, repair=repair)
+    history = [Move("e0", "")]
+    for cause, has_fields, whole in fates:
+        fields = ("/a",) if has_fields else ()
+        rejection = Rejection(history[-1].engine, cause, "", fields, whole)
+        move = next_after(rejection, history, call, found, policy)
+        if move is None:
+            break
+        assert int(move.engine[1:]) >= int(history[-1].engine[1:])
+        history.append(move)
+    assert len(history) <= most
+    assert sum(move.how == "again" for move in history) <= again

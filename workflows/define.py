@@ -1,0 +1,253 @@
+"""Definitions in Python: `@step` for any function, `@llm` for a prompt with a typed answer, `@workflow`.
+
+```python
+@llm
+def extract(recipe: str) -> Recipe:
+    \"\"\"Extract the recipe from this text: {{ recipe }}\"\"\"
+    ...
+
+@workflow
+async def cookbook(texts: list[str]) -> str:
+    recipes = extract.map(texts)
+    return await summary(recipes)
+```
+YAML pipelines make the same objects out of parts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from carrara.engines.request import Message
+from carrara.runtime.handle import Handle
+from carrara.runtime.step import RetryOn, StepOptions
+from carrara.workflows.answering import Answering, Repair
+from carrara.workflows.parameters import Parameters
+from carrara.workflows.prompt import Example, Prompt
+from carrara.workflows.source import reference, wrong
+from carrara.workflows.steps import Llm, Step, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StepDecorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+class LlmDecorator(Protocol):
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Llm[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Llm[P, R]: ...
+
+
+class WorkflowDecorator(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, Handle[R]]], /
+    ) -> Workflow[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Handle[R]], /) -> Workflow[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Workflow[P, R]: ...
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_on: RetryOn | None = None,
+    timeout_s: float | None = None,
+    concurrency: int | None = None,
+    cache: bool = True,
+    inline: bool = False,
+    tags: Sequence[str] = (),
+) -> StepDecorator: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int = 0,
+    retry_on: RetryOn | None = None,
+    timeout_s: float | None = None,
+    concurrency: int | None = None,
+    cache: bool = True,
+    inline: bool = False,
+    tags: Sequence[str] = (),
+) -> Any:
+    """Make a step of a function, sync or async.
+
+    `retries` further attempts after the first, for the errors in `retry_on`; `timeout_s` for one attempt;
+    at most `concurrency` at once in a run; `cache=False` for a result that must not be used again; `inline`
+    runs a sync function of microseconds on the event loop instead of a worker thread.
+
+    Raises:
+        DefinitionError: an option without meaning.
+    """
+    scope = sys._getframe(1).f_locals
+
+    def make(wrapped: Callable[..., Any]) -> Step[..., Any]:
+        options = _options(
+            wrapped,
+            retries=retries,
+            retry_on=retry_on,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+            cache=cache,
+            inline=inline,
+            tags=frozenset(tags),
+        )
+        called = name or wrapped.__name__
+        return Step(called, wrapped, Parameters.of(wrapped, scope), options=options)
+
+    return make if function is None else make(function)
+
+
+@overload
+def llm(function: Callable[P, Coroutine[Any, Any, R]], /) -> Llm[P, R]: ...
+@overload
+def llm(function: Callable[P, R], /) -> Llm[P, R]: ...
+@overload
+def llm(
+    *,
+    name: str | None = None,
+    system: str = "",
+    messages: Callable[..., Sequence[Message]] | None = None,
+    examples: Sequence[Example] = (),
+    engine: str | None = None,
+    max_tokens: int = 512,
+    max_steps: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    stop: Sequence[str] = (),
+    repair: Repair = "escalate",
+    validate: Sequence[Callable[..., Any]] = (),
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_on: RetryOn | None = None,
+    timeout_s: float | None = None,
+    concurrency: int | None = None,
+    cache: bool = True,
+) -> LlmDecorator: ...
+def llm(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    system: str = "",
+    messages: Callable[..., Sequence[Message]] | None = None,
+    examples: Sequence[Example] = (),
+    engine: str | None = None,
+    max_tokens: int = 512,
+    max_steps: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | None = None,
+    stop: Sequence[str] = (),
+    repair: Repair = "escalate",
+    validate: Sequence[Callable[..., Any]] = (),
+    tags: Sequence[str] = (),
+    retries: int = 0,
+    retry_on: RetryOn | None = None,
+    timeout_s: float | None = None,
+    concurrency: int | None = None,
+    cache: bool = True,
+) -> Any:
+    """Make a step that a model answers. The function's docstring is the prompt, a Jinja template over its
+    parameters; its return type is the contract of the answer; its body is not run.
+
+    `system` is a template too. `messages`, a function of the same parameters, gives the whole conversation
+    instead of the docstring. `examples` are (inputs, answer) pairs shown before the question. `validate`
+    functions get the typed answer first, and any inputs that they name; they refuse it by raising ValueError
+    or returning False. `engine` None leaves the choice to the router, which reads `tags`.
+
+    Raises:
+        DefinitionError: no return type, a type that no model can answer with, a template that is wrong or
+            uses a name that is no parameter.
+    """
+    scope = sys._getframe(1).f_locals
+
+    def make(wrapped: Callable[..., Any]) -> Llm[..., Any]:
+        docstring = "" if messages is not None else inspect.cleandoc(wrapped.__doc__ or "")
+        prompt = Prompt(docstring, inspect.cleandoc(system), messages, tuple(examples))
+        options = _options(
+            wrapped,
+            retries=retries,
+            retry_on=retry_on,
+            timeout_s=timeout_s,
+            concurrency=concurrency,
+            cache=cache,
+            tags=frozenset(tags),
+            engine=engine,
+        )
+        answering = Answering(
+            max_tokens, max_steps, temperature, top_p, seed, tuple(stop), repair, tuple(validate)
+        )
+        return Llm(
+            name or wrapped.__name__,
+            prompt,
+            Parameters.of(wrapped, scope),
+            answering=answering,
+            options=options,
+            function=wrapped,
+        )
+
+    return make if function is None else make(function)
+
+
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, Handle[R]]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(function: Callable[P, Handle[R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(*, name: str | None = None) -> WorkflowDecorator: ...
+def workflow(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+    """Make a workflow of a function that calls steps: async, or plain where it never awaits.
+
+    Called inside another workflow it is a sub-workflow and gives a handle; from outside, `carrara.run`
+    runs it.
+    """
+    scope = sys._getframe(1).f_locals
+
+    def make(wrapped: Callable[..., Any]) -> Workflow[..., Any]:
+        return Workflow(
+            name or wrapped.__name__,
+            wrapped,
+            Parameters.of(wrapped, scope),
+            source=reference(wrapped),
+        )
+
+    return make if function is None else make(function)
+
+
+def _options(function: Callable[..., Any], **given: Any) -> StepOptions:
+    """Raises DefinitionError for a number that is out of range."""
+    rules: Mapping[str, Callable[[Any], bool]] = {
+        "retries": lambda n: n >= 0,
+        "timeout_s": lambda n: n is None or n > 0,
+        "concurrency": lambda n: n is None or n >= 1,
+    }
+    for option, holds in rules.items():
+        if not holds(given[option]):
+            raise wrong(function, f"{option}={given[option]!r} is out of range")
+    return StepOptions(**given)

@@ -1,0 +1,225 @@
+"""A session: engines kept warm, a journal and settings, over many runs.
+
+    async with carrara.session(journal="runs.db") as session:
+        for text in texts:
+            result = await session.run(cookbook, text)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextvars import ContextVar, Token
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from carrara.engines.engine import Engine
+from carrara.engines.errors import CarraraError
+from carrara.runtime.errors import ScopeError
+from carrara.runtime.events import Listener
+from carrara.runtime.journal.api import Journal
+from carrara.runtime.ranking import Estimates
+from carrara.runtime.run import RunControl, RunResult, context, execute
+from carrara.runtime.step import RunOptions
+from carrara.workflows.calls import Definition
+from carrara.workflows.engine_room import EngineRoom
+
+if TYPE_CHECKING:
+    from carrara.runtime.routing.policy import Policy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_current: ContextVar[Session | None] = ContextVar("carrara_session", default=None)
+
+
+class Session:
+    """Runs workflows with shared engines and one journal; made by `carrara.session`, used in `async with`.
+
+    What the router learns of the engines in one run, it knows in the next.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal | Path | str | None = None,
+        engines: Mapping[str, Engine] | Iterable[str] | None = None,
+        model: str | None = None,
+        policy: Policy | None = None,
+        listeners: Sequence[Listener] = (),
+        options: RunOptions = RunOptions(),  # noqa: B008 - frozen
+        record: Path | str | None = None,
+        replay: Path | str | None = None,
+    ) -> None:
+        self._journal = journal
+        self._engines = engines
+        self._model = model
+        self._policy = policy
+        self._listeners = tuple(listeners)
+        self._options = options
+        self._record = record
+        self._replay = replay
+        self._resources: dict[str, Any] = {}
+        self._stack = AsyncExitStack()
+        self._token: Token[Session | None] | None = None
+        self._open = False
+
+    @property
+    def journal(self) -> Journal | None:
+        """The open journal, None where nothing is written down."""
+        return self._journal if not isinstance(self._journal, str | Path) else None
+
+    async def __aenter__(self) -> Self:
+        if self._record is not None and self._replay is not None:
+            raise CarraraError("a run records its engine calls or replays them, not both")
+        async with AsyncExitStack() as stack:
+            self._resources = await self._make_resources(stack)
+            self._open_journal(stack)
+            self._stack = stack.pop_all()
+        self._token = _current.set(self)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open = False
+        if self._token is not None:
+            _current.reset(self._token)
+        await self._stack.__aexit__(kind, error, trace)
+
+    async def run(
+        self, workflow: Definition[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunResult[R]:
+        """Run a workflow, or a single step, with these inputs.
+
+        Raises:
+            TypeError: the inputs do not fit.
+            StepError, RunCancelled, JournalError: see `carrara.runtime.run.execute`.
+        """
+        return await self.start(workflow, args, kwargs)
+
+    async def start(
+        self,
+        workflow: Definition[..., R],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        listeners: Sequence[Listener] = (),
+        control: RunControl | None = None,
+    ) -> RunResult[R]:
+        """`run` with settings of this one run: the id of an earlier run to go on with, more listeners, a
+        handle to cancel it."""
+        workflow.parameters.check(workflow.name, args, kwargs or {})
+        return await self.execute(
+            _function_of(workflow),
+            args,
+            kwargs,
+            name=workflow.name,
+            source=getattr(workflow, "source", ""),
+            run_id=run_id,
+            listeners=listeners,
+            control=control,
+        )
+
+    async def execute(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str,
+        source: str = "",
+        run_id: str | None = None,
+        listeners: Sequence[Listener] = (),
+        control: RunControl | None = None,
+        estimates: Estimates | None = None,
+    ) -> RunResult[Any]:
+        """Run any function as a workflow. For callers that build their own, such as jobs."""
+        if not self._open:
+            raise CarraraError("the session is not open: use it in `async with carrara.session()`")
+        return await execute(
+            function,
+            args,
+            kwargs,
+            name=name,
+            options=replace(self._options, source=source),
+            journal=self.journal,
+            listeners=(*self._listeners, *listeners),
+            resources=self._resources,
+            run_id=run_id,
+            estimates=estimates,
+            control=control,
+        )
+
+    async def open_engines(self) -> Mapping[str, Engine]:
+        """The engines, opened now instead of by the first step that asks a model."""
+        room: EngineRoom = self._resources["engines"]
+        await room.open()
+        return room
+
+    async def _make_resources(self, stack: AsyncExitStack) -> dict[str, Any]:
+        from carrara.runtime.cassette import Cassette
+        from carrara.runtime.routing.desk import Router
+
+        engines, cassette = self._engines, None
+        if self._replay is not None:
+            engines = Cassette.load(self._replay).replay()
+        elif self._record is not None:
+            cassette = stack.enter_context(Cassette.recording(self._record))
+        room = EngineRoom(engines, model=self._model, cassette=cassette)
+        router = Router() if self._policy is None else Router(self._policy)
+        return {"engines": await stack.enter_async_context(room), "router": router}
+
+    def _open_journal(self, stack: AsyncExitStack) -> None:
+        if isinstance(self._journal, str | Path):
+            self._journal = stack.enter_context(opened_journal(self._journal))
+
+
+@contextmanager
+def opened_journal(path: Path | str) -> Any:
+    """The SQLite journal at `path`, closed at the end."""
+    from carrara.runtime.journal.sqlite import SqliteJournal
+
+    journal = SqliteJournal(path)
+    with ExitStack() as stack:
+        stack.callback(journal.close)
+        yield journal
+
+
+async def ask(
+    definition: Definition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Answer an LLM step that was called where no workflow function runs.
+
+    Raises:
+        ScopeError: no step and no session is around it.
+    """
+    try:
+        context()
+    except ScopeError:
+        session = _current.get()
+        if session is None:
+            raise ScopeError(
+                f"step {definition.name!r} asks a model, and there is none here: call it in a workflow, or "
+                "inside `async with carrara.session():`"
+            ) from None
+        return (await session.start(definition, args, kwargs)).value
+    return await definition.spec.body(*args, **kwargs)
+
+
+def _function_of(definition: Definition[..., Any]) -> Callable[..., Any]:
+    """The workflow function; for a single step one that calls it."""
+    if definition.spec.kind == "workflow":
+        return definition.spec.body
+
+    async def alone(*args: Any, **kwargs: Any) -> Any:
+        return await definition(*args, **kwargs)
+
+    return alone

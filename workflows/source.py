@@ -1,0 +1,72 @@
+"""Where a definition stands: its file and line for messages, and the name by which it is found again."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from carrara.workflows.errors import DefinitionError
+
+
+def wrong(
+    function: Callable[..., Any], text: str, *, line: int = 0, hint: str | None = None
+) -> DefinitionError:
+    """An error at a function; `line` counts lines of its docstring from 1, 0 is the function itself."""
+    plain = inspect.unwrap(function)
+    code = getattr(plain, "__code__", None)
+    if code is None:
+        return DefinitionError(f"{_name(function)}: {text}", hint=hint)
+    start = code.co_firstlineno
+    if line:
+        start = (_docstring_line(plain) or start) + line - 1
+    where = shown_path(code.co_filename)
+    return DefinitionError(f"{_name(function)}: {text}", file=where, line=start, hint=hint)
+
+
+def shown_path(file: str) -> str:
+    """A path as short as it can be written from here."""
+    try:
+        relative = os.path.relpath(file)
+    except ValueError:  # another drive
+        return file
+    return file if relative.startswith("..") else relative
+
+
+def reference(function: Callable[..., Any]) -> str:
+    """ "module:name", or "file.py:name" for a script; "" for what cannot be found again (a local function)."""
+    qualified = getattr(function, "__qualname__", "")
+    if not qualified or "<" in qualified:
+        return ""
+    module = str(getattr(function, "__module__", ""))
+    if module != "__main__":
+        return f"{module}:{qualified}"
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return f"{spec.name}:{qualified}"
+    file = getattr(main, "__file__", None)
+    return f"{Path(file).resolve()}:{qualified}" if file else ""
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "definition"))
+
+
+def _docstring_line(function: Callable[..., Any]) -> int | None:
+    """The file's line on which the text of the docstring begins, as `inspect.cleandoc` leaves it."""
+    try:
+        lines, first = inspect.getsourcelines(function)
+        body = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    except (OSError, SyntaxError, IndexError):
+        return None
+    if not isinstance(body, ast.FunctionDef | ast.AsyncFunctionDef) or not body.body:
+        return None
+    text = function.__doc__ or ""
+    blank = len(text) - len(text.lstrip("\n"))  # cleandoc drops the empty lines at the top
+    return first + body.body[0].lineno - 1 + blank

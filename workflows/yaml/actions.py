@@ -1,0 +1,212 @@
+"""What a step does, as a step of the runtime: the same objects that the decorators in `define` make.
+
+Nothing here runs anything; only `Call` and validators import what they name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from carrara.runtime.fingerprint import source_fingerprint
+from carrara.runtime.identity import text_hash
+from carrara.runtime.step import StepOptions
+from carrara.workflows.answering import Answering
+from carrara.workflows.calls import Definition
+from carrara.workflows.errors import DefinitionError, Refusal
+from carrara.workflows.parameters import MISSING, Parameters
+from carrara.workflows.prompt import Prompt
+from carrara.workflows.steps import Llm, Step, Workflow
+from carrara.workflows.yaml.definition import (
+    Ask,
+    Call,
+    Constant,
+    Entries,
+    Expression,
+    Many,
+    Name,
+    StepDef,
+    Template,
+    Value,
+    names_in,
+)
+from carrara.workflows.yaml.expressions import evaluate
+from carrara.workflows.yaml.models import Models, first_reason
+from carrara.workflows.yaml.targets import fetch
+
+
+def llm_step(
+    step: StepDef, ask: Ask, models: Models, validators: Iterable[Callable[..., Any]] = ()
+) -> Llm[..., Any]:
+    """The step that a model answers.
+
+    Raises:
+        DefinitionError: a type that no model can answer with, a wrong example, a validator of other inputs.
+    """
+    returns = models.of(ask.returns, step.name)
+    names = names_in(ask.prompt) | names_in(ask.system)
+    examples = tuple((inputs, typed(returns)(answer)) for inputs, answer in ask.examples)
+    return Llm(
+        step.name,
+        Prompt(
+            ask.prompt.text.rstrip(),
+            "" if ask.system is None else ask.system.text.rstrip(),
+            examples=examples,
+        ),
+        Parameters.named(*parameter_names(step, names), returns=returns),
+        answering=replace(Answering(**ask.settings), validators=tuple(validators)),
+        options=options_of(step),
+    )
+
+
+def python_step(
+    step: StepDef, call: Call, models: Models, folder: Path
+) -> tuple[Definition[..., Any], bool]:
+    """The function as a step, and whether that works out its arguments itself, from the names they refer to.
+
+    A decorated LLM step or workflow is taken as it is, and is given its arguments.
+
+    Raises:
+        DefinitionError: there is no such function, importing it failed, or it is nothing to call.
+    """
+    found = fetch(call.target, folder)
+    if isinstance(found, Llm | Workflow):
+        return renamed(step, found), False
+    function: Callable[..., Any] = found.function if isinstance(found, Step) else found
+    if not callable(function):
+        raise DefinitionError(f"step '{step.name}': '{call.target}' is nothing that can be called")
+    options = options_of(step, found.options if isinstance(found, Step) else StepOptions())
+    names = frozenset[Name]().union(*map(names_in, call.arguments.values()))
+    returns = _declared(found, function) if call.returns is None else models.of(call.returns, step.name)
+    check = _same if call.returns is None else typed(returns)
+    parts = [
+        found.spec.fingerprint if isinstance(found, Step) else source_fingerprint(function),
+        {name: to_data(value) for name, value in call.arguments.items()},
+        "" if call.returns is None else repr(call.returns),
+    ]
+    made = Step(
+        step.name,
+        _with_arguments(function, call.arguments, check),
+        Parameters.named(*parameter_names(step, names), returns=returns),
+        options=options,
+        fingerprint=text_hash(json.dumps(parts)),
+    )
+    return made, True
+
+
+def parameter_names(step: StepDef, names: Iterable[Name]) -> tuple[str, ...]:
+    """The parameters for these names: the item first, so that a map gives it, the rest by name.
+
+    All names of a space are one parameter, a mapping of the space's name.
+    """
+    rest = {space or name for space, name in names}
+    item = step.each.name if step.each is not None else None
+    return (*((item,) if item is not None else ()), *sorted(rest - {item}))
+
+
+def options_of(step: StepDef, base: StepOptions = StepOptions()) -> StepOptions:  # noqa: B008
+    """The options that the step gives, over those that its function was decorated with."""
+    given: dict[str, Any] = {
+        "retries": step.retries,
+        "timeout_s": step.timeout_s,
+        "concurrency": step.concurrency,
+        "cache": step.cache,
+        "engine": None if step.engine == "auto" else step.engine,
+        "tags": step.tags or None,
+    }
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def to_data(value: Value) -> Any:
+    """A value as JSON data, for fingerprints."""
+    match value:
+        case Constant(found):
+            return {"constant": found}
+        case Expression(text):
+            return {"expression": text}
+        case Template(text):
+            return {"template": text}
+        case Many(items):
+            return [to_data(item) for item in items]
+        case Entries(entries):
+            return {"entries": {name: to_data(item) for name, item in entries.items()}}
+
+
+def renamed(step: StepDef, found: Definition[..., Any]) -> Definition[..., Any]:
+    """A decorated LLM step or workflow under the step's name, with the options that the step gives."""
+    if isinstance(found, Llm):
+        options = options_of(step, found.options)
+        return Llm(
+            step.name,
+            found.prompt,
+            found.parameters,
+            answering=found.answering,
+            options=options,
+            function=found.function,
+        )
+    if not isinstance(found, Workflow):
+        raise DefinitionError(f"step '{step.name}': {found!r} is no step")
+    if options_of(step) != StepOptions():
+        raise DefinitionError(
+            f"step '{step.name}': a workflow takes no retries, timeout, concurrency or cache; "
+            "its own steps have them"
+        )
+    return Workflow(
+        step.name, found.function, found.parameters, source=found.source, static_plan=found.static_plan
+    )
+
+
+def _with_arguments(
+    function: Callable[..., Any], arguments: Mapping[str, Value], check: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """`function`, called with what `arguments` are in the scope that it is given."""
+
+    def given(scope: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: evaluate(value, scope) for name, value in arguments.items()}
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object whose call is a coroutine function
+    ):
+
+        async def call_async(**scope: Any) -> Any:
+            return check(await function(**given(scope)))
+
+        return call_async
+
+    def call(**scope: Any) -> Any:
+        return check(function(**given(scope)))
+
+    return call
+
+
+def typed(annotation: Any) -> Callable[[Any], Any]:
+    """What makes plain data a value of a type, and raises Refusal (a ValueError) where it is none."""
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(annotation)
+
+    def check(value: Any) -> Any:
+        try:
+            return adapter.validate_python(value, from_attributes=True)
+        except ValidationError as error:
+            raise Refusal(f"not of the declared type: {first_reason(error)}") from error
+
+    return check
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _declared(found: Any, function: Callable[..., Any]) -> Any:
+    """The result's annotation that the function itself has, MISSING for none."""
+    if isinstance(found, Step):
+        return MISSING if found.returns is None else found.returns
+    try:
+        return Parameters.of(function).returns
+    except (TypeError, ValueError):  # a built-in without a signature
+        return MISSING

@@ -1,0 +1,195 @@
+"""What stands around a step: items, turns, conditions. Each takes an action and gives an action.
+
+Control that needs values waits for them in a workflow of the step's own name, so it holds no place of the run and
+is run again, for nothing, when a run is resumed; what it calls is taken from the journal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.runtime.events import StepSkipped
+from carrara.runtime.handle import Handle
+from carrara.runtime.scope import Scope as RunScope
+from carrara.runtime.scope import current
+from carrara.workflows.calls import Definition
+from carrara.workflows.parameters import Parameters
+from carrara.workflows.steps import Workflow
+from carrara.workflows.yaml.definition import (
+    Constant,
+    Each,
+    Entries,
+    Expression,
+    Many,
+    Name,
+    StepDef,
+    Value,
+    names_in,
+)
+from carrara.workflows.yaml.expressions import evaluate, pick
+
+Scope = Mapping[str, Any]
+"""Values by name, as templates see them; "inputs" and "steps" are mappings of theirs."""
+
+Body = Callable[[Scope], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to submit. `names` is what it takes from the scope.
+
+    `eager`: the values may still be handles. `over` maps it over items, given the scope and a limit; None
+    where it does not take the item as its first parameter.
+    """
+
+    names: frozenset[Name]
+    submit: Callable[[Scope], Handle[Any]]
+    eager: bool = True
+    over: Callable[[Any, Scope, int | None], Handle[list[Any]]] | None = None
+
+
+def by_names(step: StepDef, core: Definition[..., Any], names: frozenset[Name]) -> Action:
+    """A step whose parameters are the names themselves, the item first."""
+    item = _item(step)
+
+    def over(items: Any, scope: Scope, limit: int | None) -> Handle[list[Any]]:
+        return core.map(items, limit=limit, **pick(scope, names - item))
+
+    return Action(
+        names | item, lambda scope: core(**pick(scope, names | item)), over=over if item else None
+    )
+
+
+def by_arguments(
+    step: StepDef, core: Definition[..., Any], arguments: Mapping[str, Value]
+) -> Action:
+    """A step with parameters of its own, given these arguments."""
+    eager = all(map(is_direct, arguments.values()))
+
+    def submit(scope: Scope) -> Handle[Any]:
+        return core(**{name: placed(value, scope) for name, value in arguments.items()})
+
+    names = frozenset[Name]().union(*map(names_in, arguments.values()))
+    return Action(names, submit, eager)
+
+
+def turns(step: StepDef, action: Action) -> Action:
+    """The action for one item: only if the item's condition holds, and again until its turns are over."""
+    until = step.repeat.until if step.repeat is not None else None
+    most = step.repeat.max if step.repeat is not None else 1
+    own = {("", step.name), ("steps", step.name), ("", "previous")}
+
+    async def body(scope: Scope) -> Any:
+        if step.when_per_item and not evaluate(step.when or Constant(True), scope):
+            return _skipped(_refusal(step))
+        value = None
+        for _ in range(most):
+            before = {**scope, "previous": value}
+            value = await action.submit(before)
+            after = {**before, step.name: value, "steps": {**scope.get("steps", {}), step.name: value}}
+            if until is not None and evaluate(until, after):
+                break
+        return value
+
+    asked = names_in(step.when) if step.when_per_item else frozenset[Name]()
+    return _workflow(step, body, (action.names | names_in(until) | asked) - own)
+
+
+def over_items(step: StepDef, each: Each, action: Action) -> Action:
+    """The action for each item, side by side."""
+    item = _item(step)
+    if action.over is None or not action.eager:
+        action = _workflow(step, action.submit, action.names | item)
+    over = action.over
+    assert over is not None
+    return Action(
+        (action.names - item) | names_in(each.items),
+        lambda scope: over(placed(each.items, scope), scope, each.limit),
+        eager=is_direct(each.items),
+    )
+
+
+def gated(step: StepDef, action: Action) -> Action:
+    """The action if the step's condition holds and nothing that it needs was skipped."""
+    condition = None if step.when_per_item else step.when
+    if condition is None and not step.needs and action.eager:
+        return action
+
+    async def body(scope: Scope) -> Any:
+        for name in sorted(step.needs):
+            if _value_of(name, scope) is None:
+                return _skipped(f"step '{name}' was skipped")
+        if condition is not None and not evaluate(condition, scope):
+            return _skipped(_refusal(step))
+        return await action.submit(scope)
+
+    return _workflow(step, body, action.names | names_in(condition), mapped=False)
+
+
+def is_direct(value: Value) -> bool:
+    """Whether `value` can be placed while the values it refers to are still handles."""
+    match value:
+        case Constant():
+            return True
+        case Expression(text, names):
+            return _reference(text) in names
+        case Many(items):
+            return all(map(is_direct, items))
+        case Entries(entries):
+            return all(map(is_direct, entries.values()))
+        case _:
+            return False
+
+
+def placed(value: Value, scope: Scope) -> Any:
+    """`value` with what it refers to put in its place: handles stay handles if it is direct."""
+    match value:
+        case Many(items):
+            return [placed(item, scope) for item in items]
+        case Entries(entries):
+            return {name: placed(item, scope) for name, item in entries.items()}
+        case Expression(text, names) if (name := _reference(text)) in names:
+            return scope[name[0]][name[1]] if name[0] else scope[name[1]]
+        case _:
+            return evaluate(value, scope)
+
+
+def _reference(text: str) -> Name:
+    """The name that an expression is, ("", "") if it is more than a name."""
+    match = re.fullmatch(r"(?:(inputs|steps)\s*\.\s*)?([A-Za-z_]\w*)", text.strip())
+    return (match[1] or "", match[2]) if match else ("", "")
+
+
+def _item(step: StepDef) -> frozenset[Name]:
+    return frozenset() if step.each is None else frozenset([("", step.each.name)])
+
+
+def _workflow(step: StepDef, body: Body, names: frozenset[Name], *, mapped: bool = True) -> Action:
+    """`body` as a workflow under the step's name, which is given the values of `names`."""
+
+    async def control(**scope: Any) -> Any:
+        return await body(scope)
+
+    item = _item(step) if mapped else frozenset[Name]()
+    rest = {space or name for space, name in names - item}
+    parameters = Parameters.named(*(name for _, name in item), *sorted(rest))
+    return by_names(step, Workflow(step.name, control, parameters, fingerprint=""), names)
+
+
+def _value_of(name: str, scope: Scope) -> Any:
+    return scope[name] if name in scope else scope["steps"][name]
+
+
+def _refusal(step: StepDef) -> str:
+    text = step.when.text if isinstance(step.when, Expression) else "false"
+    return f"its condition does not hold: {text}"
+
+
+def _skipped(reason: str) -> None:
+    """Tell that the step of the workflow that runs here is skipped."""
+    scope = current.get()
+    if isinstance(scope, RunScope) and scope.node is not None:
+        scope.executor.stream.tell(StepSkipped, scope.node, reason=reason)
