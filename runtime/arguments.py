@@ -163,6 +163,8 @@ _LOOK: dict[type, Look] = {
 
 
 def _how_to_look(kind: type) -> Look:
+    if issubclass(kind, Handle):
+        return _handle
     if issubclass(kind, tuple) and hasattr(kind, "_make"):
         return _named_tuple
     if issubclass(kind, list):

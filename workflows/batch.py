@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.errors import StepError
+from carrara.runtime.handle import Handle
 from carrara.runtime.run import submit_map
 from carrara.runtime.step import StepSpec
+from carrara.workflows.calls import Definition
+from carrara.workflows.inputs import InputReader
 from carrara.workflows.records import Record
 
 
@@ -30,77 +34,109 @@ class RecordError(CarraraError):
     """A record could not be read, or does not fit the workflow's inputs."""
 
 
-Bind = Callable[[Record], Mapping[str, Any]]
-"""Turns a record into the workflow's arguments; raises RecordError for one that does not fit."""
+Each = Callable[[Outcome], Awaitable[None]]
 
 
 def batch_of(
-    workflow: Callable[..., Any],
+    workflow: Definition[..., Any],
     records: Iterable[Record],
-    bind: Bind,
-    each: Callable[[Outcome], Awaitable[None]],
+    binder: Binder,
+    each: Each,
     *,
     concurrency: int,
-) -> Callable[[], Any]:
-    """A workflow function over all `records`, for the runtime to execute.
+) -> Callable[[], Awaitable[None]]:
+    """A workflow function over all `records`, for `Session.execute`.
 
     Each record is a child `record[i]` with a scope of its own. Its failure is handed to `each` like its
     value; an error that `each` raises (a full disk, say) ends the run.
     """
 
+    broken: list[Exception] = []
+
     async def one(record: Record) -> None:
         started = time.perf_counter()
         value, error = None, None
         try:
-            if record.problem is not None:
-                raise RecordError(f"{record.where}: {record.problem}")
-            value = await workflow(**bind(record))
+            arguments = binder.bind(record)
+            value = await workflow(**arguments)
         except CarraraError as caught:
             error = caught
-        await each(Outcome(record, value, error, time.perf_counter() - started))
+        outcome = Outcome(record, value, error, time.perf_counter() - started)
+        try:
+            await each(outcome)
+        except Exception as caught:
+            broken.append(caught)
+            records_done.cancel("the outcome of a record could not be kept")
+            raise
 
     spec = StepSpec("record", one, kind="workflow")
 
     async def batch() -> None:
-        await submit_map(spec, records, {}, limit=concurrency)
+        nonlocal records_done
+        records_done = submit_map(spec, records, {}, limit=concurrency)
+        try:
+            await records_done
+        except StepError:
+            if broken:
+                raise broken[0] from None
+            raise
 
+    records_done: Handle[list[None]]
     return batch
 
 
-def binder(
-    inputs: Mapping[str, bool],
-    *,
-    columns: Mapping[str, str] | None = None,
-    constants: Mapping[str, Any] | None = None,
-) -> Bind:
-    """How records become arguments. `inputs` maps a workflow input to whether it must be given.
+class Binder:
+    """How records become the arguments of `workflow`.
 
-    An input takes its constant, else the column that `columns` names for it, else the field of its own
-    name; the only required input without one takes the field `text` or `input`.
+    An input takes its constant, else the field that `columns` names for it, else the field of its own
+    name; the only input that must be given takes the field `text` or `input` if none has its name.
+
+    Raises:
+        InputError: `columns` or `constants` name an input that the workflow does not have.
     """
-    columns, constants = columns or {}, constants or {}
-    open_inputs = [name for name, required in inputs.items() if required and name not in constants]
 
-    def bind(record: Record) -> dict[str, Any]:
-        arguments = dict(constants)
-        for name, required in inputs.items():
-            if name in constants:
-                continue
-            column = _column(record, name, columns, sole=open_inputs == [name])
-            if column is not None:
-                arguments[name] = record.fields[column]
-            elif required:
-                raise RecordError(_missing(record, columns.get(name, name), name))
-        return arguments
+    def __init__(
+        self,
+        workflow: Definition[..., Any],
+        *,
+        columns: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._reader = InputReader(workflow)
+        self._columns = dict(columns or {})
+        parameters = workflow.parameters
+        self._constants = self._reader.read_some(constants or {})
+        self._reader.check_names(self._columns)
+        self._open = [name for name in parameters.names if name not in self._constants]
+        needed = [name for name in self._open if name not in parameters.defaults]
+        self._needed = frozenset(needed)
+        self._sole = needed[0] if len(needed) == 1 else None
 
-    return bind
+    def bind(self, record: Record) -> Mapping[str, Any]:
+        """The typed arguments for a record.
 
+        Raises:
+            RecordError: the record is broken, a field is missing, or it is not of the input's type.
+        """
+        if record.problem is not None:
+            raise RecordError(f"{record.where}: {record.problem}")
+        given: dict[str, Any] = {}
+        for name in self._open:
+            column = self._column(record, name)
+            if column in record.fields:
+                given[name] = record.fields[column]
+            elif name in self._needed or name in self._columns:
+                raise RecordError(_missing(record, column, name))
+        try:
+            return {**self._constants, **self._reader.read_some(given)}
+        except CarraraError as error:
+            raise RecordError(f"{record.where}: {error}") from error
 
-def _column(record: Record, name: str, columns: Mapping[str, str], *, sole: bool) -> str | None:
-    if name in columns:
-        return columns[name] if columns[name] in record.fields else None
-    usual = (name, "text", "input") if sole else (name,)
-    return next((column for column in usual if column in record.fields), None)
+    def _column(self, record: Record, name: str) -> str:
+        if name in self._columns:
+            return self._columns[name]
+        usual = (name, "text", "input") if name == self._sole else (name,)
+        return next((column for column in usual if column in record.fields), name)
 
 
 def _missing(record: Record, column: str, name: str) -> str:

@@ -29,8 +29,9 @@ class DefinitionError(CarraraError):
         self.column = column
         self.hint = hint
         place = ":".join(str(part) for part in (file, line, column) if part is not None)
-        meant = f" Did you mean {hint!r}?" if hint else ""
-        super().__init__(f"{place}: {text}{meant}" if place else f"{text}{meant}")
+        if hint:
+            text = f"{text.rstrip('.')}. Did you mean {hint!r}?"
+        super().__init__(f"{place}: {text}" if place else text)
 
 
 class InputError(CarraraError, ValueError):

@@ -1,4 +1,4 @@
-"""Graphs of steps: order, circles and the critical path. The analysis is networkx's, imported where it is used."""
+"""Graphs of steps: order, circles and the critical path. networkx does the analysis, imported where used."""
 
 from __future__ import annotations
 

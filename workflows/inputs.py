@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from carrara.workflows.calls import Definition
@@ -30,22 +30,32 @@ class InputReader:
             if annotation is not MISSING
         }
 
-    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def read(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """The arguments by name. Text may stand for a number or a date, and JSON text for a list or object.
+        With `partial` none is missed.
 
         Raises:
             InputError: an input is missing, unknown, or not of its type; `name` says which.
         """
+        self.check_names(values)
+        for name in self.parameters.names:
+            if not partial and name not in values and name not in self.parameters.defaults:
+                raise InputError(f"{self.name} needs the input {name!r}", name=name)
+        return self.read_some(values)
+
+    def read_some(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Like `read`, for a part of the inputs: what is missing is given elsewhere."""
+        self.check_names(values)
+        return {name: self._value(name, value) for name, value in values.items()}
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise InputError for a name that is no input."""
         known = self.parameters.names
-        for name in values:
+        for name in names:
             if name not in known and not self.parameters.takes_any:
                 meant = did_you_mean(name, known)
                 hint = f"Did you mean {meant!r}?" if meant else f"It takes: {', '.join(known)}."
                 raise InputError(f"{self.name} takes no input {name!r}. {hint}", name=name)
-        for name in known:
-            if name not in values and name not in self.parameters.defaults:
-                raise InputError(f"{self.name} needs the input {name!r}", name=name)
-        return {name: self._value(name, value) for name, value in values.items()}
 
     def _value(self, name: str, value: Any) -> Any:
         from pydantic import ValidationError
@@ -68,3 +78,18 @@ class InputReader:
 def read_inputs(workflow: Definition[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The typed arguments of one call; see InputReader."""
     return InputReader(workflow).read(values)
+
+
+def assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`["name=value", ...]` as a mapping.
+
+    Raises:
+        InputError: a text without "=".
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"an input is written NAME=VALUE, not {text!r}")
+        found[name.strip()] = value
+    return found

@@ -1,8 +1,8 @@
 """Jobs: a workflow over many records, one output row for each, exactly once, whatever happens in between.
 
-A finished row is committed to the journal first and to the output file then. A job that was killed goes on with
-`resume`: its files are rebuilt from the journal, finished records are passed over, half-finished ones take their
-finished steps from the journal, failed ones are tried again.
+A finished row is committed to the journal first and to the output file then. A job that was killed goes on
+under its run id: its files are rebuilt from the journal, finished records are passed over, half-finished ones
+take their finished steps from the journal, failed ones are tried again.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.errors import StepError
+from carrara.runtime.events import Event, Listener, RunStarted
+from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.runtime.journal.sqlite import SqliteJournal
-from carrara.workflows.batch import Outcome, RecordError, batch_of, binder
-from carrara.workflows.outputs import plain_outputs
+from carrara.workflows.batch import Binder, Outcome, batch_of
+from carrara.workflows.calls import Definition
+from carrara.workflows.plain import plain
 from carrara.workflows.records import Record, SourceError, read_records
-from carrara.workflows.rows import Order, Row, RowFiles
+from carrara.workflows.rows import Order, OutputError, Row, RowFiles
 from carrara.workflows.session import Session
-from carrara.workflows.steps import Workflow
-from carrara.workflows.target import load_target
+from carrara.workflows.target import load_workflow
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
@@ -32,7 +34,7 @@ SOURCE_KIND = "job:"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a job is, as plain data; the journal keeps it, so that `resume` can make it again.
+    """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
     fields, `constants` gives inputs one value for all records. `limit` takes the first records only.
@@ -53,7 +55,7 @@ class Job:
 
     @classmethod
     def from_source(cls, source: str) -> Job:
-        """The job of a journal's source; the inverse of `source`."""
+        """The inverse of `source`."""
         return cls(**json.loads(source.removeprefix(SOURCE_KIND)))
 
 
@@ -70,57 +72,169 @@ class JobResult:
     failed_output: Path
 
 
-@dataclass(slots=True)
-class _Tally:
-    done: int = 0
-    failed: int = 0
-    reused: int = 0
-
-
 Seen = Callable[[Outcome], None]
+"""Told of every record that ends."""
 
 
 async def run_job(
-    job: Job, session: Session, *, run_id: str | None = None, seen: Seen | None = None
+    job: Job,
+    session: Session,
+    *,
+    run_id: str | None = None,
+    seen: Seen | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> JobResult:
-    """Run a job, or with `run_id` go on with one. `seen` is told of every record that ends.
+    """Run a job, or with `run_id` go on with one that was cut or had failures.
 
     Raises:
-        SourceError: the input cannot be read at all, or none of its fields fits.
-        OutputError: an output file cannot be written.
+        SourceError: the input cannot be read at all, or is another one than before.
+        InputError: an input is named that the workflow does not have.
+        OutputError: an output file cannot be written, or holds something already.
         JournalError: the journal cannot be written, or another process runs this job.
     """
-    target = load_target(job.target)
+    workflow = load_workflow(job.target)
     journal = session.journal
     if not isinstance(journal, SqliteJournal):
         raise SourceError("a job needs a journal: its rows are committed there first")
-    earlier = {row.place: row for row in journal.rows(run_id) if row.state == "done"} if run_id else {}
+    binder = Binder(workflow, columns=job.columns, constants=job.constants)
+    earlier = _done_rows(journal, run_id)
     files = RowFiles(Path(job.output), job.order)
-    if run_id:
-        files.rebuild(Row(i, True, earlier[i].payload) for i in sorted(earlier))
-    elif files.output.is_file() and files.output.stat().st_size:
-        raise SourceError(
-            f"{files.output} exists already; go on with its job (--resume) or name another --output"
-        )
-    tally = _Tally(done=len(earlier), reused=len(earlier))
+    files.begin([Row(place, True, row.payload) for place, row in earlier.items()], fresh=not run_id)
     started = time.perf_counter()
     with files:
-        writer = _Writer(journal, files, tally, seen)
-        batch = batch_of(
-            target,
-            _open_records(job, target, earlier, files),
-            binder(_needed(target), columns=job.columns, constants=job.constants),
-            writer.write,
-            concurrency=job.concurrency,
+        writer = _Writer(journal, files, seen)
+        records = _open_records(job, earlier, files)
+        batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
+        result = await session.execute(
+            batch,
+            name=job_name(workflow),
+            source=job.source,
+            run_id=run_id,
+            listeners=(writer.listen, *listeners),
         )
-        async with writer.named(session, batch, target, job, run_id) as found:
-            pass
     return JobResult(
-        found,
-        tally.done,
-        tally.failed,
-        tally.reused,
+        result.run_id,
+        len(earlier) + writer.done,
+        writer.failed,
+        len(earlier),
         time.perf_counter() - started,
         files.output,
         files.failed,
     )
+
+
+def job_name(workflow: Definition[..., Any]) -> str:
+    return f"{workflow.name} (job)"
+
+
+def find_job(job: Job, journal: SqliteJournal) -> str | None:
+    """The id of the newest run of this very job that can go on, None if there is none.
+
+    How many records run at once does not matter; what, from where and to where does.
+    """
+    wanted = _same(job)
+    for run in journal.runs():
+        if run.source.startswith(SOURCE_KIND) and _same(Job.from_source(run.source)) == wanted:
+            return run.run_id
+    return None
+
+
+def _same(job: Job) -> tuple[Any, ...]:
+    return (job.target, job.input, job.output, dict(job.columns), dict(job.constants), job.order)
+
+
+def _done_rows(journal: SqliteJournal, run_id: str | None) -> dict[int, StoredRow]:
+    if run_id is None:
+        return {}
+    rows = (row for row in journal.rows(run_id) if row.state == "done")
+    return {row.place: row for row in sorted(rows, key=lambda row: row.place)}
+
+
+def _open_records(job: Job, earlier: Mapping[int, StoredRow], files: RowFiles) -> Iterator[Record]:
+    """The records without a finished row; raises SourceError where the input is no longer the same."""
+    for record in islice(read_records(job.input), job.limit):
+        known = earlier.get(record.index)
+        if known is None:
+            yield record
+        elif known.key != record.key:
+            raise SourceError(
+                f"{record.where}: this record was {known.key!r} when the job began and is {record.key!r} "
+                "now; a job goes on with the input that it began with"
+            )
+
+
+class _Writer:
+    """Takes outcomes: the journal first, then the files."""
+
+    def __init__(self, journal: SqliteJournal, files: RowFiles, seen: Seen | None) -> None:
+        self._journal = journal
+        self._files = files
+        self._seen = seen
+        self._run_id = ""
+        self.done = 0
+        self.failed = 0
+
+    def listen(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._run_id = event.run_id
+
+    async def write(self, outcome: Outcome) -> None:
+        record = outcome.record
+        row = self._row(outcome)
+        durable = asyncio.get_running_loop().create_future()
+
+        def done(error: BaseException | None) -> None:
+            if not durable.done():
+                durable.set_result(error)
+
+        state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
+        payload = row.fields if row.ok else None
+        self._journal.put_row(
+            self._run_id, record.index, record.key, state, payload, error=reason, done=done
+        )
+        error = await durable
+        if error is not None:
+            raise error
+        self._files.put(row)
+        self.done += row.ok
+        self.failed += not row.ok
+        if self._seen is not None:
+            self._seen(outcome)
+
+    def _row(self, outcome: Outcome) -> Row:
+        record = outcome.record
+        if outcome.error is None:
+            try:
+                return Row(record.index, True, {"key": record.key, **_outputs(outcome.value)})
+            except TypeError as error:
+                reason = f"the result cannot be written: {error}"
+        else:
+            reason = str(outcome.error)
+        where = {"key": record.key, "where": record.where, "error": reason}
+        return Row(record.index, False, {**where, **_attempts(outcome.error)})
+
+
+def _outputs(value: Any) -> dict[str, Any]:
+    """The fields of a row: those of the result where it has some, else the result as `value`.
+
+    Raises:
+        TypeError: a part of the result has no JSON form.
+    """
+    found = plain(value)
+    return found if isinstance(found, dict) else {"value": found}
+
+
+def _attempts(error: BaseException | None) -> dict[str, Any]:
+    """What a failed record tells beside its reason: the step, and the raw text where there is one."""
+    told: dict[str, Any] = {}
+    if isinstance(error, StepError):
+        told["step"] = error.step
+    while error is not None:
+        text = getattr(error, "text", None)
+        if isinstance(text, str) and text:
+            told["raw"] = text
+        error = error.__cause__
+    return told
+
+
+__all__ = ["Job", "JobResult", "OutputError", "find_job", "job_name", "run_job"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrara.engines.engine import Engine
 from carrara.runtime.errors import JournalError
-from carrara.runtime.events import Listener
 from carrara.runtime.run import RunResult
 from carrara.workflows.calls import Definition
 from carrara.workflows.run import session
@@ -16,8 +14,8 @@ from carrara.workflows.session import opened_journal
 from carrara.workflows.target import load_workflow
 
 if TYPE_CHECKING:
+    from carrara.runtime.journal.reading import RunSummary
     from carrara.runtime.journal.sqlite import SqliteJournal
-    from carrara.runtime.routing.policy import Policy
 
 
 async def resume(
@@ -25,53 +23,57 @@ async def resume(
     journal: SqliteJournal | Path | str,
     *,
     workflow: Definition[..., Any] | None = None,
-    engines: Mapping[str, Engine] | Iterable[str] | None = None,
-    model: str | None = None,
-    policy: Policy | None = None,
-    listeners: Sequence[Listener] = (),
-    concurrency: int | None = 256,
-    deadline_s: float | None = None,
+    **settings: Any,
 ) -> RunResult[Any]:
     """Run a workflow again from where its journal ends: finished steps are not done again.
 
     `run_id` may be the beginning of an id, or "last". The workflow is found by the reference in the journal;
-    give `workflow` where that leads nowhere, as for a function defined inside another.
+    give `workflow` where that leads nowhere, as for a function defined inside another. `settings` are those
+    of `carrara.session`.
 
     Raises:
-        JournalError: no such run, its inputs were not stored, it was a job, or its workflow is not known.
+        JournalError: no such run, its inputs were not stored, or its workflow is not known.
         DefinitionError: the workflow is no longer where it was.
     """
     if isinstance(journal, str | Path):
         with opened_journal(journal) as opened:
-            return await resume(
-                run_id,
-                opened,
-                workflow=workflow,
-                engines=engines,
-                model=model,
-                policy=policy,
-                listeners=listeners,
-                concurrency=concurrency,
-                deadline_s=deadline_s,
-            )
+            return await resume(run_id, opened, workflow=workflow, **settings)
+    stored = stored_run(journal, run_id, workflow)
+    async with session(journal=journal, **settings) as kept:
+        return await kept.start(stored.workflow, stored.args, stored.kwargs, run_id=stored.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run of the journal as it can be called again."""
+
+    run_id: str
+    workflow: Definition[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def stored_run(
+    journal: SqliteJournal, run_id: str, workflow: Definition[..., Any] | None = None
+) -> StoredRun:
+    """The definition and the inputs of a run in the journal; see `resume` for the errors."""
     found = journal.find(run_id)
     if workflow is None:
-        if not found.source:
-            raise JournalError(
-                f"run {found.run_id} of {found.workflow!r} does not say where its workflow is defined: "
-                "call resume(..., workflow=...)",
-                run=found.run_id,
-            )
-        workflow = load_workflow(found.source)
-    args, kwargs = journal.inputs(found.run_id)
-    kept = session(
-        journal=journal,
-        engines=engines,
-        model=model,
-        policy=policy,
-        listeners=listeners,
-        concurrency=concurrency,
-        deadline_s=deadline_s,
-    )
-    async with kept:
-        return await kept.start(workflow, args, kwargs, run_id=found.run_id)
+        workflow = workflow_of_run(found)
+    return StoredRun(found.run_id, workflow, *journal.inputs(found.run_id))
+
+
+def workflow_of_run(found: RunSummary) -> Definition[..., Any]:
+    """The workflow of an earlier run, by the reference in the journal.
+
+    Raises:
+        JournalError: there is none, as for a function defined inside another.
+        DefinitionError: the workflow is no longer where it was.
+    """
+    if not found.source:
+        raise JournalError(
+            f"run {found.run_id} of {found.workflow!r} does not say where its workflow is defined: "
+            "call carrara.workflows.resume.resume(..., workflow=...)",
+            run=found.run_id,
+        )
+    return load_workflow(found.source)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,10 +48,6 @@ class RowFiles:
         self._files: dict[Path, int] = {}
 
     def __enter__(self) -> Self:
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(self.output, error) from error
         self._open(self.output)
         return self
 
@@ -71,22 +67,48 @@ class RowFiles:
                 os.close(file)
             self._files.clear()
 
-    def rebuild(self, done: Iterable[Row]) -> None:
-        """Make the output hold exactly the `done` rows (an earlier process wrote some or all of them).
+    def begin(self, done: Sequence[Row], *, fresh: bool) -> None:
+        """Make the output hold what an earlier process had `done` (in order of index); call it before `with`.
 
-        The new file takes the old one's place in one step. The failed file goes: those records run again.
+        With order "input" the rows after the first gap wait for the records in it. The new file takes the old one's
+        place in one step. The failed file goes: those records run again. A `fresh` job overwrites nothing.
+
+        Raises:
+            OutputError: the file cannot be written, or a fresh job finds it filled.
         """
-        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                for row in done:
-                    file.write(_line(row))
-            temporary.replace(self.output)
+            if fresh:
+                self._refuse_filled()
+                return
+            ready = list(done)
+            if self._order == "input":
+                ready = [row for place, row in enumerate(done) if row.index == place]
+                self._next = len(ready)
+                self._waiting = {row.index: row for row in done[len(ready) :]}
+            self._replace(ready)
             self.failed.unlink(missing_ok=True)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise _unwritable(self.output, error) from error
+
+    def _refuse_filled(self) -> None:
+        for path in (self.output, self.failed):
+            if path.is_file() and path.stat().st_size:
+                raise OutputError(
+                    f"{path} is there already. Go on with its job by --resume, or name another --output."
+                )
+
+    def _replace(self, rows: Iterable[Row]) -> None:
+        if self.output.exists() and not self.output.is_file():
+            return  # a device or pipe: nothing of an earlier process is there
+        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                for row in rows:
+                    file.write(_line(row))
+            temporary.replace(self.output)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def put(self, row: Row) -> None:
         """Take a row; it is written now, or once the rows before it are there."""
@@ -94,20 +116,11 @@ class RowFiles:
             self._write(row)
             return
         self._waiting[row.index] = row
-        self.advance()
-
-    def skip(self, index: int) -> None:
-        """The row of `index` is in the file already (or its record is not part of this job)."""
-        self.put(Row(index, True, {})) if self._order == "input" else None
-
-    def advance(self) -> None:
-        while (row := self._waiting.pop(self._next, None)) is not None:
+        while (ready := self._waiting.pop(self._next, None)) is not None:
             self._next += 1
-            self._write(row)
+            self._write(ready)
 
     def _write(self, row: Row) -> None:
-        if not row.fields:
-            return
         path = self.output if row.ok else self.failed
         file = self._files.get(path)
         if file is None:

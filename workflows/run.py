@@ -17,6 +17,7 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.session import Session
 
 if TYPE_CHECKING:
+    from carrara.runtime.limits import EngineLimits
     from carrara.runtime.routing.policy import Policy
 
 R = TypeVar("R")
@@ -28,6 +29,7 @@ def session(
     engines: Mapping[str, Engine] | Iterable[str] | None = None,
     model: str | None = None,
     policy: Policy | None = None,
+    limits: Mapping[str, EngineLimits] | None = None,
     listeners: Sequence[Listener] = (),
     concurrency: int | None = 256,
     deadline_s: float | None = None,
@@ -41,8 +43,8 @@ def session(
     `engines` are engines by name, or names to open (default: the embedded diffusion and AR engines) with
     `model` as their weights; they are opened when the first model is asked. `journal` is a file or an open
     journal. `reuse="any"` takes finished steps of all earlier runs with the same definition and inputs.
-    `record` writes every engine call to a file, `replay` answers from one. The other settings are those of
-    `carrara.runtime.step.RunOptions`, for each run.
+    `limits` bound what each engine is asked. `record` writes every engine call to a file, `replay` answers from
+    one. The other settings are those of `carrara.runtime.step.RunOptions`, for each run.
     """
     options = RunOptions(
         concurrency=concurrency, deadline_s=deadline_s, fail_fast=fail_fast, reuse=reuse
@@ -52,6 +54,7 @@ def session(
         engines=engines,
         model=model,
         policy=policy,
+        limits=limits,
         listeners=listeners,
         options=options,
         record=record,
@@ -67,6 +70,7 @@ async def run(
     engines: Mapping[str, Engine] | Iterable[str] | None = None,
     model: str | None = None,
     policy: Policy | None = None,
+    limits: Mapping[str, EngineLimits] | None = None,
     listeners: Sequence[Listener] = (),
     concurrency: int | None = 256,
     deadline_s: float | None = None,
@@ -92,6 +96,7 @@ async def run(
         engines=engines,
         model=model,
         policy=policy,
+        limits=limits,
         listeners=listeners,
         concurrency=concurrency,
         deadline_s=deadline_s,

@@ -1,8 +1,8 @@
 """A session: engines kept warm, a journal and settings, over many runs.
 
-    async with carrara.session(journal="runs.db") as session:
-        for text in texts:
-            result = await session.run(cookbook, text)
+async with carrara.session(journal="runs.db") as session:
+    for text in texts:
+        result = await session.run(cookbook, text)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import EngineRoom
 
 if TYPE_CHECKING:
+    from carrara.runtime.limits import EngineLimits
     from carrara.runtime.routing.policy import Policy
 
 P = ParamSpec("P")
@@ -48,6 +49,7 @@ class Session:
         engines: Mapping[str, Engine] | Iterable[str] | None = None,
         model: str | None = None,
         policy: Policy | None = None,
+        limits: Mapping[str, EngineLimits] | None = None,
         listeners: Sequence[Listener] = (),
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
         record: Path | str | None = None,
@@ -57,6 +59,7 @@ class Session:
         self._engines = engines
         self._model = model
         self._policy = policy
+        self._limits = limits or {}
         self._listeners = tuple(listeners)
         self._options = options
         self._record = record
@@ -166,7 +169,9 @@ class Session:
 
     async def _make_resources(self, stack: AsyncExitStack) -> dict[str, Any]:
         from carrara.runtime.cassette import Cassette
+        from carrara.runtime.limits import EngineGate
         from carrara.runtime.routing.desk import Router
+        from carrara.runtime.single_flight import SingleFlight
 
         engines, cassette = self._engines, None
         if self._replay is not None:
@@ -174,8 +179,12 @@ class Session:
         elif self._record is not None:
             cassette = stack.enter_context(Cassette.recording(self._record))
         room = EngineRoom(engines, model=self._model, cassette=cassette)
-        router = Router() if self._policy is None else Router(self._policy)
-        return {"engines": await stack.enter_async_context(room), "router": router}
+        return {
+            "engines": await stack.enter_async_context(room),
+            "router": Router() if self._policy is None else Router(self._policy),
+            "gates": {name: EngineGate(limits) for name, limits in self._limits.items()},
+            "single_flight": SingleFlight(),
+        }
 
     def _open_journal(self, stack: AsyncExitStack) -> None:
         if isinstance(self._journal, str | Path):

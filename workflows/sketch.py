@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from carrara.runtime.step import StepKind
@@ -40,7 +40,7 @@ class PlanNode:
 
 @dataclass(frozen=True, slots=True)
 class PlanEdge:
-    """"data": the result of `source` is an argument of `target`. "value": the workflow awaited `source`
+    """ "data": the result of `source` is an argument of `target`. "value": the workflow awaited `source`
     before it called `target`."""
 
     source: str
@@ -57,65 +57,57 @@ class Sketch:
     notes: Sequence[str] = ()
 
 
-@dataclass(slots=True)
-class _Folding:
-    """`merged` maps every node to the one that stands for it; `ways` finds equal nodes by their parents."""
-
-    merged: dict[str, str] = field(default_factory=dict)
-    standing: dict[str, PlanNode] = field(default_factory=dict)
-    ways: dict[Any, str] = field(default_factory=dict)
-    chains: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-
-
 def folded(sketch: Sketch) -> Sketch:
-    """The sketch with equal nodes as one: same step, same scope, same parents; and long chains of one step."""
+    """The sketch with equal nodes as one: the same step in the same scope after the same nodes. A step that
+    is called again and again, each call after the last, becomes one node that loops."""
     parents: dict[str, list[PlanEdge]] = {node.id: [] for node in sketch.nodes}
     for edge in sketch.edges:
         parents[edge.target].append(edge)
-    state = _Folding()
+    loops = _loops(sketch, parents)
+    merged: dict[str, str] = {}  # every node to the one that stands for it
+    standing: dict[str, PlanNode] = {}
+    firsts: dict[Hashable, str] = {}
     for node in sketch.nodes:
-        _fold(state, node, parents[node.id])
-    place = {name: index for index, name in enumerate(state.standing)}
+        scope = merged.get(node.scope, node.scope)
+        after = frozenset((merged[edge.source], edge.kind) for edge in parents[node.id])
+        in_loop = (node.scope, node.name) in loops
+        first = firsts.setdefault(
+            (scope, node.name, node.fan_out, None if in_loop else after), node.id
+        )
+        merged[node.id] = first
+        if first == node.id:
+            standing[first] = replace(node, scope=scope)
+        else:
+            known = standing[first]
+            standing[first] = replace(known, count=known.count + node.count, loop=in_loop)
+    return Sketch(tuple(standing.values()), _edges(sketch, merged, standing), sketch.notes)
+
+
+def _loops(sketch: Sketch, parents: Mapping[str, Sequence[PlanEdge]]) -> set[tuple[str, str]]:
+    """The (scope, step) pairs with LOOP_FROM nodes in one chain."""
+    found: set[tuple[str, str]] = set()
+    lengths: dict[str, dict[tuple[str, str], int]] = {}
+    for node in sketch.nodes:
+        longest: dict[tuple[str, str], int] = {}
+        for edge in parents[node.id]:
+            for key, length in lengths[edge.source].items():
+                longest[key] = max(length, longest.get(key, 0))
+        own = (node.scope, node.name)
+        longest[own] = longest.get(own, 0) + 1
+        if longest[own] >= LOOP_FROM:
+            found.add(own)
+        lengths[node.id] = longest
+    return found
+
+
+def _edges(
+    sketch: Sketch, merged: Mapping[str, str], standing: Mapping[str, PlanNode]
+) -> tuple[PlanEdge, ...]:
+    """Edges between the nodes that stand, without those that lead back in a loop."""
+    place = {name: index for index, name in enumerate(standing)}
     edges: dict[tuple[str, str], PlanEdge] = {}
     for edge in sketch.edges:
-        source, target = state.merged[edge.source], state.merged[edge.target]
-        if place[source] < place[target]:
-            known = edges.get((source, target))
-            if known is None or known.kind == "value":
-                edges[source, target] = PlanEdge(source, target, edge.kind)
-    return Sketch(tuple(state.standing.values()), tuple(edges.values()), sketch.notes)
-
-
-def _fold(state: _Folding, node: PlanNode, parents: Sequence[PlanEdge]) -> None:
-    scope = state.merged.get(node.scope, node.scope)
-    chain = _chain(state, node, parents)
-    way = (scope, node.name, frozenset((state.merged[e.source], e.kind) for e in parents))
-    other = state.ways.get(way)
-    if len(chain) >= LOOP_FROM:
-        _merge(state, node, chain[LOOP_FROM - 1] if len(chain) > LOOP_FROM else chain[-1], loop=True)
-    elif other is not None:
-        _merge(state, node, other)
-    else:
-        state.merged[node.id] = node.id
-        state.standing[node.id] = replace(node, scope=scope)
-        state.ways[way] = node.id
-
-
-def _merge(state: _Folding, node: PlanNode, into: str, *, loop: bool = False) -> None:
-    into = state.merged[into]
-    known = state.standing[into]
-    state.merged[node.id] = into
-    state.standing[into] = replace(known, count=known.count + node.count, loop=known.loop or loop)
-
-
-def _chain(state: _Folding, node: PlanNode, parents: Sequence[PlanEdge]) -> list[str]:
-    """Nodes of the same step and scope that come before this one, one after another."""
-    own = (node.scope, node.name)
-    chains: dict[Any, list[str]] = {}
-    for edge in parents:
-        for key, chain in state.chains[edge.source].items():
-            if len(chain) > len(chains.get(key, ())):
-                chains[key] = chain
-    before = chains.get(own, [])
-    state.chains[node.id] = {**chains, own: [*before, node.id]}
-    return before
+        ends = merged[edge.source], merged[edge.target]
+        if place[ends[0]] < place[ends[1]] and (ends not in edges or edge.kind == "data"):
+            edges[ends] = PlanEdge(*ends, edge.kind)
+    return tuple(edges.values())

@@ -22,7 +22,7 @@ from carrara.workflows.template import Problem, problems
 from carrara.workflows.types import ValueType, value_type
 
 if TYPE_CHECKING:
-    from carrara.workflows.plan import Plan
+    from carrara.workflows.sketch import Sketch
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -193,7 +193,7 @@ class Workflow(Definition[P, R_co]):
         *,
         fingerprint: str | None = None,
         source: str = "",
-        static_plan: Callable[[], Plan] | None = None,
+        static_plan: Callable[[], Sketch] | None = None,
     ) -> None:
         super().__init__(name, parameters, function)
         self.function = function

@@ -1,4 +1,4 @@
-"""Workflows by name, as the command line and the journal write them: "module:name", "file.py", "file.yaml"."""
+"""Workflows by name, as the command line and the journal write it: "module:name", "file.py", "file.yaml"."""
 
 from __future__ import annotations
 
@@ -25,11 +25,24 @@ def load_workflow(target: str) -> Definition[..., Any]:
     Raises:
         DefinitionError: there is no such file, module or name, it is no workflow, or it is written wrongly.
     """
+    found = load_workflows(target)
+    if len(found) == 1:
+        return found[0]
+    names = " or ".join(f"{target}:{workflow.name}" for workflow in found)
+    raise DefinitionError(f"{target} defines several workflows; write {names}")
+
+
+def load_workflows(target: str) -> list[Definition[..., Any]]:
+    """The one that `target` names, or all workflows of a file that is given without a name: at least one.
+
+    Raises:
+        DefinitionError: as `load_workflow`.
+    """
     if target.endswith(YAML):
-        return _from_yaml(Path(target))
+        return [_from_yaml(Path(target))]
     place, _, name = target.rpartition(":") if _has_name(target) else (target, "", "")
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
-    return _named(module, name, target) if name else _only(module, target)
+    return [_named(module, name, target)] if name else _all(module, target)
 
 
 def _has_name(target: str) -> bool:
@@ -54,7 +67,7 @@ def _check_file(path: Path) -> None:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """The module of a file, under its bare name, as if the file were run: the journal finds its classes so."""
+    """The module of a file under its bare name, as if the file were run: the journal finds classes so."""
     _check_file(path)
     name, path = path.stem, path.resolve()
     loaded = sys.modules.get(name)
@@ -113,16 +126,13 @@ def _named(module: ModuleType, name: str, target: str) -> Definition[..., Any]:
     )
 
 
-def _only(module: ModuleType, target: str) -> Definition[..., Any]:
+def _all(module: ModuleType, target: str) -> list[Definition[..., Any]]:
     from carrara.workflows.steps import Workflow
 
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, Workflow) and value.function.__module__ == module.__name__
-    ]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(f"{target}:{w.name}" for w in found)
-    many = f"several workflows; write one of {names}" if found else "no workflow"
-    raise DefinitionError(f"{target} defines {many}")
+    found: dict[int, Definition[..., Any]] = {}
+    for value in vars(module).values():
+        if isinstance(value, Workflow) and value.function.__module__ == module.__name__:
+            found[id(value)] = value
+    if not found:
+        raise DefinitionError(f"{target} defines no workflow. Decorate a function with @workflow")
+    return list(found.values())

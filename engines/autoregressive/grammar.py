@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from llguidance import LLMatcher, regex_to_lark
@@ -96,6 +97,8 @@ def _outline(contract: Outline) -> str:
 
 
 def _repeated(name: str, least: int, most: int | None) -> str:
+    if most == 0:
+        return ""
     return f"{name}{{{least},{'' if most is None else most}}}"
 
 
@@ -103,7 +106,7 @@ def _less_one(count: int | None) -> int | None:
     return None if count is None else max(count - 1, 0)
 
 
-def _either(parts: map[str]) -> str:
+def _either(parts: Iterable[str]) -> str:
     return " | ".join(parts)
 
 
@@ -121,8 +124,24 @@ def _written(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def _python_regex(pattern: str) -> str:
-    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names."""
+    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names, classes as Python's.
+
+    (Rust's `\\w` also takes combining marks, and its `\\d` stands for other digits than Python's.)
+    """
     body = re.sub(r"^(\^|\\A)", "", pattern)
-    body = re.sub(r"(?<!\\)(\$|\\Z)$", "", body)
+    body = re.sub(r"(?<!\\)\$$|\\Z$", "", body)
     body = re.sub(r"\(\?P<\w+>", "(", body)
-    return regex_to_lark(body, "d")
+    return regex_to_lark("".join(_translated(body)), "")
+
+
+def _translated(pattern: str) -> Iterator[str]:
+    in_class = False
+    for part in re.findall(r"\\.|[^\\]", pattern, re.DOTALL):
+        if part in _CLASSES:
+            yield _CLASSES[part] if in_class else f"[{_CLASSES[part]}]"
+            continue
+        in_class = part == "[" or (in_class and part != "]")
+        yield part
+
+
+_CLASSES = {r"\d": "0-9", r"\w": r"\p{L}\p{N}_", r"\D": r"\P{Nd}"}

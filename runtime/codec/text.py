@@ -80,7 +80,9 @@ def encode(value: Any, returns: Any = None) -> str:
         CodecError: a part of the value cannot be stored; `path` names it.
     """
     try:
-        return dumps(value if is_plain(value) else lower(value, returns))
+        if type(value) in _ATOMS or is_plain(value):
+            return dumps(value)
+        return dumps(lower(value, returns))
     except RecursionError:
         raise CodecError("the value contains itself, or is nested too deeply") from None
 

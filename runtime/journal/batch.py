@@ -15,7 +15,7 @@ from carrara.runtime.journal.api import Done
 INLINE = 4096
 """Payloads longer than this lie in `blobs`, by the hash of their text."""
 
-_STEP = "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_STEP = "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _EVENT = "INSERT INTO events VALUES (?,?)"
 _BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
 # A row that is done stays as it is; one that failed gives way to the next try.
@@ -43,15 +43,6 @@ class Batch:
     def is_one_step(self) -> bool:
         return len(self.steps) == 1 and not (self.events or self.rows or self.blobs)
 
-    def clear(self) -> None:
-        """Make it as new: a batch costs more to build than to empty."""
-        self.steps.clear()
-        self.events.clear()
-        self.rows.clear()
-        self.blobs.clear()
-        self.dones.clear()
-        self.heavy = 0
-
     def hold(self, text: str) -> str | bytes:
         """What to put in a payload column for `text`: itself, or the hash of the blob that goes along."""
         if len(text) <= INLINE:
@@ -76,7 +67,7 @@ def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None
     """
     if batch.is_one_step:
         # One statement is its own transaction: a chain pays for no BEGIN and COMMIT.
-        connection.execute(_STEP, batch.steps[0])
+        connection.execute(INSERT_STEP, batch.steps[0])
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -85,7 +76,7 @@ def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None
                 _BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs]
             )
         if batch.steps:
-            connection.executemany(_STEP, batch.steps)
+            connection.executemany(INSERT_STEP, batch.steps)
         if batch.events:
             connection.executemany(_EVENT, batch.events)
         if batch.rows:

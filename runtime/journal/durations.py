@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping
-
-from carrara.runtime.journal.schema import FAILED
+from collections.abc import Iterator
 
 NEWEST = 0.3
 """The weight of the newest run in the mean."""
 
-_MOST_NODES = 2000
-"""Runs of more nodes than this are learned by step name only: their nodes are alike, and the table stays small."""
+_ORDINALS = 32
+_NODES = 2000
+"""Nodes beyond these (of one path, of one run) are alike: they are learned by the name of their step only."""
 
-_INDEX = re.compile(r"\[\d+\]$")
 
+class Latencies:
+    """The means of one run, by node ("path", "path#ordinal") and by step name."""
 
-def step_name(path: str) -> str:
-    """The step's name in a node's path: "book/extract[3]" -> "extract"."""
-    return _INDEX.sub("", path.rpartition("/")[2])
+    __slots__ = ("_nodes", "_sums")
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = {}  # by step name: [sum, count]
+        self._nodes: dict[str, float] = {}
+
+    def add(self, name: str, path: str, ordinal: int, seconds: float) -> None:
+        found = self._sums.get(name)
+        if found is None:
+            self._sums[name] = [seconds, 1.0]
+        else:
+            found[0] += seconds
+            found[1] += 1.0
+        if ordinal < _ORDINALS and len(self._nodes) < _NODES:
+            self._nodes[f"{path}#{ordinal}" if ordinal else path] = seconds
+
+    def means(self) -> Iterator[tuple[str, float]]:
+        for name, (total, count) in self._sums.items():
+            yield name, total / count
+        yield from self._nodes.items()
 
 
 def learned(connection: sqlite3.Connection, workflow: str) -> dict[str, float]:
-    """By node ("path", "path#ordinal") and by step name."""
+    """By node and by step name."""
     return dict(
         connection.execute("SELECT node, seconds FROM durations WHERE workflow=?", (workflow,))
     )
 
 
-def learn(connection: sqlite3.Connection, workflow: str, first: int, last: int) -> None:
-    """Take the steps with ids in [first, last) into the means. Within the caller's transaction."""
-    taken = connection.execute(
-        "SELECT path, ordinal, seconds FROM steps WHERE id>=? AND id<? AND status<>?",
-        (first, last, FAILED),
-    ).fetchall()
-    sums: dict[str, tuple[float, int]] = {}
-    for path, ordinal, seconds in taken:
-        for node in _names(path, ordinal, by_node=len(taken) <= _MOST_NODES):
-            total, count = sums.get(node, (0.0, 0))
-            sums[node] = (total + seconds, count + 1)
+def learn(connection: sqlite3.Connection, workflow: str, run: Latencies) -> None:
+    """Take a run into the means. Within the caller's transaction."""
     connection.executemany(
         f"""INSERT INTO durations VALUES (?,?,?) ON CONFLICT (workflow, node) DO UPDATE SET
         seconds = seconds + {NEWEST} * (excluded.seconds - seconds)""",
-        _means(workflow, sums),
+        [(workflow, node, seconds) for node, seconds in run.means()],
     )
-
-
-def _names(path: str, ordinal: int, *, by_node: bool) -> Iterator[str]:
-    yield step_name(path)
-    if by_node:
-        yield f"{path}#{ordinal}" if ordinal else path
-
-
-def _means(
-    workflow: str, sums: Mapping[str, tuple[float, int]]
-) -> Iterator[tuple[str, str, float]]:
-    for node, (total, count) in sums.items():
-        yield workflow, node, total / count

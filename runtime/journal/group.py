@@ -12,9 +12,11 @@ import asyncio
 import sqlite3
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from carrara.runtime.errors import JournalError
-from carrara.runtime.journal.batch import Batch, write
+from carrara.runtime.journal.api import Done
+from carrara.runtime.journal.batch import INSERT_STEP, Batch, write
 from carrara.runtime.journal.pin import Pin
 from carrara.runtime.journal.schema import connect, failure, is_busy
 from carrara.runtime.journal.writer import Writer
@@ -26,8 +28,8 @@ BIG = 1 << 18
 """Characters of payload to compress from which a batch is not for the loop's thread; a row counts as ten."""
 
 ALONE = 8
-"""After a turn that brought a single step, so many steps are committed at once, without waiting for the end of
-their turn; then a turn is waited for again. In a chain nothing can be grouped and a turn costs 6 µs."""
+"""After a turn that brought a single step, so many steps are committed as they come; then a turn is collected
+again. In a chain nothing can be grouped, and a turn of the loop costs 6 µs."""
 
 _SNAPSHOT_IS_OLD = 517  # SQLITE_BUSY_SNAPSHOT: another connection has written since the pin was set
 
@@ -43,7 +45,6 @@ class GroupCommit:
         self.pin = Pin(self.connection)
         self.written = 0  # rows since the WAL file was last emptied
         self.error: JournalError | None = None
-        self._spare = Batch()
         self._cursor = self.connection.cursor()
         self._full = full
         self._writer: Writer | None = None
@@ -51,7 +52,6 @@ class GroupCommit:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: asyncio.AbstractEventLoop | None = None
         self._alone = 0
-        self._telling = False  # a commit's `done` is being called
 
     def renew(self) -> None:
         """Try again after an error: the disk that was full for an earlier run may have room for the next."""
@@ -60,39 +60,58 @@ class GroupCommit:
             self._writer = None
         self.error = None
 
+    def put_step(self, row: tuple[Any, ...], done: Done) -> None:
+        """Commit a step, with this turn's others or at once. Its blobs, if any, are in the batch already."""
+        alone = self._alone
+        if alone and not self.batch.blobs:
+            self._alone = 0  # what `done` sets off belongs to a new turn
+            if self._commit_at_once(row):
+                done(None)
+                if self._due is None:
+                    self._alone = alone - 1
+                return
+        self.batch.steps.append(row)
+        self.batch.dones.append(done)
+        self.push()
+
+    def _commit_at_once(self, row: tuple[Any, ...]) -> bool:
+        """Commit one step on this thread; False if that has to go the ordinary way."""
+        begun = perf_counter()
+        if not self.pin.is_set:
+            self.pin.set(begun, asyncio.get_running_loop())
+        try:
+            self._cursor.execute(INSERT_STEP, row)
+        except sqlite3.Error:
+            return False
+        self.pin.last = ended = perf_counter()
+        self._average_s += 0.1 * (ended - begun - self._average_s)
+        self.written += 1
+        return True
+
     def push(self) -> None:
-        """See that the batch is committed in this turn of the loop. Call after every addition."""
+        """See that the batch is committed in this turn of the loop. Call after every addition to it."""
         loop = asyncio.get_running_loop()
-        if self._due is loop:
-            return
-        self._loop = loop
-        if self._alone and not self._telling and self.batch.is_one_step:
-            self._alone -= 1
-            self._commit()
-        else:
-            self._due = loop  # what was due on a loop that has ended since comes along
+        if self._due is not loop:  # what was due on a loop that has ended since comes along
+            self._due = self._loop = loop
+            self._alone = 0
             loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._due = None
-        self._alone = ALONE if self.batch.is_one_step else 0
-        self._commit()
+        alone = self.batch.is_one_step
+        if self._commit() and alone and self._due is None:
+            self._alone = ALONE
 
-    def _commit(self) -> None:
-        batch = self.batch
+    def _commit(self) -> bool:
+        """See to the batch; True if it was committed on this thread, and quickly."""
+        batch, self.batch = self.batch, Batch()
         if self.error is not None:
-            self.batch = Batch()
             batch.finish(self.error)
-        elif self._is_for_the_writer(batch):
-            self._hand_over()
+        elif self._is_for_the_writer(batch) or not self._commit_here(batch):
+            self._hand_over(batch)
         else:
-            self.batch = self._spare
-            self._spare = batch
-            if self._commit_here(batch):
-                batch.clear()
-            else:
-                self._spare, self.batch = self.batch, batch
-                self._hand_over()
+            return self._average_s < SLOW_S
+        return False
 
     def _is_for_the_writer(self, batch: Batch) -> bool:
         if self._full or batch.heavy + 10 * len(batch.steps) > BIG:
@@ -126,18 +145,15 @@ class GroupCommit:
         self.pin.last = ended = perf_counter()
         size = batch.size
         self._average_s += 0.1 * ((ended - begun) / (1 + size / 64) - self._average_s)
-        self.written += size
-        self._telling = True
+        self.written += size + batch.heavy // 2048
         batch.finish(None)
-        self._telling = False
         return True
 
-    def _hand_over(self) -> None:
-        batch, self.batch = self.batch, Batch()
+    def _hand_over(self, batch: Batch) -> None:
         if self._writer is None:
             self._writer = Writer(self.path, full=self._full)
         self.pin.drop()
-        self.written += batch.size
+        self.written += batch.size + batch.heavy // 2048
         assert self._loop is not None
         self._writer.put(batch, self._loop, self._answered)
 

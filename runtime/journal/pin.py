@@ -27,6 +27,10 @@ class Pin:
         self._cursor: sqlite3.Cursor | None = None
         self._allowed = True
 
+    @property
+    def is_set(self) -> bool:
+        return self._cursor is not None
+
     def set(self, now: float, loop: asyncio.AbstractEventLoop | None) -> None:
         """Set it if there is a burst; the loop sees that it does not stay."""
         if (

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from carrara.runtime.codec import decode
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import Event
+from carrara.runtime.journal import durations
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.lease import Holder
 from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read, failure
@@ -132,6 +133,11 @@ class Reader:
             except ValueError as error:
                 raise JournalError(f"the inputs of run {run_id}: {error}", run=run_id) from error
             return args, kwargs
+
+    def durations(self, workflow: str) -> Mapping[str, float]:
+        """Mean seconds by "path", "path#ordinal" and step name, weighted towards the newest runs."""
+        with self._reading():
+            return durations.learned(self._connection, workflow)
 
     def rows(self, run_id: str) -> list[Row]:
         """The output rows of a job, in the order of their places."""

@@ -154,7 +154,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if check(connection, path):
         return
     # Small pages: a commit writes whole pages, and the step of a chain is a commit of one row.
-    connection.execute("PRAGMA page_size=2048")
+    connection.execute("PRAGMA page_size=1024")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -13,14 +13,14 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any, Literal
 
 from carrara.runtime.codec import CodecError, encode
 from carrara.runtime.errors import JournalError
-from carrara.runtime.events import Event, RunFinished, RunStarted, to_data
+from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
 from carrara.runtime.identity import identity
 from carrara.runtime.journal import durations
 from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
@@ -39,19 +39,20 @@ from carrara.runtime.journal.schema import (
 from carrara.runtime.journal.stored import Finished, StoredPayload
 from carrara.runtime.step import StepSpec
 
-CHECKPOINT_PAGES = 4096
+CHECKPOINT_PAGES = 8192
 """Commits after which the WAL file is emptied, about 8 MB of it."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A run that this journal is writing: its number, its next free place, the first place of this opening."""
+    """A run that this journal is writing: its number, its next free place, what this opening has done."""
 
     number: int
     next: int
-    first: int
     workflow: str
-    ended: bool = False  # its RunFinished has been given
+    latencies: durations.Latencies = field(default_factory=durations.Latencies)
+    steps: int = 0
+    reused: int = 0
 
 
 class SqliteJournal(Reader):
@@ -99,7 +100,7 @@ class SqliteJournal(Reader):
             self._connection.execute(
                 "INSERT INTO events VALUES (?,?)", (first, json.dumps(to_data(started)))
             )
-        self._runs[run.run_id] = _Open(number, first + 1, first, run.workflow)
+        self._runs[run.run_id] = _Open(number, first + 1, run.workflow)
         self._keeper.hold(number)
 
     def _begin(self, run: RunRecord) -> int:
@@ -173,8 +174,10 @@ class SqliteJournal(Reader):
             JournalError: something of it could not be written; the run can be resumed.
         """
         run = self._runs[run_id]
-        if not run.ended:
-            self.event(run_id, RunFinished(run_id, time(), ok, error, seconds))
+        ended = RunFinished(
+            run_id, time(), ok, error, seconds, run.steps + run.reused, run.reused
+        )
+        self._put_event(run, ended)
         try:
             self._group.flush()
             with self._writing(run_id):
@@ -183,7 +186,7 @@ class SqliteJournal(Reader):
                     ("done" if ok else "failed", error, time(), seconds, run.number),
                 )
                 self._connection.execute("DELETE FROM leases WHERE run=?", (run.number,))
-                durations.learn(self._connection, run.workflow, run.first, run.next)
+                durations.learn(self._connection, run.workflow, run.latencies)
         finally:
             del self._runs[run_id]
             self._keeper.release(run.number)
@@ -236,11 +239,6 @@ class SqliteJournal(Reader):
             ).fetchone()
         return StoredPayload(self._connection, *found) if found else None
 
-    def durations(self, workflow: str) -> Mapping[str, float]:
-        """Mean seconds by "path", "path#ordinal" and step name, weighted towards the newest runs."""
-        with self._reading():
-            return durations.learned(self._connection, workflow)
-
     def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The hash of definition and inputs, "" where there is none; why is kept with the record."""
         if not spec.fingerprint:
@@ -259,7 +257,6 @@ class SqliteJournal(Reader):
         """
         run = self._runs[step.run_id]
         group = self._group
-        batch = group.batch
         key = step.key
         spec = step.spec
         payload: str | bytes | None = None
@@ -273,10 +270,13 @@ class SqliteJournal(Reader):
             error = self._unhashable.get(spec.name, "its definition has no fingerprint")
         else:
             status = REUSABLE
-            payload = batch.hold(_encoded(step))
+            payload = group.batch.hold(_encoded(step))
+        if status != FAILED:
+            run.steps += 1
+            run.latencies.add(spec.name, key.path, step.ordinal, step.seconds)
         place = run.next
         run.next = place + 1
-        batch.steps.append(
+        group.put_step(
             (
                 place,
                 key.path,
@@ -293,23 +293,27 @@ class SqliteJournal(Reader):
                 step.ready_at,
                 step.started_at,
                 step.seconds,
-            )
+            ),
+            done,
         )
-        batch.dones.append(done)
-        group.push()
         if group.written > CHECKPOINT_PAGES:
             self._checkpoint()
 
     def event(self, run_id: str, event: Event) -> None:
-        """Write an event down with the next group commit. RunStarted is written by `open_run`."""
-        if isinstance(event, RunStarted):
+        """Write an event down with the next group commit. The run's own beginning and end are written by
+        `open_run` and `close_run`."""
+        if isinstance(event, RunStarted | RunFinished):
             return
         run = self._runs[run_id]
-        run.ended = run.ended or isinstance(event, RunFinished)
+        if isinstance(event, StepFinished) and event.reused:
+            run.reused += 1
+        self._put_event(run, event)
+        self._group.push()
+
+    def _put_event(self, run: _Open, event: Event) -> None:
         data = json.dumps(to_data(event), ensure_ascii=False, separators=(",", ":"))
         self._group.batch.events.append((run.next, data))
         run.next += 1
-        self._group.push()
 
     # -- rows of jobs -----------------------------------------------------------------------------------
 

@@ -21,9 +21,9 @@ _FENCED = re.compile(
 )
 _OPEN = re.compile(r"[{\[]")
 _TORN_START = re.compile(
-    r"[\"'\d\]}el],\s*$|[\"']\s*:\s*$"
+    r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$"
 )  # the value began before the first bracket
-_TORN_END = re.compile(r"\s*[,:}\]\"'\d]")  # it goes on after the last
+_TORN_END = re.compile(r"[\s}\]]*[,:\"'\d]")  # it goes on after the last, stray closing brackets aside
 
 
 def repair_json(text: str, contract: Json) -> RepairReport:

@@ -28,6 +28,7 @@ from carrara.runtime.events import (
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.call import LlmCall, facts_of, request_of, with_draft, with_faults
 from carrara.runtime.routing.desk import router_of
+from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.failure import AnswerError, AnswerTimeout, Attempt
 from carrara.runtime.routing.router import (
     Cause,
@@ -69,12 +70,13 @@ async def answer(call: LlmCall, ctx: AnswerContext) -> Any:
         AnswerError: no answer was acceptable; it holds every raw text. AnswerTimeout: `limits.deadline_s`
             passed before.
         EngineRefused: no engine can ever answer this call.
-        EngineBusy, EngineFailed: the engine's state, and no other engine was left; a retry may help.
+        EngineBusy, EngineFailed: so the last engine said; trying the step again may help.
     """
     dialogue = _Dialogue(call, ctx)
     before = asking_step.set(ctx.path)
+    limit = asyncio.timeout(call.limits.deadline_s)
     try:
-        async with asyncio.timeout(call.limits.deadline_s) as limit:
+        async with limit:
             return await dialogue.lead()
     except TimeoutError as error:
         if not limit.expired():
@@ -93,6 +95,7 @@ class _Dialogue:
         self.call = call
         self.ctx = ctx
         self.policy = router.policy
+        self.scouts = router.scouts
         self.evidence = router.evidence
         self.engines: Mapping[str, Engine] = ctx.resources.get("engines") or {}
         self.facts = facts_of(call, ctx.path)
@@ -109,12 +112,32 @@ class _Dialogue:
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
         while move is not None:
-            self.history.append(move)
-            verdict = await self._make(move)
+            verdict, move = await self._ask_engine(move)
             if verdict.rejection is None:
                 return verdict.value
-            move = self._after(verdict.rejection)
         raise self._failure()
+
+    async def _ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
+        """All moves at one engine: the last verdict, and the move to another engine if there is one."""
+        engine = move.engine
+        key = (step_of(self.ctx.path), engine)
+        scouting = not is_last(engine, self.route)
+        if scouting:
+            await self.scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
+        try:
+            while True:
+                self.history.append(move)
+                verdict = await self._make(move)
+                following = self._after(verdict.rejection) if verdict.rejection else None
+                if following is None or following.engine != move.engine:
+                    return verdict, following
+                move = following
+        finally:
+            if scouting:
+                self.scouts.back(key)
+
+    def _is_known(self, engine: str) -> bool:
+        return self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
 
     async def _make(self, move: Move) -> Verdict:
         """Ask as the move says and judge what comes."""
@@ -122,8 +145,6 @@ class _Dialogue:
             answered = await self._asking(move).answer()
         except PassedOver as objection:
             return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))
-        except EngineBusy:
-            raise
         except EngineError as error:
             return self._engine_gave_up(move, error)
         self._tell_answered(move, answered)
@@ -152,7 +173,13 @@ class _Dialogue:
         self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
-        cause: Cause = "refused" if isinstance(error, EngineRefused) else "failed"
+        cause: Cause = "failed"
+        if isinstance(error, EngineRefused):
+            cause = "refused"
+        elif isinstance(error, EngineBusy):
+            if is_last(move.engine, self.route):
+                raise error
+            cause = "busy"
         rejection = Rejection(move.engine, cause, str(error))
         self.error = error
         self._reject(move, rejection, "", None)

@@ -1,4 +1,4 @@
-"""The router of a session: the policy that it follows and the evidence that it has gathered."""
+"""The router of a session: the policy that it follows and the evidence that it gathers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from carrara.runtime.routing.evidence import Evidence
 from carrara.runtime.routing.policy import AUTO, Policy
+from carrara.runtime.routing.scouts import Scouts
 
 
 @dataclass(slots=True)
@@ -16,6 +17,7 @@ class Router:
 
     policy: Policy = AUTO
     evidence: Evidence = field(default_factory=Evidence)
+    scouts: Scouts = field(default_factory=Scouts)
 
 
 def router_of(resources: Mapping[str, Any]) -> Router:

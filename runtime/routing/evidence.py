@@ -47,6 +47,11 @@ class Evidence:
         """Write down that the engine is being asked, which starts the wait for the next probe anew."""
         self._at(path, engine).passed_over = 0
 
+    def is_known(self, path: str, engine: str, give_up_after: int) -> bool:
+        """Whether the engine has proved itself at this step, or failed to."""
+        seen = self._seen.get((step_of(path), engine))
+        return seen is not None and (seen.accepted > 0 or seen.rejected >= give_up_after)
+
     def objection(self, path: str, engine: str, give_up_after: int, probe_every: int) -> str | None:
         """Why the engine need not be asked now, None if it should be. Reads only."""
         seen = self._seen.get((step_of(path), engine))

@@ -63,7 +63,8 @@ class Policy:
     `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked.
     `again`: how often the last engine is asked again with the faults of its answer. `max_attempts` bounds
     all of them together. `give_up_after` rejections of an engine without one acceptance, for the same step,
-    it is passed over, but for one probe every `probe_every` calls. `max_wait_s`: the longest Retry-After
+    it is passed over, but for one probe every `probe_every` calls. Until it had an answer accepted or was
+    given up, at most `scouts` calls of the step ask it at once, the others wait. `max_wait_s`: the longest Retry-After
     that is waited for; a longer one is left to the step's own retries.
     """
 
@@ -75,6 +76,7 @@ class Policy:
     max_attempts: int = 4
     give_up_after: int = 4
     probe_every: int = 20
+    scouts: int = 4
     max_wait_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -83,10 +85,9 @@ class Policy:
             _known(rule.kinds, KINDS, "contract kind")
             if not rule.engines:
                 raise CarraraError(f"policy {self.name!r}: a rule names no engine")
-        if self.max_attempts < 1 or self.give_up_after < 1 or self.probe_every < 1:
-            raise CarraraError(
-                f"policy {self.name!r}: max_attempts, give_up_after and probe_every are at least 1"
-            )
+        for name in ("max_attempts", "give_up_after", "probe_every", "scouts"):
+            if getattr(self, name) < 1:
+                raise CarraraError(f"policy {self.name!r}: {name} is at least 1")
 
     def accepts(self, kind: str) -> Accept:
         return self.accept.get(kind, Accept())

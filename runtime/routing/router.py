@@ -18,7 +18,7 @@ from carrara.runtime.routing.policy import Policy
 
 Repair = Literal["off", "structural", "infill", "escalate"]
 How = Literal["ask", "renoise", "again"]
-Cause = Literal["form", "cut", "content", "confidence", "refused", "failed", "passed over"]
+Cause = Literal["form", "cut", "content", "confidence", "refused", "failed", "busy", "passed over"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def _content_refused(error: Exception, form: Verdict, completion: Completion) ->
 
 def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Pointers of the failing fields, and the faults one by one."""
-    details = getattr(error, "errors", None)
+    details: Any = getattr(error, "errors", None)
     if callable(details):  # pydantic's ValidationError
         found = [(pointer(part["loc"]), str(part["msg"])) for part in details()]
         faults = tuple(f"{path}: {reason}" if path else reason for path, reason in found)

@@ -49,7 +49,10 @@ def llm_step(
     """
     returns = models.of(ask.returns, step.name)
     names = names_in(ask.prompt) | names_in(ask.system)
-    examples = tuple((inputs, typed(returns)(answer)) for inputs, answer in ask.examples)
+    examples = tuple(
+        (inputs, _example(number, returns, answer))
+        for number, (inputs, answer) in enumerate(ask.examples, start=1)
+    )
     return Llm(
         step.name,
         Prompt(
@@ -57,55 +60,67 @@ def llm_step(
             "" if ask.system is None else ask.system.text.rstrip(),
             examples=examples,
         ),
-        Parameters.named(*parameter_names(step, names), returns=returns),
+        Parameters.named(*parameter_names(names, item_of(step)), returns=returns),
         answering=replace(Answering(**ask.settings), validators=tuple(validators)),
         options=options_of(step),
     )
 
 
-def python_step(
-    step: StepDef, call: Call, models: Models, folder: Path
-) -> tuple[Definition[..., Any], bool]:
-    """The function as a step, and whether that works out its arguments itself, from the names they refer to.
+def python_step(step: StepDef, call: Call, models: Models, folder: Path) -> Definition[..., Any]:
+    """The function as a step that works out its arguments itself, from the names that they refer to.
 
-    A decorated LLM step or workflow is taken as it is, and is given its arguments.
+    A decorated LLM step or workflow is taken as it is, to be given its arguments.
 
     Raises:
         DefinitionError: there is no such function, importing it failed, or it is nothing to call.
     """
     found = fetch(call.target, folder)
     if isinstance(found, Llm | Workflow):
-        return renamed(step, found), False
+        return _renamed(step, found)
     function: Callable[..., Any] = found.function if isinstance(found, Step) else found
     if not callable(function):
         raise DefinitionError(f"step '{step.name}': '{call.target}' is nothing that can be called")
     options = options_of(step, found.options if isinstance(found, Step) else StepOptions())
     names = frozenset[Name]().union(*map(names_in, call.arguments.values()))
-    returns = _declared(found, function) if call.returns is None else models.of(call.returns, step.name)
+    returns = (
+        _declared(found, function) if call.returns is None else models.of(call.returns, step.name)
+    )
     check = _same if call.returns is None else typed(returns)
     parts = [
         found.spec.fingerprint if isinstance(found, Step) else source_fingerprint(function),
         {name: to_data(value) for name, value in call.arguments.items()},
         "" if call.returns is None else repr(call.returns),
     ]
-    made = Step(
+    parameters = parameter_names(names, item_of(step))
+    return Step(
         step.name,
-        _with_arguments(function, call.arguments, check),
-        Parameters.named(*parameter_names(step, names), returns=returns),
+        _with_arguments(function, call.arguments, parameters, check),
+        Parameters.named(*parameters, returns=returns),
         options=options,
         fingerprint=text_hash(json.dumps(parts)),
     )
-    return made, True
 
 
-def parameter_names(step: StepDef, names: Iterable[Name]) -> tuple[str, ...]:
+def parameter_names(names: Iterable[Name], item: Iterable[Name] = ()) -> tuple[str, ...]:
     """The parameters for these names: the item first, so that a map gives it, the rest by name.
 
-    All names of a space are one parameter, a mapping of the space's name.
+    All names of a space are one parameter, a mapping that is called like the space.
     """
+    first = tuple(name for _, name in item)
     rest = {space or name for space, name in names}
-    item = step.each.name if step.each is not None else None
-    return (*((item,) if item is not None else ()), *sorted(rest - {item}))
+    return (*first, *sorted(rest - set(first)))
+
+
+def by_name(
+    names: tuple[str, ...], first: tuple[Any, ...], rest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values of a call by name; those given by position are of the first names."""
+    return {**dict(zip(names, first, strict=False)), **rest}
+
+
+def item_of(step: StepDef) -> frozenset[Name]:
+    """The name of the step's item, none without a fan-out."""
+    return frozenset() if step.each is None else frozenset([("", step.each.name)])
 
 
 def options_of(step: StepDef, base: StepOptions = StepOptions()) -> StepOptions:  # noqa: B008
@@ -136,8 +151,8 @@ def to_data(value: Value) -> Any:
             return {"entries": {name: to_data(item) for name, item in entries.items()}}
 
 
-def renamed(step: StepDef, found: Definition[..., Any]) -> Definition[..., Any]:
-    """A decorated LLM step or workflow under the step's name, with the options that the step gives."""
+def _renamed(step: StepDef, found: Definition[..., Any]) -> Definition[..., Any]:
+    """A decorated LLM step under the step's name and with its options; a workflow, which has none."""
     if isinstance(found, Llm):
         options = options_of(step, found.options)
         return Llm(
@@ -155,30 +170,32 @@ def renamed(step: StepDef, found: Definition[..., Any]) -> Definition[..., Any]:
             f"step '{step.name}': a workflow takes no retries, timeout, concurrency or cache; "
             "its own steps have them"
         )
-    return Workflow(
-        step.name, found.function, found.parameters, source=found.source, static_plan=found.static_plan
-    )
+    return found
 
 
 def _with_arguments(
-    function: Callable[..., Any], arguments: Mapping[str, Value], check: Callable[[Any], Any]
+    function: Callable[..., Any],
+    arguments: Mapping[str, Value],
+    names: tuple[str, ...],
+    check: Callable[[Any], Any],
 ) -> Callable[..., Any]:
-    """`function`, called with what `arguments` are in the scope that it is given."""
+    """`function`, called with what `arguments` are when `names` have the values of the call."""
 
-    def given(scope: Mapping[str, Any]) -> dict[str, Any]:
+    def given(first: tuple[Any, ...], rest: Mapping[str, Any]) -> dict[str, Any]:
+        scope = by_name(names, first, rest)
         return {name: evaluate(value, scope) for name, value in arguments.items()}
 
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object whose call is a coroutine function
     ):
 
-        async def call_async(**scope: Any) -> Any:
-            return check(await function(**given(scope)))
+        async def call_async(*first: Any, **rest: Any) -> Any:
+            return check(await function(**given(first, rest)))
 
         return call_async
 
-    def call(**scope: Any) -> Any:
-        return check(function(**given(scope)))
+    def call(*first: Any, **rest: Any) -> Any:
+        return check(function(**given(first, rest)))
 
     return call
 
@@ -196,6 +213,13 @@ def typed(annotation: Any) -> Callable[[Any], Any]:
             raise Refusal(f"not of the declared type: {first_reason(error)}") from error
 
     return check
+
+
+def _example(number: int, annotation: Any, answer: Any) -> Any:
+    try:
+        return typed(annotation)(answer)
+    except Refusal as error:
+        raise DefinitionError(f"example {number}: the answer is {error}") from error
 
 
 def _same(value: Any) -> Any:

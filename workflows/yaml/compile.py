@@ -8,27 +8,38 @@ decides, and makes the call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from carrara.runtime.handle import Handle
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import InputError
 from carrara.workflows.parameters import Parameters
-from carrara.workflows.steps import Workflow
-from carrara.workflows.yaml.actions import llm_step, python_step, renamed, typed
-from carrara.workflows.yaml.control import Action, by_arguments, by_names, gated, over_items, turns
+from carrara.workflows.steps import Llm, Workflow
+from carrara.workflows.yaml.actions import by_name, item_of, llm_step, python_step, typed
+from carrara.workflows.yaml.control import (
+    Action,
+    by_arguments,
+    by_names,
+    gated,
+    over_items,
+    turns,
+    within,
+)
 from carrara.workflows.yaml.definition import (
     Ask,
     Call,
-    Name,
+    Entries,
     PipelineDef,
     StepDef,
+    Use,
     Value,
     names_in,
 )
 from carrara.workflows.yaml.expressions import evaluate, pick
 from carrara.workflows.yaml.kinds import MISSING
 from carrara.workflows.yaml.models import models_of
+from carrara.workflows.yaml.sketching import sketch_of
 from carrara.workflows.yaml.targets import fetch
 
 
@@ -41,12 +52,14 @@ def workflow_of(pipeline: PipelineDef) -> Workflow[..., dict[str, Any]]:
         DefinitionError: a function that is not there, or an import that fails.
     """
     models = models_of(pipeline)
-    actions = {step.name: action_of(step, pipeline) for step in pipeline.steps}
+    cores = {step.name: core_of(step, pipeline) for step in pipeline.steps}
+    actions = {step.name: action_of(step, cores[step.name]) for step in pipeline.steps}
     types = {field.name: models.of(field.type, field.name) for field in pipeline.inputs}
     checks = {name: typed(annotation) for name, annotation in types.items()}
     defaults = {f.name: f.default for f in pipeline.inputs if f.default is not MISSING}
 
-    async def run(**given: Any) -> dict[str, Any]:
+    async def run(*first: Any, **rest: Any) -> dict[str, Any]:
+        given = by_name(tuple(types), first, rest)
         inputs = _checked(pipeline.name, {**defaults, **given}, checks)
         handles: dict[str, Any] = {}
         scope: dict[str, Any] = {**inputs, "inputs": inputs, "steps": handles}
@@ -60,12 +73,25 @@ def workflow_of(pipeline: PipelineDef) -> Workflow[..., dict[str, Any]]:
         Parameters.named(*types, types=types, defaults=defaults, returns=dict[str, Any]),
         fingerprint="",
         source=str(pipeline.path.resolve()),
+        static_plan=partial(sketch_of, pipeline, cores),
     )
 
 
-def action_of(step: StepDef, pipeline: PipelineDef) -> Action:
+def core_of(step: StepDef, pipeline: PipelineDef) -> Definition[..., Any]:
+    """What the step does, as the step or workflow that a decorator would make."""
+    models, folder = models_of(pipeline), pipeline.path.parent
+    match step.does:
+        case Ask() as ask:
+            return llm_step(step, ask, models, [fetch(target, folder) for target in ask.validators])
+        case Call() as call:
+            return python_step(step, call, models, folder)
+        case use:
+            return workflow_of(use.pipeline)
+
+
+def action_of(step: StepDef, core: Definition[..., Any]) -> Action:
     """How the step is submitted, with all that stands around what it does."""
-    action = _bare(step, pipeline)
+    action = _bare(step, core)
     if step.repeat is not None or step.when_per_item:
         action = turns(step, action)
     if step.each is not None:
@@ -73,22 +99,16 @@ def action_of(step: StepDef, pipeline: PipelineDef) -> Action:
     return gated(step, action)
 
 
-def _bare(step: StepDef, pipeline: PipelineDef) -> Action:
-    """What the step does, once, for one item."""
-    models, folder = models_of(pipeline), pipeline.path.parent
+def _bare(step: StepDef, core: Definition[..., Any]) -> Action:
     match step.does:
-        case Ask(prompt, system) as ask:
-            validators = [fetch(target, folder) for target in ask.validators]
-            core: Definition[..., Any] = llm_step(step, ask, models, validators)
-            return by_names(step, core, names_in(prompt) | names_in(system))
-        case Call() as call:
-            core, owns_arguments = python_step(step, call, models, folder)
-            if owns_arguments:
-                names = [names_in(value) for value in call.arguments.values()]
-                return by_names(step, core, frozenset[Name]().union(*names))
-            return by_arguments(step, core, call.arguments)
-        case use:
-            return by_arguments(step, renamed(step, workflow_of(use.pipeline)), use.arguments)
+        case Ask(prompt, system):
+            return by_names(core, names_in(prompt) | names_in(system), item_of(step))
+        case Call(arguments=arguments) | Use(arguments=arguments):
+            if isinstance(core, Workflow):
+                return within(step, core, arguments)
+            if isinstance(core, Llm):
+                return by_arguments(core, arguments)
+            return by_names(core, names_in(Entries(arguments)), item_of(step))
 
 
 def _checked(pipeline: str, given: Mapping[str, Any], checks: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +122,9 @@ def _checked(pipeline: str, given: Mapping[str, Any], checks: Mapping[str, Any])
         try:
             found[name] = check(given[name])
         except ValueError as error:
-            raise InputError(f"input '{name}' of pipeline '{pipeline}': {error}", name=name) from error
+            raise InputError(
+                f"input '{name}' of pipeline '{pipeline}': {error}", name=name
+            ) from error
     return found
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from typing import Any, Final
 
 from carrara.runtime.events import StepSkipped
 from carrara.runtime.handle import Handle
@@ -18,6 +19,7 @@ from carrara.runtime.scope import current
 from carrara.workflows.calls import Definition
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.steps import Workflow
+from carrara.workflows.yaml.actions import by_name, item_of, parameter_names
 from carrara.workflows.yaml.definition import (
     Constant,
     Each,
@@ -34,6 +36,7 @@ from carrara.workflows.yaml.expressions import evaluate, pick
 Scope = Mapping[str, Any]
 """Values by name, as templates see them; "inputs" and "steps" are mappings of theirs."""
 
+NONE: Final[frozenset[Name]] = frozenset()
 Body = Callable[[Scope], Awaitable[Any]]
 
 
@@ -42,18 +45,21 @@ class Action:
     """Something to submit. `names` is what it takes from the scope.
 
     `eager`: the values may still be handles. `over` maps it over items, given the scope and a limit; None
-    where it does not take the item as its first parameter.
+    where it does not take the item as its first parameter. `body` does the same in the workflow that runs
+    already, None for a single step.
     """
 
     names: frozenset[Name]
     submit: Callable[[Scope], Handle[Any]]
     eager: bool = True
     over: Callable[[Any, Scope, int | None], Handle[list[Any]]] | None = None
+    body: Body | None = None
 
 
-def by_names(step: StepDef, core: Definition[..., Any], names: frozenset[Name]) -> Action:
-    """A step whose parameters are the names themselves, the item first."""
-    item = _item(step)
+def by_names(
+    core: Definition[..., Any], names: frozenset[Name], item: frozenset[Name] = NONE
+) -> Action:
+    """A step whose parameters are the names themselves, the item of a fan-out first."""
 
     def over(items: Any, scope: Scope, limit: int | None) -> Handle[list[Any]]:
         return core.map(items, limit=limit, **pick(scope, names - item))
@@ -63,17 +69,24 @@ def by_names(step: StepDef, core: Definition[..., Any], names: frozenset[Name]) 
     )
 
 
-def by_arguments(
-    step: StepDef, core: Definition[..., Any], arguments: Mapping[str, Value]
-) -> Action:
-    """A step with parameters of its own, given these arguments."""
+def by_arguments(core: Definition[..., Any], arguments: Mapping[str, Value]) -> Action:
+    """An LLM step with parameters of its own, given these arguments."""
     eager = all(map(is_direct, arguments.values()))
 
     def submit(scope: Scope) -> Handle[Any]:
         return core(**{name: placed(value, scope) for name, value in arguments.items()})
 
-    names = frozenset[Name]().union(*map(names_in, arguments.values()))
-    return Action(names, submit, eager)
+    return Action(names_in(Entries(arguments)), submit, eager)
+
+
+def within(step: StepDef, inner: Workflow[..., Any], arguments: Mapping[str, Value]) -> Action:
+    """Another workflow, run as the step's own and given these arguments."""
+
+    async def body(scope: Scope) -> Any:
+        result = inner.function(**{name: evaluate(v, scope) for name, v in arguments.items()})
+        return await result if isawaitable(result) else result
+
+    return _workflow(step, body, names_in(Entries(arguments)), item_of(step))
 
 
 def turns(step: StepDef, action: Action) -> Action:
@@ -89,20 +102,24 @@ def turns(step: StepDef, action: Action) -> Action:
         for _ in range(most):
             before = {**scope, "previous": value}
             value = await action.submit(before)
-            after = {**before, step.name: value, "steps": {**scope.get("steps", {}), step.name: value}}
+            after = {
+                **before,
+                step.name: value,
+                "steps": {**scope.get("steps", {}), step.name: value},
+            }
             if until is not None and evaluate(until, after):
                 break
         return value
 
-    asked = names_in(step.when) if step.when_per_item else frozenset[Name]()
-    return _workflow(step, body, (action.names | names_in(until) | asked) - own)
+    asked = names_in(step.when) if step.when_per_item else NONE
+    return _workflow(step, body, (action.names | names_in(until) | asked) - own, item_of(step))
 
 
 def over_items(step: StepDef, each: Each, action: Action) -> Action:
     """The action for each item, side by side."""
-    item = _item(step)
+    item = item_of(step)
     if action.over is None or not action.eager:
-        action = _workflow(step, action.submit, action.names | item)
+        action = _workflow(step, action.submit, action.names, item)
     over = action.over
     assert over is not None
     return Action(
@@ -124,9 +141,9 @@ def gated(step: StepDef, action: Action) -> Action:
                 return _skipped(f"step '{name}' was skipped")
         if condition is not None and not evaluate(condition, scope):
             return _skipped(_refusal(step))
-        return await action.submit(scope)
+        return await (action.submit if action.body is None else action.body)(scope)
 
-    return _workflow(step, body, action.names | names_in(condition), mapped=False)
+    return _workflow(step, body, action.names | names_in(condition))
 
 
 def is_direct(value: Value) -> bool:
@@ -163,20 +180,20 @@ def _reference(text: str) -> Name:
     return (match[1] or "", match[2]) if match else ("", "")
 
 
-def _item(step: StepDef) -> frozenset[Name]:
-    return frozenset() if step.each is None else frozenset([("", step.each.name)])
-
-
-def _workflow(step: StepDef, body: Body, names: frozenset[Name], *, mapped: bool = True) -> Action:
+def _workflow(
+    step: StepDef, body: Body, names: frozenset[Name], item: frozenset[Name] = NONE
+) -> Action:
     """`body` as a workflow under the step's name, which is given the values of `names`."""
 
-    async def control(**scope: Any) -> Any:
-        return await body(scope)
+    taken = parameter_names(names, item)
 
-    item = _item(step) if mapped else frozenset[Name]()
-    rest = {space or name for space, name in names - item}
-    parameters = Parameters.named(*(name for _, name in item), *sorted(rest))
-    return by_names(step, Workflow(step.name, control, parameters, fingerprint=""), names)
+    async def control(*first: Any, **rest: Any) -> Any:
+        return await body(by_name(taken, first, rest))
+
+    made: Workflow[..., Any] = Workflow(
+        step.name, control, Parameters.named(*taken), fingerprint=""
+    )
+    return replace(by_names(made, names, item), body=body)
 
 
 def _value_of(name: str, scope: Scope) -> Any:

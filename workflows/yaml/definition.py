@@ -9,7 +9,7 @@ from typing import Any
 
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
-from carrara.workflows.yaml.kinds import ANY, MISSING, TEXT, Field, Type
+from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type, exported
 from carrara.workflows.yaml.targets import Parameters
 
 Name = tuple[str, str]
@@ -147,8 +147,14 @@ class PipelineDef:
     engines: Mapping[str, EngineLimits] = field(default_factory=dict)
     policy: Policy | None = None
     description: str = ""
-    value_type: Type = ANY
-    """An object with the outputs as fields."""
+    output_types: Mapping[str, Type] = field(default_factory=dict)
+
+    @property
+    def value_type(self) -> Type:
+        """What a file that uses this pipeline knows of its value."""
+        declared = {name: found.type for name, found in self.types.items()}
+        fields = (Field(name, exported(kind, declared)) for name, kind in self.output_types.items())
+        return Shape(tuple(fields))
 
     @property
     def parameters(self) -> Parameters:

@@ -65,6 +65,8 @@ Words = Annotated[
     BeforeValidator(_words),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
 ]
+
+
 class Doc(BaseModel):
     """A mapping of the file: no unknown keys, no silent conversions."""
 
@@ -109,13 +111,17 @@ class TypeDoc(Doc):
         },
     )
     outline: OutlineDoc | None = Field(None, description="A nested Markdown list.")
-    regex: str | None = Field(None, description="Text that this regular expression matches in full.")
+    regex: str | None = Field(
+        None, description="Text that this regular expression matches in full."
+    )
     json_schema: dict[str, Any] | None = Field(
         None, alias="schema", description="A JSON Schema, given in place."
     )
     description: str | None = Field(None, description="What the value means; the model is told.")
     default: Anything = Field(None, description="The value of a field or input that is left out.")
-    optional: bool = Field(False, description="The value may be null. The same as '?' after a type.")
+    optional: bool = Field(
+        False, description="The value may be null. The same as '?' after a type."
+    )
     min: float | None = Field(None, description="The least number allowed.")
     max: float | None = Field(None, description="The greatest number allowed.")
     min_length: Count | None = Field(None, description="The fewest characters.")
@@ -131,7 +137,8 @@ class RepeatDoc(Doc):
 
     max: AtLeastOne = Field(description="The most turns; the value of the last one counts.")
     until: Condition = Field(
-        None, description="Stop after a turn for which this holds. The step's own name is its value."
+        None,
+        description="Stop after a turn for which this holds. The step's own name is its value.",
     )
 
 
@@ -197,7 +204,8 @@ class PolicyDoc(Doc):
     )
     max_attempts: AtLeastOne | None = Field(None, description="The most calls for one answer.")
     give_up_after: AtLeastOne | None = Field(
-        None, description="After so many rejections in a row, an engine is passed over for the step."
+        None,
+        description="After so many rejections in a row, an engine is passed over for the step.",
     )
     probe_every: AtLeastOne | None = Field(
         None, description="An engine that was passed over is tried again every so many calls."
@@ -226,7 +234,9 @@ class StepDoc(Doc):
         alias="with",
         description="Arguments of `python` or inputs of `use`. '{{ x }}' alone gives the value itself.",
     )
-    system: str | None = Field(None, description="The system message, a Jinja template. Only with llm.")
+    system: str | None = Field(
+        None, description="The system message, a Jinja template. Only with llm."
+    )
     returns: TypeNotation = Field(None, description="The type of the value; text if left out.")
     for_each: Items = Field(
         None, description="Run once for each item of this list, side by side; the value is a list."
@@ -234,12 +244,16 @@ class StepDoc(Doc):
     item_name: str = Field(
         "item", alias="as", description="The name of the item in for_each.", pattern=NAME
     )
-    limit: AtLeastOne | None = Field(None, description="The most items at once. Only with for_each.")
+    limit: AtLeastOne | None = Field(
+        None, description="The most items at once. Only with for_each."
+    )
     when: Condition = Field(
         None, description="Run only if this holds; the value of a skipped step is null."
     )
     repeat: RepeatDoc | None = Field(None, description="Run in turns until a condition holds.")
-    engine: str | None = Field(None, description="The engine to ask; 'auto' lets the policy choose.")
+    engine: str | None = Field(
+        None, description="The engine to ask; 'auto' lets the policy choose."
+    )
     max_tokens: AtLeastOne | None = Field(None, description="The longest answer, in tokens.")
     max_steps: AtLeastOne | None = Field(
         None, description="The most denoising steps of a diffusion engine."
@@ -274,7 +288,9 @@ class StepDoc(Doc):
 class PipelineDoc(Doc):
     """A Carrara pipeline."""
 
-    name: str | None = Field(None, description="The name of the pipeline; that of the file if left out.")
+    name: str | None = Field(
+        None, description="The name of the pipeline; that of the file if left out."
+    )
     description: str | None = Field(None, description="What the pipeline does.")
     inputs: dict[str, TypeNotation] | None = Field(
         None, description="What the pipeline is given: name to type."

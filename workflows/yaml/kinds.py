@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -85,6 +86,13 @@ class ObjectOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """Something with these fields, of whatever class: what is known of a used pipeline's value. Never written."""
+
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TableOf:
     """A Markdown table; its value is a list of rows. Columns are (name, scalar name)."""
 
@@ -118,9 +126,29 @@ Type = (
     | Nullable
     | Named
     | ObjectOf
+    | Shape
     | TableOf
     | OutlineOf
     | SchemaOf
 )
 TEXT: Final = Scalar("str")
 ANY: Final = Scalar("any")
+
+
+def exported(kind: Type, declared: Mapping[str, Type], within: tuple[str, ...] = ()) -> Type:
+    """`kind` as another file may know it: without the names that this file declares."""
+    match kind:
+        case Named(name):
+            if name in within or name not in declared:
+                return ANY
+            return exported(declared[name], declared, (*within, name))
+        case Nullable(inner):
+            return Nullable(exported(inner, declared, within))
+        case ListOf(item):
+            return ListOf(exported(item, declared, within))
+        case MapOf(item):
+            return MapOf(exported(item, declared, within))
+        case ObjectOf(fields) | Shape(fields):
+            return Shape(tuple(Field(f.name, exported(f.type, declared, within)) for f in fields))
+        case _:
+            return kind

@@ -52,7 +52,7 @@ class Mistakes:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """" Did you mean 'x'?", or the list of what is known if nothing is close and the list is short."""
+    """ " Did you mean 'x'?", or the list of what is known if nothing is close and the list is short."""
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     if close:

@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Annotated, Any, Final, ForwardRef, Literal, Optional
+from typing import Annotated, Any, Final, ForwardRef, Literal, Union
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -35,6 +35,7 @@ from carrara.workflows.yaml.kinds import (
     OutlineOf,
     Scalar,
     SchemaOf,
+    Shape,
     TableOf,
     Type,
 )
@@ -100,14 +101,16 @@ class Models:
             case kinds.Pattern(regex):
                 return Annotated[str, Pattern(regex)]
             case ListOf(item):
-                items = list[self.annotation(item, name)]  # type: ignore[misc]
+                items = list[self.annotation(item, name)]  # type: ignore[misc, valid-type]
                 return _bounded(items, min_length=kind.min_items, max_length=kind.max_items)
             case MapOf(item):
                 return dict[str, self.annotation(item, name)]  # type: ignore[misc]
             case Nullable(inner):
-                return Optional[self.annotation(inner, name)]  # a ForwardRef knows no "|"
+                return Union[self.annotation(inner, name), None]  # noqa: UP007 - a ForwardRef has no |
             case Named(other):
                 return self.named(other)
+            case Shape():
+                return Any
             case ObjectOf():
                 return self.unnamed(name, kind)
             case TableOf(columns):
@@ -145,7 +148,7 @@ class Models:
         config = ConfigDict(protected_namespaces=(), validate_default=True)
         with warnings.catch_warnings():  # a field called "copy" or "json" is fine here
             warnings.simplefilter("ignore", UserWarning)
-            made = create_model(
+            made: type[BaseModel] = create_model(
                 name,
                 __config__=config,
                 __doc__=kind.description or None,
@@ -183,7 +186,7 @@ def _module(name: str) -> ModuleType:
 
 
 def camel(name: str) -> str:
-    """"line_items" as "LineItems"."""
+    """ "line_items" as "LineItems"."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 

@@ -85,7 +85,8 @@ class TypeReader:
                 found = self.fields(raw, where)
                 return None if found is None else Field(name, ObjectOf(found))
         self.notes.at_value(
-            where, f"a type must be a name, a list or a mapping, not {noun(raw)}, in {context(where)}"
+            where,
+            f"a type must be a name, a list or a mapping, not {noun(raw)}, in {context(where)}",
         )
         return None
 
@@ -220,7 +221,9 @@ class TypeReader:
         for i, (name, column) in enumerate(pairs):
             spot: Location = (*where, i if isinstance(raw, list) else name)
             if not name.strip() or "|" in name or "\n" in name or name in names[:i]:
-                self.notes.at_key(spot, f"{name!r} cannot name a column: distinct, no '|', one line")
+                self.notes.at_key(
+                    spot, f"{name!r} cannot name a column: distinct, no '|', one line"
+                )
                 good = False
             if column not in COLUMN_TYPES:
                 hint = did_you_mean(_OTHER_WORDS.get(str(column), str(column)), COLUMN_TYPES)
@@ -248,7 +251,9 @@ class TypeReader:
             return None
         return SchemaOf(json.dumps(raw, separators=(",", ":")))
 
-    def bounded(self, kind: Type, doc: TypeDoc, raw: dict[str, Any], where: Location) -> Type | None:
+    def bounded(
+        self, kind: Type, doc: TypeDoc, raw: dict[str, Any], where: Location
+    ) -> Type | None:
         """`kind` with the bounds of `doc`; notes a bound that the kind does not have."""
         bare = kind.of if isinstance(kind, Nullable) else kind
         given = {key: getattr(doc, key) for key in _allowed_bounds(None) if key in raw}
@@ -301,4 +306,3 @@ def _allowed_bounds(kind: Type | None) -> list[str]:
 def _with(kind: Type, given: dict[str, Any]) -> Type:
     bounds = {key: value for key, value in given.items() if value is not None}
     return replace(cast(Scalar, kind), **bounds)
-

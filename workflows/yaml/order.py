@@ -6,6 +6,7 @@ import graphlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from carrara.workflows.graph import find_cycle
 from carrara.workflows.yaml.definition import StepDef
 from carrara.workflows.yaml.notes import Notes
 
@@ -30,18 +31,15 @@ def in_order(steps: Iterable[StepDef], notes: Notes) -> tuple[StepDef, ...]:
 
 def _sorted(edges: Mapping[str, tuple[str, ...]], notes: Notes) -> list[str]:
     rest = {name: [n for n in after if n in edges] for name, after in edges.items()}
-    while True:
-        try:
-            return list(graphlib.TopologicalSorter(rest).static_order())
-        except graphlib.CycleError as error:
-            circle = _from_first(error.args[1][:-1], list(edges))
-            path = " -> ".join([*circle, circle[0]])
-            notes.at_key(("steps", circle[0]), f"steps wait for each other in a circle: {path}")
-            rest[circle[0]] = []
+    while (found := find_cycle(rest)) is not None:
+        circle = _from_first(found[:-1], list(edges))
+        path = " -> ".join([*circle, circle[0]])
+        notes.at_key(("steps", circle[0]), f"steps wait for each other in a circle: {path}")
+        rest[circle[0]] = []
+    return list(graphlib.TopologicalSorter(rest).static_order())
 
 
 def _from_first(circle: list[str], order: list[str]) -> list[str]:
-    """The circle as "waits for" arrows, beginning with the step that stands first in the file."""
+    """The circle, beginning with the step that stands first in the file; each feeds the next."""
     start = min(range(len(circle)), key=lambda i: order.index(circle[i]))
-    turned = [*circle[start:], *circle[:start]]
-    return [turned[0], *reversed(turned[1:])]
+    return [*circle[start:], *circle[:start]]

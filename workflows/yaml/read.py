@@ -17,9 +17,11 @@ from jinja2 import Environment
 from carrara.engines.errors import CarraraError
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy, from_data
-from carrara.workflows.yaml.definition import Expression, PipelineDef, StepDef, Value
+from carrara.workflows.errors import DefinitionError
+from carrara.workflows.yaml.actions import llm_step
+from carrara.workflows.yaml.definition import Ask, Expression, PipelineDef, StepDef, Value
 from carrara.workflows.yaml.document import NAME, PipelineDoc
-from carrara.workflows.yaml.kinds import ANY, MISSING, Field, Nullable, ObjectOf, Type
+from carrara.workflows.yaml.kinds import ANY, MISSING, Field, Nullable, Type
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
 from carrara.workflows.yaml.models import first_refusal, models_of
 from carrara.workflows.yaml.notation import TypeReader
@@ -31,10 +33,10 @@ from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.shape import context, noun, read_shape
 from carrara.workflows.yaml.source import Location, Source, read
 
-RESERVED: Final = frozenset(
-    ("inputs", "steps", "previous", "loop", "self", "caller", "varargs", "kwargs")
-    + ("true", "false", "none", *keyword.kwlist)
-)
+RESERVED: Final = frozenset(keyword.kwlist) | {
+    "true", "false", "none", "inputs", "steps", "previous",
+    "loop", "self", "caller", "varargs", "kwargs",
+}  # fmt: skip
 
 
 class PipelineReader:
@@ -105,7 +107,7 @@ class _File:
         seen = self.all_of("steps", {reader.name: reader.type for reader in readers})
         found = [reader.read(seen) for reader in readers]
         steps = in_order([step for step in found if step is not None], self.notes)
-        outputs, value_type = self.outputs(doc, steps, Names(names.inputs, seen), declared)
+        outputs, output_types = self.outputs(doc, steps, Names(names.inputs, seen), declared)
         made = PipelineDef(
             name=doc.name or self.path.stem,
             path=self.path,
@@ -116,10 +118,28 @@ class _File:
             engines=self.engines(doc),
             policy=self.policy(doc),
             description=doc.description or "",
-            value_type=value_type,
+            output_types=output_types,
         )
         self.note_defaults(made, reader)
+        self.note_unanswerable(made)
         return made
+
+    def note_unanswerable(self, made: PipelineDef) -> None:
+        """Note what no model can answer, and wrong examples. Only in a file that is right so far."""
+        if any(found.file == self.notes.source.name for found in self.notes.mistakes.found):
+            return
+        for step in made.steps:
+            if isinstance(step.does, Ask):
+                try:
+                    llm_step(step, step.does, models_of(made))
+                except (DefinitionError, ValueError) as error:
+                    where = (
+                        "steps",
+                        step.name,
+                        "examples" if "xample" in str(error) else "returns",
+                    )
+                    text = getattr(error, "text", str(error)).removeprefix(f"{step.name}: ")
+                    self.notes.at_key(where, f"step '{step.name}': {text}")
 
     def note_defaults(self, made: PipelineDef, reader: TypeReader) -> None:
         """Note defaults that are not of their own type."""
@@ -181,7 +201,9 @@ class _File:
             ),
         )
         raw = self.raw.get("steps") or {}
-        return [StepReader(name, step, raw[name], around) for name, step in (doc.steps or {}).items()]
+        return [
+            StepReader(name, step, raw[name], around) for name, step in (doc.steps or {}).items()
+        ]
 
     def outputs(
         self,
@@ -189,22 +211,19 @@ class _File:
         steps: tuple[StepDef, ...],
         names: Names,
         declared: Mapping[str, Type],
-    ) -> tuple[dict[str, Value], ObjectOf]:
+    ) -> tuple[dict[str, Value], dict[str, Type]]:
         """The outputs and their types; without any, the steps that no other step refers to."""
-        reader = ValueReader(self.notes, self.reader.environment, declared)
-        found: dict[str, Value] = {}
-        fields = []
         if doc.outputs is None:
             used = {name for step in steps for name in step.after}
-            for name in names.steps:
-                if name not in used:
-                    found[name] = Expression(name, frozenset([("", name)]))
-                    fields.append(Field(name, names.steps[name] or ANY))
-            return found, ObjectOf(tuple(fields))
+            ends = [name for name in names.steps if name not in used]
+            found: dict[str, Value] = {n: Expression(n, frozenset([("", n)])) for n in ends}
+            return found, {name: names.steps[name] or ANY for name in ends}
+        reader = ValueReader(self.notes, self.reader.environment, declared)
+        found, types = {}, {}
         for name, raw in doc.outputs.items():
             found[name] = reader.value(raw, ("outputs", name), names)
-            fields.append(Field(name, reader.type or ANY))
-        return found, ObjectOf(tuple(fields))
+            types[name] = reader.type or ANY
+        return found, types
 
     def policy(self, doc: PipelineDoc) -> Policy | None:
         if doc.policy is None:

@@ -21,11 +21,11 @@ from carrara.workflows.yaml.definition import (
     names_in,
 )
 from carrara.workflows.yaml.document import StepDoc
-from carrara.workflows.yaml.kinds import TEXT, ListOf, Type
+from carrara.workflows.yaml.kinds import ANY, TEXT, ListOf, Type
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
-from carrara.workflows.yaml.references import Types, resolved
+from carrara.workflows.yaml.references import Types, item_type, resolved
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
 from carrara.workflows.yaml.targets import Parameters, TargetError, look_up
@@ -132,7 +132,7 @@ class StepReader:
         where: Location = (*self.where, "for_each")
         items = self.values.items(self.doc.for_each, where, names)
         found = resolved(self.values.type, self.around.types)
-        if found is not None and not isinstance(found, ListOf):
+        if found not in (None, ANY) and item_type(found) is None:
             self.notes.at_value(where, f"'for_each' of step '{self.name}' is given no list")
         name = self.doc.item_name
         if name in names.space("") or name in ("inputs", "steps", "previous", self.name):
@@ -143,8 +143,7 @@ class StepReader:
         """The item of for_each, and `previous` of repeat."""
         names: dict[str, Type | None] = {}
         if each is not None:
-            items = resolved(self.values.type, self.around.types)
-            names[each.name] = items.item if isinstance(items, ListOf) else None
+            names[each.name] = item_type(resolved(self.values.type, self.around.types))
         if self.doc.repeat is not None:
             names["previous"] = self.one_type
         return names
@@ -272,7 +271,9 @@ def _kind(raw: Mapping[str, Any], where: Location, notes: Notes) -> str | None:
     known = {key for keys in KEYS.values() for key in keys}
     for key in raw:
         if key in known and key not in (*KEYS[given[0]], *given):
-            notes.at_key((*where, key), f"'{key}' does not go with '{given[0]}' in step '{where[1]}'")
+            notes.at_key(
+                (*where, key), f"'{key}' does not go with '{given[0]}' in step '{where[1]}'"
+            )
         elif key in NEEDS and NEEDS[key] not in raw:
             notes.at_key((*where, key), f"'{key}' needs '{NEEDS[key]}' in step '{where[1]}'")
     return given[0]

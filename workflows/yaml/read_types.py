@@ -57,7 +57,9 @@ def _note_endless(found: dict[str, Field], notes: Notes) -> None:
             del found[name]
 
 
-def _reaches(start: str, goal: str, found: Mapping[str, Field], step: Callable[[Type], Iterator[str]]) -> bool:
+def _reaches(
+    start: str, goal: str, found: Mapping[str, Field], step: Callable[[Type], Iterator[str]]
+) -> bool:
     seen: set[str] = set()
     todo = [start]
     while todo:
@@ -88,4 +90,3 @@ def _must_hold(kind: Type) -> Iterator[str]:
         case ObjectOf(fields):
             for field in fields:
                 yield from _must_hold(field.type)
-

@@ -16,7 +16,20 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 from pydantic import BaseModel
 
-from carrara.workflows.yaml.kinds import ListOf, MapOf, Named, Nullable, ObjectOf, Type
+from carrara.workflows.yaml.kinds import (
+    TEXT,
+    Field,
+    ListOf,
+    MapOf,
+    Named,
+    Nullable,
+    ObjectOf,
+    OutlineOf,
+    Scalar,
+    Shape,
+    TableOf,
+    Type,
+)
 from carrara.workflows.yaml.mistakes import did_you_mean
 
 NAMESPACES = ("inputs", "steps")
@@ -168,7 +181,9 @@ class _Walk:
             case nodes.Macro():
                 inner = {**local, **{arg.name: None for arg in node.args}}
                 self.visit_all([*node.defaults], local)
-                self.visit_all(node.body, {**inner, "caller": None, "varargs": None, "kwargs": None})
+                self.visit_all(
+                    node.body, {**inner, "caller": None, "varargs": None, "kwargs": None}
+                )
                 return {**local, node.name: None}
             case nodes.Include() | nodes.Import() | nodes.FromImport() | nodes.Extends():
                 self.refuse("a template cannot take in other files", node.lineno, "")
@@ -241,7 +256,7 @@ class _Walk:
             return self.known.type_of(base.name, attr)
         holder = self.resolve(self.expression(base, local))
         match holder:
-            case ObjectOf(fields):
+            case ObjectOf(fields) | Shape(fields):
                 for found in fields:
                     if found.name == attr:
                         return found.type
@@ -253,8 +268,7 @@ class _Walk:
 
     def item(self, node: nodes.Node, local: Local) -> Type | None:
         """The type of the items of what `node` gives."""
-        holder = self.resolve(self.expression(node, local))
-        return holder.item if isinstance(holder, ListOf) else None
+        return item_type(self.resolve(self.expression(node, local)))
 
     def resolve(self, kind: Type | None) -> Type | None:
         return resolved(kind, self.known.declared)
@@ -276,6 +290,19 @@ def resolved(kind: Type | None, declared: Types) -> Type | None:
     return kind
 
 
+def item_type(kind: Type | None) -> Type | None:
+    """The type of the items of a list, table or outline; None where it cannot be told."""
+    match kind:
+        case ListOf(item):
+            return item
+        case TableOf(columns):
+            return Shape(tuple(Field(name, Scalar(scalar)) for name, scalar in columns))
+        case OutlineOf():
+            return Shape((Field("text", TEXT), Field("items", OutlineOf())))
+        case _:
+            return None
+
+
 def _bound(target: nodes.Node, kind: Type | None) -> dict[str, Type | None]:
     if isinstance(target, nodes.Name):
         return {target.name: kind}
@@ -286,7 +313,7 @@ def _is_none(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const) and node.value is None
 
 
-def _no_field(attr: str, holder: ObjectOf) -> str:
+def _no_field(attr: str, holder: ObjectOf | Shape) -> str:
     return f"no field '{attr}' here.{did_you_mean(attr, [found.name for found in holder.fields])}"
 
 

@@ -84,7 +84,7 @@ def _plain(node: Any) -> Any:
         return [_plain(part) for part in node]
     if not isinstance(node, dict):
         return node
-    rest = {key: part for key, part in node.items() if not (key == "title" and _is_title(node))}
+    rest = {key: part for key, part in node.items() if key != "title" or isinstance(part, dict)}
     if rest.get("default", 0) is None:
         del rest["default"]
     options = [part for part in rest.get("anyOf", ()) if part != {"type": "null"}]

@@ -18,7 +18,7 @@ from carrara.workflows.yaml.definition import (
     Template,
     Value,
 )
-from carrara.workflows.yaml.kinds import Type
+from carrara.workflows.yaml.kinds import TEXT, Type
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.references import (
@@ -97,6 +97,7 @@ class ValueReader:
 
     def template(self, raw: str, where: Location, names: Names) -> Template:
         found = of_template(raw, self.environment, Known(names.type_of, self.declared))
+        self.type = TEXT
         return Template(raw, self.take(found, where, names))
 
     def expression(

@@ -122,7 +122,9 @@ def _note_one(
             found = noun(error["input"])
             notes.at_value(spot, f"{_subject(spot)} must be {_WANTED[kind]}, not {found}")
         case "literal_error":
-            hint = did_you_mean(str(error["input"]), re.findall(r"'(.*?)'", error["ctx"]["expected"]))
+            hint = did_you_mean(
+                str(error["input"]), re.findall(r"'(.*?)'", error["ctx"]["expected"])
+            )
             notes.at_value(spot, f"{_subject(spot)} cannot be {error['input']!r}.{hint}")
         case "value_error":
             notes.at_value(spot, f"{_subject(spot)}: {error['ctx']['error']}")
@@ -135,7 +137,8 @@ def _note_one(
             )
         case "string_pattern_mismatch":
             notes.at_value(
-                spot, f"{_subject(spot)} must be a name of letters, digits and _, not {error['input']!r}"
+                spot,
+                f"{_subject(spot)} must be a name of letters, digits and _, not {error['input']!r}",
             )
         case _:
             notes.at_value(spot, f"{_subject(spot)}: {_lower(error['msg'])}")
@@ -156,14 +159,13 @@ def _lower(message: str) -> str:
 
 def _existing(raw: object, loc: Location) -> Location:
     """The longest beginning of `loc` that is there in `raw`: unions add words that are no keys."""
-    at, found = raw, []
-    for part in loc:
-        if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
+    at: Any = raw
+    for depth, part in enumerate(loc):
+        try:
             at = at[part]
-        else:
-            break
-        found.append(part)
-    return tuple(found)
+        except (KeyError, IndexError, TypeError):
+            return loc[:depth]
+    return loc
 
 
 def _cut(rest: dict[str, Any], loc: Location) -> None:

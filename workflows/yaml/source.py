@@ -200,7 +200,9 @@ class _Builder:
             except (ValueError, YAMLError):
                 self.note(node, f"{str(node.value)[:40]!r} is no number that can be read")
                 return None
-        self.note(node, f"tags like '{node.tag.replace(_TAG, '!!')}' are not used in pipelines")
+        self.note(
+            node, f"tags like '{str(node.tag).replace(_TAG, '!!')}' are not used in pipelines"
+        )
         return None
 
     def note(self, node: Node, message: str) -> None:

@@ -197,7 +197,9 @@ def _load_file(path: Path) -> Any:
     """The module in a file, executed once for each version of the file."""
     path = path.resolve()
     version = f"{path}:{path.stat().st_mtime_ns}"
-    name = f"carrara_file_{path.stem}_{hashlib.blake2b(version.encode(), digest_size=6).hexdigest()}"
+    name = (
+        f"carrara_file_{path.stem}_{hashlib.blake2b(version.encode(), digest_size=6).hexdigest()}"
+    )
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

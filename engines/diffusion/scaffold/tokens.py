@@ -184,6 +184,15 @@ class TokenAutomaton:
             states = self.forward(states) & ~self._pad
         return None
 
+    def most_tokens(self, limit: int = 256) -> int:
+        """The length of the longest text in tokens, `limit` if there are longer ones."""
+        states = self.start
+        for length in range(limit):
+            states = self.forward(states) & ~self._pad
+            if not states:
+                return length
+        return limit
+
     def accepts_tokens(self, ids: Sequence[int]) -> bool:
         """Whether these tokens, without pads, spell a text of the language."""
         states = self.start

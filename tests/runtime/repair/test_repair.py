@@ -78,6 +78,8 @@ def test_sound_text_is_the_same_object(text: str, kind: str | Contract) -> None:
     [
         (f"Sure! Here it is:\n\n```json\n{SOUND}\n```\nEnjoy.", ["text_around", "text_around"]),
         (f"Answer: {SOUND}", ["text_around"]),
+        (SOUND + "}]", ["text_around"]),
+        (f"As you asked for a recipe, {SOUND}", ["text_around"]),
         (f"```json\n{SOUND}", ["text_around"]),
         (SOUND.replace('"', "'"), ["json_punctuation"]),
         (SOUND.replace('["oven"]', '["oven",]'), ["json_punctuation"]),

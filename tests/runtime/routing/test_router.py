@@ -155,7 +155,7 @@ def test_only_the_last_candidate_takes_unsure_answers() -> None:
 
 
 CAUSES = st.sampled_from(
-    ["form", "cut", "content", "confidence", "refused", "failed", "passed over"]
+    ["form", "cut", "content", "confidence", "refused", "failed", "busy", "passed over"]
 )
 
 

@@ -1,0 +1,50 @@
+"""The commands. Each one lives in a file of its own; heavy imports happen inside the functions that need them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carrara.cli.evaluate import evaluate
+from carrara.cli.models import models, show_engines
+from carrara.cli.plan import plan, validate
+from carrara.cli.run import resume, run
+from carrara.cli.runs import runs, show
+from carrara.cli.schema import schema
+
+app = typer.Typer(
+    name="carrara",
+    help="Run workflows of chained LLM calls on a local text-diffusion engine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+app.command(rich_help_panel="Run")(run)
+app.command(rich_help_panel="Run")(resume)
+app.command("eval", rich_help_panel="Run")(evaluate)
+app.command(rich_help_panel="Look before")(validate)
+app.command(rich_help_panel="Look before")(plan)
+app.command(rich_help_panel="Look before")(schema)
+app.command(rich_help_panel="Look after")(runs)
+app.command(rich_help_panel="Look after")(show)
+app.command("engines", rich_help_panel="Engines")(show_engines)
+app.add_typer(models, rich_help_panel="Engines")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from carrara import __version__
+
+        print(f"carrara {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""

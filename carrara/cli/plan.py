@@ -1,0 +1,88 @@
+"""`carrara validate` and `carrara plan`: look at a workflow before it runs."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carrara.cli.outcome import USAGE, note
+
+_TARGET = Annotated[
+    str,
+    typer.Argument(help="file.yaml, file.py[:name] or package.module:name.", metavar="WORKFLOW"),
+]
+_TARGETS = Annotated[
+    list[str],
+    typer.Argument(help="file.yaml, file.py[:name] or package.module:name.", metavar="WORKFLOW..."),
+]
+
+
+class Format(Enum):
+    TEXT = "text"
+    MERMAID = "mermaid"
+    JSON = "json"
+
+
+def validate(targets: _TARGETS) -> None:
+    """Check definitions without running them. Every mistake is named with its place; exit code 2 if any."""
+    from carrara.workflows.errors import DefinitionError
+    from carrara.workflows.plan import plan as make_plan
+    from carrara.workflows.target import load_workflows
+
+    wrong = False
+    for target in targets:
+        try:
+            found = [make_plan(workflow) for workflow in load_workflows(target)]
+        except DefinitionError as error:
+            note(str(error))
+            wrong = True
+            continue
+        for made in found:
+            steps = f"{len(made.steps)} step{'' if len(made.steps) == 1 else 's'}"
+            print(f"{target}: workflow {made.name!r} is well defined, {steps}")
+            for remark in made.notes:
+                note(f"{target}: note: {remark}")
+    if wrong:
+        raise typer.Exit(USAGE)
+
+
+def plan(
+    target: _TARGET,
+    form: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An input to plan with, NAME=VALUE; others get samples."),
+    ] = None,
+    engines: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="An engine that will be open; may be given again."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Take the times of earlier runs from this journal.")
+    ] = None,
+) -> None:
+    """Show steps, edges, contracts, engines and the critical path. Runs nothing."""
+    from carrara.runtime.journal.reading import DEFAULT_PATH, Reader
+    from carrara.workflows.engine_room import DEFAULT_ENGINES
+    from carrara.workflows.inputs import InputReader, assignments
+    from carrara.workflows.plan import plan as make_plan
+    from carrara.workflows.target import load_workflow
+
+    workflow = load_workflow(target)
+    values = InputReader(workflow).read(assignments(given or ()), partial=True)
+    times = {}
+    if journal is not None or DEFAULT_PATH.exists():
+        with Reader.open(journal or DEFAULT_PATH) as reader:
+            times = dict(reader.durations(workflow.name))
+    found = make_plan(workflow, values, engines=engines or DEFAULT_ENGINES, durations=times)
+    match form:
+        case Format.TEXT:
+            print(found.text())
+        case Format.MERMAID:
+            print(found.mermaid())
+        case Format.JSON:
+            print(json.dumps(found.data(), indent=2, ensure_ascii=False))

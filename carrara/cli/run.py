@@ -1,0 +1,289 @@
+"""`carrara run` and `carrara resume`: one run of a workflow, or a job over many records."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carrara.cli.outcome import FAILED, USAGE, finish, note
+
+if TYPE_CHECKING:
+    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.workflows.job import Job, JobResult
+    from carrara.workflows.session import Session
+
+JOURNAL = Path(".carrara/journal.db")
+
+
+class EngineChoice(StrEnum):
+    auto = "auto"
+    diffusion = "diffusion"
+    ar = "ar"
+
+
+class Order(StrEnum):
+    input = "input"
+    completed = "completed"
+
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A pipeline file, file.py:name, or package.module:name.", metavar="WORKFLOW"
+    ),
+]
+EngineOption = Annotated[
+    EngineChoice, typer.Option("--engine", help="Which engines may answer; auto asks the router.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
+]
+JournalOption = Annotated[
+    Path, typer.Option("--journal", help="The file that runs are written to.")
+]
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Write every engine call to this file.")
+]
+ReplayOption = Annotated[
+    Path | None, typer.Option("--replay", help="Answer every engine call from this file.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
+
+
+def run(
+    target: Target,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="An input, as name=value. Repeat for more.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input", "-i", help="Run once for each record: a quoted glob, .jsonl, .csv, or -."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A folder or file for the result; the rows of a job."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", help="Which field of a record an input takes.", metavar="INPUT=FIELD"
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first records.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
+    ] = None,
+    order: Annotated[
+        Order, typer.Option(help="In which order the rows of a job come.")
+    ] = Order.input,
+    go_on: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this job.")
+    ] = False,
+    engine: EngineOption = EngineChoice.auto,
+    model: ModelOption = None,
+    journal: JournalOption = JOURNAL,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a workflow once, or with --input once for each record.
+
+    The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
+    each with its reason, and make the exit code 1.
+    """
+    how = _How(engine, model, journal, record, replay, quiet, None if source else concurrency)
+    given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
+    if source is None:
+        if mapped or limit or go_on:
+            raise _usage("--map, --limit and --resume are for jobs: give --input too")
+        finish(_run_once(how, target, given, output))
+        return
+    if output is None:
+        raise _usage("a job needs --output FILE for its rows")
+    from carrara.workflows.job import Job
+
+    job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
+    finish(_run_job(how, job, go_on=go_on))
+
+
+def resume(
+    run_id: Annotated[str, typer.Argument(help="The id, its beginning, or last.", metavar="RUN")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder or file for the result.")
+    ] = None,
+    engine: EngineOption = EngineChoice.auto,
+    model: ModelOption = None,
+    journal: JournalOption = JOURNAL,
+    quiet: QuietOption = False,
+) -> None:
+    """Go on with a run that was interrupted or failed. What had finished is not done again."""
+    how = _How(engine, model, journal, None, None, quiet, None)
+    finish(_resume(how, run_id, output))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """The options that say how, not what, to run."""
+
+    engine: EngineChoice
+    model: str | None
+    journal: Path
+    record: Path | None
+    replay: Path | None
+    quiet: bool
+    concurrency: int | None
+
+    def session(self, target: str, journal: SqliteJournal) -> Session:
+        from carrara.workflows.pipeline_settings import settings_of
+        from carrara.workflows.run import session
+
+        engines = None if self.engine == EngineChoice.auto else (self.engine.value,)
+        brought = settings_of(target)
+        return session(
+            journal=journal,
+            engines=engines,
+            model=self.model,
+            policy=brought.policy,
+            limits=brought.limits,
+            concurrency=self.concurrency or 256,
+            record=self.record,
+            replay=self.replay,
+        )
+
+
+Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, str]]
+
+
+async def _run_once(how: _How, target: str, given: dict[str, Any], output: Path | None) -> None:
+    from carrara.workflows.inputs import read_inputs
+    from carrara.workflows.target import load_workflow
+
+    workflow = load_workflow(target)
+    inputs = read_inputs(workflow, given)
+
+    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
+        result = await session.start(workflow, (), inputs, listeners=progress)
+        _give(result.value, output)
+        return result.run_id
+
+    await _watched(how, target, work)
+
+
+async def _run_job(how: _How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
+    from carrara.workflows.job import find_job, run_job
+    from carrara.workflows.records import SourceError
+
+    ended: list[JobResult] = []
+
+    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
+        known = run_id or (find_job(job, journal) if go_on else None)
+        if go_on and known is None:
+            raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
+        result = await run_job(job, session, run_id=known, listeners=progress)
+        ended.append(result)
+        return result.run_id
+
+    await _watched(how, job.target, work)
+    _tell_job(ended[0])
+
+
+async def _resume(how: _How, name: str, output: Path | None) -> None:
+    from carrara.workflows.job import SOURCE_KIND, Job
+    from carrara.workflows.resume import workflow_of_run
+    from carrara.workflows.session import opened_journal
+
+    with opened_journal(how.journal) as journal:
+        found = journal.find(name)
+        job = Job.from_source(found.source) if found.source.startswith(SOURCE_KIND) else None
+        if job is None:
+            workflow = workflow_of_run(found)
+            args, kwargs = journal.inputs(found.run_id)
+    if job is not None:
+        await _run_job(how, job, go_on=True, run_id=found.run_id)
+        return
+
+    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
+        result = await session.start(
+            workflow, args, kwargs, run_id=found.run_id, listeners=progress
+        )
+        _give(result.value, output)
+        return result.run_id
+
+    await _watched(how, found.source, work)
+
+
+async def _watched(how: _How, target: str, work: Work) -> None:
+    """Do `work` in a session, with progress on standard error and the report at the end."""
+    from contextlib import ExitStack
+
+    from carrara.runtime.progress import progress
+    from carrara.workflows.session import opened_journal
+
+    with opened_journal(how.journal) as journal:
+        async with how.session(target, journal) as session:
+            with ExitStack() as stack:
+                listeners = () if how.quiet else (stack.enter_context(progress()),)
+                run_id = await work(session, journal, listeners)
+        if not how.quiet:
+            _show_report(journal, run_id)
+
+
+def _show_report(journal: SqliteJournal, run_id: str) -> None:
+    from rich.console import Console
+
+    from carrara.runtime.report import report
+    from carrara.runtime.report_view import show
+
+    show(report(journal.timeline(run_id)), Console(stderr=True))
+
+
+def _give(value: Any, output: Path | None) -> None:
+    """Write the result to files, or print it."""
+    from carrara.workflows.outputs import write_outputs
+    from carrara.workflows.plain import plain
+
+    if output is not None:
+        for path in write_outputs(value, output):
+            note(f"wrote {path}")
+        return
+    found = plain(value)
+    print(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
+
+
+def _tell_job(result: JobResult) -> None:
+    rate = (result.done - result.reused + result.failed) / result.seconds if result.seconds else 0
+    note(
+        f"{result.done} rows in {result.output}"
+        + (f" ({result.reused} from before)" if result.reused else "")
+        + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
+    )
+    if result.failed:
+        note(f"the failed records and why: {result.failed_output}")
+        sys.exit(FAILED)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    found = {}
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise _usage(f"{option} takes name=value, not {pair!r}")
+        found[name] = value
+    return found
+
+
+def _usage(text: str) -> typer.Exit:
+    note(f"error: {text}")
+    return typer.Exit(USAGE)

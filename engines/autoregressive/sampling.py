@@ -1,0 +1,77 @@
+"""From logits to tokens: greedy for a whole batch at once, temperature and top-p row by row.
+
+Legend: B rows, V vocabulary. Every row draws from its own generator, one number a token, so what it draws does not
+depend on who shares the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carrara.engines.errors import CarraraError
+from carrara.engines.request import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """How one row draws: temperature above 0, the share of probability kept, its own generator (on the CPU)."""
+
+    temperature: float
+    top_p: float
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> Warmth | None:
+        """None for a greedy request. Without a seed the draws differ from call to call.
+
+        Raises:
+            CarraraError: a temperature below 0 or a top_p outside (0, 1].
+        """
+        if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
+            raise CarraraError(
+                f"temperature must be at least 0 and top_p in (0, 1], got {sampling.temperature} and {sampling.top_p}"
+            )
+        if sampling.temperature == 0:
+            return None
+        generator = torch.Generator()
+        if sampling.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(sampling.seed)
+        return cls(sampling.temperature, sampling.top_p, generator)
+
+
+def choose(logits: Tensor, warmth: Sequence[Warmth | None]) -> tuple[list[int], list[float]]:
+    """A token for each row, and its probability at temperature 1 among the tokens that were allowed.
+
+    logits [B, V] float32, -inf where not allowed; of equal ones the lowest id wins.
+    """
+    best, ids = logits.max(dim=-1)
+    spread = logits.logsumexp(dim=-1)
+    chosen: list[int] = ids.tolist()
+    scores = (best - spread).tolist()
+    for row, how in enumerate(warmth):
+        if how is not None:
+            chosen[row] = draw(logits[row], how)
+            scores[row] = float(logits[row, chosen[row]] - spread[row])
+    return chosen, torch.tensor(scores, dtype=torch.float64).exp().clamp_(0, 1).tolist()
+
+
+def draw(logits: Tensor, how: Warmth) -> int:
+    """One token of a row [V], by inverting the cumulative distribution at one random number."""
+    chances = torch.softmax(logits.double().cpu() / how.temperature, dim=-1)
+    order = None
+    if how.top_p < 1:
+        chances, order = chances.sort(descending=True, stable=True)
+        before = chances.cumsum(0) - chances  # the token that crosses the line is kept
+        chances = chances[: int((before < how.top_p).sum())]
+    total = chances.cumsum(0)
+    point = torch.rand((), dtype=torch.float64, generator=how.generator) * total[-1]
+    index = int(torch.searchsorted(total, point, right=True))
+    # Rounding may put the point at the very end, behind the last token that has any probability.
+    index = min(index, int(torch.count_nonzero(total < total[-1])))
+    return index if order is None else int(order[index])

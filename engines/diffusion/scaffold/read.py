@@ -1,0 +1,132 @@
+"""Reading a finished tree: the text of the answer, and the confidence of each of its fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from carrara.engines.diffusion.scaffold.nodes import (
+    Chain,
+    Fork,
+    Group,
+    Hole,
+    Leaf,
+    Node,
+    OpenEnd,
+    Pinned,
+    Step,
+)
+from carrara.engines.diffusion.scaffold.schema import json_equal
+
+Path = tuple[str | int, ...]
+
+
+def text(node: Node, unsettled: str = "") -> str:
+    """The text of a node; `unsettled` stands for each position that is not decided yet."""
+    match node:
+        case Pinned():
+            return node.text
+        case Hole():
+            return _hole_text(node, unsettled)
+        case Fork():
+            return _fork_text(node, unsettled)
+        case Step():
+            return text(node.part, unsettled)
+        case Group():
+            return "".join(text(part, unsettled) for part in node.parts)
+        case Chain():
+            known = list(_entries(node))
+            leads = [_lead(node.forks[i - 1]) if i else "" for i, _ in known]
+            parts = [
+                lead + text(entry, unsettled) for lead, (_, entry) in zip(leads, known, strict=True)
+            ]
+            return "".join(parts) + (_lead(node.forks[-1]) if node.is_closed else unsettled)
+        case OpenEnd():
+            return unsettled
+
+
+def decisions(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """The leaves in which something was decided, with the path of the field that each belongs to."""
+    match node:
+        case Hole():
+            yield path, node
+        case Fork():
+            yield path, node
+            if node.chosen is not None and node.body is not None:
+                yield from decisions(node.body, path)
+        case Step():
+            yield from decisions(node.part, path if node.silent else (*path, node.key))
+        case Group():
+            for part in node.parts:
+                yield from decisions(part, path)
+        case Chain():
+            for position, (number, entry) in enumerate(_entries(node)):
+                if number:
+                    yield path, node.forks[number - 1]
+                yield from decisions(entry, (*path, _key(node, entry, position)))
+            if node.is_closed:
+                yield path, node.forks[-1]
+        case Pinned() | OpenEnd():
+            return
+
+
+def sure_tokens(leaf: Leaf) -> list[float]:
+    """The confidences of what the model decided in a leaf. Pads behind a text's end count once."""
+    if isinstance(leaf, Fork):
+        return [] if leaf.sure is None else [leaf.sure]
+    if not isinstance(leaf, Hole):
+        return []
+    pad = leaf.lexicon.pad_id
+    written = [s for i, s in zip(leaf.ids, leaf.sure, strict=True) if i != pad and s is not None]
+    pads = [s for i, s in zip(leaf.ids, leaf.sure, strict=True) if i == pad and s is not None]
+    return written + pads[:1]
+
+
+def _entries(chain: Chain) -> Iterator[tuple[int, Node]]:
+    """The entries that count, with their numbers: repeated ones are left out where that is asked for."""
+    known = list(enumerate(chain.entries[: chain.settled_entries]))
+    if not (chain.items.distinct or chain.items.keyed):
+        yield from known
+        return
+    seen: list[Any] = []
+    for number, entry in known:
+        try:
+            value = _key(chain, entry, 0) if chain.items.keyed else json.loads(text(entry))
+        except ValueError:  # not finished yet
+            yield number, entry
+            continue
+        if not any(json_equal(value, other) for other in seen):
+            seen.append(value)
+            yield number, entry
+
+
+def _key(chain: Chain, entry: Node, position: int) -> str | int:
+    """The step of an entry in field pointers."""
+    if not chain.items.keyed:
+        return position
+    key, _ = json.JSONDecoder().raw_decode(text(entry).strip())
+    return str(key)
+
+
+def _hole_text(hole: Hole, unsettled: str) -> str:
+    if hole.is_settled:
+        return hole.lexicon.text(hole.clean)
+    if not hole.ids:
+        return unsettled
+    if not unsettled:
+        return hole.lexicon.text(hole.clean)
+    pad = hole.lexicon.pad_id
+    return "".join(
+        unsettled if i is None else hole.lexicon.text([i]) for i in hole.ids if i != pad
+    )
+
+
+def _fork_text(fork: Fork, unsettled: str) -> str:
+    if fork.chosen is None:
+        return unsettled
+    return _lead(fork) + ("" if fork.body is None else text(fork.body, unsettled))
+
+
+def _lead(fork: Fork) -> str:
+    return "" if fork.chosen is None else fork.plan.gate.options[fork.chosen].lead

@@ -1,0 +1,130 @@
+"""A program bound to a tokenizer: what each part costs in tokens, and how gates are read.
+
+Costs are the least numbers of canvas positions that a part needs; with them the canvas knows at any moment whether
+another item still fits, and closes lists early instead of breaking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from carrara.engines.diffusion.scaffold.forms import (
+    At,
+    Form,
+    Gate,
+    Items,
+    Literal,
+    Program,
+    Ref,
+    Seq,
+    Slot,
+    height,
+)
+from carrara.engines.diffusion.scaffold.gates import GatePlan
+from carrara.engines.diffusion.scaffold.lexicon import Lexicon
+from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
+
+ENDLESS = 10**9
+_NUMBERS = ("integer", "number")
+_OPEN_KINDS = (*_NUMBERS, "string")
+_NUMBER_TOKENS = 10
+_FIXED_FORM = 48  # a date or a UUID gets all the room that its longest spelling takes
+
+
+@dataclass(slots=True, eq=False)
+class Scaffold:
+    """A contract on a canvas. Used by one thread at a time, as its lexicon is."""
+
+    program: Program
+    lexicon: Lexicon
+    _costs: dict[Form, int] = field(init=False, default_factory=dict)
+    _rules: dict[str, int] = field(init=False, default_factory=dict)
+    _plans: dict[Gate, GatePlan] = field(init=False, default_factory=dict)
+    _automata: dict[Slot, TokenAutomaton] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rules = dict.fromkeys(self.program.rules, ENDLESS)
+        while True:
+            found = {name: self._cost(form) for name, form in self.program.rules.items()}
+            if found == self._rules:
+                break
+            self._rules = found
+
+    @property
+    def least_tokens(self) -> int:
+        """The shortest answer; ENDLESS if the vocabulary cannot spell any."""
+        return self.cost(self.program.root)
+
+    def cost(self, form: Form) -> int:
+        """The least positions that a form takes."""
+        if form not in self._costs:
+            self._costs[form] = self._cost(form)
+        return self._costs[form]
+
+    def option_cost(self, gate: Gate, number: int) -> int:
+        return len(self.plan(gate).leads[number]) + self.cost(gate.options[number].body)
+
+    def plan(self, gate: Gate) -> GatePlan:
+        if gate not in self._plans:
+            self._plans[gate] = GatePlan.of(gate, self.lexicon)
+        return self._plans[gate]
+
+    def automaton(self, slot: Slot) -> TokenAutomaton:
+        if slot not in self._automata:
+            self._automata[slot] = self.lexicon.automaton(slot.language)
+        return self._automata[slot]
+
+    def longest(self, slot: Slot) -> int:
+        """Tokens of the slot's longest text (256 for longer ones), at least 1."""
+        return max(1, self.automaton(slot).most_tokens())
+
+    def usual_length(self, slot: Slot, tokens: int) -> int:
+        """The length that a slot begins with, where `tokens` is that of a free string."""
+        longest, least = self.longest(slot), self.cost(slot)
+        if slot.kind in _OPEN_KINDS:
+            tokens = min(tokens, _NUMBER_TOKENS) if slot.kind in _NUMBERS else tokens
+            return max(least, min(tokens, longest))
+        return max(least, longest if longest <= _FIXED_FORM else min(tokens, longest))
+
+    def end_cost(self, items: Items, option: int, more: int) -> int:
+        """Positions to end a list whose last item was begun by `option`, after `more` further items."""
+        gate = items.gate(option)
+        if more:
+            following = max(self.option_cost(gate, 0), self.plan(gate).width)
+            return following + self.cost(items.later) + self.end_cost(items, 0, more - 1)
+        return max(len(self.plan(gate).leads[-1]), self.plan(gate).width)
+
+    def height(self, form: Form) -> int:
+        """How many nested references a form needs at least."""
+        return height(form, self.program.heights)
+
+    def _cost(self, form: Form) -> int:
+        match form:
+            case Literal(text):
+                return len(self.lexicon.spell(text))
+            case Slot():
+                fewest = self.automaton(form).fewest_tokens()
+                return ENDLESS if fewest is None else max(fewest, 1)
+            case Seq(parts):
+                return min(ENDLESS, sum(self._cost(part) for part in parts))
+            case At(_, part):
+                return self._cost(part)
+            case Ref(name):
+                return self._rules[name]
+            case Items():
+                more = form.least - 1
+                later = self._cost(form.later) if more > 0 else 0
+                gate = form.gate(0)
+                plan = self.plan(gate)
+                each = max(len(plan.leads[0]), plan.width) + later
+                end = max(len(plan.leads[-1]), plan.width)
+                return min(ENDLESS, self._cost(form.first) + max(more, 0) * each + end)
+            case Gate(options):
+                plan = self.plan(form)
+                costs = [
+                    len(lead) + self._cost(option.body)
+                    for lead, option in zip(plan.leads, options, strict=True)
+                ]
+                if plan.is_choice:
+                    return max(1, min(len(lead) for lead in plan.leads))
+                return min(ENDLESS, max(plan.width, min(costs)))

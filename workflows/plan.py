@@ -1,0 +1,174 @@
+"""The plan of a workflow: its steps, edges, contracts, engines and critical path, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.engines.contract import Contract
+from carrara.engines.errors import EngineRefused
+from carrara.workflows.calls import Definition
+from carrara.workflows.engine_room import DEFAULT_ENGINES
+from carrara.workflows.graph import Dag, critical_path
+from carrara.workflows.parameters import MISSING
+from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch, folded
+from carrara.workflows.trace import Bounds, trace
+from carrara.workflows.types import type_name
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A node of the sketch, and what will happen there.
+
+    `contract` and `engines` (those that may be asked, in order, and `reason`) are of LLM steps only.
+    `seconds` is what the step took in earlier runs, None where none is known. `critical`: it is on the
+    longest chain.
+    """
+
+    node: PlanNode
+    contract: Contract | None = None
+    engines: tuple[str, ...] = ()
+    reason: str = ""
+    seconds: float | None = None
+    critical: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`critical_path` are ids in order; `length` is its seconds, or its number of steps where no time is
+    known (`timed` False). `traced`: found by running the function on samples, not declared."""
+
+    name: str
+    inputs: Mapping[str, str]
+    steps: tuple[PlannedStep, ...]
+    edges: tuple[PlanEdge, ...]
+    notes: tuple[str, ...]
+    critical_path: tuple[str, ...]
+    length: float
+    timed: bool
+    traced: bool
+
+    def text(self) -> str:
+        """A tree, each step below the one that it waits for longest."""
+        from carrara.workflows.plan_text import tree
+
+        return tree(self)
+
+    def mermaid(self) -> str:
+        """A Mermaid flowchart."""
+        from carrara.workflows.plan_text import mermaid
+
+        return mermaid(self)
+
+    def data(self) -> dict[str, Any]:
+        """JSON data."""
+        from carrara.workflows.plan_text import data
+
+        return data(self)
+
+
+def plan(
+    workflow: Definition[..., Any],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    engines: Iterable[str] = DEFAULT_ENGINES,
+    policy: Any = None,
+    durations: Mapping[str, float] | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+) -> Plan:
+    """Plan a workflow without running a step.
+
+    A declared graph is taken as it is; a Python workflow is traced on `inputs`, with samples for those not
+    given. `durations` are those a journal has learned for this workflow (`journal.durations(name)`).
+
+    Raises:
+        DefinitionError: the steps form a circle.
+    """
+    declared = getattr(workflow, "static_plan", None)
+    sketch = declared() if declared is not None else trace(workflow, inputs, bounds)
+    sketch = folded(sketch)
+    times = {node.id: _seconds(workflow.name, node, durations or {}) for node in sketch.nodes}
+    chain, length = _critical(sketch, times)
+    routing = _Routing(tuple(engines), policy)
+    steps = [
+        PlannedStep(node, *routing.of(workflow.name, node), times[node.id], node.id in chain)
+        for node in sketch.nodes
+    ]
+    return Plan(
+        workflow.name,
+        {n: "any" if t is MISSING else type_name(t) for n, t in workflow.parameters.types.items()},
+        tuple(steps),
+        tuple(sketch.edges),
+        tuple(sketch.notes),
+        tuple(chain),
+        length,
+        timed=any(found is not None for found in times.values()),
+        traced=declared is None,
+    )
+
+
+class _Routing:
+    """Where the policy would send each LLM step, if `engines` are open and hold its contract."""
+
+    def __init__(self, engines: tuple[str, ...], policy: Any) -> None:
+        from carrara.runtime.routing.evidence import Evidence
+        from carrara.runtime.routing.policy import AUTO
+        from carrara.runtime.routing.router import EngineFacts
+
+        self.engines = {name: EngineFacts(name) for name in engines}
+        self.policy = policy or AUTO
+        self.evidence = Evidence()
+
+    def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
+        from carrara.runtime.routing.router import CallFacts, route
+        from carrara.workflows.steps import Llm
+
+        step = node.step
+        if not isinstance(step, Llm):
+            return None, (), ""
+        facts = CallFacts(
+            f"{workflow}/{node.id}",
+            step.contract.kind,
+            0,
+            step.answering.max_tokens,
+            step.options.tags,
+            None if step.options.engine == "auto" else step.options.engine,
+            step.answering.repair,
+        )
+        try:
+            found = route(facts, self.engines, self.policy, self.evidence)
+        except EngineRefused as error:
+            return step.contract, (), str(error)
+        return step.contract, tuple(engine.name for engine in found.candidates), found.reason
+
+
+def _seconds(workflow: str, node: PlanNode, durations: Mapping[str, float]) -> float | None:
+    """Learned seconds by the node's path, else by its step's name."""
+    return durations.get(f"{workflow}/{node.id}", durations.get(node.name))
+
+
+def _critical(sketch: Sketch, times: Mapping[str, float | None]) -> tuple[list[str], float]:
+    """The longest chain at the top, with a sub-workflow as long as the longest chain inside it."""
+    known = [found for found in times.values() if found is not None]
+    usual = sum(known) / len(known) if known else 1.0
+    weights = {name: usual if found is None else found for name, found in times.items()}
+    inner: dict[str, list[str]] = {}
+    for scope in sorted({node.scope for node in sketch.nodes}, key=lambda s: -s.count("/")):
+        if scope:
+            inner[scope], weights[scope] = _chain_in(scope, sketch, weights)
+    chain, length = _chain_in("", sketch, weights)
+    whole: list[str] = []
+    todo = list(reversed(chain))
+    while todo:
+        name = todo.pop()
+        whole.append(name)
+        todo += reversed(inner.get(name, []))
+    return whole, length
+
+
+def _chain_in(scope: str, sketch: Sketch, weights: Mapping[str, float]) -> tuple[list[str], float]:
+    names = tuple(node.id for node in sketch.nodes if node.scope == scope)
+    inside = set(names)
+    edges = [(e.source, e.target) for e in sketch.edges if {e.source, e.target} <= inside]
+    return critical_path(Dag(names, tuple(edges)), weights)
