@@ -8,11 +8,11 @@ instance learns latencies from run to run, as a journal does between processes.
 import tempfile
 from pathlib import Path
 
+from systems.base import System
+
 from carrara.runtime.ranking import Estimates
 from carrara.runtime.run import execute, submit
 from carrara.runtime.step import RunOptions, StepSpec
-
-from systems.base import System
 
 
 class Ours(System):

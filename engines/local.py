@@ -274,6 +274,7 @@ class LocalModel:
             slot_pad_id=settings.get("slot_pad_token_id"),
         )
         _check_vocabulary(tokenizer, model, folder)
+        tokenizer.vocabulary  # noqa: B018 - made now, so that no request waits for it
         budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
         return _Loaded(
             model,

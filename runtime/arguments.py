@@ -68,7 +68,7 @@ def resolve(value: Any) -> Any:
     if kind is StepNode:
         return value.value
     if kind is Part:
-        return value.build([resolve(item) for item in value.items])
+        return value.build([i.value if type(i) is StepNode else resolve(i) for i in value.items])
     return value
 
 
@@ -163,8 +163,6 @@ _LOOK: dict[type, Look] = {
 
 
 def _how_to_look(kind: type) -> Look:
-    if issubclass(kind, Handle):
-        return _handle
     if issubclass(kind, tuple) and hasattr(kind, "_make"):
         return _named_tuple
     if issubclass(kind, list):

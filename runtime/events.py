@@ -82,7 +82,8 @@ class StepRetrying(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class StepSkipped(StepEvent):
-    """An input failed, so this step never started. `origin` is the path of the step that failed first."""
+    """An input failed, so this step never started; `origin` is the path of the step that failed first. Or, with
+    no origin, its own condition did not hold, and its value is None."""
 
     origin: str = ""
     reason: str = ""

@@ -124,7 +124,7 @@ class Executor:
         scheduler = self.scheduler
         timed = self.recall is not None or self.stream.watched
         try:
-            while scheduler.eager and not self.closing:
+            while (scheduler.fresh or scheduler.loose) and not self.closing:
                 if timed:
                     self._note_ready()
                 for node in scheduler.start():
@@ -135,9 +135,9 @@ class Executor:
     def _move_on(self) -> None:
         """Something ended: start what can start now."""
         scheduler = self.scheduler
-        if self._pumping or not scheduler.eager:
+        if self._pumping or not (scheduler.fresh or scheduler.loose):
             return
-        if scheduler.contended:
+        if scheduler.queued:
             # Whoever waits for what has just ended may still submit something more urgent.
             self._soon()
         else:
@@ -161,7 +161,7 @@ class Executor:
                 node.started_at = perf_counter()
                 node.fan.begin(node.args)
                 return
-            needs = self.pools.needs(node.spec)
+            needs = node.needs
             if self.recall is not None and needs.recorded and self._reuse(node, self.recall):
                 return
         except Exception as error:
@@ -179,8 +179,7 @@ class Executor:
             return False
         value, seconds = found
         self.reused += 1
-        if self.stream.watched:
-            self.stream.tell(StepFinished, node, seconds=seconds, reused=True)
+        self.stream.tell(StepFinished, node, seconds=seconds, reused=True)
         self.finish(node, value, None)
         return True
 
@@ -256,8 +255,9 @@ class Executor:
         if node.state != RUNNING:  # it was given up, and would not hear
             return
         seconds = perf_counter() - node.started_at
-        if self.recall is None or node.spec.kind == "workflow":
-            self._note_finished(node, seconds)
+        if self.recall is None or not node.needs.recorded:
+            if self.stream.watched:
+                self._note_finished(node, seconds)
             self.finish(node, value, seconds)
             return
         self.scheduler.released(node)
@@ -277,7 +277,8 @@ class Executor:
         if error is not None:
             self.noted(error)
         elif node.state == RUNNING:
-            self._note_finished(node, seconds)
+            if self.stream.watched:
+                self._note_finished(node, seconds)
             self.finish(node, value, seconds)
 
     def noted(self, error: BaseException | None) -> None:
@@ -288,8 +289,7 @@ class Executor:
             self.halt(error)
 
     def _note_finished(self, node: StepNode, seconds: float) -> None:
-        if self.stream.watched:
-            self.stream.tell(StepFinished, node, seconds=seconds, attempt=node.attempt)
+        self.stream.tell(StepFinished, node, seconds=seconds, attempt=node.attempt)
 
     def _stopped(self, node: StepNode, error: BaseException) -> None:
         """The body raised for the last time, or was cancelled."""
@@ -395,7 +395,10 @@ class Executor:
         if node.waiters is not None:
             node.wake()
         self.live.discard(node)
-        node.scope.leave()
+        scope = node.scope
+        scope.left = left = scope.left - 1
+        if not left:
+            scope.wake()
 
 
 def _resolve_arguments(node: StepNode) -> None:

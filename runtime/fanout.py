@@ -15,13 +15,12 @@ from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import HandleError, RunError
 from carrara.runtime.node import StepNode
 from carrara.runtime.scheduler import CANCELLED, DONE, RUNNING, Pool
-from carrara.runtime.step import StepSpec
 
 _MISSING: Any = object()
 
 
 class Fanout:
-    """`node` is the map itself, `spec` the step of its children, `pools` the places each of them needs.
+    """`node` is the map itself, with the step of its children; `pools` are the places each of them needs.
 
     `items` and `results` are None until the number of children is known. `waiting` holds the indices whose
     item is there and that have no child yet, `alive` counts the children, `ended` those gone. `followers`
@@ -41,7 +40,6 @@ class Fanout:
         "node",
         "pools",
         "results",
-        "spec",
         "waiting",
         "window",
     )
@@ -49,7 +47,6 @@ class Fanout:
     def __init__(
         self,
         node: StepNode,
-        spec: StepSpec,
         pools: tuple[Pool, ...],
         common: dict[str, Any] | None,
         common_inputs: list[StepNode],
@@ -59,7 +56,6 @@ class Fanout:
         assert node.context is not None
         self.node = node
         self.context = node.context
-        self.spec = spec
         self.pools = pools
         self.common = common
         self.common_inputs = common_inputs
@@ -106,7 +102,7 @@ class Fanout:
             self.common = {name: resolve(value) for name, value in self.common.items()}
         self.common_inputs = []
         if given and self.results is None:
-            self.take(checked_items(given[0], self.spec.name))
+            self.take(checked_items(given[0], self.node.name))
         self._fill()
         self._check()
 
@@ -175,7 +171,7 @@ class Fanout:
         executor.seq = seq = executor.seq + 1
         context = self.context.copy()
         child = StepNode(
-            seq, self.spec, self.pools, parent.scope, parent, index, parent.ordinal, context
+            seq, parent.needs, self.pools, parent.scope, parent, index, parent.ordinal, context
         )
         child.args = (self.items[index],)
         self.items[index] = None

@@ -1,8 +1,9 @@
 """The hash of a function's definition: what makes a finished step of an older definition stale.
 
-Noticed: the function's source (its docstring and its string constants, not its comments or layout), its defaults,
-the values it closes over, and, through the names it uses, the constants, functions and classes of its own module,
-and theirs in turn. Decorators that define steps are left out, because their options are not part of the result.
+Noticed: the function's source (its docstring and its string constants, not its comments or layout), its
+defaults, the values it closes over, and, through the names it uses, the constants, functions and classes of
+its own module, and theirs in turn. Decorators that define steps are left out, because their options are not
+part of the result.
 
 Not noticed: other modules and packages (their names count, their contents do not), mutable state, files,
 environment variables, the network. A step that depends on those turns reuse off, or takes them as arguments.

@@ -33,14 +33,17 @@ class NoLimit:
 
 
 class RequestRate:
-    """At most `per_s` requests in any second (or one in any 1 / per_s), by asyncio-throttle."""
+    """At most `per_s` requests in any second, by asyncio-throttle.
+
+    A rate that is no whole number is held one request at a time, or rounded down from 20 a second up.
+    """
 
     def __init__(self, per_s: float) -> None:
         from asyncio_throttle.throttler import Throttler
 
         _check_positive("requests_per_s", per_s)
-        most = max(1, math.floor(per_s))
-        period_s = most / per_s
+        most = math.floor(per_s) if per_s >= 20 or per_s == math.floor(per_s) else 1
+        period_s = 1.0 if most > 1 else 1 / per_s
         self._throttler = Throttler(most, period_s, retry_interval=min(0.01, period_s / 100))
         self._turn = asyncio.Lock()
 
@@ -65,37 +68,40 @@ class TokenRate:
         self._portion = self._per_s * TOKEN_WINDOW_S
         self._limiter = AsyncLimiter(self._portion, TOKEN_WINDOW_S)
         self._turn = asyncio.Lock()
-        self._owed = 0.0  # below 0: paid for and not used, which lapses at the rate of the refill
-        self._owed_at = 0.0
+        self._owed = 0.0  # below 0: tokens that were paid for and not used
+        self._idle_since = 0.0
 
     async def acquire(self, weight: float = 1.0) -> None:
+        self._lapse()
         async with self._turn:
-            owed = self._debt()
-            due = weight + owed
-            self._owe(min(0.0, due))
-            paid = 0.0
+            due = weight
             try:
-                while paid < due:
-                    portion = min(due - paid, self._portion)
+                while True:
+                    due += self._owed
+                    self._owed = min(0.0, due)
+                    if due <= 0:
+                        return
+                    portion = min(due, self._portion)
                     await self._limiter.acquire(portion)
-                    paid += portion
+                    due -= portion
             except asyncio.CancelledError:
-                self._owe(self._debt() + owed - paid)
+                self._owed += due - weight
                 raise
+            finally:
+                self._idle_since = asyncio.get_running_loop().time()
 
     def correct(self, estimate: float, used: float) -> None:
         """A call that was let in for `estimate` tokens took `used`."""
-        self._owe(self._debt() + used - estimate)
+        self._lapse()
+        self._owed += used - estimate
 
-    def _debt(self) -> float:
-        if self._owed < 0:
-            passed_s = asyncio.get_running_loop().time() - self._owed_at
-            return min(0.0, self._owed + passed_s * self._per_s)
-        return self._owed
-
-    def _owe(self, tokens: float) -> None:
-        self._owed = tokens
-        self._owed_at = asyncio.get_running_loop().time()
+    def _lapse(self) -> None:
+        """While nobody waits, what is left over expires as fast as the rate refills."""
+        if not self._turn.locked():
+            now = asyncio.get_running_loop().time()
+            if self._owed < 0:
+                self._owed = min(0.0, self._owed + (now - self._idle_since) * self._per_s)
+            self._idle_since = now
 
 
 class PriorityGate:

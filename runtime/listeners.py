@@ -38,7 +38,7 @@ class Stream:
         self.kept = journal is not None
 
     def emit(self, event: Event) -> None:
-        if self._journal is not None and not isinstance(event, _NOT_KEPT):
+        if self._journal is not None and _is_kept(type(event), getattr(event, "reused", False)):
             self._journal.event(self.run_id, event)
         for listener in tuple(self._listeners):
             try:
@@ -50,5 +50,10 @@ class Stream:
 
     def tell(self, kind: type[StepEvent], node: StepNode, /, **fields: Any) -> None:
         """Build and emit an event about a node, if anybody takes it."""
-        if self.watched or (self.kept and kind not in _NOT_KEPT):
+        if self.watched or (self.kept and _is_kept(kind, fields.get("reused", False))):
             self.emit(kind(self.run_id, time.time(), node.path, node.seq, **fields))
+
+
+def _is_kept(kind: type[Event], reused: bool) -> bool:
+    """Of a step that was reused there is no record in this opening of the run, only the event."""
+    return kind not in _NOT_KEPT or (reused and kind is StepFinished)

@@ -39,11 +39,6 @@ class Pools:
             found = self._needs[id(spec)] = self._work_out(spec)
         return found
 
-    def for_map(self, spec: StepSpec, limit: int | None) -> tuple[Pool, ...]:
-        """The places that each child of a map needs, at most `limit` of them at once."""
-        pools = self.needs(spec).pools
-        return pools if limit is None else (Pool(f"map of {spec.name}", limit), *pools)
-
     def _work_out(self, spec: StepSpec) -> Needs:
         call = way_to_call(spec)
         pools: list[Pool] = []

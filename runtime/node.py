@@ -7,12 +7,12 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.errors import RunError
-from carrara.runtime.scheduler import DONE, STATES, WAITING, Node, Pool
-from carrara.runtime.step import StepSpec
+from carrara.runtime.scheduler import STATES, WAITING, Node, Pool
 
 if TYPE_CHECKING:
     from carrara.runtime.fanout import Fanout
     from carrara.runtime.journal.api import Key
+    from carrara.runtime.needs import Needs
     from carrara.runtime.scope import Scope
 
 
@@ -34,6 +34,7 @@ class StepNode(Node):
         "fan",
         "index",
         "kwargs",
+        "needs",
         "ordinal",
         "ready_at",
         "scope",
@@ -47,7 +48,7 @@ class StepNode(Node):
     def __init__(
         self,
         seq: int,
-        spec: StepSpec,
+        needs: Needs,
         pools: tuple[Pool, ...],
         scope: Scope,
         parent: Node | None,
@@ -57,6 +58,7 @@ class StepNode(Node):
     ) -> None:
         # The fields of Node.__init__, written out: this is the hottest constructor of a run.
         self.seq = seq
+        self.spec = spec = needs.spec
         self.name = spec.name
         self.pools = pools
         self.parent = parent
@@ -65,7 +67,7 @@ class StepNode(Node):
         self.held = 0
         self.after = None
         self.epoch = -1
-        self.spec = spec
+        self.needs = needs
         self.scope = scope
         self.index = index
         self.ordinal = ordinal
@@ -96,10 +98,6 @@ class StepNode(Node):
     @property
     def state_name(self) -> str:
         return STATES[self.state]
-
-    @property
-    def ended(self) -> bool:
-        return self.state >= DONE
 
     def given_error(self) -> RunError:
         """The node's error, to be raised now; from here on somebody knows of it."""

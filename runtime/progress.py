@@ -1,7 +1,7 @@
 """Progress of a run while it goes on: a live display on a terminal, a plain line per second elsewhere.
 
-Both listen to the run's events and write to standard error. A display is a context: entering it starts what redraws
-it between events, leaving it puts the terminal in order.
+Both listen to the run's events and write to standard error. A display is a context: entering it starts what
+redraws it between events, leaving it puts the terminal in order.
 """
 
 from __future__ import annotations
@@ -159,9 +159,8 @@ class LiveProgress:
 def status(found: RunReport) -> str:
     """How far a run is: "34 done, 4 running (book/extract 3, book/summary 1)"."""
     parts = [f"{found.total('done') + found.total('reused'):,} done"]
-    for name in ("failed", "skipped", "running"):
-        if count := found.total(name):
-            parts.append(f"{count:,} {name}")
+    totals = ((name, found.total(name)) for name in ("failed", "skipped", "running"))
+    parts += [f"{count:,} {name}" for name, count in totals if count]
     busy = [f"{step.path} {step.running}" for step in list(found.steps.values()) if step.running]
     return ", ".join(parts) + (f" ({', '.join(busy)})" if busy else "")
 

@@ -33,37 +33,42 @@ class Estimates:
         known = known or {}
         self.by_node = by_node
         self._nodes = {key: seconds for key, seconds in known.items() if "/" in key}
-        self._names = {key: (seconds, 1) for key, seconds in known.items() if "/" not in key}
-        self._all = (0.0, 0)
-        for seconds, _ in self._names.values():
-            self._all = _mean(self._all, seconds)
+        self._names = {key: _Mean(s) for key, s in known.items() if "/" not in key}
 
     def exact(self, node: Node) -> float | None:
         """What an earlier run saw of this very node, None if nothing."""
         return self._nodes.get(node.key) if self._nodes else None
 
     def named(self, name: str) -> float:
-        """The mean of the step's name, or of all steps, or DEFAULT_S."""
+        """The mean of the step's name; of an unknown one that of all steps, or DEFAULT_S."""
         found = self._names.get(name)
         if found is not None:
-            return found[0]
-        return self._all[0] if self._all[1] else DEFAULT_S
+            return found.value
+        if not self._names:
+            return DEFAULT_S
+        return sum(seen.value for seen in self._names.values()) / len(self._names)
 
     def observe(self, node: Node, seconds: float) -> bool:
         """Learn from a finished node. True if estimates moved enough for ranks to be stale."""
-        name = node.name
-        before = self._names.get(name)
-        self._names[name] = after = _mean(before or (0.0, 0), seconds)
-        self._all = _mean(self._all, seconds)
         if self.by_node:
             self._nodes[node.key] = seconds
-        return before is None or abs(after[0] - before[0]) > _SURPRISE * before[0]
+        seen = self._names.get(node.name)
+        if seen is None:
+            self._names[node.name] = _Mean(seconds)
+            return True
+        if seen.count < _MEMORY:
+            seen.count += 1
+        before = seen.value
+        seen.value = after = before + (seconds - before) / seen.count
+        return abs(after - before) > _SURPRISE * before
 
 
-def _mean(seen: tuple[float, int], value: float) -> tuple[float, int]:
-    mean, count = seen
-    count = min(count + 1, _MEMORY)
-    return mean + (value - mean) / count, count
+class _Mean:
+    __slots__ = ("count", "value")
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self.count = 1
 
 
 class Ranks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,9 +60,10 @@ class EngineReport:
 class StepReport:
     """One step of the definition; the items of a map count together.
 
-    `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts, `waited_s` the time
-    between a node's inputs being there and its first start. `escalations` count "from -> to", `changes`
-    what made earlier results stale, `errors` the messages of final failures.
+    How many nodes ended how is counted for the last opening of the run, times and tokens over all of them.
+    `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts,
+    `waited_s` the time between a node's inputs being there and its first start. `escalations` count "from
+    -> to", `changes` what made earlier results stale, `errors` the messages of final failures.
     """
 
     path: str
@@ -82,6 +83,11 @@ class StepReport:
     changes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
+    def reopen(self) -> None:
+        """The run begins again: its nodes are counted anew, what they have cost stays."""
+        self.done = self.reused = self.failed = self.skipped = self.cancelled = self.running = 0
+        self.errors.clear()
+
     @property
     def count(self) -> int:
         return self.done + self.reused + self.failed + self.skipped + self.cancelled + self.running
@@ -94,8 +100,8 @@ class StepReport:
 @dataclass(slots=True)
 class RunReport:
     """A run as its events tell it. `ok` None: it has not ended. `seconds` from the first start to the last
-    event, over all openings without the time between them (`opened_at`: when the last one began). `degraded` says
-    in words what ran in a lesser mode."""
+    event, over all openings without the time between them (`opened_at`: when the last one began).
+    `degraded` says in words what ran in a lesser mode."""
 
     run_id: str = ""
     workflow: str = ""
@@ -142,9 +148,9 @@ class Reporter:
 
     def __init__(self) -> None:
         self.report = RunReport()
-        self._ready: dict[tuple[int, str, int], float] = {}
+        self._ready: dict[tuple[str, int], float] = {}
         self._before_s = 0.0
-        self._started: set[tuple[int, str, int]] = set()
+        self._started: set[tuple[str, int]] = set()
 
     def __call__(self, event: Event) -> None:
         found = self.report
@@ -165,14 +171,10 @@ class Reporter:
         found.openings += 1
         found.opened_at = event.at
         self._before_s = found.seconds
-        self._forget_open_steps()
-
-    def _forget_open_steps(self) -> None:
-        """What an earlier process was running when it ended never ended."""
-        for _, path, _ in self._started:
-            self._step(path).running -= 1
         self._started.clear()
         self._ready.clear()
+        for step in found.steps.values():
+            step.reopen()
 
     def _step(self, path: str) -> StepReport:
         plain = _INDEX.sub("", path)
@@ -183,7 +185,7 @@ class Reporter:
 
     def _on_step(self, event: StepEvent) -> None:
         step = self._step(event.path)
-        node = (self.report.openings, event.path, event.node)
+        node = (event.path, event.node)
         match event:
             case StepReady():
                 self._ready[node] = event.at
@@ -219,7 +221,7 @@ class Reporter:
             case _:
                 _on_answer(step, event)
 
-    def _end(self, node: tuple[int, str, int], step: StepReport) -> None:
+    def _end(self, node: tuple[str, int], step: StepReport) -> None:
         self._ready.pop(node, None)
         if node in self._started:
             self._started.discard(node)

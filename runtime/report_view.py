@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from carrara.runtime.events import Event
 from carrara.runtime.report import RunReport, StepReport
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 HEAD = ("step", "ended", "engine", "tokens in", "out", "passes", "busy", "waited", "notes")
 _RIGHT = frozenset({"ended", "tokens in", "out", "passes", "busy", "waited"})
+
+_TOLD = frozenset({"run_id", "at", "path", "node"})
 
 
 def headline(found: RunReport) -> str:
@@ -154,3 +159,19 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
         for cell, width, name in zip(cells, widths, HEAD, strict=True)
     )
     return "  ".join(parts).rstrip()
+
+
+def when(at: float) -> str:
+    """Unix seconds as local time: "2026-11-23 14:05:09"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def event_line(event: Event, since: float) -> str:
+    """An event as one line: "+1.234 s  StepFinished  book/extract[3]  seconds=0.5"."""
+    facts = [
+        f"{field.name}={getattr(event, field.name)!r}"
+        for field in dataclasses.fields(event)
+        if field.name not in _TOLD and getattr(event, field.name) != field.default
+    ]
+    path = getattr(event, "path", "")
+    return f"{event.at - since:+10.3f} s  {type(event).__name__:<14}  {path:<30}  {' '.join(facts)}".rstrip()

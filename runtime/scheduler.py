@@ -88,28 +88,19 @@ class Node:
 
 
 class Scheduler:
-    """Keeps what is ready and decides what starts. Every method is an event; `start` gives the actions."""
+    """Keeps what is ready and decides what starts. Every method is an event; `start` gives the actions.
+
+    To be read only: `fresh` became ready since the last `start`, `loose` are the pools that may have a place
+    for a waiter (with either, `start` may have something to start), `queued` the pools somebody waits for.
+    """
+
+    __slots__ = ("fresh", "loose", "queued", "ranks")
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
-        self._fresh: list[Node] = []
-        self._loose: list[Pool] = []
-        self._queued: dict[Pool, None] = {}
-
-    @property
-    def contended(self) -> bool:
-        """Whether some ready node waits for a place."""
-        return bool(self._queued)
-
-    @property
-    def fresh(self) -> Sequence[Node]:
-        """The nodes that became ready since `start` was called."""
-        return self._fresh
-
-    @property
-    def eager(self) -> bool:
-        """Whether `start` may have something to start."""
-        return bool(self._fresh or self._loose)
+        self.fresh: list[Node] = []
+        self.loose: list[Pool] = []
+        self.queued: dict[Pool, None] = {}
 
     def added(self, node: Node, inputs: Iterable[Node] = ()) -> Node | None:
         """A node appears. Returns the input that keeps it from ever starting, if there is one."""
@@ -128,22 +119,22 @@ class Scheduler:
         node.need = need
         if not need:
             node.state = READY
-            self._fresh.append(node)
+            self.fresh.append(node)
         return None
 
     def start(self) -> list[Node]:
         """The nodes that start now, best first. They are running from here on."""
         chosen: list[Node] = []
-        fresh = self._fresh
+        fresh = self.fresh
         if fresh:
-            self._fresh = []
+            self.fresh = []
             left = len(fresh)
             for node in fresh:
                 if node.state == READY:
                     self._admit(node, left, chosen)
                 if node.state != READY:
                     left -= 1
-        if self._loose:
+        if self.loose:
             self._settle(chosen)
         return chosen
 
@@ -153,7 +144,7 @@ class Scheduler:
             pool.free += 1
             if pool.waiting and not pool.loose:
                 pool.loose = True
-                self._loose.append(pool)
+                self.loose.append(pool)
         node.held = 0
 
     def finished(self, node: Node, seconds: float | None = None) -> None:
@@ -170,7 +161,7 @@ class Scheduler:
                 other.need -= 1
                 if not other.need and other.state == WAITING:
                     other.state = READY
-                    self._fresh.append(other)
+                    self.fresh.append(other)
 
     def failed(self, node: Node) -> list[Node]:
         """The node failed for good. Returns those that can now never start, nearest first."""
@@ -183,7 +174,7 @@ class Scheduler:
     def again(self, node: Node) -> None:
         """A node that gave its places back wants to run once more."""
         node.state = READY
-        self._fresh.append(node)
+        self.fresh.append(node)
 
     def rank(self, node: Node) -> float:
         """Estimated seconds from the start of `node` to the end of all that waits for it."""
@@ -231,14 +222,14 @@ class Scheduler:
         if self.ranks.stale:
             self._renew()
         heappush(pool.waiting, (-self.ranks.of(node), node.seq, node))
-        self._queued[pool] = None
+        self.queued[pool] = None
         if pool.free and not pool.loose:
             pool.loose = True
-            self._loose.append(pool)
+            self.loose.append(pool)
 
     def _settle(self, chosen: list[Node]) -> None:
         """Give free places to the best waiters, until no pool has both."""
-        loose = self._loose
+        loose = self.loose
         while loose:
             if len(loose) > 1:  # early places first, so that their takers compete for the late ones
                 loose.sort(key=_late_first)
@@ -252,13 +243,13 @@ class Scheduler:
                 node.held += 1
                 self._admit(node, 1, chosen)
             if not pool.waiting:
-                self._queued.pop(pool, None)
+                self.queued.pop(pool, None)
 
     def _renew(self) -> None:
         """Rank everybody anew: nodes or estimates have changed enough since the last time."""
         waiting = 0
         self.ranks.renew()
-        for pool in self._queued:
+        for pool in self.queued:
             pool.waiting = [
                 (-self.ranks.of(node), seq, node)
                 for _, seq, node in pool.waiting

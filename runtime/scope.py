@@ -48,10 +48,9 @@ class Scope:
         self.seen: set[RunError] = set()
         self.idle: asyncio.Future[None] | None = None
 
-    def leave(self) -> None:
-        """One of the scope's nodes has ended."""
-        self.left -= 1
-        if not self.left and self.idle is not None and not self.idle.done():
+    def wake(self) -> None:
+        """Tell who waits for it that every node has ended."""
+        if self.idle is not None and not self.idle.done():
             self.idle.set_result(None)
 
     async def settled(self) -> None:

@@ -12,19 +12,21 @@ from carrara.runtime.errors import ScopeError
 from carrara.runtime.fanout import Fanout, checked_items
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode
-from carrara.runtime.scheduler import DONE
+from carrara.runtime.scheduler import DONE, Pool
 from carrara.runtime.scope import Scope
 from carrara.runtime.step import StepSpec
 
 MAP_LIMIT = 256
 """Children of a map that run at once where neither the map nor the run says how many may."""
 
+MAP_WINDOW = 64
+"""Children of a map that are alive at once at least, running or being recorded."""
+
 
 def submit_to(
     scope: Scope, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Handle[Any]:
     """Add a node for one call of a step. It starts by itself when its inputs are there."""
-    _check_open(scope, spec)
     inputs: list[StepNode] = []
     taken, named = capture_call(args, kwargs, inputs)
     node = _new_node(scope, spec)
@@ -47,7 +49,6 @@ def submit_map_to(
     At most `limit` children run at once; None leaves that to the run's own bound, or to MAP_LIMIT where
     the run has none or the children are sub-workflows, which hold no place of the run.
     """
-    _check_open(scope, spec)
     executor = scope.executor
     bound = limit if limit is not None else executor.options.concurrency or MAP_LIMIT
     if bound < 1:
@@ -57,9 +58,13 @@ def submit_map_to(
     inputs: list[StepNode] = []
     _, named = capture_call((), common, inputs)
     node = _new_node(scope, spec)
+    pools = node.needs.pools
+    if limit is not None:
+        pools = (Pool(f"map of {spec.name}", limit), *pools)
     node.pools = ()
-    pools = executor.pools.for_map(spec, limit)
-    node.fan = fan = Fanout(node, spec, pools, named, list(inputs), 2 * bound, keep_errors)
+    # More alive than may run: the others wait for their results to become durable.
+    window = max(MAP_WINDOW, 2 * bound)
+    node.fan = fan = Fanout(node, pools, named, list(inputs), window, keep_errors)
     source: StepNode | None = None
     if isinstance(items, Handle):
         source = items._node
@@ -73,26 +78,26 @@ def submit_map_to(
     return Handle(node)
 
 
-def _check_open(scope: Scope, spec: StepSpec) -> None:
-    executor = scope.executor
-    if executor.thread != get_ident():
-        raise ScopeError(
-            f"step {spec.name!r} was called from another thread than its workflow {scope.path!r}: "
-            "call it in the workflow function and pass the value on"
-        )
-    if scope.closed or executor.closing:
-        raise ScopeError(
-            f"step {spec.name!r} was called after its workflow {scope.path!r} had ended: "
-            "await the task that calls it before the workflow returns"
-        )
-
-
 def _new_node(scope: Scope, spec: StepSpec) -> StepNode:
     executor = scope.executor
+    if scope.closed or executor.closing or executor.thread != get_ident():
+        raise _refusal(scope, spec)
     name = spec.name
     counts = scope.counts
     ordinal = counts.get(name, 0)
     counts[name] = ordinal + 1
     executor.seq = seq = executor.seq + 1
-    pools = executor.pools.needs(spec).pools
-    return StepNode(seq, spec, pools, scope, scope.node, None, ordinal, copy_context())
+    needs = executor.pools.needs(spec)
+    return StepNode(seq, needs, needs.pools, scope, scope.node, None, ordinal, copy_context())
+
+
+def _refusal(scope: Scope, spec: StepSpec) -> ScopeError:
+    if scope.executor.thread != get_ident():
+        return ScopeError(
+            f"step {spec.name!r} was called from another thread than its workflow {scope.path!r}: "
+            "call it in the workflow function and pass the value on"
+        )
+    return ScopeError(
+        f"step {spec.name!r} was called after its workflow {scope.path!r} had ended: "
+        "await the task that calls it before the workflow returns"
+    )

@@ -52,6 +52,7 @@ def batch_of(
     """
 
     broken: list[Exception] = []
+    records_done: Handle[list[None]]
 
     async def one(record: Record) -> None:
         started = time.perf_counter()
@@ -81,7 +82,6 @@ def batch_of(
                 raise broken[0] from None
             raise
 
-    records_done: Handle[list[None]]
     return batch
 
 

@@ -89,7 +89,7 @@ async def run_job(
     Raises:
         SourceError: the input cannot be read at all, or is another one than before.
         InputError: an input is named that the workflow does not have.
-        OutputError: an output file cannot be written, or holds something already.
+        OutputError: an output file cannot be written, or (PlaceError) holds something already.
         JournalError: the journal cannot be written, or another process runs this job.
     """
     workflow = load_workflow(job.target)

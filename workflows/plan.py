@@ -86,8 +86,7 @@ def plan(
         DefinitionError: the steps form a circle.
     """
     declared = getattr(workflow, "static_plan", None)
-    sketch = declared() if declared is not None else trace(workflow, inputs, bounds)
-    sketch = folded(sketch)
+    sketch = declared() if declared is not None else folded(trace(workflow, inputs, bounds))
     times = {node.id: _seconds(workflow.name, node, durations or {}) for node in sketch.nodes}
     chain, length = _critical(sketch, times)
     routing = _Routing(tuple(engines), policy)

@@ -45,7 +45,7 @@ def read_records(source: str) -> Iterator[Record]:
     key is the field `id` or `key` where there is one, else the path or the line number.
 
     Raises:
-        SourceError: no file matches, a file is missing or unreadable, or a CSV has no header.
+        SourceError: no file matches, a file is missing, unreadable or empty, or a CSV has no header.
     """
     if source == "-":
         yield from _jsonl(sys.stdin.buffer, "stdin")
@@ -113,6 +113,8 @@ def _jsonl(lines: Any, name: str) -> Iterator[Record]:
             continue
         yield _json_line(index, raw, f"{name}:{number}", str(number))
         index += 1
+    if not index:
+        raise SourceError(f"{name}: empty, there is no record in it")
 
 
 def _json_line(index: int, raw: bytes, where: str, number: str) -> Record:

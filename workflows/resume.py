@@ -73,7 +73,7 @@ def workflow_of_run(found: RunSummary) -> Definition[..., Any]:
     if not found.source:
         raise JournalError(
             f"run {found.run_id} of {found.workflow!r} does not say where its workflow is defined: "
-            "call carrara.workflows.resume.resume(..., workflow=...)",
+            "call carrara.resume(..., workflow=...)",
             run=found.run_id,
         )
     return load_workflow(found.source)

@@ -23,6 +23,16 @@ class OutputError(CarraraError):
     """An output file cannot be made or written; rows that are done stay in the journal."""
 
 
+class PlaceError(OutputError):
+    """An output cannot be where it was asked for. Raised before anything runs."""
+
+
+_KEPT = (
+    "What had finished is in the journal: make room and run the same command with --resume, "
+    "or `carrara resume last --output OTHER`."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a record became: its outputs, or why it failed (then `fields` say so)."""
@@ -48,7 +58,10 @@ class RowFiles:
         self._files: dict[Path, int] = {}
 
     def __enter__(self) -> Self:
-        self._open(self.output)
+        try:
+            self._open(self.output)
+        except OSError as error:
+            raise _misplaced(self.output, error) from error
         return self
 
     def __exit__(
@@ -74,7 +87,7 @@ class RowFiles:
         place in one step. The failed file goes: those records run again. A `fresh` job overwrites nothing.
 
         Raises:
-            OutputError: the file cannot be written, or a fresh job finds it filled.
+            PlaceError: the file cannot be written, or a fresh job finds it filled.
         """
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -89,12 +102,12 @@ class RowFiles:
             self._replace(ready)
             self.failed.unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(self.output, error) from error
+            raise _misplaced(self.output, error) from error
 
     def _refuse_filled(self) -> None:
         for path in (self.output, self.failed):
             if path.is_file() and path.stat().st_size:
-                raise OutputError(
+                raise PlaceError(
                     f"{path} is there already. Go on with its job by --resume, or name another --output."
                 )
 
@@ -122,22 +135,19 @@ class RowFiles:
 
     def _write(self, row: Row) -> None:
         path = self.output if row.ok else self.failed
-        file = self._files.get(path)
-        if file is None:
-            file = self._open(path)
         line = _line(row)
         try:
+            file = self._files.get(path)
+            if file is None:
+                file = self._open(path)
             written = os.write(file, line)
             while written < len(line):
                 written += os.write(file, line[written:])
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise OutputError(f"cannot write {path}: {error.strerror}. {_KEPT}") from error
 
     def _open(self, path: Path) -> int:
-        try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._files[path] = file
         return file
 
@@ -146,8 +156,5 @@ def _line(row: Row) -> bytes:
     return (json.dumps(row.fields, ensure_ascii=False) + "\n").encode()
 
 
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write {path}: {error.strerror}. What had finished is in the journal; make room or "
-        "choose another --output, then run the same command with --resume."
-    )
+def _misplaced(path: Path, error: OSError) -> PlaceError:
+    return PlaceError(f"cannot write {path}: {error.strerror}")

@@ -37,14 +37,16 @@ def session(
     reuse: Literal["run", "any"] = "run",
     record: Path | str | None = None,
     replay: Path | str | None = None,
+    drafts: bool = False,
 ) -> Session:
     """Engines kept warm over many runs: `async with carrara.session() as session: await session.run(...)`.
 
     `engines` are engines by name, or names to open (default: the embedded diffusion and AR engines) with
     `model` as their weights; they are opened when the first model is asked. `journal` is a file or an open
     journal. `reuse="any"` takes finished steps of all earlier runs with the same definition and inputs.
-    `limits` bound what each engine is asked. `record` writes every engine call to a file, `replay` answers from
-    one. The other settings are those of `carrara.runtime.step.RunOptions`, for each run.
+    `policy` and `limits` (by engine) go before those that a pipeline brings along. `record` writes every
+    engine call to a file, `replay` answers from one. `drafts` asks for events of what engines show while
+    they work. The other settings are those of `carrara.runtime.step.RunOptions`, for each run.
     """
     options = RunOptions(
         concurrency=concurrency, deadline_s=deadline_s, fail_fast=fail_fast, reuse=reuse
@@ -59,6 +61,7 @@ def session(
         options=options,
         record=record,
         replay=replay,
+        drafts=drafts,
     )
 
 

@@ -31,7 +31,6 @@ _SIMPLE: Mapping[Any, Any] = {
     datetime.timedelta: datetime.timedelta(1),
     type(None): None,
     list: [TEXT],
-    dict: {TEXT: TEXT},
     tuple: (TEXT,),
     set: {TEXT},
 }
@@ -64,7 +63,8 @@ def _generic(origin: Any, arguments: tuple[Any, ...], depth: int) -> Any:
     if issubclass(origin, tuple):
         return tuple(sample(a, depth + 1) for a in arguments if a is not Ellipsis)
     if issubclass(origin, Mapping):
-        return {sample(arguments[0], depth + 1): sample(arguments[1], depth + 1)}
+        key, value = (sample(argument, depth + 1) for argument in arguments)
+        return AnyKey({key: value})
     if issubclass(origin, Set):
         return {sample(arguments[0], depth + 1)}
     if issubclass(origin, Sequence) or origin in (Iterator, typing.Iterable):
@@ -86,12 +86,14 @@ def _instance(kind: type, depth: int) -> Any:
     if kind is Outline:
         return Outline((OutlineItem(TEXT),))
     if kind is Table:
-        return Table.of([{TEXT: TEXT}])
+        return Table.of([AnyKey({TEXT: TEXT})])
+    if kind is dict:
+        return AnyKey({TEXT: Anything()})
     for base, value in _SIMPLE.items():
         if issubclass(kind, base):
             make: Callable[[Any], Any] = kind
             return make(value) if base in (str, int, float) else value
-    if typing.is_typeddict(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields"):
+    if _is_typed_dict(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields"):
         return _filled(kind, depth)
     return Anything()
 
@@ -99,7 +101,7 @@ def _instance(kind: type, depth: int) -> Any:
 def _filled(kind: Any, depth: int) -> Any:
     """An instance with a sample in every field, made without the constructor's checks."""
     hints = get_type_hints(kind, include_extras=True)
-    if typing.is_typeddict(kind):
+    if _is_typed_dict(kind):
         return {name: sample(hint, depth + 1) for name, hint in hints.items()}
     if hasattr(kind, "model_fields"):
         values = {n: sample(hints.get(n, Any), depth + 1) for n in kind.model_fields}
@@ -108,6 +110,20 @@ def _filled(kind: Any, depth: int) -> Any:
     for field in dataclasses.fields(kind):
         object.__setattr__(made, field.name, sample(hints.get(field.name, Any), depth + 1))
     return made
+
+
+def _is_typed_dict(kind: Any) -> bool:
+    return hasattr(kind, "__required_keys__")  # that of typing_extensions, too
+
+
+class AnyKey(dict[Any, Any]):
+    """A dict of one item, whose value every other key has as well."""
+
+    def __missing__(self, key: Any) -> Any:
+        return next(iter(self.values()))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key]
 
 
 class Anything:

@@ -13,22 +13,21 @@ from contextvars import ContextVar, Token
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.events import Listener
 from carrara.runtime.journal.api import Journal
-from carrara.runtime.ranking import Estimates
+from carrara.runtime.limits import EngineGate, EngineLimits
+from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.runtime.run import RunControl, RunResult, context, execute
+from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import EngineRoom
-
-if TYPE_CHECKING:
-    from carrara.runtime.limits import EngineLimits
-    from carrara.runtime.routing.policy import Policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +50,7 @@ class Session:
         policy: Policy | None = None,
         limits: Mapping[str, EngineLimits] | None = None,
         listeners: Sequence[Listener] = (),
+        drafts: bool = False,
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
         record: Path | str | None = None,
         replay: Path | str | None = None,
@@ -59,12 +59,15 @@ class Session:
         self._engines = engines
         self._model = model
         self._policy = policy
-        self._limits = limits or {}
+        self._limits = dict(limits or {})
+        self._drafts = drafts
         self._listeners = tuple(listeners)
         self._options = options
         self._record = record
         self._replay = replay
         self._resources: dict[str, Any] = {}
+        self._routers: dict[int, Router] = {}
+        self._gates: dict[tuple[str, EngineLimits], EngineGate] = {}
         self._stack = AsyncExitStack()
         self._token: Token[Session | None] | None = None
         self._open = False
@@ -129,6 +132,7 @@ class Session:
             run_id=run_id,
             listeners=listeners,
             control=control,
+            settings_of=workflow,
         )
 
     async def execute(
@@ -142,9 +146,12 @@ class Session:
         run_id: str | None = None,
         listeners: Sequence[Listener] = (),
         control: RunControl | None = None,
-        estimates: Estimates | None = None,
+        settings_of: Definition[..., Any] | None = None,
     ) -> RunResult[Any]:
-        """Run any function as a workflow. For callers that build their own, such as jobs."""
+        """Run any function as a workflow. For callers that build their own, such as jobs.
+
+        The policy and the limits that `settings_of` brings along hold where the session has none.
+        """
         if not self._open:
             raise CarraraError("the session is not open: use it in `async with carrara.session()`")
         return await execute(
@@ -155,9 +162,8 @@ class Session:
             options=replace(self._options, source=source),
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
-            resources=self._resources,
+            resources=self._resources_for(settings_of),
             run_id=run_id,
-            estimates=estimates,
             control=control,
         )
 
@@ -169,9 +175,6 @@ class Session:
 
     async def _make_resources(self, stack: AsyncExitStack) -> dict[str, Any]:
         from carrara.runtime.cassette import Cassette
-        from carrara.runtime.limits import EngineGate
-        from carrara.runtime.routing.desk import Router
-        from carrara.runtime.single_flight import SingleFlight
 
         engines, cassette = self._engines, None
         if self._replay is not None:
@@ -181,10 +184,21 @@ class Session:
         room = EngineRoom(engines, model=self._model, cassette=cassette)
         return {
             "engines": await stack.enter_async_context(room),
-            "router": Router() if self._policy is None else Router(self._policy),
-            "gates": {name: EngineGate(limits) for name, limits in self._limits.items()},
             "single_flight": SingleFlight(),
+            "drafts": self._drafts,
         }
+
+    def _resources_for(self, definition: Definition[..., Any] | None) -> dict[str, Any]:
+        """What the steps of a run are given. Runs with equal settings share routers and gates, so that
+        evidence is kept and limits hold over the whole session."""
+        policy = self._policy or getattr(definition, "policy", None) or AUTO
+        router = self._routers.setdefault(id(policy), Router(policy))
+        limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
+        gates = {
+            name: self._gates.setdefault((name, limit), EngineGate(limit))
+            for name, limit in limits.items()
+        }
+        return {**self._resources, "router": router, "gates": gates}
 
     def _open_journal(self, stack: AsyncExitStack) -> None:
         if isinstance(self._journal, str | Path):

@@ -39,19 +39,20 @@ def shown_path(file: str) -> str:
 
 
 def reference(function: Callable[..., Any]) -> str:
-    """ "module:name", or "file.py:name" for a script; "" for what cannot be found again (a local function)."""
+    """ "package.module:name", or "file.py:name" for a file outside of packages, which is not found by its name
+    from another folder; "" for what cannot be found again (a local function)."""
     qualified = getattr(function, "__qualname__", "")
     if not qualified or "<" in qualified:
         return ""
     module = str(getattr(function, "__module__", ""))
-    if module != "__main__":
-        return f"{module}:{qualified}"
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return f"{spec.name}:{qualified}"
-    file = getattr(main, "__file__", None)
-    return f"{Path(file).resolve()}:{qualified}" if file else ""
+    found = sys.modules.get(module)
+    spec = getattr(found, "__spec__", None)
+    if module == "__main__" and spec is not None:
+        module = spec.name
+    file = getattr(found, "__file__", None)
+    if file is not None and "." not in module and Path(file).name != "__init__.py":
+        module = str(Path(file).resolve())
+    return "" if module == "__main__" else f"{module}:{qualified}"
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from carrara.engines.contract import Contract, to_data
+from carrara.runtime.errors import ScopeError
 from carrara.runtime.fingerprint import source_fingerprint
 from carrara.runtime.identity import text_hash, value_hash
+from carrara.runtime.retry import is_worth_retrying
 from carrara.runtime.run import context
 from carrara.runtime.step import StepOptions, StepSpec
 from carrara.workflows.answering import Answering
 from carrara.workflows.calls import Definition
-from carrara.workflows.errors import DefinitionError
+from carrara.workflows.errors import DefinitionError, RenderError
 from carrara.workflows.parameters import MISSING, Parameters
 from carrara.workflows.prompt import Prompt, written
 from carrara.workflows.source import wrong
@@ -22,6 +26,8 @@ from carrara.workflows.template import Problem, problems
 from carrara.workflows.types import ValueType, value_type
 
 if TYPE_CHECKING:
+    from carrara.runtime.limits import EngineLimits
+    from carrara.runtime.routing.policy import Policy
     from carrara.workflows.sketch import Sketch
 
 P = ParamSpec("P")
@@ -80,6 +86,8 @@ class Llm(Definition[P, R_co]):
         self.prompt = prompt
         self.answering = answering
         self.options = options
+        if options.retry_on is None:
+            self.options = replace(options, retry_on=_is_worth_retrying)
         self.function = function
         self.answer = self._checked()
 
@@ -182,8 +190,12 @@ class Llm(Definition[P, R_co]):
 class Workflow(Definition[P, R_co]):
     """A function that calls steps. `source` says where it is found again, "" for nowhere.
 
-    `static_plan` gives the plan of a workflow whose graph is declared; of others it is traced.
+    `static_plan` gives the plan of a workflow whose graph is declared; of others it is traced. `policy` and
+    `limits` (by engine) are what a pipeline brings along; a session that has its own goes before them.
     """
+
+    policy: Policy | None = None
+    limits: Mapping[str, EngineLimits] = MappingProxyType({})
 
     def __init__(
         self,
@@ -220,10 +232,14 @@ class Workflow(Definition[P, R_co]):
         return source_fingerprint(self.function)
 
     def _outside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        raise DefinitionError(
+        raise ScopeError(
             f"workflow {self.name!r} was called where no workflow is running. "
             f"Write `await carrara.run({self.name}, ...)`, or `carrara.run_sync` outside asyncio."
         )
+
+
+def _is_worth_retrying(error: Exception) -> bool:
+    return not isinstance(error, RenderError) and is_worth_retrying(error, None)
 
 
 def _with_line(problem: Problem) -> str:

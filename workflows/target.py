@@ -79,10 +79,10 @@ def _from_file(path: Path) -> ModuleType:
         )
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    return _imported(name)
+    return _imported(name, path)
 
 
-def _imported(name: str) -> ModuleType:
+def _imported(name: str, file: Path | None = None) -> ModuleType:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -94,21 +94,22 @@ def _imported(name: str) -> ModuleType:
             raise DefinitionError(
                 f"there is no module {name!r}. Write package.module:name, file.py:name or file.yaml"
             ) from error
-        raise _broken(name, error) from error
+        raise _broken(name, file, error) from error
     except Exception as error:  # a user's module may fail in any way
-        raise _broken(name, error) from error
+        raise _broken(name, file, error) from error
 
 
-def _broken(name: str, error: Exception) -> DefinitionError:
+def _broken(name: str, file: Path | None, error: Exception) -> DefinitionError:
     """A module that raises, with the place in it."""
     if isinstance(error, SyntaxError) and error.filename:
         return DefinitionError(
             f"{error.msg}", file=shown_path(error.filename), line=error.lineno, column=error.offset
         )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
+    trace = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in trace if "importlib" not in f.filename and f.filename != __file__]
     text = f"module {name!r} cannot be imported: {type(error).__name__}: {error}"
     if not frames:
-        return DefinitionError(text)
+        return DefinitionError(text, file=shown_path(str(file)) if file else None)
     return DefinitionError(text, file=shown_path(frames[-1].filename), line=frames[-1].lineno)
 
 

@@ -13,19 +13,16 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from carrara.runtime.arguments import capture_call, resolve
 from carrara.runtime.handle import Handle
-from carrara.runtime.node import StepNode
-from carrara.runtime.scheduler import DONE
 from carrara.workflows.calls import Definition, tracer
 from carrara.workflows.parameters import MISSING
+from carrara.workflows.placeholders import Placeholder, filled
 from carrara.workflows.samples import sample
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch
 from carrara.workflows.source import shown_path
@@ -70,25 +67,6 @@ class _Scope:
     within: tuple[Definition[..., Any], ...]
     awaited: list[str]
     counts: Counter[str]
-    node: None = None
-
-
-class TracedHandle(Handle[Any]):
-    """A handle whose value is there at once and made up."""
-
-    __slots__ = ("_seen",)
-
-    def __init__(self, node: StepNode, seen: Callable[[], None]) -> None:
-        super().__init__(node)
-        self._seen = seen
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        yield from asyncio.sleep(0).__await__()
-        self._seen()
-        return self._node.value
-
-    def cancel(self, reason: str = "") -> None:
-        return None
 
 
 class Trace:
@@ -125,26 +103,19 @@ class Trace:
     def call(
         self, step: Definition[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        inputs: list[StepNode] = []
-        taken, named = capture_call(args, kwargs, inputs)
-        node = self._add(step, inputs, fan_out=False, value=sample(_known(step.returns)))
+        given = filled(args, kwargs)
+        name = self._add(step, given.sources, fan_out=False)
         if step.spec.kind == "workflow":
-            values = step.parameters.bind(step.name, *_resolved(taken, named))
-            self._enter(step, self._name(node), values)
-        return self._handle(node)
+            self._enter(step, name, step.parameters.bind(step.name, given.args, given.kwargs))
+        return self._handle(name, sample(_known(step.returns)))
 
     def map(self, step: Definition[..., Any], items: Any, common: dict[str, Any]) -> Any:
-        inputs: list[StepNode] = []
-        taken, named = capture_call(
-            (items if isinstance(items, Handle) else list(items),), common, inputs
-        )
-        node = self._add(step, inputs, fan_out=True, value=[sample(_known(step.returns))])
+        given = filled((items if isinstance(items, Handle) else list(items),), common)
+        name = self._add(step, given.sources, fan_out=True)
         if step.spec.kind == "workflow":
-            given = resolve(taken[0])
-            first = next(iter(given), None) if not isinstance(given, str) else given
-            values = step.parameters.bind(step.name, (first,), _resolved((), named)[1])
-            self._enter(step, self._name(node), values)
-        return self._handle(node)
+            first = next(iter(given.args[0]), None)
+            self._enter(step, name, step.parameters.bind(step.name, (first,), given.kwargs))
+        return self._handle(name, [sample(_known(step.returns))])
 
     def _follow_one(
         self, scope: _Scope, workflow: Definition[..., Any], inputs: Mapping[str, Any]
@@ -153,41 +124,33 @@ class Trace:
         try:
             asyncio.run(_ran(workflow.spec.body, inputs))
         except Exception as error:  # the workflow met a value that it did not expect
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             where = f"workflow {workflow.name!r}" if scope.id else "the workflow"
             self.notes.append(
-                f"on sample values {where} ended with {type(error).__name__}: {error}{_line(error)}; "
+                f"on sample values {where} ended with {reason}{_place(workflow, error)}; "
                 "what comes after is not shown"
             )
 
-    def _add(
-        self, step: Definition[..., Any], inputs: list[StepNode], *, fan_out: bool, value: Any
-    ) -> StepNode:
+    def _add(self, step: Definition[..., Any], sources: list[str], *, fan_out: bool) -> str:
+        """Note a node and its edges; gives its id."""
         scope = self._scope
         ordinal = scope.counts[step.name]
         self._check_bounds(step, ordinal)
         scope.counts[step.name] += 1
         own = f"{step.name}#{ordinal}" if ordinal else step.name
         name = f"{scope.id}/{own}" if scope.id else own
-        after = list(scope.awaited)
-        kind = step.spec.kind
+        after = bool(scope.awaited)
         self.nodes.append(
-            PlanNode(name, step.name, kind, scope.id, step, fan_out, after_value=bool(after))
+            PlanNode(name, step.name, step.spec.kind, scope.id, step, fan_out, after_value=after)
         )
-        self._connect(name, [self._name(node) for node in inputs], after)
-        node = StepNode(len(self.nodes), step.spec, (), scope, None, None, ordinal, copy_context())  # type: ignore[arg-type]  # a scope without an executor
-        node.state = DONE
-        node.value = value
-        return node
+        self._connect(name, sources, scope.awaited)
+        return name
 
-    def _name(self, node: StepNode) -> str:
-        return self.nodes[node.seq - 1].id
-
-    def _connect(self, name: str, inputs: list[str], after: list[str]) -> None:
+    def _connect(self, name: str, sources: list[str], awaited: list[str]) -> None:
         """Edges for the inputs, and from awaited nodes that do not come before one of the others anyway."""
-        sources = dict.fromkeys(inputs)
         self.edges += [PlanEdge(source, name) for source in sources]
         before = frozenset(sources).union(*(self._before[source] for source in sources))
-        for source in reversed(after):
+        for source in reversed(awaited):
             if source not in before:
                 self.edges.append(PlanEdge(source, name, "value"))
                 before = before | {source} | self._before[source]
@@ -204,14 +167,14 @@ class Trace:
         inner = _Scope(path, name, (*scope.within, step), [], Counter())
         self._inner.append((inner, step, inputs))
 
-    def _handle(self, node: StepNode) -> TracedHandle:
-        scope, name = self._scope, self._name(node)
+    def _handle(self, name: str, value: Any) -> Placeholder:
+        scope = self._scope
 
         def seen() -> None:
             if name not in scope.awaited:
                 scope.awaited.append(name)
 
-        return TracedHandle(node, seen)
+        return Placeholder(name, value, seen)
 
     def _check_bounds(self, step: Definition[..., Any], ordinal: int) -> None:
         if len(self.nodes) >= self.bounds.nodes:
@@ -256,14 +219,11 @@ def _known(annotation: Any) -> Any:
     return Any if annotation is None or annotation is MISSING else annotation
 
 
-def _resolved(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    named = {name: resolve(value) for name, value in (kwargs or {}).items()}
-    return tuple(resolve(value) for value in args), named
+def _place(workflow: Definition[..., Any], error: Exception) -> str:
+    """The line of the workflow's own file where it failed."""
+    file = getattr(inspect.unwrap(workflow.spec.body), "__code__", _NO_CODE).co_filename
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f" ({shown_path(file)}:{lines[-1]})" if lines else ""
 
 
-def _line(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "carrara" not in f.filename and "asyncio" not in f.filename]
-    return f" ({shown_path(own[-1].filename)}:{own[-1].lineno})" if own else ""
+_NO_CODE = (lambda: None).__code__

@@ -4,16 +4,15 @@ Exit codes: 0 all well, 1 the run or some of its records failed, 2 a wrong call 
 Results go to standard output, progress and errors to standard error.
 """
 
-import sys
-
 
 def main() -> None:
     """Run the command line and exit."""
-    from carrara.cli.app import app
-    from carrara.cli.outcome import report_error
-    from carrara.engines.errors import CarraraError
+    from carrara.cli.outcome import code_of, leave
 
-    try:
-        app()
-    except CarraraError as error:
-        sys.exit(report_error(error))
+    leave(code_of(_command))
+
+
+def _command() -> None:
+    from carrara.cli.app import app
+
+    app()

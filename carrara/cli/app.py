@@ -10,7 +10,7 @@ from carrara.cli.evaluate import evaluate
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.run import resume, run
-from carrara.cli.runs import runs, show
+from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
 
 app = typer.Typer(
@@ -27,8 +27,8 @@ app.command("eval", rich_help_panel="Run")(evaluate)
 app.command(rich_help_panel="Look before")(validate)
 app.command(rich_help_panel="Look before")(plan)
 app.command(rich_help_panel="Look before")(schema)
-app.command(rich_help_panel="Look after")(runs)
-app.command(rich_help_panel="Look after")(show)
+app.command("runs", rich_help_panel="Look after")(list_runs)
+app.command("show", rich_help_panel="Look after")(show_run)
 app.command("engines", rich_help_panel="Engines")(show_engines)
 app.add_typer(models, rich_help_panel="Engines")
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from typer import Exit
 
 from carrara.engines.errors import CarraraError, LoadingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+TRACEBACK = "CARRARA_TRACEBACK"
+"""Set this variable to see where in the code an error comes from."""
 
 T = TypeVar("T")
 
@@ -19,23 +26,106 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        note("interrupted: what had finished is kept. `carrara resume last` goes on from there.")
+        note("interrupted")
         sys.exit(INTERRUPTED)
 
 
+def code_of(command: Callable[[], Any]) -> int:
+    """The exit code of a command; whatever it raises becomes a message on standard error."""
+    try:
+        command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        return report_error(error)
+    return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with `code`, or with 1 where the results could not be written.
+
+    After Ctrl-C it does not wait for the bodies of steps that go on in their threads.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader has gone: nobody is to be told
+            note(f"error: cannot write the result: {error.strerror}")
+        os._exit(code or FAILED)  # the interpreter would flush, and fail, again
+    if code == INTERRUPTED:
+        os._exit(code)
+    sys.exit(code)
+
+
 def note(text: str) -> None:
-    """One line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on standard error, if anybody still reads it."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
-def report_error(error: CarraraError) -> int:
+def usage(text: str) -> Exit:
+    """What to raise for a wrong call that typer cannot see."""
+    note(f"error: {text}")
+    return Exit(USAGE)
+
+
+def report_error(error: Exception) -> int:
     """Print the error; the exit code is 2 where the call or a file is wrong, else 1."""
-    note(f"error: {error}")
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+    note(f"error: {_told(error)}")
     return USAGE if is_usage(error) else FAILED
 
 
-def is_usage(error: CarraraError) -> bool:
-    from carrara.workflows.errors import DefinitionError
+def is_usage(error: Exception) -> bool:
+    from carrara.runtime.cassette import CassetteError
+    from carrara.workflows.errors import DefinitionError, InputError
     from carrara.workflows.records import SourceError
+    from carrara.workflows.rows import PlaceError
 
-    return isinstance(error, DefinitionError | SourceError | LoadingError)
+    of_files = SourceError | PlaceError | CassetteError | LoadingError
+    return isinstance(error, DefinitionError | InputError | of_files)
+
+
+def _told(error: Exception) -> str:
+    """An error of ours as it is; one that a workflow's own code raised with its place."""
+    if not isinstance(error, CarraraError):
+        notes = "".join(f" ({found})" for found in getattr(error, "__notes__", ()))
+        return f"{_place(error)}: {type(error).__name__}: {error}{notes}"
+    cause = error.__cause__
+    if cause is None or isinstance(cause, CarraraError | OSError) or not _is_users(cause):
+        return str(error)
+    return f"{error} (raised in {_place(cause)})"
+
+
+def _place(error: BaseException) -> str:
+    """file:line of the innermost frame that is no library's, else of the innermost."""
+    from carrara.workflows.source import shown_path
+
+    frames = _frames(error)
+    own = [frame for frame in frames if not _is_library(frame[0])] or frames
+    return f"{shown_path(own[-1][0])}:{own[-1][1]}" if own else "somewhere"
+
+
+def _is_users(error: BaseException) -> bool:
+    return any(not _is_library(file) for file, _ in _frames(error))
+
+
+def _frames(error: BaseException) -> list[tuple[str, int]]:
+    from traceback import walk_tb
+
+    return [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+
+
+def _is_library(file: str) -> bool:
+    import sysconfig
+
+    package = str(Path(__file__).resolve().parents[1])
+    paths = sysconfig.get_paths()
+    homes = (package, paths["stdlib"], paths["purelib"], paths["platlib"], "<")
+    return file.startswith(homes)

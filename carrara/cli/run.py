@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.outcome import FAILED, USAGE, finish, note
+from carrara.cli.outcome import FAILED, finish, note, usage
 
 if TYPE_CHECKING:
+    from carrara.runtime.events import Event
     from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.run import RunResult
     from carrara.workflows.job import Job, JobResult
     from carrara.workflows.session import Session
 
@@ -107,11 +110,11 @@ def run(
     given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
     if source is None:
         if mapped or limit or go_on:
-            raise _usage("--map, --limit and --resume are for jobs: give --input too")
+            raise usage("--map, --limit and --resume are for jobs: give --input too")
         finish(_run_once(how, target, given, output))
         return
     if output is None:
-        raise _usage("a job needs --output FILE for its rows")
+        raise usage("a job needs --output FILE for its rows")
     from carrara.workflows.job import Job
 
     job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
@@ -126,16 +129,22 @@ def resume(
     engine: EngineOption = EngineChoice.auto,
     model: ModelOption = None,
     journal: JournalOption = JOURNAL,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = _How(engine, model, journal, None, None, quiet, None)
+    how = _How(engine, model, journal, record, replay, quiet, None)
     finish(_resume(how, run_id, output))
 
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """The options that say how, not what, to run."""
+    """The options that say how, not what, to run.
+
+    Raises:
+        Exit: both a cassette to write and one to read.
+    """
 
     engine: EngineChoice
     model: str | None
@@ -144,6 +153,10 @@ class _How:
     replay: Path | None
     quiet: bool
     concurrency: int | None
+
+    def __post_init__(self) -> None:
+        if self.record is not None and self.replay is not None:
+            raise usage("--record writes engine calls and --replay reads them: give one of them")
 
     def session(self, target: str, journal: SqliteJournal) -> Session:
         from carrara.workflows.pipeline_settings import settings_of
@@ -162,12 +175,18 @@ class _How:
             replay=self.replay,
         )
 
+    def to_go_on(self, run_id: str) -> str:
+        """The command that goes on with a run."""
+        journal = "" if self.journal == JOURNAL else f" --journal {self.journal}"
+        return f"`carrara resume {run_id}{journal}`"
+
 
 Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, str]]
 
 
 async def _run_once(how: _How, target: str, given: dict[str, Any], output: Path | None) -> None:
     from carrara.workflows.inputs import read_inputs
+    from carrara.workflows.outputs import make_place
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
@@ -175,9 +194,11 @@ async def _run_once(how: _How, target: str, given: dict[str, Any], output: Path 
 
     async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
         result = await session.start(workflow, (), inputs, listeners=progress)
-        _give(result.value, output)
+        _give(result, output)
         return result.run_id
 
+    if output is not None:
+        make_place(output)
     await _watched(how, target, work)
 
 
@@ -201,6 +222,7 @@ async def _run_job(how: _How, job: Job, *, go_on: bool, run_id: str | None = Non
 
 async def _resume(how: _How, name: str, output: Path | None) -> None:
     from carrara.workflows.job import SOURCE_KIND, Job
+    from carrara.workflows.outputs import make_place
     from carrara.workflows.resume import workflow_of_run
     from carrara.workflows.session import opened_journal
 
@@ -211,6 +233,7 @@ async def _resume(how: _How, name: str, output: Path | None) -> None:
             workflow = workflow_of_run(found)
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
+        job = job if output is None else replace(job, output=str(output))
         await _run_job(how, job, go_on=True, run_id=found.run_id)
         return
 
@@ -218,9 +241,11 @@ async def _resume(how: _How, name: str, output: Path | None) -> None:
         result = await session.start(
             workflow, args, kwargs, run_id=found.run_id, listeners=progress
         )
-        _give(result.value, output)
+        _give(result, output)
         return result.run_id
 
+    if output is not None:
+        make_place(output)
     await _watched(how, found.source, work)
 
 
@@ -228,16 +253,28 @@ async def _watched(how: _How, target: str, work: Work) -> None:
     """Do `work` in a session, with progress on standard error and the report at the end."""
     from contextlib import ExitStack
 
+    from carrara.runtime.events import RunStarted
     from carrara.runtime.progress import progress
     from carrara.workflows.session import opened_journal
 
-    with opened_journal(how.journal) as journal:
-        async with how.session(target, journal) as session:
-            with ExitStack() as stack:
-                listeners = () if how.quiet else (stack.enter_context(progress()),)
-                run_id = await work(session, journal, listeners)
-        if not how.quiet:
-            _show_report(journal, run_id)
+    begun: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            begun.append(event.run_id)
+
+    try:
+        with opened_journal(how.journal) as journal:
+            async with how.session(target, journal) as session:
+                with ExitStack() as stack:
+                    shown = () if how.quiet else (stack.enter_context(progress()),)
+                    run_id = await work(session, journal, (listen, *shown))
+            if not how.quiet:
+                _show_report(journal, run_id)
+    except asyncio.CancelledError:
+        if begun:
+            note(f"What had finished is kept; {how.to_go_on(begun[0])} goes on from there.")
+        raise
 
 
 def _show_report(journal: SqliteJournal, run_id: str) -> None:
@@ -249,16 +286,23 @@ def _show_report(journal: SqliteJournal, run_id: str) -> None:
     show(report(journal.timeline(run_id)), Console(stderr=True))
 
 
-def _give(value: Any, output: Path | None) -> None:
+def _give(result: RunResult[Any], output: Path | None) -> None:
     """Write the result to files, or print it."""
-    from carrara.workflows.outputs import write_outputs
-    from carrara.workflows.plain import plain
+    from carrara.workflows.outputs import as_json_data, write_outputs
+    from carrara.workflows.rows import OutputError
 
     if output is not None:
-        for path in write_outputs(value, output):
+        try:
+            written = write_outputs(result.value, output)
+        except OutputError as error:
+            again = (
+                f"`carrara resume {result.run_id} --output PLACE` writes the result of this run."
+            )
+            raise OutputError(f"{error} {again}") from error
+        for path in written:
             note(f"wrote {path}")
         return
-    found = plain(value)
+    found = as_json_data(result.value)
     print(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
 
 
@@ -279,11 +323,6 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
     for pair in given or ():
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise _usage(f"{option} takes name=value, not {pair!r}")
+            raise usage(f"{option} takes name=value, not {pair!r}")
         found[name] = value
     return found
-
-
-def _usage(text: str) -> typer.Exit:
-    note(f"error: {text}")
-    return typer.Exit(USAGE)

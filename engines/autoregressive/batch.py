@@ -1,11 +1,12 @@
 """Who is in the batch and what the next passes feed: continuous batching as a pure state machine.
 
-Requests wait, get a row of the cache, have their prompt fed in chunks, then are fed one answer token a pass (more where
-tokens were forced), and leave whenever they are done. Requests come and go between any two passes; tensors and
-clocks are elsewhere. The caller performs a `Plan` and reports with `fed`, `grew` and `leave`.
+Requests wait, get a row of the cache, have their prompt fed in chunks, then are fed one answer token a
+pass (more where tokens were forced), and leave whenever they are done. Requests come and go between any
+two passes; tensors and clocks are elsewhere. The caller performs a `Plan` and reports with `fed`, `grew`
+and `leave`.
 
-The order of rows: answering requests hold rows 0..a-1 without gaps, so that one view of the cache serves them all, and
-requests whose prompts are being fed follow in the order of their turn.
+The order of rows: answering requests hold rows 0..a-1 without gaps, so that one view of the cache serves
+them all, and requests whose prompts are being fed follow in the order of their turn.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Literal
 class BatchLimits:
     """`rows` requests at once, `waiting` more in the queue. `cells`: cache rows times slots, at most.
 
-    `chunk` prompt tokens a pass while somebody is answering, `quiet_chunk` while nobody is. `padding` is how many
-    wasted token places a pass may have where rows have different numbers of tokens to feed: about what one
-    more pass would cost.
+    `chunk` prompt tokens a pass while somebody is answering, `quiet_chunk` while nobody is. `padding` is
+    how many wasted token places a pass may have where rows have different numbers of tokens to feed:
+    about what one more pass would cost.
     """
 
     rows: int = 16
@@ -76,7 +77,8 @@ class Plan:
 
 @dataclass(slots=True)
 class _Seat:
-    """A request: `known` tokens exist, `fed` of them are in the cache, the first `prompt` are the prompt."""
+    """A request: `known` tokens exist, `fed` of them are in the cache, the first `prompt` are the
+    prompt."""
 
     ticket: int
     prompt: int
@@ -139,10 +141,12 @@ class Batcher:
             heapq.heapify(self._waiting)
 
     def plan(self, found: Callable[[int], int] = lambda ticket: 0) -> Plan:
-        """Seat whom there is room for and decide the next passes: at most one of prompts, one of answers.
+        """Seat whom there is room for and decide the next passes: at most one of prompts, one of
+        answers.
 
-        `found(ticket)` is asked once for each request, right before its first feed: how many tokens from the
-        beginning need not be fed, because their keys and values are known. It must be less than its prompt.
+        `found(ticket)` is asked once for each request, right before its first feed: how many tokens from
+        the beginning need not be fed, because their keys and values are known. It must be less than its
+        prompt.
         """
         self._admit()
         exchanges = tuple(self._arrange())
@@ -151,7 +155,10 @@ class Batcher:
         prompting = [seat for seat in seats if not seat.answering]
         passes = [
             part
-            for part in (self._prompt_pass(prompting, bool(answering), found), self._answer_pass(answering))
+            for part in (
+                self._prompt_pass(prompting, bool(answering), found),
+                self._answer_pass(answering),
+            )
             if part is not None
         ]
         slots = max((f.start + p.width for p in passes for f in p.feeds), default=0)
@@ -192,7 +199,9 @@ class Batcher:
         for seat in answering:
             if seat.row >= len(answering):
                 places[next(holes)] = seat
-        prompting = sorted((s for s in self._seated.values() if not s.answering), key=lambda s: s.rank)
+        prompting = sorted(
+            (s for s in self._seated.values() if not s.answering), key=lambda s: s.rank
+        )
         places |= dict(enumerate(prompting, start=len(answering)))
         return dict(sorted(places.items()))
 
@@ -204,20 +213,20 @@ class Batcher:
         feeds: list[Feed] = []
         width = 0
         for seat in prompting:
-            if feeds and (len(feeds) + 1) * width > chunk:
+            most = min(seat.prompt - seat.fed, chunk)
+            if feeds and (len(feeds) + 1) * max(width, most) > chunk:
                 break
             if not seat.started:
                 seat.started = True
                 seat.fed = found(seat.ticket)
             amount = min(seat.prompt - seat.fed, chunk)
-            if feeds and (len(feeds) + 1) * max(width, amount) > chunk:
-                break
             feeds.append(Feed(seat.ticket, seat.row, seat.fed, amount))
             width = max(width, amount)
         return Pass("prompt", width, tuple(feeds)) if feeds else None
 
     def _answer_pass(self, answering: list[_Seat]) -> Pass | None:
-        """Every answering request moves on by a token, and over as many forced ones as little padding allows."""
+        """Every answering request moves on by a token, and over as many forced ones as little padding
+        allows."""
         if not answering:
             return None
         pending = [min(seat.known - seat.fed, self.limits.width) for seat in answering]

@@ -1,8 +1,9 @@
 """How sure the model was: token probabilities, gathered for the parts of an answer.
 
 A token's probability is taken among the tokens its grammar allowed, at temperature 1. Tokens that the
-grammar forced were not decided and do not count. A part's confidence is the geometric mean over the tokens that
-write into it; a choice's is the product, which is the probability of that option among all of them.
+grammar forced were not decided and do not count. A part's confidence is the geometric mean over the
+tokens that write into it; a choice's is the product, which is the probability of that option among all
+of them.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def confidence_of(
 ) -> Confidence:
     """The confidence in a whole answer that holds to `contract`.
 
-    `raw` are the bytes that `tokens` wrote. `ending` is the probability of the end of the text where the model
-    decided it, None where it was forced; it counts for a choice, which may begin like another one.
+    `raw` are the bytes that `tokens` wrote. `ending` is the probability of the end of the text where the
+    model decided it, None where it was forced; it counts for a choice, which may begin like another one.
     """
     decided = [token.chance for token in tokens if token.chance is not None]
     fields: dict[str, float] = {}
@@ -67,7 +68,8 @@ def mean(chances: Sequence[float]) -> float:
 
 
 def spans(contract: Contract, raw: bytes) -> Iterator[Span]:
-    """Where the fields of an answer stand in its bytes, in order. Leaves of JSON, cells, items, or the whole."""
+    """Where the fields of an answer stand in its bytes, in order. Leaves of JSON, cells, items, or the
+    whole."""
     # One character a byte: positions are byte positions, and nothing beyond ASCII has a meaning here.
     text = raw.decode("latin-1")
     match contract:
@@ -82,7 +84,8 @@ def spans(contract: Contract, raw: bytes) -> Iterator[Span]:
 
 
 def _by_part(parts: Sequence[Span], tokens: Sequence[Written]) -> list[list[float]]:
-    """The probabilities of the tokens that overlap each part. Parts are in order and apart from each other."""
+    """The probabilities of the tokens that overlap each part. Parts are in order and apart from each
+    other."""
     found: list[list[float]] = [[] for _ in parts]
     start, first = 0, 0
     for token in tokens:

@@ -1,8 +1,8 @@
 """Contracts as grammars: the text that llguidance lets through for each kind of output contract.
 
-What a grammar here accepts, the contract's own reader takes. It accepts less: one spelling of white space, rows and
-items in canonical form, no text that Markdown would read as something else. Everything is closed: an answer that
-reaches the end of its grammar parses.
+What a grammar here accepts, the contract's own reader takes. It accepts less: one spelling of white
+space, rows and items in canonical form, no text that Markdown would read as something else. Everything
+is closed: an answer that reaches the end of its grammar parses.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Re
 # `{"a": 1, "b": null}`: the spelling that models have seen most on one line.
 _JSON_FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
-# A cell or item of text: no control characters, no space at the ends, nothing that Markdown or the escapes of
-# `carrara.engines.markdown` give a meaning to.
+# A cell or item of text: no control characters, no space at the ends, nothing that Markdown or the
+# escapes of `carrara.engines.markdown` give a meaning to.
 _CELL = r"[^\s|\\]([^\x00-\x1f\x7f|\\]*[^\s|\\])?"
 _ITEM = (
     r"([^\s\x00-\x1f\x7f\-+*#>`~<\[_0-9|=:\\]"
@@ -44,10 +44,11 @@ _CELLS = {
 
 
 def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str | None:
-    """The llguidance grammar of `contract`, None for free text. It is not compiled, so it may prove unusable.
+    """The llguidance grammar of `contract`, None for free text. It is not compiled, so it may prove
+    unusable.
 
-    `longest` bounds JSON strings that have no bound of their own, in characters; `lenient` ignores keywords of JSON Schema that
-    llguidance does not know.
+    `longest` bounds JSON strings that have no bound of their own, in characters; `lenient` ignores
+    keywords of JSON Schema that llguidance does not know.
     """
     match contract:
         case Text():
@@ -84,7 +85,8 @@ def _table(contract: Table) -> str:
 
 
 def _outline(contract: Outline) -> str:
-    """One line an item; the items below one stand two spaces deeper. Line breaks separate, none ends the text."""
+    """One line an item; the items below one stand two spaces deeper. Line breaks separate, none ends the
+    text."""
     top = _repeated("more", max(contract.min_items - 1, 0), _less_one(contract.max_items))
     lines = [f"start: item0 {top}", 'more: "\\n" item0']
     for depth in range(contract.max_depth):
@@ -124,7 +126,8 @@ def _written(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def _python_regex(pattern: str) -> str:
-    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names, classes as Python's.
+    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names, classes as
+    Python's.
 
     (Rust's `\\w` also takes combining marks, and its `\\d` stands for other digits than Python's.)
     """

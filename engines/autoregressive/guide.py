@@ -1,7 +1,7 @@
 """Token masks: which tokens may come next so that the answer stays inside its grammar.
 
-`Guides` compiles contracts for one tokenizer; a `Guide` follows one answer. Compiling takes milliseconds and runs on any
-thread; a guide belongs to the thread that decodes.
+`Guides` compiles contracts for one tokenizer; a `Guide` follows one answer. Compiling takes milliseconds
+and runs on any thread; a guide belongs to the thread that decodes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Guide:
         self._check()
 
     def take(self, token: int) -> list[int]:
-        """Go on over a decided token; returns the tokens that are forced after it, which it goes over too."""
+        """Go on over a decided token; returns the tokens that are forced after it, which it goes over
+        too."""
         self._matcher.consume_token(token)
         self._check()
         return self.forced()

@@ -1,7 +1,8 @@
-"""JSON Schemas narrowed to what a decoder should write: every value of the narrowed one fits the original.
+"""JSON Schemas narrowed to what a decoder should write: every value of the narrowed one fits the
+original.
 
-A schema says what is accepted, and that is often more than anybody wants generated: keys nobody declared,
-strings without end. Small models lose themselves there.
+A schema says what is accepted, and that is often more than anybody wants generated: keys nobody
+declared, strings without end. Small models lose themselves there.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ _ONE = ("items", "additionalProperties")
 _MANY = ("anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 
-# Under these a narrower part can make the whole wider, or impossible: a schema with any of them is left alone.
-_ENTANGLED = frozenset({"allOf", "not", "if", "dependentSchemas", "unevaluatedProperties", "contains"})
+# Under these a narrower part can make the whole wider, or impossible: a schema with any of them is left
+# alone.
+_ENTANGLED = frozenset(
+    {"allOf", "not", "if", "dependentSchemas", "unevaluatedProperties", "contains"}
+)
 
 _BOUNDED = ("maxLength", "enum", "const", "pattern", "format")
 
@@ -25,8 +29,8 @@ def narrowed(schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
 
     - a string without a bound of its own gets `maxLength` = `longest` characters;
     - an object with declared properties takes no others, unless it says that it does;
-    - a property that may be left out but could also be null or an empty list is asked for: saying "nothing"
-      is better evidence than silence, which small models fall into early.
+    - a property that may be left out but could also be null or an empty list is asked for: saying
+      "nothing" is better evidence than silence, which small models fall into early.
     """
     if _ENTANGLED & _keywords(schema):
         return dict(schema)

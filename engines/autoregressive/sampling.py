@@ -1,7 +1,7 @@
 """From logits to tokens: greedy for a whole batch at once, temperature and top-p row by row.
 
-Legend: B rows, V vocabulary. Every row draws from its own generator, one number a token, so what it draws does not
-depend on who shares the batch.
+Legend: B rows, V vocabulary. Every row draws from its own generator, one number a token, so what it
+draws does not depend on who shares the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from carrara.engines.request import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Warmth:
-    """How one row draws: temperature above 0, the share of probability kept, its own generator (on the CPU)."""
+    """How one row draws: temperature above 0, the share of probability kept, its own generator (on the
+    CPU)."""
 
     temperature: float
     top_p: float

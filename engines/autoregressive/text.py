@@ -1,7 +1,7 @@
 """The text of an answer as it grows: bytes of tokens in, whole characters out, cut at stop strings.
 
-Tokens may end in the middle of a character, and a stop string may begin in one token and end in another. What
-is shown never holds half a character, nor the beginning of what may turn out to be a stop string.
+Tokens may end in the middle of a character, and a stop string may begin in one token and end in another.
+What is shown never holds half a character, nor the beginning of what may turn out to be a stop string.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class AnswerText:
         return bytes(self._raw)
 
     def add(self, piece: bytes) -> None:
-        """Append what a token writes; sets `is_stopped` and cuts the text when that completes a stop string."""
+        """Append what a token writes; sets `is_stopped` and cuts the text when that completes a stop
+        string."""
         if self.is_stopped:
             return
         start = max(0, len(self._raw) - self._reach + 1)
@@ -36,7 +37,9 @@ class AnswerText:
     def shown(self) -> str:
         """The text that is settled: what may still become a stop string or a character is held back."""
         raw = self._raw
-        held = 0 if self.is_stopped else max((_overlap(raw, stop) for stop in self._stops), default=0)
+        held = (
+            0 if self.is_stopped else max((_overlap(raw, stop) for stop in self._stops), default=0)
+        )
         return whole_characters(raw[: len(raw) - held])
 
     def final(self) -> str:
@@ -45,7 +48,8 @@ class AnswerText:
 
 
 def whole_characters(raw: bytes | bytearray) -> str:
-    """UTF-8 as text: an unfinished character at the end is left out, bytes that can be none become U+FFFD."""
+    """UTF-8 as text: an unfinished character at the end is left out, bytes that can be none become
+    U+FFFD."""
     for back in range(1, min(4, len(raw)) + 1):
         lead = raw[-back]
         if lead >= 0xC0:

@@ -56,6 +56,18 @@ def fixed_steps(quotas: Tensor) -> CommitRule:
     return rule
 
 
+def at_least(rule: CommitRule, count: int) -> CommitRule:
+    """What `rule` commits, and the surest further positions up to `count` of each canvas."""
+
+    def wider(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        commit = rule(confidence, undecided, step)
+        ranked = confidence.masked_fill(~undecided, -torch.inf).masked_fill(commit, torch.inf)
+        best = ranked.topk(min(count, ranked.shape[1]), dim=1).indices
+        return undecided & commit.scatter(1, best, True)
+
+    return wider
+
+
 def quotas(masked: int, steps: int) -> list[int]:
     """How many of `masked` positions each of `steps` steps commits; steps without any are left out.
 

@@ -47,12 +47,6 @@ class KVCache:
     def slots(self) -> int:
         return self.data.shape[4]
 
-    @property
-    def slot_bytes(self) -> int:
-        """Bytes that one slot of one row takes over all layers."""
-        layers, two, heads, size = self._shape
-        return layers * two * heads * size * self.data.element_size()
-
     def reserve(self, rows: int, slots: int) -> None:
         """Make room for at least `rows` rows of `slots` slots, keeping what is there.
 
@@ -108,3 +102,8 @@ class KVCache:
         # Zeros, not `empty`: a masked garbage slot holding NaN would still poison the attention sum.
         layers, two, heads, size = self._shape
         return torch.zeros(layers, two, rows, heads, slots, size, dtype=dtype, device=device)
+
+
+def slot_bytes(config: LlamaConfig, dtype: torch.dtype) -> int:
+    """Bytes that one slot of one row takes over all layers."""
+    return config.layers * 2 * config.kv_heads * config.head_dim * dtype.itemsize

@@ -189,6 +189,10 @@ class CacheView:
         keep: bool,
     ) -> None:
         self.cache, self.keep, self.slots = cache, keep, slots
+        if slots - (0 if keep else positions.shape[1]) > cache.slots:
+            raise ValueError(
+                f"a mask over {slots} slots for a cache of {cache.slots}: reserve first"
+            )
         self.rows: slice | Tensor = slice(0, positions.shape[0]) if rows is None else rows
         if isinstance(self.rows, slice):
             numbers = torch.arange(*self.rows.indices(cache.rows), device=positions.device)

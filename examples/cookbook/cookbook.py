@@ -36,16 +36,16 @@ def shopping_list(tables: Sequence[Any]) -> str:
 
 
 def rows(
-    pages: Sequence[Mapping[str, str]], recipes: Sequence[Any], courses: Sequence[str]
+    pages: Sequence[Any], recipes: Sequence[Any], courses: Sequence[Any]
 ) -> list[dict[str, Any]]:
     """One record for each page."""
     return [
-        {"name": page["name"], "course": plain(course), **plain(recipe)}
+        {"name": page.name, "course": plain(course), **plain(recipe)}
         for page, recipe, course in zip(pages, recipes, courses, strict=True)
     ]
 
 
-def book(recipes: Sequence[Any], courses: Sequence[str], summary: str, shopping: str) -> str:
+def book(recipes: Sequence[Any], courses: Sequence[Any], summary: str, shopping: str) -> str:
     """The whole book as Markdown, a chapter for each course."""
     by_course: dict[str, list[Any]] = {course: [] for course in COURSES}
     for recipe, course in zip(recipes, courses, strict=True):

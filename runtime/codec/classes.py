@@ -191,7 +191,8 @@ def _set_only(private: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lift_model(kind: type, held: Any, within: Lift) -> Any:
-    made: Any = kind.__new__(kind)
+    found: Any = kind
+    made = found.__new__(found)
     if not hasattr(made, "__setstate__") or not hasattr(kind, "model_fields"):
         raise CodecError(f"{kind.__qualname__} is no pydantic model any more")
     parts = {name: within(part) for name, part in held["fields"]}
@@ -225,7 +226,7 @@ def _lift_named(kind: type, state: Any, within: Lift) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _adapter(kind: type) -> Any:
+def _adapter(kind: Any) -> Any:
     """pydantic's view of a foreign class, None if it has none."""
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -237,8 +238,8 @@ def _adapter(kind: type) -> Any:
 
 
 def _lower_foreign(value: Any, lookup: Lookup) -> dict[str, Any] | None:
-    """Classes that pydantic knows (URLs, network addresses, …), if they come back equal and of their class."""
-    kind = type(value)
+    """Classes that pydantic knows (URLs, network addresses), if they come back equal and of their class."""
+    kind: Any = type(value)
     if isinstance(value, (str, int, float, list, dict, tuple, set, type)) or callable(value):
         return None
     adapter = _adapter(kind)
@@ -253,7 +254,7 @@ def _lower_foreign(value: Any, lookup: Lookup) -> dict[str, Any] | None:
     return {"$type": [lookup.name(kind), tree]} if same else None
 
 
-def _lift_foreign(kind: type, tree: Any, _: Lift) -> Any:
+def _lift_foreign(kind: Any, tree: Any, _: Lift) -> Any:
     adapter = _adapter(kind)
     if adapter is None:
         raise CodecError(f"{kind.__qualname__} can no longer be read by pydantic")

@@ -133,7 +133,8 @@ class Journal(Protocol):
 
     def event(self, run_id: str, event: Event) -> None:
         """Write an event down with the next group commit; nobody waits for it. Not given: StepReady,
-        StepStarted and StepFinished, whose facts are in the step's record."""
+        StepStarted and StepFinished, whose facts are in the step's record (a reused step has none: its
+        StepFinished is given), and the run's own beginning and end."""
         ...
 
     def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:

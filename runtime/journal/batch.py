@@ -43,10 +43,8 @@ class Batch:
     def is_one_step(self) -> bool:
         return len(self.steps) == 1 and not (self.events or self.rows or self.blobs)
 
-    def hold(self, text: str) -> str | bytes:
-        """What to put in a payload column for `text`: itself, or the hash of the blob that goes along."""
-        if len(text) <= INLINE:
-            return text
+    def hold(self, text: str) -> bytes:
+        """Take a payload as a blob; its hash, for the payload column."""
         raw = text.encode()
         name = blake2b(raw, digest_size=16).digest()
         self.blobs.append((name, raw))

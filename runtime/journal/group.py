@@ -1,9 +1,9 @@
 """Group commit: what is recorded within one turn of the event loop becomes one transaction.
 
-With durability "normal" the loop's own thread commits, because handing a row to a thread and back costs more than
-the commit itself (10 to 15 µs, no fsync). Whatever could make that wait goes to the writer thread instead: another
-process has the lock, the disk is slow, the batch is big. With "full" every batch goes there, and is synced to the
-disk while the next one collects.
+With durability "normal" the loop's own thread commits, because handing a row to a thread and back costs
+more than the commit itself (10 to 15 µs, no fsync). Whatever could make that wait goes to the writer thread
+instead: another process has the lock, the disk is slow, the batch is big. With "full" every batch goes
+there, and is synced to the disk while the next one collects.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ SLOW_S = 0.002
 BIG = 1 << 18
 """Characters of payload to compress from which a batch is not for the loop's thread; a row counts as ten."""
 
-ALONE = 8
-"""After a turn that brought a single step, so many steps are committed as they come; then a turn is collected
-again. In a chain nothing can be grouped, and a turn of the loop costs 6 µs."""
+FEWEST_ALONE, MOST_ALONE = 4, 64
+"""After a turn that brought a single step, so many steps are committed as they come, twice as many after each
+further such turn; then a turn is collected again. In a chain nothing can be grouped, and collecting costs
+15 µs."""
 
 _SNAPSHOT_IS_OLD = 517  # SQLITE_BUSY_SNAPSHOT: another connection has written since the pin was set
 
@@ -46,26 +47,41 @@ class GroupCommit:
         self.written = 0  # rows since the WAL file was last emptied
         self.error: JournalError | None = None
         self._cursor = self.connection.cursor()
+        self._execute = self._cursor.execute
         self._full = full
         self._writer: Writer | None = None
         self._average_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: asyncio.AbstractEventLoop | None = None
-        self._alone = 0
+        self._alone = 0  # steps that may still be committed as they come
+        self._credit = FEWEST_ALONE
 
     def renew(self) -> None:
-        """Try again after an error: the disk that was full for an earlier run may have room for the next."""
+        """A run begins, perhaps on another loop than the last. An error of earlier runs is forgotten: the
+        disk that was full may have room again."""
+        self._alone = 0
+        self.pin.drop()
         if self.error is not None and self._writer is not None:
             self._writer.close()
             self._writer = None
         self.error = None
 
+    def hold(self, text: str) -> bytes:
+        """Take a long payload into the batch; what to put in its column."""
+        self._alone = 0
+        return self.batch.hold(text)
+
     def put_step(self, row: tuple[Any, ...], done: Done) -> None:
-        """Commit a step, with this turn's others or at once. Its blobs, if any, are in the batch already."""
+        """Commit a step, with this turn's others or at once. A long payload is in the batch already."""
         alone = self._alone
-        if alone and not self.batch.blobs:
+        if alone:
             self._alone = 0  # what `done` sets off belongs to a new turn
-            if self._commit_at_once(row):
+            try:
+                self._execute(INSERT_STEP, row)
+            except sqlite3.Error:
+                pass  # the ordinary way finds out what is wrong
+            else:
+                self.written += 1
                 done(None)
                 if self._due is None:
                     self._alone = alone - 1
@@ -73,20 +89,6 @@ class GroupCommit:
         self.batch.steps.append(row)
         self.batch.dones.append(done)
         self.push()
-
-    def _commit_at_once(self, row: tuple[Any, ...]) -> bool:
-        """Commit one step on this thread; False if that has to go the ordinary way."""
-        begun = perf_counter()
-        if not self.pin.is_set:
-            self.pin.set(begun, asyncio.get_running_loop())
-        try:
-            self._cursor.execute(INSERT_STEP, row)
-        except sqlite3.Error:
-            return False
-        self.pin.last = ended = perf_counter()
-        self._average_s += 0.1 * (ended - begun - self._average_s)
-        self.written += 1
-        return True
 
     def push(self) -> None:
         """See that the batch is committed in this turn of the loop. Call after every addition to it."""
@@ -99,8 +101,11 @@ class GroupCommit:
     def _turn(self) -> None:
         self._due = None
         alone = self.batch.is_one_step
+        if not alone:
+            self._credit = FEWEST_ALONE
         if self._commit() and alone and self._due is None:
-            self._alone = ALONE
+            self._alone = self._credit
+            self._credit = min(2 * self._credit, MOST_ALONE)
 
     def _commit(self) -> bool:
         """See to the batch; True if it was committed on this thread, and quickly."""
@@ -204,11 +209,13 @@ class GroupCommit:
         """Free everything; what is still collected is committed first.
 
         Raises:
-            JournalError: it could not be written.
+            JournalError: it could not be written. An error that was told before is not told again.
         """
         try:
-            self.flush()
+            if self.error is None:
+                self.flush()
         finally:
+            self.pin.drop()
             if self._writer is not None:
                 self._writer.close()
             self.connection.close()

@@ -73,11 +73,13 @@ class Keeper:
         connection = connect(self._path, create=False)
         try:
             if checkpoint:
-                # The first pass copies and syncs the bulk beside the writers, the second stops them for the rest.
+                # The first pass copies and syncs the bulk beside the writers, the second stops them for the
+                # rest.
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 connection.execute("PRAGMA busy_timeout=200")
                 connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-            # Also the first write into a WAL started anew, which syncs its header: better here than in a step.
+            # Also the first write into a WAL started anew, which syncs its header: better here than in a
+            # step.
             with self._lock:
                 held = [(self._clock(), run) for run in self._runs]
             connection.executemany("UPDATE leases SET beat_at=? WHERE run=?", held)

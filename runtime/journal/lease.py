@@ -1,4 +1,4 @@
-"""Who runs a run: a row with process and heartbeat, so that two processes never resume the same run at once."""
+"""Who runs a run: a row with process and heartbeat, so that no two processes run the same run at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Holder:
     born: str
 
     def is_alive(self, *, beat_at: float, now: float) -> bool:
-        """Whether it may still be running. On this machine that is looked up; elsewhere the heartbeat tells."""
+        """Whether it may still run. On this machine that is looked up, elsewhere the heartbeat tells."""
         if self.host != socket.gethostname():
             return now - beat_at < STALE_S
         if self.born:

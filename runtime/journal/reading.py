@@ -33,8 +33,8 @@ class RunSummary:
 
     "interrupted": it began, never ended, and its process is gone; `resume` takes it up. `seconds` of the last
     opening, None while it runs or where the process died; `steps` that ended well, `failures` that did not,
-    over all openings. `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be resumed from
-    its stored inputs, "" if it can.
+    over all openings. `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be
+    resumed from its stored inputs, "" if it can.
     """
 
     run_id: str

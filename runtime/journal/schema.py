@@ -1,8 +1,8 @@
 """The journal's file: its tables, how a connection to it is opened, and what its errors mean.
 
-Rows of `steps`, `events` are numbered run * 2**40 + n with n counting up over both tables, so that the rows of one
-run lie together in the file without an index (a second index costs a second page written a step), and a writer
-that has lost its lease runs into a row that exists.
+Rows of `steps`, `events` are numbered run * 2**40 + n with n counting up over both tables, so that the rows
+of one run lie together in the file without an index (a second index costs a second page written a step),
+and a writer that has lost its lease runs into a row that exists.
 """
 
 from __future__ import annotations

@@ -1,16 +1,14 @@
 """The journal in one SQLite file: what `api.Journal` promises, and the reading side beside it.
 
-Promise: with durability "normal" whatever `done` was called for survives a kill -9 of the process; the last moments
-may be lost with the machine's power. With "full" they are not: every group is synced to the disk.
+Promise: with durability "normal" whatever `done` was called for survives a kill -9 of the process; the last
+moments may be lost with the machine's power. With "full" they are not: every group is synced to the disk.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import sqlite3
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +20,11 @@ from carrara.runtime.codec import CodecError, encode
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
 from carrara.runtime.identity import identity
-from carrara.runtime.journal import durations
+from carrara.runtime.journal import durations, openings
 from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
+from carrara.runtime.journal.batch import INLINE
 from carrara.runtime.journal.group import GroupCommit
 from carrara.runtime.journal.keeper import Keeper
-from carrara.runtime.journal.lease import Holder, this_process
 from carrara.runtime.journal.reading import DEFAULT_PATH, Reader, Row, RunSummary
 from carrara.runtime.journal.schema import (
     FAILED,
@@ -41,6 +39,9 @@ from carrara.runtime.step import StepSpec
 
 CHECKPOINT_PAGES = 8192
 """Commits after which the WAL file is emptied, about 8 MB of it."""
+
+_HELD: set[tuple[str, int]] = set()
+"""(file, run) of the runs that are open in this process: a lease alone cannot tell two journals in it apart."""
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class SqliteJournal(Reader):
         self._group = GroupCommit(Path(path), full=durability == "full")
         super().__init__(Path(path), self._group.connection)
         self._keeper = Keeper(self.path)
+        self._file = str(self.path.resolve())
         self._runs: dict[str, _Open] = {}
         self._pid = os.getpid()
         self._unhashable: dict[str, str] = {}
@@ -86,86 +88,22 @@ class SqliteJournal(Reader):
             JournalError: the store cannot be written, or another process is running this run.
         """
         if run.run_id in self._runs:
-            raise JournalError(
-                f"run {run.run_id} is running in this process already", run=run.run_id
-            )
-        if not self._runs:
-            self._group.renew()
+            raise _runs_here(run.run_id)
+        self._group.renew()
         with self._writing(run.run_id):
-            number = self._begin(run)
-            self._take_lease(run, number)
-            first = self._next_place(number)
+            number = openings.begin(self._connection, run)
+            if (self._file, number) in _HELD:
+                raise _runs_here(run.run_id)
+            openings.take_lease(self._connection, run.run_id, number)
+            first = openings.next_place(self._connection, number)
             resumed = first > number * RUN_SPAN
             started = RunStarted(run.run_id, run.started_at, run.workflow, resumed)
             self._connection.execute(
                 "INSERT INTO events VALUES (?,?)", (first, json.dumps(to_data(started)))
             )
         self._runs[run.run_id] = _Open(number, first + 1, run.workflow)
+        _HELD.add((self._file, number))
         self._keeper.hold(number)
-
-    def _begin(self, run: RunRecord) -> int:
-        """Write the run's row, return its number."""
-        versions = json.dumps(_versions())
-        known = self._connection.execute(
-            "SELECT run, workflow FROM runs WHERE run_id=?", (run.run_id,)
-        ).fetchone()
-        if known is None:
-            inputs, inputs_error = _inputs(run)
-            made = self._connection.execute(
-                "INSERT INTO runs VALUES (NULL,?,?,?,?,?,'running','',?,NULL,NULL,1,?)",
-                (
-                    run.run_id,
-                    run.workflow,
-                    run.source,
-                    inputs,
-                    inputs_error,
-                    run.started_at,
-                    versions,
-                ),
-            )
-            return int(made.lastrowid or 0)
-        number, workflow = known
-        if workflow != run.workflow:
-            raise JournalError(
-                f"run {run.run_id} is one of workflow {workflow!r}, not of {run.workflow!r}",
-                run=run.run_id,
-            )
-        self._connection.execute(
-            "UPDATE runs SET status='running', error='', ended_at=NULL, seconds=NULL,"
-            " openings=openings+1, versions=? WHERE run=?",
-            (versions, number),
-        )
-        return int(number)
-
-    def _take_lease(self, run: RunRecord, number: int) -> None:
-        held = self._connection.execute(
-            "SELECT host, pid, born, beat_at FROM leases WHERE run=?", (number,)
-        ).fetchone()
-        now = time()
-        me = this_process()
-        if held is not None:
-            holder = Holder(*held[:3])
-            if holder.is_alive(beat_at=held[3], now=now):
-                where = "" if holder.host == me.host else f" on {holder.host}"
-                raise JournalError(
-                    f"run {run.run_id} is running in process {holder.pid}{where}; wait until it ends, "
-                    f"or end it (kill {holder.pid}) and resume",
-                    run=run.run_id,
-                )
-        self._connection.execute(
-            "INSERT OR REPLACE INTO leases VALUES (?,?,?,?,?)",
-            (number, me.host, me.pid, me.born, now),
-        )
-
-    def _next_place(self, number: int) -> int:
-        low, high = number * RUN_SPAN, (number + 1) * RUN_SPAN
-        last = low - 1
-        for table in ("steps", "events"):
-            found = self._connection.execute(
-                f"SELECT max(id) FROM {table} WHERE id>=? AND id<?", (low, high)
-            ).fetchone()[0]
-            last = max(last, found if found is not None else last)
-        return last + 1
 
     def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
         """End a run, learn from its latencies, give its lease back; durable when it returns.
@@ -174,21 +112,16 @@ class SqliteJournal(Reader):
             JournalError: something of it could not be written; the run can be resumed.
         """
         run = self._runs[run_id]
-        ended = RunFinished(
-            run_id, time(), ok, error, seconds, run.steps + run.reused, run.reused
-        )
+        ended = RunFinished(run_id, time(), ok, error, seconds, run.steps + run.reused, run.reused)
         self._put_event(run, ended)
         try:
             self._group.flush()
             with self._writing(run_id):
-                self._connection.execute(
-                    "UPDATE runs SET status=?, error=?, ended_at=?, seconds=? WHERE run=?",
-                    ("done" if ok else "failed", error, time(), seconds, run.number),
-                )
-                self._connection.execute("DELETE FROM leases WHERE run=?", (run.number,))
+                openings.end(self._connection, run.number, ok, error, seconds)
                 durations.learn(self._connection, run.workflow, run.latencies)
         finally:
             del self._runs[run_id]
+            _HELD.discard((self._file, run.number))
             self._keeper.release(run.number)
 
     @contextmanager
@@ -223,7 +156,8 @@ class SqliteJournal(Reader):
         """The newest reusable step of any run with this identity."""
         with self._reading():
             if not self._indexed:
-                # Made by the first who reuses results across runs: everybody else's commits stay a page smaller.
+                # Made by the first who reuses results across runs: everybody else's commits stay a page
+                # smaller.
                 self._group.pin.drop()
                 self._connection.execute("PRAGMA busy_timeout=30000")
                 self._connection.execute(
@@ -270,7 +204,12 @@ class SqliteJournal(Reader):
             error = self._unhashable.get(spec.name, "its definition has no fingerprint")
         else:
             status = REUSABLE
-            payload = group.batch.hold(_encoded(step))
+            try:
+                payload = encode(step.value, spec.returns)
+            except CodecError as reason:
+                raise _unstorable(step, reason) from reason
+            if len(payload) > INLINE:
+                payload = group.hold(payload)
         if status != FAILED:
             run.steps += 1
             run.latencies.add(spec.name, key.path, step.ordinal, step.seconds)
@@ -335,8 +274,9 @@ class SqliteJournal(Reader):
             ValueError: the payload cannot be stored.
         """
         run = self._runs[run_id]
+        text = None if payload is None else encode(payload)
+        held = self._group.hold(text) if text is not None and len(text) > INLINE else text
         batch = self._group.batch
-        held = None if payload is None else batch.hold(encode(payload))
         batch.rows.append((run.number, place, key, state, held, error))
         if done is not None:
             batch.dones.append(done)
@@ -376,22 +316,9 @@ class SqliteJournal(Reader):
         self._group.close()
 
 
-def _encoded(step: StepRecord) -> str:
-    try:
-        return encode(step.value, step.spec.returns)
-    except CodecError as error:
-        kind = type(step.value).__qualname__
-        raise ValueError(f"step {step.key.path!r} returned {kind}: {error}") from error
+def _runs_here(run_id: str) -> JournalError:
+    return JournalError(f"run {run_id} is running in this process already", run=run_id)
 
 
-def _inputs(run: RunRecord) -> tuple[str | None, str]:
-    """The arguments as text, or None and why they cannot be stored."""
-    try:
-        return encode((run.args, dict(run.kwargs or {}))), ""
-    except CodecError as error:
-        return None, f"its arguments could not be stored: {error}"
-
-
-def _versions() -> dict[str, str]:
-    own = getattr(sys.modules.get("carrara"), "__version__", "")
-    return {"carrara": own, "python": platform.python_version()}
+def _unstorable(step: StepRecord, reason: CodecError) -> ValueError:
+    return ValueError(f"step {step.key.path!r} returned {type(step.value).__qualname__}: {reason}")

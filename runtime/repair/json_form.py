@@ -20,10 +20,9 @@ _FENCED = re.compile(
     r"^ {0,3}(`{3,}|~{3,})[^\n`]*\n(.*?)\n? {0,3}\1[`~]*[ \t]*$", re.DOTALL | re.MULTILINE
 )
 _OPEN = re.compile(r"[{\[]")
-_TORN_START = re.compile(
-    r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$"
-)  # the value began before the first bracket
-_TORN_END = re.compile(r"[\s}\]]*[,:\"'\d]")  # it goes on after the last, stray closing brackets aside
+# The value began before its first bracket; it goes on after its last one, stray closing brackets aside.
+_TORN_START = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
+_TORN_END = re.compile(r"[\s}\]]*[,:\"'\d]")
 
 
 def repair_json(text: str, contract: Json) -> RepairReport:

@@ -244,7 +244,7 @@ class _Dialogue:
             raise PassedOver(objection)
 
     def _request(self, move: Move) -> Request:
-        request = request_of(self.call, self.ctx.rank)
+        request = request_of(self.call, self.ctx.rank, self.engines[move.engine].can)
         if request.limits.deadline_s is not None:
             spent = asyncio.get_running_loop().time() - self.started
             left = max(0.0, request.limits.deadline_s - spent)

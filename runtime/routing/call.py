@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carrara.engines.contract import Contract, Text, describe
+from carrara.engines.engine import Ability
 from carrara.engines.request import Draft, Limits, Message, Request, Sampling
 from carrara.runtime.routing.router import CallFacts, Repair
 
 _CHARACTERS_A_TOKEN = 4  # of English text; only for an estimate that no engine is refused by
+
+
+_HOLDS: Mapping[str, Ability] = {
+    "json": "schema",
+    "choice": "choice",
+    "regex": "regex",
+    "table": "table",
+    "outline": "outline",
+}
 
 
 def as_it_is(value: Any) -> Any:
@@ -23,7 +33,9 @@ class LlmCall:
 
     `validate` turns the contract's value into the step's value, or refuses it with a ValueError (pydantic's
     included; one with `paths` or pydantic's own names the failing fields). `engine` None leaves the choice
-    to the policy. `describe` adds the form of the answer to the last user message unless it stands there.
+    to the policy. `describe` adds the form of the answer to the last user message unless it stands there;
+    None does so only for an engine that cannot hold the contract by construction: a small model is led astray by a
+    JSON Schema that its grammar or scaffold enforces anyway.
 
     `repair` is what may be done for a faulty answer before another engine is asked: "off" nothing,
     "structural" edits of its form, "infill" also re-noising the bad fields, "escalate" also asking the last
@@ -39,7 +51,7 @@ class LlmCall:
     tags: frozenset[str] = frozenset()
     repair: Repair = "escalate"
     stop: tuple[str, ...] = ()
-    describe: bool = True
+    describe: bool | None = None
     adapter: str | None = None
 
 
@@ -59,8 +71,10 @@ def estimated_tokens(messages: Iterable[Message]) -> int:
     return sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN
 
 
-def request_of(call: LlmCall, priority: float) -> Request:
-    messages = _described(call.messages, call.output) if call.describe else call.messages
+def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) -> Request:
+    """The request for an engine that `can` do this."""
+    held = (_HOLDS.get(call.output.kind) in can) if call.describe is None else not call.describe
+    messages = call.messages if held else _described(call.messages, call.output)
     return Request(
         messages=messages,
         output=call.output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from carrara.engines.contract import Text
 from carrara.engines.errors import ContractError
@@ -101,7 +101,8 @@ def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Pointers of the failing fields, and the faults one by one."""
     details: Any = getattr(error, "errors", None)
     if callable(details):  # pydantic's ValidationError
-        found = [(pointer(part["loc"]), str(part["msg"])) for part in details()]
+        parts = cast("list[dict[str, Any]]", details())
+        found = [(pointer(part["loc"]), str(part["msg"])) for part in parts]
         faults = tuple(f"{path}: {reason}" if path else reason for path, reason in found)
         return tuple(dict.fromkeys(path for path, _ in found if path)), faults
     paths = getattr(error, "paths", None) or (getattr(error, "path", ""),)

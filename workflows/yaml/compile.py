@@ -8,10 +8,11 @@ decides, and makes the call.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from carrara.runtime.handle import Handle
+from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import InputError
 from carrara.workflows.parameters import Parameters
@@ -43,38 +44,72 @@ from carrara.workflows.yaml.sketching import sketch_of
 from carrara.workflows.yaml.targets import fetch
 
 
-def workflow_of(pipeline: PipelineDef) -> Workflow[..., dict[str, Any]]:
-    """The pipeline as a workflow: its inputs are the parameters, its value is a dict of the outputs.
+class PipelineWorkflow(Workflow[..., dict[str, Any]]):
+    """A pipeline as a workflow: its inputs are the parameters, its value is a dict of the outputs.
 
-    Imports what its steps and validators name.
-
-    Raises:
-        DefinitionError: a function that is not there, or an import that fails.
+    What its steps and validators name is imported when it is first run, or by `prepare`.
     """
-    models = models_of(pipeline)
-    cores = {step.name: core_of(step, pipeline) for step in pipeline.steps}
-    actions = {step.name: action_of(step, cores[step.name]) for step in pipeline.steps}
-    types = {field.name: models.of(field.type, field.name) for field in pipeline.inputs}
-    checks = {name: typed(annotation) for name, annotation in types.items()}
-    defaults = {f.name: f.default for f in pipeline.inputs if f.default is not MISSING}
 
-    async def run(*first: Any, **rest: Any) -> dict[str, Any]:
-        given = by_name(tuple(types), first, rest)
-        inputs = _checked(pipeline.name, {**defaults, **given}, checks)
+    def __init__(self, pipeline: PipelineDef) -> None:
+        models = models_of(pipeline)
+        types = {field.name: models.of(field.type, field.name) for field in pipeline.inputs}
+        self.pipeline = pipeline
+        self.defaults = {f.name: f.default for f in pipeline.inputs if f.default is not MISSING}
+        self.checks = {name: typed(annotation) for name, annotation in types.items()}
+        super().__init__(
+            pipeline.name,
+            self._run,
+            Parameters.named(*types, types=types, defaults=self.defaults, returns=dict[str, Any]),
+            fingerprint="",
+            source=str(pipeline.path.resolve()),
+            static_plan=partial(sketch_of, pipeline),
+        )
+
+    @cached_property
+    def spec(self) -> StepSpec:
+        self.prepare()
+        return StepSpec(self.name, self._run, "workflow", returns=self.returns)
+
+    def prepare(self) -> None:
+        """Import what the steps name, here and in the pipelines that are used.
+
+        Raises:
+            DefinitionError: a function that is not there, or an import that fails.
+        """
+        _ = self._actions
+
+    @cached_property
+    def steps(self) -> Mapping[str, Definition[..., Any]]:
+        """What the steps do, by name, as decorators would make them. Imports what they name."""
+        return {step.name: core_of(step, self.pipeline) for step in self.pipeline.steps}
+
+    @cached_property
+    def _actions(self) -> Mapping[str, Action]:
+        return {step.name: action_of(step, self.steps[step.name]) for step in self.pipeline.steps}
+
+    async def _run(self, *first: Any, **rest: Any) -> dict[str, Any]:
+        inputs = self._inputs(by_name(tuple(self.checks), first, rest))
         handles: dict[str, Any] = {}
         scope: dict[str, Any] = {**inputs, "inputs": inputs, "steps": handles}
-        for name, action in actions.items():
+        for name, action in self._actions.items():
             scope[name] = handles[name] = action.submit(scope)
-        return {name: await _output(value, scope) for name, value in pipeline.outputs.items()}
+        outputs = self.pipeline.outputs
+        return {name: await _output(value, scope) for name, value in outputs.items()}
 
-    return Workflow(
-        pipeline.name,
-        run,
-        Parameters.named(*types, types=types, defaults=defaults, returns=dict[str, Any]),
-        fingerprint="",
-        source=str(pipeline.path.resolve()),
-        static_plan=partial(sketch_of, pipeline, cores),
-    )
+    def _inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs as the types that the pipeline declares.
+
+        Raises:
+            InputError: a value of another type.
+        """
+        found = {}
+        for name, value in {**self.defaults, **given}.items():
+            try:
+                found[name] = self.checks[name](value)
+            except ValueError as error:
+                where = f"input '{name}' of pipeline '{self.name}'"
+                raise InputError(f"{where}: {error}", name=name) from error
+        return found
 
 
 def core_of(step: StepDef, pipeline: PipelineDef) -> Definition[..., Any]:
@@ -85,8 +120,10 @@ def core_of(step: StepDef, pipeline: PipelineDef) -> Definition[..., Any]:
             return llm_step(step, ask, models, [fetch(target, folder) for target in ask.validators])
         case Call() as call:
             return python_step(step, call, models, folder)
-        case use:
-            return workflow_of(use.pipeline)
+        case Use(inner):
+            made = PipelineWorkflow(inner)
+            made.prepare()
+            return made
 
 
 def action_of(step: StepDef, core: Definition[..., Any]) -> Action:
@@ -109,23 +146,6 @@ def _bare(step: StepDef, core: Definition[..., Any]) -> Action:
             if isinstance(core, Llm):
                 return by_arguments(core, arguments)
             return by_names(core, names_in(Entries(arguments)), item_of(step))
-
-
-def _checked(pipeline: str, given: Mapping[str, Any], checks: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs as the types that the pipeline declares.
-
-    Raises:
-        InputError: a value of another type.
-    """
-    found = {}
-    for name, check in checks.items():
-        try:
-            found[name] = check(given[name])
-        except ValueError as error:
-            raise InputError(
-                f"input '{name}' of pipeline '{pipeline}': {error}", name=name
-            ) from error
-    return found
 
 
 async def _output(value: Value, scope: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
+from carrara.runtime.step import StepKind
 from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type, exported
 from carrara.workflows.yaml.targets import Parameters
 
@@ -78,11 +79,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call a Python function, named by its import path. `returns` None: what the function declares."""
+    """Call a Python function, named by its import path. `returns` None: what the function declares. `kind` is what
+    its decorators make of it."""
 
     target: str
     arguments: Mapping[str, Value] = field(default_factory=dict)
     returns: Type | None = None
+    kind: StepKind = "python"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from carrara.workflows.yaml import durations
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
-TypeNotation = Annotated[Any, WithJsonSchema({"$ref": "#/$defs/TypeNotation"})]
+TypeNotation = Annotated[Any, WithJsonSchema({"x-is": "TypeNotation"})]
+"""Any type, as `notation` reads it; the schema of files says which."""
 Anything = Annotated[Any, WithJsonSchema({})]
 Seconds = Annotated[
     float,
@@ -71,6 +82,13 @@ class Doc(BaseModel):
     """A mapping of the file: no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_value(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.field_name not in ("default", "answer"):
+            raise PydanticCustomError("no_value", "is empty")
+        return value
 
 
 class OutlineDoc(Doc):

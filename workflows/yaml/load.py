@@ -11,9 +11,9 @@ from typing import Any
 from carrara.engines.registry import KINDS
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
-from carrara.workflows.steps import Workflow
+from carrara.runtime.run import RunResult
 from carrara.workflows.template import environment
-from carrara.workflows.yaml.compile import workflow_of
+from carrara.workflows.yaml.compile import PipelineWorkflow
 from carrara.workflows.yaml.definition import PipelineDef
 from carrara.workflows.yaml.mistakes import Mistake, Mistakes
 from carrara.workflows.yaml.models import models_of
@@ -22,7 +22,7 @@ from carrara.workflows.yaml.source import parse
 
 
 class Pipeline:
-    """A pipeline that was found right. What its steps name is imported when `workflow` is first asked for."""
+    """A pipeline that was found right. What its steps name is imported when it runs."""
 
     def __init__(self, definition: PipelineDef) -> None:
         self.definition = definition
@@ -64,13 +64,19 @@ class Pipeline:
         return self.definition.policy
 
     @cached_property
-    def workflow(self) -> Workflow[..., dict[str, Any]]:
+    def workflow(self) -> PipelineWorkflow:
         """The pipeline as a workflow, for `carrara.run` and as a step of other workflows.
 
-        Raises:
-            DefinitionError: importing what a step names failed.
+        It imports what its steps name when it is first run.
         """
-        return workflow_of(self.definition)
+        return PipelineWorkflow(self.definition)
+
+    async def run(self, /, **given: Any) -> RunResult[dict[str, Any]]:
+        """`carrara.run` with these inputs and settings, and with the pipeline's own limits and policy."""
+        from carrara.workflows.run import run
+
+        own: dict[str, Any] = {"limits": self.limits, "policy": self.policy}
+        return await run(self.workflow, **{**own, **given})
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name} of {self.source}>"
@@ -113,7 +119,7 @@ def check(path: Path | str, *, engines: Collection[str] = ()) -> tuple[Mistake, 
 
 
 def _reader(mistakes: Mistakes, engines: Collection[str]) -> PipelineReader:
-    return PipelineReader(mistakes, environment(), ("auto", *KINDS, *engines))
+    return PipelineReader(mistakes, environment(), (*KINDS, *engines))
 
 
 def _shown(path: Path) -> str:

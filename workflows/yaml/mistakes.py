@@ -52,11 +52,29 @@ class Mistakes:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """ " Did you mean 'x'?", or the list of what is known if nothing is close and the list is short."""
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    if close:
-        return f" Did you mean '{lowered[close[0]]}'?"
+    """ ". Did you mean 'x'?"; what is known, if nothing is close and the list is short; "" otherwise."""
+    close = nearest(word, known)
+    if close is not None:
+        return f". Did you mean '{close}'?"
     if known and len(known) <= 12:
-        return f" Known: {', '.join(sorted(known))}."
+        return f". Known: {', '.join(sorted(known))}"
     return ""
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """What was probably meant by `word`: spelled nearly so, or the beginning of one in the other."""
+    lowered = {name.lower(): name for name in known}
+    wanted = word.lower()
+    starts = [n for n in lowered if min(len(n), len(wanted)) >= 3 and _begins(n, wanted)]
+    for found in (
+        difflib.get_close_matches(wanted, lowered, n=1, cutoff=0.8),
+        sorted(starts, key=len),
+        difflib.get_close_matches(wanted, lowered, n=1, cutoff=0.6),
+    ):
+        if found:
+            return lowered[found[0]]
+    return None
+
+
+def _begins(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)

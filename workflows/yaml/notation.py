@@ -102,12 +102,12 @@ class TypeReader:
             return Scalar(cast(ScalarName, text))
         if text in self.names:
             return Named(text)
-        self.notes.at_value(where, f"unknown type '{text}' in {context(where)}.{self.hint(text)}")
+        self.notes.at_value(where, f"unknown type '{text}' in {context(where)}{self.hint(text)}")
         return None
 
     def hint(self, text: str) -> str:
         if text.lower() in _OTHER_WORDS:
-            return f" Did you mean '{_OTHER_WORDS[text.lower()]}'?"
+            return f". Did you mean '{_OTHER_WORDS[text.lower()]}'?"
         return did_you_mean(text, [*SCALARS, *self.names])
 
     def sole(self, raw: list[Any], where: Location) -> Type | None:
@@ -227,7 +227,7 @@ class TypeReader:
                 good = False
             if column not in COLUMN_TYPES:
                 hint = did_you_mean(_OTHER_WORDS.get(str(column), str(column)), COLUMN_TYPES)
-                self.notes.at_value(spot, f"unknown column type '{column}'.{hint}")
+                self.notes.at_value(spot, f"unknown column type '{column}'{hint}")
                 good = False
         columns = tuple((name, cast(ScalarName, column)) for name, column in pairs)
         return TableOf(columns) if good else None

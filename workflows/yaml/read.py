@@ -69,8 +69,9 @@ class PipelineReader:
         """The pipeline that a `use` in the file at `path` names."""
         target = path.parent / written
         if not target.is_file():
-            near = did_you_mean(target.name, [p.name for p in target.parent.glob("*.y*ml")])
-            notes.at_value(where, f"there is no file '{written}' beside the pipeline.{near}")
+            others = [p.name for p in target.parent.glob("*.y*ml") if p.name != path.name]
+            near = did_you_mean(target.name, others)
+            notes.at_value(where, f"there is no file '{written}' beside the pipeline{near}")
             return None
         place = target.resolve()
         if place in self.open:
@@ -233,7 +234,7 @@ class _File:
                 if name not in self.reader.engines:
                     where = ("policy", "rules", i, "engines")
                     hint = did_you_mean(name, self.reader.engines)
-                    self.notes.at_value(where, f"unknown engine '{name}' in the policy.{hint}")
+                    self.notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
         try:
             return from_data(doc.policy.model_dump(exclude_none=True, exclude_unset=True))
         except CarraraError as error:
@@ -245,7 +246,7 @@ class _File:
         for name, limits in (doc.engines or {}).items():
             if name not in self.reader.engines:
                 hint = did_you_mean(name, self.reader.engines)
-                self.notes.at_key(("engines", name), f"unknown engine '{name}'.{hint}")
+                self.notes.at_key(("engines", name), f"unknown engine '{name}'{hint}")
             found[name] = EngineLimits(
                 limits.concurrency, limits.requests_per_s, limits.tokens_per_min
             )

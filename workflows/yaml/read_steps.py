@@ -13,6 +13,7 @@ from carrara.workflows.yaml.definition import (
     Ask,
     Call,
     Each,
+    Name,
     PipelineDef,
     Repeat,
     StepDef,
@@ -28,7 +29,7 @@ from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.references import Types, item_type, resolved
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
-from carrara.workflows.yaml.targets import Parameters, TargetError, look_up
+from carrara.workflows.yaml.targets import Parameters, Target, TargetError, look_up
 
 KINDS: Final = ("llm", "python", "use")
 _OTHERS: Final = ("description", "for_each", "as", "limit", "when", "repeat")
@@ -172,10 +173,11 @@ class StepReader:
 
     def _note_engine(self) -> None:
         engine = self.doc.engine
-        if engine is not None and engine not in self.around.engines:
-            hint = did_you_mean(engine, self.around.engines)
+        known = ("auto", *self.around.engines)
+        if engine is not None and engine not in known:
+            hint = did_you_mean(engine, known)
             self.notes.at_value(
-                (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'.{hint}"
+                (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'{hint}"
             )
 
     # What the step does.
@@ -185,10 +187,10 @@ class StepReader:
             case "llm" if self.doc.llm is not None:
                 return self._ask(self.doc.llm, names)
             case "python" if self.doc.python is not None:
-                parameters = self._look_up(self.doc.python, (*self.where, "python"))
-                if parameters is not None:
-                    self._note_arguments(parameters, f"'{self.doc.python}'")
-                return Call(self.doc.python, self._arguments(names), self.one_type)
+                target = self._look_up(self.doc.python, (*self.where, "python"))
+                if target.parameters is not None:
+                    self._note_arguments(target.parameters, f"'{self.doc.python}'")
+                return Call(self.doc.python, self._arguments(names), self.one_type, target.kind)
             case "use" if self.pipeline is not None:
                 self._note_arguments(self.pipeline.parameters, f"'{self.doc.use}'")
                 self._note_constants(self.pipeline)
@@ -200,12 +202,11 @@ class StepReader:
         doc, where = self.doc, self.where
         if not prompt.strip():
             self.notes.at_value((*where, "llm"), f"the prompt of step '{self.name}' is empty")
-        for i, validator in enumerate(doc.validators or ()):
-            self._look_up(validator, (*where, "validators", i))
         template = self.values.template(prompt, (*where, "llm"), names)
         system = None
         if doc.system is not None:
             system = self.values.template(doc.system, (*where, "system"), names)
+        self._note_validators(names_in(template) | names_in(system))
         given = {key: getattr(doc, key) for key in SETTINGS if getattr(doc, key) is not None}
         return Ask(
             prompt=template,
@@ -216,18 +217,31 @@ class StepReader:
             validators=tuple(doc.validators or ()),
         )
 
+    def _note_validators(self, used: frozenset[Name]) -> None:
+        """Note validators that are not there, or that want an input which the prompt does not have."""
+        known = {space or name for space, name in used}
+        for i, validator in enumerate(self.doc.validators or ()):
+            where = (*self.where, "validators", i)
+            parameters = self._look_up(validator, where).parameters
+            for name in parameters.required[1:] if parameters is not None else ():
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    self.notes.at_value(
+                        where, f"'{validator}' asks for '{name}', which is not in the prompt{hint}"
+                    )
+
     def _arguments(self, names: Names) -> dict[str, Value]:
         return {
             name: self.values.value(raw, (*self.where, "with", name), names)
             for name, raw in (self.doc.arguments or {}).items()
         }
 
-    def _look_up(self, target: str, where: Location) -> Parameters | None:
+    def _look_up(self, target: str, where: Location) -> Target:
         try:
-            return look_up(target, self.around.folder).parameters
+            return look_up(target, self.around.folder)
         except TargetError as error:
             self.notes.at_value(where, str(error))
-            return None
+            return Target()
 
     def _note_arguments(self, parameters: Parameters, of: str) -> None:
         """Note arguments that the function or pipeline does not know, and those it lacks."""
@@ -235,7 +249,7 @@ class StepReader:
         for name in given:
             if name not in parameters.names and not parameters.open_ended:
                 hint = did_you_mean(name, parameters.names)
-                self.notes.at_key((*self.where, "with", name), f"{of} takes no '{name}'.{hint}")
+                self.notes.at_key((*self.where, "with", name), f"{of} takes no '{name}'{hint}")
         for name in parameters.required:
             if name not in given:
                 spot = (*self.where, "with" if given else str(self.kind))

@@ -48,11 +48,12 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something the walk refuses; `word` stands in line `line` of the template."""
+    """Something wrong; `word` stands in line `line` of the template. `hint` says what was meant, or ""."""
 
     message: str
     line: int = 1
     word: str = ""
+    hint: str = ""
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ def of_expression(
 
     `asked`: the expression is a condition.
     """
-    tree, problem = _parsed("{{ (" + text + "\n) }}", environment, "expression")
+    tree, problem = _parsed("{{ " + text + "\n}}", environment, "expression")
     if tree is None:
         return Found(problems=[problem])
     expression = sole_expression(tree)
@@ -125,7 +126,8 @@ def _parsed(
     except TemplateSyntaxError as error:
         message = error.message or "it cannot be read"
         word, hint = _unknown_function(message, environment)
-        return None, Problem(f"bad {what}: {_lower(message)}{hint}", error.lineno, word)
+        message = _lower(message).rstrip(".")
+        return None, Problem(f"bad {what}: {message}", error.lineno, word, hint)
     return tree, Problem("")
 
 
@@ -186,7 +188,7 @@ class _Walk:
                 )
                 return {**local, node.name: None}
             case nodes.Include() | nodes.Import() | nodes.FromImport() | nodes.Extends():
-                self.refuse("a template cannot take in other files", node.lineno, "")
+                self.refuse("a template cannot take in other files", node.lineno)
                 return local
             case nodes.Expr():
                 self.expression(node, local)
@@ -243,7 +245,8 @@ class _Walk:
         if name not in self.undeclared:
             return None
         if name in NAMESPACES:
-            self.refuse(f"'{name}' alone is no value: write '{name}.NAME'", node.lineno, name)
+            hint = f". Write '{name}.NAME'"
+            self.refuse(f"'{name}' alone is no value", node.lineno, name, hint)
             return None
         self.found.references.append(Reference(name, "", node.lineno, asked))
         return self.known.type_of("", name)
@@ -261,7 +264,7 @@ class _Walk:
                     if found.name == attr:
                         return found.type
                 if not hasattr(BaseModel, attr):
-                    self.refuse(_no_field(attr, holder), node.lineno, attr)
+                    self.refuse(*_no_field(base, attr, holder, node.lineno))
             case MapOf(item) if not hasattr(dict, attr):
                 return item
         return None
@@ -273,8 +276,8 @@ class _Walk:
     def resolve(self, kind: Type | None) -> Type | None:
         return resolved(kind, self.known.declared)
 
-    def refuse(self, message: str, line: int, word: str) -> None:
-        self.found.problems.append(Problem(message, line, word))
+    def refuse(self, message: str, line: int, word: str = "", hint: str = "") -> None:
+        self.found.problems.append(Problem(message, line, word, hint))
 
 
 def resolved(kind: Type | None, declared: Types) -> Type | None:
@@ -313,8 +316,24 @@ def _is_none(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const) and node.value is None
 
 
-def _no_field(attr: str, holder: ObjectOf | Shape) -> str:
-    return f"no field '{attr}' here.{did_you_mean(attr, [found.name for found in holder.fields])}"
+def _no_field(
+    base: nodes.Node, attr: str, holder: ObjectOf | Shape, line: int
+) -> tuple[str, int, str, str]:
+    name = _dotted(base)
+    subject = f"'{name}' has no field" if name else "there is no field"
+    hint = did_you_mean(attr, [found.name for found in holder.fields])
+    return f"{subject} '{attr}'", line, attr, hint
+
+
+def _dotted(node: nodes.Node) -> str:
+    """`recipe.groups` as it is written, "" for anything else."""
+    match node:
+        case nodes.Name(name=name):
+            return str(name)
+        case nodes.Getattr(node=base, attr=attr) if _dotted(base):
+            return f"{_dotted(base)}.{attr}"
+        case _:
+            return ""
 
 
 def _lower(message: str) -> str:

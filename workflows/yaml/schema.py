@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from carrara.workflows.yaml.document import NAME, PipelineDoc
+from carrara.workflows.yaml.document import NAME, PipelineDoc, TypeDoc
 from carrara.workflows.yaml.notation import KIND_KEYS
 from carrara.workflows.yaml.read_steps import KEYS, KINDS, NEEDS
 
@@ -42,8 +42,6 @@ _NOTATION: Final[Mapping[str, Any]] = {
 
 def pipeline_schema() -> dict[str, Any]:
     """The schema as JSON data."""
-    from carrara.workflows.yaml.document import TypeDoc
-
     made = PipelineDoc.model_json_schema(ref_template="#/definitions/{model}")
     types = TypeDoc.model_json_schema(ref_template="#/definitions/{model}")
     definitions = {**made.pop("$defs", {}), **types.pop("$defs", {})}
@@ -87,8 +85,12 @@ def _plain(node: Any) -> Any:
     rest = {key: part for key, part in node.items() if key != "title" or isinstance(part, dict)}
     if rest.get("default", 0) is None:
         del rest["default"]
+    if rest.pop("x-is", None) is not None:
+        rest["allOf"] = [{"$ref": "#/definitions/TypeNotation"}]  # beside it, a description is kept
     options = [part for part in rest.get("anyOf", ()) if part != {"type": "null"}]
     if len(options) == 1:
         del rest["anyOf"]
         rest = {**options[0], **rest}
+    if "$ref" in rest and len(rest) > 1:  # draft 7 does not look beside a reference
+        rest["allOf"] = [{"$ref": rest.pop("$ref")}]
     return {key: _plain(part) for key, part in rest.items()}

@@ -89,9 +89,13 @@ class ValueReader:
                     return self.expression(inner, where, names)
                 return self.template(raw, where, names)
             case list():
-                return Many(tuple(self.value(v, (*where, i), names) for i, v in enumerate(raw)))
+                items = [self.value(v, (*where, i), names) for i, v in enumerate(raw)]
+                self.type = None
+                return Many(tuple(items))
             case dict():
-                return Entries({k: self.value(v, (*where, k), names) for k, v in raw.items()})
+                entries = {k: self.value(v, (*where, k), names) for k, v in raw.items()}
+                self.type = None
+                return Entries(entries)
             case _:
                 return Constant(raw)
 
@@ -137,8 +141,8 @@ class ValueReader:
     def take(self, found: Found, where: Location, names: Names) -> frozenset[Name]:
         """Note what is wrong, keep what is right; returns the names that exist."""
         for problem in found.problems:
-            message = f"{problem.message} In {context(where)}." if problem.word else problem.message
-            self.notes.inside(where, _ended(message), line=problem.line, word=problem.word)
+            message = f"{problem.message}, in {context(where)}{problem.hint}"
+            self.notes.inside(where, message, line=problem.line, word=problem.word)
         met: Counter[tuple[int, str]] = Counter()
         good: set[Name] = set()
         for reference in found.references:
@@ -174,8 +178,4 @@ class ValueReader:
         other = [s for s in NAMESPACES if s != reference.space and name in names.space(s)]
         if reference.space and other:
             return f"{what}. '{name}' is one of the {other[0]}"
-        return f"{what}.{did_you_mean(name, known)}"
-
-
-def _ended(message: str) -> str:
-    return message if message.endswith((".", "?")) else message + "."
+        return f"{what}{did_you_mean(name, known)}"

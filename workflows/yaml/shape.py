@@ -54,12 +54,18 @@ def read_shape(model: type[D], raw: object, where: Location, notes: Notes) -> D 
     None if nothing is left: no mapping at all, or a key that must be there is missing.
     """
     rest = copy.deepcopy(raw)
-    reported: set[Location] = set()
+    whole = True
     while True:
         try:
             return model.model_validate(rest)
         except ValidationError as error:
-            cuts = {_note(found, model, raw, where, notes, reported) for found in error.errors()}
+            cuts = set()
+            for found in error.errors():
+                loc = _existing(raw, tuple(part for part in found["loc"] if part != "[key]"))
+                if whole:  # what is wrong after a cut is wrong because of it
+                    _note(found, model, loc, (*where, *loc), notes)
+                cuts.add(_mapping_key(loc))
+            whole = False
             for cut in sorted(cuts, key=len, reverse=True):
                 if not cut or not isinstance(rest, dict):
                     return None
@@ -88,26 +94,14 @@ def noun(value: object) -> str:
     return _NOUNS.get(type(value).__name__, type(value).__name__)
 
 
-def _note(
-    error: ErrorDetails,
-    model: type[Doc],
-    raw: object,
-    where: Location,
-    notes: Notes,
-    reported: set[Location],
-) -> Location:
-    """Note one pydantic error once; returns what to cut out, () for everything."""
-    loc = _existing(raw, tuple(part for part in error["loc"] if part != "[key]"))
-    spot = (*where, *loc)
-    if (*spot, error["type"]) not in reported:
-        reported.add((*spot, error["type"]))
-        _note_one(error, model, loc, spot, notes)
+def _mapping_key(loc: Location) -> Location:
+    """The place to cut: items of a list go with their whole list, whose order would change."""
     while loc and isinstance(loc[-1], int):
         loc = loc[:-1]
     return loc
 
 
-def _note_one(
+def _note(
     error: ErrorDetails, model: type[Doc], loc: Location, spot: Location, notes: Notes
 ) -> None:
     kind, place = error["type"], context(spot)
@@ -115,7 +109,7 @@ def _note_one(
     match kind:
         case "extra_forbidden":
             hint = did_you_mean(key, _keys_of(model, loc[:-1]))
-            notes.at_key(spot, f"unknown key '{key}' in {place}.{hint}")
+            notes.at_key(spot, f"unknown key '{key}' in {place}{hint}")
         case "missing":
             notes.at_key(spot, f"{_subject(spot)} needs the key '{error['loc'][-1]}'")
         case _ if kind in _WANTED:
@@ -125,9 +119,11 @@ def _note_one(
             hint = did_you_mean(
                 str(error["input"]), re.findall(r"'(.*?)'", error["ctx"]["expected"])
             )
-            notes.at_value(spot, f"{_subject(spot)} cannot be {error['input']!r}.{hint}")
+            notes.at_value(spot, f"{_subject(spot)} cannot be {error['input']!r}{hint}")
         case "value_error":
             notes.at_value(spot, f"{_subject(spot)}: {error['ctx']['error']}")
+        case "no_value":
+            notes.at_key(spot, f"{_subject(spot)} is empty: give it a value, or leave the key out")
         case "too_short":
             notes.at_value(spot, f"{_subject(spot)} must not be empty")
         case "greater_than_equal" | "greater_than" | "less_than_equal":

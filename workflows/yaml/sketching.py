@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from carrara.workflows.calls import Definition
+from carrara.runtime.step import StepKind
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch
-from carrara.workflows.steps import Workflow
-from carrara.workflows.trace import trace
+from carrara.workflows.yaml.actions import llm_step
 from carrara.workflows.yaml.definition import (
     Ask,
     Call,
@@ -20,45 +18,49 @@ from carrara.workflows.yaml.definition import (
     Use,
     names_in,
 )
+from carrara.workflows.yaml.models import models_of
 
 
-def sketch_of(pipeline: PipelineDef, cores: Mapping[str, Definition[..., Any]]) -> Sketch:
-    """Nodes, edges and notes. `cores` are the definitions behind the steps, by name.
+def sketch_of(pipeline: PipelineDef) -> Sketch:
+    """Nodes and edges, those of used pipelines among them. Imports nothing that steps name.
 
-    An edge on which only a condition or a list depends is one of kind "value".
+    An edge on which only a condition or the end of turns depends is one of kind "value".
     """
     nodes: list[PlanNode] = []
     edges: list[PlanEdge] = []
-    notes: list[str] = []
     for step in pipeline.steps:
-        core = cores[step.name]
-        nodes.append(_node(step, core))
+        nodes.append(_node(step, pipeline))
         edges += _edges(step)
-        if isinstance(core, Workflow):
-            inner = trace(core) if core.static_plan is None else core.static_plan()
+        if isinstance(step.does, Use):
+            inner = sketch_of(step.does.pipeline)
             nodes += (_inside(step.name, node) for node in inner.nodes)
             edges += (
                 PlanEdge(f"{step.name}/{e.source}", f"{step.name}/{e.target}", e.kind)
                 for e in inner.edges
             )
-            notes += (f"{step.name}: {note}" for note in inner.notes)
-    return Sketch(nodes, edges, notes)
+    return Sketch(nodes, edges)
 
 
-def _node(step: StepDef, core: Definition[..., Any]) -> PlanNode:
+def _node(step: StepDef, pipeline: PipelineDef) -> PlanNode:
+    kind: StepKind = "workflow"
+    made = None
+    match step.does:
+        case Ask() as ask:
+            kind, made = "llm", llm_step(step, ask, models_of(pipeline))
+        case Call() as call:
+            kind = call.kind
     when = ""
     if step.when is not None:
         when = step.when.text if isinstance(step.when, Expression) else "false"
-    repeat = step.repeat
     return PlanNode(
         step.name,
         step.name,
-        core.spec.kind,
-        step=core,
+        kind,
+        step=made,
         fan_out=step.each is not None,
         when=when,
-        count=1 if repeat is None else repeat.max,
-        loop=repeat is not None,
+        count=1 if step.repeat is None else step.repeat.max,
+        loop=step.repeat is not None,
     )
 
 

@@ -115,8 +115,7 @@ def parse(text: str, name: str, mistakes: Mistakes) -> Source | None:
     if root is None:
         mistakes.add(Mistake(name, 1, 1, "the file is empty: a pipeline needs 'steps'"))
         return None
-    _Builder(source, mistakes).build_root(root)
-    return source
+    return source if _Builder(source, mistakes).build_root(root) else None
 
 
 class _Builder:
@@ -128,14 +127,17 @@ class _Builder:
         self.open: list[int] = []
         self.parts = 0
 
-    def build_root(self, root: Node) -> None:
+    def build_root(self, root: Node) -> bool:
+        """Fill the source; False after a mistake that leaves nothing to go on with."""
         try:
             self.source.value = self.build(root, ())
+            return True
         except _TooMuch as error:
             mark = _mark(error.node)
             self.mistakes.add(Mistake(self.source.name, mark.line, mark.column, str(error)))
         except RecursionError:
             self.mistakes.add(Mistake(self.source.name, 1, 1, "nested too deeply to be read"))
+        return False
 
     def build(self, node: Node, where: Location) -> Any:
         self.parts += 1
@@ -185,25 +187,22 @@ class _Builder:
                 self.note(part, "'<<' takes a mapping, or a list of mappings")
 
     def key(self, node: Node) -> str | None:
-        if isinstance(node, ScalarNode) and node.tag in _AS_TEXT:
+        if isinstance(node, ScalarNode):
             return str(node.value)
-        written = node.value if isinstance(node, ScalarNode) else "it"
-        self.note(node, f"a key must be text: write '{written}' in quotes")
+        self.note(node, "a key must be text")
         return None
 
     def scalar(self, node: Node) -> Any:
-        if node.tag in _AS_TEXT:
-            return str(node.value)
         if node.tag in _PLAIN:
             try:
                 return self.scalars.construct_object(node)
             except (ValueError, YAMLError):
                 self.note(node, f"{str(node.value)[:40]!r} is no number that can be read")
-                return None
-        self.note(
-            node, f"tags like '{str(node.tag).replace(_TAG, '!!')}' are not used in pipelines"
-        )
-        return None
+                return 0
+        if node.tag not in _AS_TEXT:
+            written = str(node.tag).replace(_TAG, "!!")
+            self.note(node, f"tags like '{written}' are not used in pipelines")
+        return str(node.value)
 
     def note(self, node: Node, message: str) -> None:
         mark = _mark(node)

@@ -11,18 +11,23 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from carrara.runtime.step import StepKind
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.yaml.mistakes import did_you_mean
 
-OUR_DECORATORS = {"step", "llm", "workflow"}
-"""Decorators known to keep a function's parameters."""
+OUR_DECORATORS: Final[Mapping[str, StepKind]] = {
+    "step": "python",
+    "llm": "llm",
+    "workflow": "workflow",
+}
+"""Decorators known to keep a function's parameters, and what they make of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,11 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Something found. `parameters` is None where they cannot be told without importing."""
+    """Something found. `parameters` is None where they cannot be told without importing; `kind` is as the
+    decorators say."""
 
     parameters: Parameters | None = None
+    kind: StepKind = "python"
 
 
 class TargetError(ValueError):
@@ -56,7 +63,7 @@ def look_up(written: str, beside: Path) -> Target:
         path = beside / place
         if not path.is_file():
             near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.py")])
-            raise TargetError(f"there is no file '{place}' beside the pipeline.{near}")
+            raise TargetError(f"there is no file '{place}' beside the pipeline{near}")
         return _in_file(path, name, place)
     spec = _find_module(place)
     if spec is None and hasattr(sys.modules.get(place), name):
@@ -129,7 +136,7 @@ def _in_file(path: Path, name: str, shown: str) -> Target:
         return names[name]
     if "*" in names:
         return Target()
-    raise TargetError(f"'{shown}' has no '{name}'.{did_you_mean(name, names)}")
+    raise TargetError(f"'{shown}' has no '{name}'{did_you_mean(name, names)}")
 
 
 @lru_cache(maxsize=128)
@@ -140,7 +147,7 @@ def _definitions(path: Path, _changed: int) -> dict[str, Target]:
     for node in _top_level(tree.body):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                found[node.name] = Target(_parameters(node))
+                found[node.name] = Target(_parameters(node), _kind(node))
                 if node.name == "__getattr__":
                     found["*"] = Target()
             case ast.ClassDef():
@@ -179,6 +186,11 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Parameters | No
         if default is None:
             required.append(arg.arg)
     return Parameters(tuple(names), tuple(required), spec.kwarg is not None)
+
+
+def _kind(node: ast.FunctionDef | ast.AsyncFunctionDef) -> StepKind:
+    names = [_last_name(decorator) for decorator in node.decorator_list]
+    return next((OUR_DECORATORS[name] for name in names if name in OUR_DECORATORS), "python")
 
 
 def _last_name(node: ast.expr) -> str:

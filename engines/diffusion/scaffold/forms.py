@@ -80,6 +80,7 @@ class Items:
     one with option 0; None if it does not fit.
     With `distinct`, an item equal to an earlier one is left out of the answer. With `keyed`, items are
     members of a JSON object: the key is their step in field pointers, and a repeated key is left out.
+    With `nested`, the option that began an item is its depth, and its path is that of a tree of `items`.
     """
 
     first: Form
@@ -90,6 +91,7 @@ class Items:
     split: Callable[[Any], list[tuple[int, Any]] | None]
     distinct: bool = False
     keyed: bool = False
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

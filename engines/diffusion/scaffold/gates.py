@@ -80,6 +80,16 @@ class GatePlan:
         """What is pinned behind the masks while `option` is expected: the rest of its lead."""
         return self.leads[option][self.width :]
 
+    def taken(self, option: int, width: int, pad_id: int) -> tuple[int, ...]:
+        """How a gate of `width` positions looks once an option is taken: its lead, padded to the width."""
+        lead = self.leads[option]
+        return (*lead, *[pad_id] * (width - len(lead)))
+
+    def length(self, option: int) -> int:
+        """Positions of the gate once an option is taken."""
+        lead = len(self.leads[option])
+        return lead if self.is_choice else max(lead, self.width)
+
     def has_body(self, option: int) -> bool:
         return self.gate.options[option].body is not NOTHING
 
@@ -95,10 +105,15 @@ class GatePlan:
         """Divide the probability `mass` of a branch between the ways it goes on."""
         ways = [(token, way) for token, way in branch.after.items() if way.options & allowed]
         ending = next((option for option in branch.ends if option in allowed), None)
-        weights = [score(depth, token) for token, _ in ways] if len(ways) > 1 or ways and ending is not None else [0.0] * len(ways)
+        if ending is not None and not ways:
+            found[ending] += mass
+            return
+        if ending is None and len(ways) == 1:
+            self._share(ways[0][1], depth + 1, mass, score, allowed, found)
+            return
+        weights = [score(depth, token) for token, _ in ways]
         if ending is not None:
-            tokens = self.nothing if ways else ()
-            weights.append(_log_sum(score(depth, token) for token in tokens) if ways else 0.0)
+            weights.append(_log_sum(score(depth, token) for token in self.nothing))
         total = _log_sum(weights)
         shares = [mass * math.exp(weight - total) for weight in weights]
         if ending is not None:

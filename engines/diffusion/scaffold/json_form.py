@@ -81,6 +81,16 @@ class _Property:
         return f"{dumps(self.name)}:"
 
 
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    """The language of one scalar branch. `space` is set for a string, `has_words` where strings are listed."""
+
+    kind: str
+    node: Node
+    space: StringSpace | None
+    has_words: bool = False
+
+
 @dataclass(slots=True)
 class _Builder:
     schemas: Schemas
@@ -144,40 +154,48 @@ class _Builder:
         return found
 
     def _scalars(self, branches: list[Schema], prefix: str) -> Form:
-        """One slot for all scalar branches: which of them it is shows in its first token."""
-        kinds, nodes, string = [], [], None
+        """One slot for all scalar branches: which of them it is shows in its first token.
+
+        The lengths of one string only can be counted, and no other string beside it: further ones give way.
+        """
+        found = self._parts(branches)
+        strings = [part for part in found if part.space is not None]
+        counted = [part for part in strings if part.space and part.space.is_counted]
+        if counted:
+            found = [p for p in found if p is counted[0] or not (p.space or p.has_words)]
+            strings = counted[:1]
+        takes = _any_takes(self.schemas, branches)
+        space = strings[0].space if strings else None
+        if len(found) == 1 and space is not None:
+            return join(Literal(f'{prefix}"'), _string_slot(space, takes))
+        least, most = (space.least, space.most) if counted and space else (0, None)
+        language = Language(seq(prefix, Alt(tuple(part.node for part in found))), least, most)
+        kinds = " or ".join(dict.fromkeys(part.kind for part in found))
+        return Slot(language, kinds, _writer(prefix, takes))
+
+    def _parts(self, branches: list[Schema]) -> list[_Scalar]:
+        found, reasons = [], []
         for branch in branches:
             try:
-                kind, node, space = self._scalar(branch)
-            except CannotHold:
-                if len(branches) == 1:
-                    raise
-                continue
-            if space is not None and string is not None and (space.is_counted or string.is_counted):
-                continue  # lengths of one string only can be counted
-            string = space or string
-            kinds.append(kind)
-            nodes.append(node)
-        if not nodes:
-            raise CannotHold("a union without a branch that can be held")
-        takes = _any_takes(self.schemas, branches)
-        if len(nodes) == 1 and string is not None:
-            return join(Literal(f'{prefix}"'), _string_slot(string, takes))
-        least, most = (string.least, string.most) if string else (0, None)
-        language = Language(seq(prefix, Alt(tuple(nodes))), least, most)
-        return Slot(language, " or ".join(dict.fromkeys(kinds)), _writer(prefix, takes))
+                found.append(self._scalar(branch))
+            except CannotHold as error:
+                reasons.append(str(error))
+        if not found:
+            raise CannotHold("; ".join(dict.fromkeys(reasons)))
+        return found
 
-    def _scalar(self, schema: Schema) -> tuple[str, Node, StringSpace | None]:
+    def _scalar(self, schema: Schema) -> _Scalar:
         """Kind and language of a scalar, a string with its quotes."""
         values = self._finite([schema])
         if values is not None:
-            return "null" if values == [None] else "choice", _words(values), None
+            words = any(isinstance(value, str) for value in values)
+            return _Scalar("null" if values == [None] else "choice", _words(values), None, words)
         kind = schema["type"]
         try:
             if kind == "string":
                 space = string_space(schema)
-                return space.kind, seq('"', space.inside, '"'), space
-            return kind, _number(schema, kind == "integer"), None
+                return _Scalar(space.kind, seq('"', space.inside, '"'), space)
+            return _Scalar(kind, _number(schema, kind == "integer"), None)
         except CannotHold:
             raise
         except CarraraError as error:

@@ -6,10 +6,10 @@ the only possibility).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from carrara.engines.diffusion.scaffold.forms import Items, Slot
+from carrara.engines.diffusion.scaffold.forms import At, Items, Slot
 from carrara.engines.diffusion.scaffold.gates import GatePlan
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon, Row
 from carrara.engines.diffusion.scaffold.tokens import PAD, TokenAutomaton
@@ -74,6 +74,16 @@ class Hole:
         self.ids[at], self.sure[at] = token, sure
         self._look_around()
         self.fix_forced()
+        return True
+
+    def write(self, ids: Sequence[int], spare: int) -> bool:
+        """Fill the hole with the tokens of a text and `spare` pads; False if the text does not fit."""
+        if not self.automaton.accepts_tokens(ids):
+            return False
+        spare = max(spare, 0 if ids else 1)
+        self.ids = [*ids, *[self.lexicon.pad_id] * spare]
+        self.sure = [None] * len(self.ids)
+        self._look_around()
         return True
 
     def fix_forced(self) -> None:
@@ -153,6 +163,11 @@ class Fork:
         return () if self.chosen is None else self.plan.leads[self.chosen]
 
     @property
+    def length(self) -> int:
+        """Positions of the settled gate while it is on the canvas."""
+        return max(len(self.lead), self.width)
+
+    @property
     def width(self) -> int:
         """Positions of the open gate itself."""
         if self.plan.is_choice and self.allowed:
@@ -214,10 +229,10 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """The part of a value below a key or an index (see `forms.At`)."""
+    """The part of a value below a key or an index."""
 
-    key: str | int
-    silent: bool
+    form: At
+    level: int
     part: Node
 
 

@@ -56,19 +56,34 @@ def decisions(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
             if node.chosen is not None and node.body is not None:
                 yield from decisions(node.body, path)
         case Step():
-            yield from decisions(node.part, path if node.silent else (*path, node.key))
+            yield from decisions(node.part, path if node.form.silent else (*path, node.form.step))
         case Group():
             for part in node.parts:
                 yield from decisions(part, path)
         case Chain():
-            for position, (number, entry) in enumerate(_entries(node)):
+            for number, steps, entry in members(node):
                 if number:
                     yield path, node.forks[number - 1]
-                yield from decisions(entry, (*path, _key(node, entry, position)))
+                yield from decisions(entry, (*path, *steps))
             if node.is_closed:
                 yield path, node.forks[-1]
         case Pinned() | OpenEnd():
             return
+
+
+def members(chain: Chain) -> Iterator[tuple[int, Path, Node]]:
+    """The entries that count: their numbers, their steps in field pointers, their nodes."""
+    counters: list[int] = []
+    for position, (number, entry) in enumerate(_entries(chain)):
+        if chain.items.keyed:
+            yield number, (_key(entry),), entry
+        elif chain.items.nested:
+            depth = chain.option(number)
+            counters = [*counters[:depth], counters[depth] + 1 if depth < len(counters) else 0]
+            steps = [step for count in counters for step in ("items", count)]
+            yield number, tuple(steps[1:]), entry
+        else:
+            yield number, (position,), entry
 
 
 def sure_tokens(leaf: Leaf) -> list[float]:
@@ -92,7 +107,7 @@ def _entries(chain: Chain) -> Iterator[tuple[int, Node]]:
     seen: list[Any] = []
     for number, entry in known:
         try:
-            value = _key(chain, entry, 0) if chain.items.keyed else json.loads(text(entry))
+            value = _key(entry) if chain.items.keyed else json.loads(text(entry))
         except ValueError:  # not finished yet
             yield number, entry
             continue
@@ -101,10 +116,12 @@ def _entries(chain: Chain) -> Iterator[tuple[int, Node]]:
             yield number, entry
 
 
-def _key(chain: Chain, entry: Node, position: int) -> str | int:
-    """The step of an entry in field pointers."""
-    if not chain.items.keyed:
-        return position
+def _key(entry: Node) -> str:
+    """The key of a member of a JSON object.
+
+    Raises:
+        ValueError: it is not finished yet.
+    """
     key, _ = json.JSONDecoder().raw_decode(text(entry).strip())
     return str(key)
 

@@ -62,7 +62,7 @@ class Scaffold:
         return self._costs[form]
 
     def option_cost(self, gate: Gate, number: int) -> int:
-        return len(self.plan(gate).leads[number]) + self.cost(gate.options[number].body)
+        return self.plan(gate).length(number) + self.cost(gate.options[number].body)
 
     def plan(self, gate: Gate) -> GatePlan:
         if gate not in self._plans:
@@ -88,11 +88,10 @@ class Scaffold:
 
     def end_cost(self, items: Items, option: int, more: int) -> int:
         """Positions to end a list whose last item was begun by `option`, after `more` further items."""
-        gate = items.gate(option)
+        plan = self.plan(items.gate(option))
         if more:
-            following = max(self.option_cost(gate, 0), self.plan(gate).width)
-            return following + self.cost(items.later) + self.end_cost(items, 0, more - 1)
-        return max(len(self.plan(gate).leads[-1]), self.plan(gate).width)
+            return plan.length(0) + self.cost(items.later) + self.end_cost(items, 0, more - 1)
+        return plan.length(len(plan.leads) - 1)
 
     def height(self, form: Form) -> int:
         """How many nested references a form needs at least."""
@@ -112,19 +111,12 @@ class Scaffold:
             case Ref(name):
                 return self._rules[name]
             case Items():
-                more = form.least - 1
-                later = self._cost(form.later) if more > 0 else 0
-                gate = form.gate(0)
-                plan = self.plan(gate)
-                each = max(len(plan.leads[0]), plan.width) + later
-                end = max(len(plan.leads[-1]), plan.width)
-                return min(ENDLESS, self._cost(form.first) + max(more, 0) * each + end)
+                later = self._cost(form.later) if form.least > 1 else 0
+                plan = self.plan(form.gate(0))
+                each = plan.length(0) + later
+                end = plan.length(len(plan.leads) - 1)
+                return min(ENDLESS, self._cost(form.first) + (form.least - 1) * each + end)
             case Gate(options):
                 plan = self.plan(form)
-                costs = [
-                    len(lead) + self._cost(option.body)
-                    for lead, option in zip(plan.leads, options, strict=True)
-                ]
-                if plan.is_choice:
-                    return max(1, min(len(lead) for lead in plan.leads))
-                return min(ENDLESS, max(plan.width, min(costs)))
+                costs = [plan.length(n) + self._cost(o.body) for n, o in enumerate(options)]
+                return min(ENDLESS, max(1, min(costs)))

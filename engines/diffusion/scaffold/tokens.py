@@ -118,17 +118,19 @@ class TokenAutomaton:
     _forward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
     _backward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
     _fitting: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
+    _counts: bool = field(init=False)
     _segment: int = field(init=False)
     _pad: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._grow_moves()
-        counts = bool(self.table.count.any())
-        top = (self.most if self.most is not None else self.least) if counts else 0
+        limited = self.least > 0 or self.most is not None
+        self._counts = limited and bool(self.table.count.any())
+        top = (self.most if self.most is not None else self.least) if self._counts else 0
         self.width = top + 1
         self._segment = (1 << self.width) - 1
         self._pad = 1 << len(self._moves) * self.width
-        enough = self._segment & ~((1 << self.least) - 1) if counts else 1
+        enough = self._segment & ~((1 << self.least) - 1) if self._counts else 1
         self.done = sum(enough << state * self.width for state in self.accepts)
         self.ends = self.done | self._pad
         self.start = 1
@@ -220,7 +222,7 @@ class TokenAutomaton:
 
     def _counted(self, counts: int, more: int) -> int:
         """Counts after `more` characters. Without an upper bound, enough is as good as more."""
-        if not more or self.width == 1:
+        if not more or not self._counts:
             return counts
         moved = counts << more
         if self.most is None and moved >> self.width:
@@ -228,7 +230,7 @@ class TokenAutomaton:
         return moved & self._segment
 
     def _uncounted(self, counts: int, less: int) -> int:
-        if not less or self.width == 1:
+        if not less or not self._counts:
             return counts
         before = counts >> less
         if self.most is None and counts >> self.width - 1:

@@ -81,8 +81,8 @@ class Tree:
                 return Hole(form, self.scaffold.automaton(form), self.scaffold.lexicon)
             case Seq(parts):
                 return Group([self.make(part, level) for part in parts])
-            case At(step, part, silent):
-                return Step(step, silent, self.make(part, level))
+            case At(_, part):
+                return Step(form, level, self.make(part, level))
             case Ref(name):
                 return self.make(self.scaffold.program.rules[name], level + 1)
             case Items():
@@ -113,20 +113,19 @@ class Tree:
     def _fork_positions(self, fork: Fork) -> int:
         body = 0 if fork.body is None else self.positions(fork.body)
         if fork.chosen is not None:
-            padded = fork.plan.is_choice and not fork.emitted
-            return (fork.width if padded else len(fork.lead)) + body
+            return (len(fork.lead) if fork.emitted else fork.length) + body
         least = self.scaffold.cost(fork.plan.gate)
         if fork.body is not None and fork.expected is not None:
-            return max(least, fork.width + len(fork.plan.shown(fork.expected)) + body)
+            return max(least, fork.plan.length(fork.expected) + body)
         return max(least, fork.width) if fork.allowed else least
 
     def _chain_positions(self, chain: Chain) -> int:
         total = sum(map(self.positions, chain.entries))
         for number, fork in enumerate(chain.forks):
             if fork.chosen is not None:
-                total += len(fork.lead)
+                total += len(fork.lead) if fork.emitted else fork.length
             elif number + 1 < len(chain.entries):
-                total += fork.width + len(fork.plan.shown(fork.expected or 0))
+                total += fork.plan.length(fork.expected or 0)
         if len(chain.entries) > len(chain.forks) or chain.forks[-1].chosen is None:
             total += self._end_cost(chain, len(chain.entries) - 1)
         return total
@@ -196,8 +195,7 @@ class Tree:
         if fork.chosen is None and not fork.allowed:
             self._offer(fork)
         if fork.chosen is not None:
-            width = fork.width if fork.plan.is_choice else len(fork.lead)
-            if not fork.emitted and not self._place(fork, width, after):
+            if not fork.emitted and not self._place(fork, fork.length, after):
                 return False
             return fork.body is None or self._visit(fork.body, after)
         expected = fork.expected
@@ -253,7 +251,7 @@ class Tree:
             if fork is None:
                 return True
             if fork.chosen is not None:
-                if not fork.emitted and not self._place(fork, len(fork.lead), after):
+                if not fork.emitted and not self._place(fork, fork.length, after):
                     return False
                 if chain.ends(fork):
                     return True
@@ -311,7 +309,7 @@ class Tree:
     def _entry_cost(self, chain: Chain, number: int, option: int) -> int:
         """What one more entry takes from the slack."""
         items, plan = chain.items, self.scaffold.plan(chain.items.gate(chain.option(number)))
-        lead = max(len(plan.leads[option]), plan.width)
+        lead = plan.length(option)
         more = max(0, items.least - chain.counted(number) - (option == 0))
         end = self.scaffold.end_cost(items, option, more)
         return lead + self.scaffold.cost(items.later) + end - self._end_cost(chain, number)

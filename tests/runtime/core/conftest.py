@@ -25,7 +25,9 @@ class _Jump(selectors.DefaultSelector):
             return super().select(None)
         ready = super().select(0)
         if not ready:
-            self.loop.now += timeout
+            self.loop.now += max(
+                timeout, 1e-9
+            )  # every turn takes some time, or waits of 1e-16 s never end
         return ready
 
 
@@ -69,7 +71,7 @@ def step() -> Callable[..., StepSpec]:
     """step(body, name=..., kind=..., **options) makes a spec whose fingerprint is its name."""
 
     def make(body: Callable[..., Any], **kwargs: Any) -> StepSpec:
-        name = kwargs.pop("name", body.__name__.strip("<>"))
+        name = kwargs.pop("name", getattr(body, "__name__", "step"))
         kind = kwargs.pop("kind", "python")
         fingerprint = kwargs.pop("fingerprint", f"{name}-1")
         returns = kwargs.pop("returns", None)

@@ -378,7 +378,8 @@ def test_a_handle_used_like_its_value_says_what_to_do_instead(
         with pytest.raises(HandleError, match=r"step 'w/one_more'.*Write `await` before it"):
             misuse(handle)
         assert repr(handle) == "<handle of step 'w/one_more': ready>"
-        assert handle == handle and handle != submit(step(one_more), (1,), {})  # noqa: PLR0124
+        assert handle in {handle}
+        assert handle != submit(step(one_more), (1,), {})
         return await handle
 
     assert run_virtual(execute(workflow, name="w")).value == 2

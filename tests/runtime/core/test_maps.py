@@ -92,9 +92,7 @@ def test_children_start_in_order_and_at_most_limit_at_once(
 
 
 @pytest.mark.parametrize("source", ["list", "handle", "map"])
-def test_an_empty_map_still_fires_its_join(
-    run_virtual: Virtual, step: Steps, source: str
-) -> None:
+def test_an_empty_map_still_fires_its_join(run_virtual: Virtual, step: Steps, source: str) -> None:
     async def workflow() -> Any:
         items: Any = []
         if source == "handle":
@@ -143,9 +141,7 @@ def test_a_map_may_follow_another_that_has_begun(run_virtual: Virtual, step: Ste
     assert run_virtual(execute(workflow)).value == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_map_over_many_items_keeps_few_children_alive(
-    run_virtual: Virtual, step: Steps
-) -> None:
+def test_a_map_over_many_items_keeps_few_children_alive(run_virtual: Virtual, step: Steps) -> None:
     most = 0
 
     async def look(i: int) -> int:

@@ -33,7 +33,9 @@ class Workshop:
             self.ran.append(name)
             return body(*args)
 
-        return self.step(counted, name=name, fingerprint=self.versions.get(name, "1"), **options)
+        return self.step(
+            counted, name=name, fingerprint=name + self.versions.get(name, "1"), **options
+        )
 
     async def workflow(self, count: int) -> Any:
         rows = submit_map(self.make("row", lambda i: i * i), range(count))
@@ -254,7 +256,10 @@ def test_failures_and_the_end_of_the_run_are_recorded(
     with pytest.raises(StepError):
         run_virtual(execute(workflow, journal=journal, run_id="r", name="w"))
     (record,) = journal.steps["r"].values()
-    assert (record.status, record.error) == ("failed", "step 'w/body' in run r failed: ValueError: broken")
+    assert (record.status, record.error) == (
+        "failed",
+        "step 'w/body' in run r failed: ValueError: broken",
+    )
     assert journal.closed["r"] == (False, f"StepError: {record.error}")
     assert [type(e) for e in journal.events] == [StepFailed]
     assert journal.runs["r"].workflow == "w"
@@ -284,7 +289,9 @@ def test_the_idempotency_key_is_the_same_in_every_attempt_and_after_a_resume(
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 60), st.data())
-def test_a_run_cut_off_at_any_moment_resumes_to_the_same_end(ticks: int, data: st.DataObject) -> None:
+def test_a_run_cut_off_at_any_moment_resumes_to_the_same_end(
+    ticks: int, data: st.DataObject
+) -> None:
     from collections import Counter
 
     # The fixture module is not importable by name; hypothesis needs a fresh journal for every example.
@@ -297,7 +304,7 @@ def test_a_run_cut_off_at_any_moment_resumes_to_the_same_end(ticks: int, data: s
             await asyncio.sleep(0)
         run.cancel()
         await asyncio.wait({run})
-        recorded = Counter(r.spec.name for r in journal.steps["r"].values())
+        recorded = Counter(r.spec.name for r in journal.steps.get("r", {}).values())
         result = await shop.run(run_id="r")
         assert result.value == EXPECTED
         again = Counter(shop.ran)
@@ -310,7 +317,10 @@ def test_a_run_cut_off_at_any_moment_resumes_to_the_same_end(ticks: int, data: s
 
 def _make_step(body: Callable[..., Any], **kwargs: Any) -> StepSpec:
     return StepSpec(
-        kwargs.get("name", body.__name__), body, kwargs.get("kind", "python"), kwargs.get("fingerprint", "1")
+        kwargs.get("name", body.__name__),
+        body,
+        kwargs.get("kind", "python"),
+        kwargs.get("fingerprint", "1"),
     )
 
 

@@ -118,7 +118,7 @@ def test_others_use_the_place_while_a_step_waits_for_its_next_attempt(
         submit(step(quick), (), {})
 
     run_virtual(execute(workflow, options=RunOptions(concurrency=1)))
-    assert other == [0.0]
+    assert other == [pytest.approx(0.0, abs=1e-3)]
     assert flaky.at[1] == pytest.approx(30.0)  # its wait was over at 10, the place at 30
 
 

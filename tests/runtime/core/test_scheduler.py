@@ -20,7 +20,6 @@ from carrara.runtime.scheduler import (
     Scheduler,
 )
 
-
 steady = settings(deadline=None, max_examples=80)  # a slow machine is no failure
 
 
@@ -99,7 +98,7 @@ def simulate(case: Case) -> Outcome:
             heapq.heappush(running, (now + case.seconds[i], i))
         assert len(running) <= case.slots
         assert sum(i in case.narrow for _, i in running) <= 1
-        if scheduler.contended:  # whoever waits, waits for a pool that is full
+        if scheduler.queued:  # whoever waits, waits for a pool that is full
             assert len(running) == case.slots or not narrow.free
 
     for i, cause in enumerate(case.appears):
@@ -166,7 +165,10 @@ def test_every_node_ends_in_exactly_one_state(case: Case) -> None:
             continue  # what would have revealed it never ended
         assert node.state in (DONE, FAILED, SKIPPED, CANCELLED)
         told = [what for what, j, _ in outcome.log if j == i and what != "start"]
-        assert told == {DONE: ["finish"], FAILED: ["fail"], SKIPPED: ["skip"], CANCELLED: []}[node.state]
+        assert (
+            told
+            == {DONE: ["finish"], FAILED: ["fail"], SKIPPED: ["skip"], CANCELLED: []}[node.state]
+        )
 
 
 @steady
@@ -263,9 +265,7 @@ def test_a_place_given_back_between_attempts_is_used_by_others() -> None:
     assert scheduler.start() == [flaky]
 
 
-def layered(
-    rng: random.Random, count: int, layers: int
-) -> tuple[list[list[int]], list[float]]:
+def layered(rng: random.Random, count: int, layers: int) -> tuple[list[list[int]], list[float]]:
     """A random layered graph with mean in-degree 3 and lognormal latencies (median 0.15 s, sigma 0.8)."""
     inputs: list[list[int]] = []
     width = count // layers

@@ -71,7 +71,7 @@ def test_a_sure_diffusion_answer_is_taken_and_ar_is_never_asked(context: Context
 
 
 def test_the_request_carries_urgency_and_the_form_of_the_answer(context: Context, ask: Ask) -> None:
-    engine = diffusion("yes", "yes", "yes")
+    engine = ar("yes", "yes", "yes")
     ctx = context(engine)
     ask(ctx, output=YES, limits=Limits(max_tokens=5))
     ask(ctx, "Say it. Answer with exactly one of: yes, no.", output=YES)
@@ -83,6 +83,17 @@ def test_the_request_carries_urgency_and_the_form_of_the_answer(context: Context
         "Say it.",
     ]
     assert (engine.requests[0].priority, engine.requests[0].limits.max_tokens) == (2.5, 5)
+
+
+def test_an_engine_that_holds_the_form_by_construction_is_not_told_of_it(
+    context: Context, ask: Ask
+) -> None:
+    engine = diffusion("yes", "yes")
+    ctx = context(engine)
+    ask(ctx, output=YES)
+    ask(ctx, output=YES, describe=True)
+    contents = [request.messages[-1].content for request in engine.requests]
+    assert contents == ["Say it.", "Say it.\n\nAnswer with exactly one of: yes, no."]
 
 
 def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(

@@ -1,0 +1,101 @@
+"""`carrara runs` and `carrara show`: what the journal says of the runs here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from carrara.runtime.journal.reading import RunSummary
+
+DEFAULT = Path(".carrara/journal.db")
+_JOURNAL = Annotated[Path, typer.Option("--journal", help="The journal's file.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def list_runs(
+    journal: _JOURNAL = DEFAULT,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.")] = 20,
+    as_json: _JSON = False,
+) -> None:
+    """List the runs of a journal: status, workflow, when, how long, steps, failures."""
+    from carrara.runtime.journal.reading import Reader
+
+    with Reader.open(journal) as reader:
+        found = reader.runs(limit)
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps([asdict(run) for run in found], indent=2))
+    else:
+        _print_table(found)
+
+
+def show_run(
+    run: Annotated[str, typer.Argument(help="A run's id, its beginning, or `last`.")] = "last",
+    journal: _JOURNAL = DEFAULT,
+    events: Annotated[bool, typer.Option("--events", help="Also every event, in order.")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Show a run: what each step did, on which engine and why, its time, tokens, retries and repairs."""
+    from rich.console import Console
+
+    from carrara.runtime.events import to_data
+    from carrara.runtime.journal.reading import Reader
+    from carrara.runtime.report import report
+    from carrara.runtime.report_view import event_line, show
+
+    with Reader.open(journal) as reader:
+        summary = reader.find(run)
+        timeline = reader.timeline(summary.run_id)
+    if as_json:
+        data = report(timeline).to_data() | {"status": summary.status}
+        print(json.dumps(data | ({"events": list(map(to_data, timeline))} if events else {})))
+        return
+    show(report(timeline), Console())
+    if summary.status == "interrupted":
+        print(f"its process is gone: `carrara resume {summary.run_id}` goes on from here")
+    for event in timeline if events else ():
+        print(event_line(event, summary.started_at))
+
+
+def _print_table(found: list[RunSummary]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from carrara.runtime.report_view import seconds, when
+
+    table = Table(
+        "run",
+        "workflow",
+        "status",
+        "started",
+        "took",
+        "steps",
+        "failures",
+        box=None,
+        pad_edge=False,
+    )
+    styles = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
+    for run in found:
+        status = f"[{styles[run.status]}]{run.status}[/]"
+        took = seconds(run.seconds) if run.seconds is not None else ""
+        table.add_row(
+            run.run_id,
+            run.workflow,
+            status,
+            when(run.started_at),
+            took,
+            f"{run.steps:,}",
+            f"{run.failures:,}",
+        )
+    Console().print(table)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Mount the commands."""
+    app.command("runs")(list_runs)
+    app.command("show")(show_run)

@@ -1,0 +1,128 @@
+"""One answer in the making: its tokens, its text, where it stands in its grammar, and why it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from carrara.engines.autoregressive.confidence import Written, confidence_of, mean
+from carrara.engines.autoregressive.guide import Guide
+from carrara.engines.autoregressive.narrow import was_cut
+from carrara.engines.autoregressive.sampling import Warmth
+from carrara.engines.autoregressive.text import AnswerText
+from carrara.engines.contract import Json, Text
+from carrara.engines.errors import ContractError, EngineError
+from carrara.engines.prefix_cache import Hit
+from carrara.engines.request import Confidence, Request, StopReason
+from carrara.engines.tokenizer import Tokenizer
+
+
+class Answer:
+    """Made when a request is accepted; afterwards only the thread that decodes changes it.
+
+    `tokens` are all there are to feed: the prompt, what the grammar forces at the beginning (fed
+    together with the prompt: `opening` counts both), then the answer token by token. `adapted`: it goes
+    through the adapter. `stop` is None until it ends, `failure` unless it cannot go on.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        prompt: Sequence[int],
+        guide: Guide | None,
+        tokenizer: Tokenizer,
+        *,
+        longest: int,
+        adapted: bool = False,
+    ) -> None:
+        self.request = request
+        self.prompt = len(prompt)
+        self.tokens = list(prompt)
+        self.guide = guide
+        self.adapted = adapted
+        self.warmth = Warmth.of(request.sampling)
+        self.hit: Hit[Tensor] | None = None
+        self.stop: StopReason | None = None
+        self.failure: EngineError | None = None
+        self.passes = 0
+        self._vocabulary = tokenizer.vocabulary
+        self._eos = tokenizer.eos_ids
+        self._longest = longest
+        self._written: list[Written] = []
+        self._ending: float | None = None
+        # Stop strings are for free text: they would cut a structured answer in the middle.
+        self._text = AnswerText(request.stop if isinstance(request.output, Text) else ())
+        if guide is not None:
+            self._go_on(guide.forced(), guide)
+        self.opening = len(self.tokens)
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.tokens) - self.prompt + (self._ending is not None)
+
+    def decide(self, token: int, chance: float) -> None:
+        """Take the next token and its probability, and all that the grammar forces after it."""
+        if token in self._eos:
+            self._ending = chance
+            self.stop = "end"
+            return
+        self._write(token, chance)
+        if self._text.is_stopped:
+            self.stop = "stop"
+        elif self.guide is not None:
+            self._go_on(self.guide.take(token), self.guide)
+        if self.stop is None and self._room == 0:
+            self.stop = "length"
+
+    def shown(self) -> str:
+        """The text so far without anything that may still change."""
+        return self._text.shown()
+
+    def text(self) -> str:
+        return self._text.final()
+
+    def finish(self) -> tuple[Any, StopReason]:
+        """The value and the reason for the end.
+
+        Where the limit cut a grammar off there is no value: what stands may look whole, as a list whose
+        last word is half does. A whole JSON answer in which a string reached the bound that `narrowed`
+        set keeps its value, but says "length" too.
+        """
+        stop = self.stop or "length"
+        if self.guide is not None and stop == "length":
+            return None, stop
+        try:
+            value = self.request.output.parse(self.text())
+        except ContractError:
+            return None, stop
+        if isinstance(self.request.output, Json) and was_cut(value, self._longest):
+            stop = "length"
+        return value, stop
+
+    def confidence(self, value: Any) -> Confidence:
+        """Per token and, where the answer holds to its contract, per field."""
+        if value is None:
+            decided = tuple(w.chance for w in self._written if w.chance is not None)
+            return Confidence(mean(decided), {}, decided)
+        return confidence_of(self.request.output, self._text.raw, self._written, self._ending)
+
+    @property
+    def _room(self) -> int:
+        return max(self.request.limits.max_tokens - len(self._written), 0)
+
+    def _go_on(self, forced: Sequence[int], guide: Guide) -> None:
+        room = self._room
+        for token in forced[:room]:
+            self._write(token, None)
+        if len(forced) > room:
+            self.stop = "length"
+        elif guide.is_finished:
+            self.stop = "end"
+
+    def _write(self, token: int, chance: float | None) -> None:
+        piece = self._vocabulary[token]
+        self.tokens.append(token)
+        self._text.add(piece)
+        self._written.append(Written(len(piece), chance))

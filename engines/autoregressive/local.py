@@ -1,0 +1,208 @@
+"""The engine "ar": the local model writing one token after the other, for many requests at once.
+
+Requests in flight share forward passes (`batch` says which), the prefix cache and the one model thread.
+This file is the protocol: what is accepted and refused, and the life of the engine. `rounds` serves,
+`decode` computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from carrara.engines.contract import Contract, Text
+from carrara.engines.engine import Ability, Health
+from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
+from carrara.engines.local import LocalModel
+from carrara.engines.request import Completion, Request, Watch
+
+if TYPE_CHECKING:
+    from carrara.engines.autoregressive.answer import Answer
+    from carrara.engines.autoregressive.batch import BatchLimits
+    from carrara.engines.autoregressive.guide import Guides
+    from carrara.engines.autoregressive.rounds import Rounds
+
+ABILITIES: frozenset[Ability] = frozenset(
+    ("schema", "choice", "regex", "table", "outline", "logprobs", "stream")
+)
+_CPU_CACHE_BYTES = 1 << 30
+_GPU_CACHE_BYTES = 8 << 30
+# A longer prompt is prepared on another thread: it would be felt on the event loop (1 ms for 4,000
+# characters).
+_INLINE_CHARACTERS = 4000
+
+
+@dataclass(slots=True)
+class _Open:
+    """What exists while the engine is open."""
+
+    rounds: Rounds
+    guides: Guides
+    loop: asyncio.Task[None]
+
+
+class AutoregressiveEngine:
+    """See `carrara.engines.engine.Engine`. `limits` None: 16 rows and 1 GiB of cache on a CPU, 128 and 8
+    GiB on a GPU."""
+
+    def __init__(
+        self,
+        local: LocalModel,
+        name: str = "ar",
+        limits: BatchLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.local = local
+        self._name = name
+        self._limits = limits
+        self._clock = clock
+        self._tickets = count()
+        self._users = 0
+        self._open: _Open | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def can(self) -> frozenset[Ability]:
+        return ABILITIES
+
+    @property
+    def fingerprint(self) -> str:
+        return f"ar-{self.local.fingerprint}"
+
+    @property
+    def context_tokens(self) -> int:
+        return self.local.config.max_positions
+
+    def refusal(self, contract: Contract) -> str | None:
+        from carrara.engines.autoregressive.guide import usable_grammar
+
+        try:
+            usable_grammar(contract, longest_string(512))
+        except EngineRefused as error:
+            return str(error)
+        return None
+
+    def health(self) -> Health:
+        if self._open is None:
+            return Health(False, f"{self._name}: {self.local.line}")
+        rounds, stats = self._open.rounds, self.local.prefix_cache.stats()
+        return Health(
+            True,
+            f"{self._name}: {self.local.line}; {rounds.seated} answering, {rounds.waiting} waiting, "
+            f"{stats.found_tokens:,} of {stats.asked_tokens:,} prompt tokens from the prefix cache",
+        )
+
+    async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+        """Complete one request; see the protocol.
+
+        A JSON string without a bound of its own ends at `longest_string` characters, because a small
+        model may never close one. An answer in which that happened has its value, and `stop` "length".
+        """
+        from carrara.engines.autoregressive.rounds import Live
+
+        now = self._open
+        if now is None:
+            raise EngineFailed(
+                f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
+            )
+        submitted = self._clock()
+        try:
+            answer = await self._prepared(request, now.guides)
+        except EngineError as error:
+            error.engine = error.engine or self._name
+            raise
+        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        live = Live(next(self._tickets), answer, watch, submitted, done)
+        if answer.stop is not None:  # the grammar left nothing to decide
+            return now.rounds.completion(live)
+        return await now.rounds.answer(live)
+
+    async def __aenter__(self) -> Self:
+        await self.local.__aenter__()
+        try:
+            # Others may have entered meanwhile: the first to come here starts the loop.
+            if self._open is None:
+                self._open = self._started()
+        except BaseException:
+            await self.local.__aexit__(None, None, None)
+            raise
+        self._users += 1
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._users -= 1
+        try:
+            if self._users == 0 and self._open is not None:
+                now, self._open = self._open, None
+                now.rounds.close()
+                await now.loop
+        finally:
+            await self.local.__aexit__(kind, error, trace)
+
+    def _started(self) -> _Open:
+        from carrara.engines.autoregressive.decode import Decoder
+        from carrara.engines.autoregressive.guide import Guides
+        from carrara.engines.autoregressive.rounds import Rounds
+
+        limits = self._limits or default_limits(self.local)
+        rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
+        loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
+        return _Open(rounds, Guides(self.local.tokenizer), loop)
+
+    async def _prepared(self, request: Request, guides: Guides) -> Answer:
+        """Check the request and make its tokens and its grammar, on another thread where that takes
+        long."""
+        if request.draft is not None:
+            raise EngineRefused("it writes from the beginning and takes no draft")
+        size = sum(len(message.content) for message in request.messages)
+        if size <= _INLINE_CHARACTERS and isinstance(request.output, Text):
+            return self._answer(request, guides)
+        return await asyncio.to_thread(self._answer, request, guides)
+
+    def _answer(self, request: Request, guides: Guides) -> Answer:
+        from carrara.engines.autoregressive.answer import Answer
+
+        local, most = self.local, request.limits.max_tokens
+        adapted = local.uses_adapter(request.adapter)
+        if most < 1:
+            raise EngineRefused(f"max_tokens is {most}, it must be at least 1")
+        prompt = local.tokenizer.encode_chat(request.messages)
+        if len(prompt) + most > self.context_tokens:
+            raise EngineRefused(
+                f"engine {self._name!r} refused {len(prompt):,} prompt tokens and {most:,} of answer, its context "
+                f"holds {self.context_tokens:,}. Shorten the input or lower max_tokens."
+            )
+        longest = longest_string(most)
+        guide = guides.start(request.output, longest)
+        return Answer(request, prompt, guide, local.tokenizer, longest=longest, adapted=adapted)
+
+
+def longest_string(max_tokens: int) -> int:
+    """The bound of JSON strings that have none: about half of `max_tokens`, in characters, and at least
+    64."""
+    return max(64, 2 * max_tokens)
+
+
+def default_limits(local: LocalModel) -> BatchLimits:
+    """What suits the device: how many rows, how much cache, how long a chunk of prompt."""
+    from carrara.engines.autoregressive.batch import BatchLimits
+    from carrara.engines.model.kv import slot_bytes
+
+    each = slot_bytes(local.config, local.dtype)
+    if local.device.type == "cuda":
+        cells = _GPU_CACHE_BYTES // each
+        return BatchLimits(rows=128, cells=cells, chunk=1024, quiet_chunk=4096, padding=1024)
+    return BatchLimits(cells=_CPU_CACHE_BYTES // each)

@@ -1,0 +1,89 @@
+"""What every canvas offers to the refine loop: a view of the block to denoise, and a place for what was read.
+
+A canvas is a state machine without a model: `view` says what to look at next, `settle` takes what the model said
+about it. Blocks follow each other; the clean tokens of a settled block are handed out once by `take_clean`, for
+the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.scaffold.lexicon import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An undecided position of the block, counted from its start, and what may stand there (None: anything)."""
+
+    offset: int
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One block as the model sees it.
+
+    `tokens` with masks at undecided positions; `sites` at which the best allowed token is wanted; `pairs` of
+    (offset, token) whose logits are wanted as they are.
+    """
+
+    tokens: tuple[int, ...]
+    sites: tuple[Site, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+    @property
+    def offsets(self) -> list[int]:
+        """The positions whose logits are needed, in order."""
+        found = {site.offset for site in self.sites} | {offset for offset, _ in self.pairs}
+        return sorted(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model said about a view: for each site a token and its probability among the allowed ones,
+    for each pair its logit."""
+
+    tokens: Sequence[int]
+    sure: Sequence[float]
+    logits: Sequence[float]
+
+
+class Canvas(Protocol):
+    """An answer in the making."""
+
+    def view(self) -> View | None:
+        """The block as it stands, None once the answer is finished. Asking twice changes nothing."""
+        ...
+
+    def settle(self, reading: Reading, rule: CommitRule, step: int) -> None:
+        """Take a reading of the last view and commit what `rule` picks, at least one decision.
+
+        `step` counts the block's denoising steps from 0.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Decide all that is left without the model: the limit of steps is reached."""
+        ...
+
+    def take_clean(self) -> list[int]:
+        """Clean tokens of blocks settled since the last call: they belong into the cache, in order."""
+        ...
+
+    @property
+    def undecided(self) -> int:
+        """Decisions left in the block last viewed."""
+        ...
+
+    @property
+    def settled_share(self) -> float:
+        """The share of the canvas that is final, in [0, 1]."""
+        ...
+
+    def show(self) -> str:
+        """The answer so far; what is undecided is shown as dots."""
+        ...

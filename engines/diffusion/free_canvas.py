@@ -1,0 +1,116 @@
+"""The canvas of free text, and of any span of tokens with masks in it: blocks of masks, nothing pinned but
+what was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from carrara.engines.diffusion.canvas import Reading, Site, View
+from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.scaffold.lexicon import Row
+
+UNDECIDED = "·"
+
+
+@dataclass(slots=True, eq=False)
+class FreeCanvas:
+    """Tokens in blocks of `block`; `start` is the whole canvas, masks at what is to be decided.
+
+    A token of `eos_ids` ends the answer: what stands behind it is given up. `row` says which tokens may
+    stand anywhere (None: all). `decode` makes text for `show`; `stops` looks at settled text and says
+    whether a stop string ends it.
+    """
+
+    start: Sequence[int]
+    block: int
+    mask_id: int
+    eos_ids: frozenset[int] = frozenset()
+    row: Row | None = None
+    decode: Callable[[Sequence[int]], str] = lambda ids: ""
+    stops: Callable[[str], bool] = lambda text: False
+    tokens: list[int] = field(init=False)
+    sure: list[float | None] = field(init=False)
+    begin: int = field(init=False, default=0)
+    ended: bool = field(init=False, default=False)
+    stopped: bool = field(init=False, default=False)
+    _clean: list[int] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.start)
+        self.sure = [None] * len(self.tokens)
+        self._cut_at_end()
+
+    @property
+    def end(self) -> int:
+        """Where the current block ends."""
+        return min(self.begin + self.block, len(self.tokens))
+
+    def view(self) -> View | None:
+        while self.begin < len(self.tokens):
+            current = self.tokens[self.begin : self.end]
+            offsets = [i for i, token in enumerate(current) if token == self.mask_id]
+            if offsets:
+                sites = tuple(Site(offset, self.row) for offset in offsets)
+                return View(tuple(current), sites, ())
+            self._pass_on(current)
+        return None
+
+    def settle(self, reading: Reading, rule: CommitRule, step: int) -> None:
+        masked = [i for i in range(self.begin, self.end) if self.tokens[i] == self.mask_id]
+        sure = torch.tensor([list(reading.sure)], dtype=torch.float32)
+        picked = rule(sure, torch.ones_like(sure, dtype=torch.bool), step)[0].tolist()
+        for at, token, value, commit in zip(masked, reading.tokens, reading.sure, picked, strict=True):
+            if commit:
+                self.tokens[at], self.sure[at] = token, value
+        self._cut_at_end()
+
+    def finish(self) -> None:
+        """Masks are not text: the answer ends before the first of them."""
+        if self.mask_id in self.tokens:
+            del self.tokens[self.tokens.index(self.mask_id) :]
+        self._pass_on(self.tokens[self.begin :])
+
+    def take_clean(self) -> list[int]:
+        found, self._clean = self._clean, []
+        return found
+
+    @property
+    def undecided(self) -> int:
+        return self.tokens[self.begin : self.end].count(self.mask_id)
+
+    @property
+    def settled_share(self) -> float:
+        return 1.0 - self.tokens.count(self.mask_id) / max(1, len(self.tokens))
+
+    def show(self) -> str:
+        parts, run = [], []
+        for token in self.tokens[: self.end]:
+            if token == self.mask_id:
+                parts += [self.decode(run), UNDECIDED]
+                run = []
+            else:
+                run.append(token)
+        return "".join([*parts, self.decode(run)])
+
+    @property
+    def answer(self) -> list[int]:
+        """The tokens of the answer without the end of text."""
+        return [token for token in self.tokens if token not in self.eos_ids]
+
+    def _pass_on(self, block: list[int]) -> None:
+        self._clean += block
+        self.begin += len(block)
+        if self.stops(self.decode(self.tokens[: self.begin])):
+            self.stopped = True
+            del self.tokens[self.begin :]
+
+    def _cut_at_end(self) -> None:
+        ends = (i for i in range(self.begin, len(self.tokens)) if self.tokens[i] in self.eos_ids)
+        first = next(ends, None)
+        if first is not None:
+            self.ended = True
+            del self.tokens[first + 1 :], self.sure[first + 1 :]

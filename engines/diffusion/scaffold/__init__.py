@@ -1,0 +1,1 @@
+"""Scaffolds: output contracts compiled to pinned literals and typed slots on a diffusion canvas."""

@@ -1,0 +1,237 @@
+"""The canvas of a contract: pinned literals, slots, gates, read together in each denoising step."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+
+import torch
+
+from carrara.engines.diffusion.canvas import Reading, Site, View
+from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.scaffold import read
+from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned
+from carrara.engines.diffusion.scaffold.tree import Placed, Tree
+
+UNDECIDED = "·"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One decision: a position of a hole (`at`), or a fork. `sure` counts that it may not come to be."""
+
+    placed: Placed
+    at: int
+    token: int
+    sure: float
+    joint: float
+
+
+@dataclass(slots=True, eq=False)
+class ScaffoldCanvas:
+    """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
+    `grow` lets slots get longer when the model wants to write on."""
+
+    tree: Tree
+    grow: bool = False
+    temperature: float = 0.0
+    chance: random.Random = field(default_factory=random.Random)
+    _view: View | None = None
+    _probes: dict[int, Hole] = field(default_factory=dict)
+    _clean: list[int] = field(default_factory=list)
+    _viewed: bool = False
+
+    def view(self) -> View | None:
+        if not self._viewed:
+            self._view = self._next_view()
+            self._viewed = True
+        return self._view
+
+    def settle(self, reading: Reading, rule: CommitRule, step: int) -> None:
+        view = self._view
+        if view is None:
+            return
+        logits = {pair: value for pair, value in zip(view.pairs, reading.logits, strict=True)}
+        for placed in self.tree.placed:
+            if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None:
+                self._weigh(placed.leaf, placed.start, logits)
+        self._note_growth(view, reading)
+        units = self._units(view, reading)
+        self._viewed = False
+        if not units:
+            return
+        joint = torch.tensor([[unit.joint for unit in units]], dtype=torch.float64)
+        picked = rule(joint, torch.ones_like(joint, dtype=torch.bool), step)[0].tolist()
+        self._commit([unit for unit, commit in zip(units, picked, strict=True) if commit])
+
+    def finish(self) -> None:
+        while not self.tree.is_finished:
+            for placed in list(self.tree.lay()):
+                leaf = placed.leaf
+                if isinstance(leaf, Hole):
+                    leaf.finish()
+                elif isinstance(leaf, Fork) and leaf.chosen is None and self._goes_on(placed):
+                    self._finish_fork(leaf)
+            self._clean += self.tree.emit()
+        self._viewed = False
+
+    def take_clean(self) -> list[int]:
+        found, self._clean = self._clean, []
+        return found
+
+    @property
+    def undecided(self) -> int:
+        return 0 if self._view is None else len(self._view.sites) + len(self._open_forks())
+
+    @property
+    def settled_share(self) -> float:
+        if not self.tree.placed:
+            return 1.0 if self.tree.is_finished else 0.0
+        holes = [p.leaf for p in self.tree.placed if isinstance(p.leaf, Hole)]
+        open_positions = sum(hole.ids.count(None) for hole in holes) + len(self._open_forks())
+        return 1.0 - open_positions / max(1, self.tree.length)
+
+    def show(self) -> str:
+        return read.text(self.tree.root, UNDECIDED)
+
+    # Looking
+
+    def _next_view(self) -> View | None:
+        while True:
+            self.tree.lay()
+            if any(not placed.leaf.is_settled for placed in self.tree.placed):
+                return self._picture()
+            self._clean += self.tree.emit()
+            if self.tree.is_finished:
+                return None
+
+    def _picture(self) -> View:
+        lexicon = self.tree.scaffold.lexicon
+        tokens: list[int] = []
+        sites: list[Site] = []
+        pairs: list[tuple[int, int]] = []
+        self._probes = {}
+        for placed in self.tree.placed:
+            leaf = placed.leaf
+            if isinstance(leaf, Pinned):
+                tokens += leaf.ids
+            elif isinstance(leaf, Hole):
+                tokens += [lexicon.mask_id if i is None else i for i in leaf.ids]
+                sites += [
+                    Site(placed.start + at, leaf.row(at))
+                    for at, token in enumerate(leaf.ids)
+                    if token is None
+                ]
+                if self._may_grow(leaf):
+                    self._probes[len(sites)] = leaf
+                    sites.append(Site(placed.start + len(leaf.ids) - 1, leaf.roomy_row(len(leaf.ids) - 1)))
+            elif isinstance(leaf, Fork):
+                tokens += self._fork_tokens(leaf, placed)
+                if leaf.chosen is None:
+                    pairs += [
+                        (placed.start + depth, token)
+                        for depth, token in leaf.plan.wanted
+                        if depth < leaf.width
+                    ]
+        return View(tuple(tokens), tuple(sites), tuple(pairs))
+
+    def _fork_tokens(self, fork: Fork, placed: Placed) -> list[int]:
+        lexicon, plan = self.tree.scaffold.lexicon, fork.plan
+        if fork.chosen is not None:
+            return list(plan.taken(fork.chosen, fork.width, lexicon.pad_id))
+        masks = [lexicon.mask_id] * (fork.width - plan.common)
+        return [*plan.leads[0][: plan.common], *masks, *placed.shown]
+
+    def _may_grow(self, hole: Hole) -> bool:
+        most = min(self.tree.budget.slot_most, self.tree.scaffold.longest(hole.slot))
+        return self.grow and hole.ids[-1] is None and len(hole.ids) < most and self.tree.slack > 0
+
+    # Reading
+
+    def _weigh(self, fork: Fork, start: int, logits: dict[tuple[int, int], float]) -> None:
+        allowed = self.tree.affordable(fork, self.tree.chain_of(fork))
+        fork.weights = fork.plan.probabilities(lambda d, t: logits[start + d, t], allowed)
+
+    def _best(self, fork: Fork) -> int:
+        if self.temperature <= 0:
+            return max(fork.weights, key=lambda option: fork.weights[option])
+        options = list(fork.weights)
+        heat = [fork.weights[option] ** (1 / self.temperature) for option in options]
+        return self.chance.choices(options, heat)[0] if sum(heat) > 0 else options[0]
+
+    def _note_growth(self, view: View, reading: Reading) -> None:
+        for index, hole in self._probes.items():
+            hole.wants_more = hole.opens(len(hole.ids) - 1, reading.tokens[index])
+
+    def _units(self, view: View, reading: Reading) -> list[_Unit]:
+        holes = {
+            placed.start + at: (placed, at)
+            for placed in self.tree.placed
+            if isinstance(placed.leaf, Hole)
+            for at in range(len(placed.leaf.ids))
+        }
+        found = []
+        for placed in self._open_forks():
+            fork = placed.leaf
+            assert isinstance(fork, Fork)
+            best = self._best(fork)
+            sure = fork.weights[best]
+            found.append(_Unit(placed, 0, best, sure, sure * _likely(placed)))
+        for index, site in enumerate(view.sites):
+            placed, at = holes[site.offset]
+            hole = placed.leaf
+            assert isinstance(hole, Hole)
+            if index in self._probes or (hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)):
+                continue
+            sure = reading.sure[index]
+            found.append(_Unit(placed, at, reading.tokens[index], sure, sure * _likely(placed)))
+        return found
+
+    def _open_forks(self) -> list[Placed]:
+        return [
+            placed
+            for placed in self.tree.placed
+            if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None
+        ]
+
+    # Deciding
+
+    def _commit(self, units: list[_Unit]) -> None:
+        """Gates first, from left to right; then tokens, the surest first: each one fits those before it."""
+        for unit in units:
+            fork = unit.placed.leaf
+            if isinstance(fork, Fork) and self._goes_on(unit.placed):
+                self._take(fork, unit.token, unit.sure)
+        for unit in sorted(units, key=lambda unit: -unit.joint):
+            hole = unit.placed.leaf
+            if isinstance(hole, Hole) and self._goes_on(unit.placed):
+                hole.fix(unit.at, unit.token, unit.sure)
+
+    def _take(self, fork: Fork, option: int, sure: float | None) -> None:
+        chain = self.tree.chain_of(fork)
+        if option in self.tree.affordable(fork, chain):
+            self.tree.choose(fork, option, sure, chain)
+
+    def _finish_fork(self, fork: Fork) -> None:
+        chain = self.tree.chain_of(fork)
+        options = self.tree.affordable(fork, chain)
+        if chain is not None and len(fork.plan.leads) - 1 in options:
+            self.tree.choose(fork, len(fork.plan.leads) - 1, 0.0, chain)
+            return
+        costs = {o: self.tree.scaffold.option_cost(fork.plan.gate, o) for o in options}
+        weighed = {o: w for o, w in fork.weights.items() if o in costs}
+        best = max(weighed, key=lambda o: weighed[o]) if weighed else min(costs, key=lambda o: costs[o])
+        self.tree.choose(fork, best, 0.0, chain)
+
+    def _goes_on(self, placed: Placed) -> bool:
+        """Whether every fork before a leaf was decided as the leaf expects."""
+        return all(fork.chosen is not None and fork.chosen == fork.expected for fork in placed.after)
+
+
+def _likely(placed: Placed) -> float:
+    """The probability that a leaf will exist."""
+    return math.prod(
+        fork.weights.get(fork.expected, 0.0) for fork in placed.after if fork.expected is not None
+    )
+

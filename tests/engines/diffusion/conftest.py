@@ -1,0 +1,268 @@
+"""A toy tokenizer, random schemas, and a model of random logits for scaffold tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the diffusion engine needs torch")
+
+from carrara.engines.contract import Contract  # noqa: E402
+from carrara.engines.diffusion.canvas import View  # noqa: E402
+from carrara.engines.diffusion.commit import CommitRule, confidence_threshold  # noqa: E402
+from carrara.engines.diffusion.refine import Schedule, refine  # noqa: E402
+from carrara.engines.diffusion.scaffold import read  # noqa: E402
+from carrara.engines.diffusion.scaffold.compile import compiled  # noqa: E402
+from carrara.engines.diffusion.scaffold.lexicon import Lexicon  # noqa: E402
+from carrara.engines.diffusion.scaffold.scaffold import Scaffold  # noqa: E402
+from carrara.engines.diffusion.scaffold.tree import Budget, Tree  # noqa: E402
+from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas  # noqa: E402
+
+WORDS = """{" ": , " ", "} "}, ", " [" [] [ ] ]} }} null true false  null  true  false -- :: ne
+the of and name kind 10 20 00 -0 .5 \\n \\" \\\\ é ü 東 😀   | |\n \n- \n  - "]""".split(" ")
+
+
+class ToyTokenizer:
+    """Every byte is a token, some common pieces are longer ones; encoding takes the longest piece."""
+
+    def __init__(self) -> None:
+        pieces = [word.encode() for word in WORDS if len(word.encode()) > 1]
+        pieces += [b" " + word for word in (b'"', b"{", b"null", b"|", b"a", b"the", b"-", b"1")]
+        pieces += ["é".encode()[:1] + b"x", "東".encode()[1:], "a東".encode()[:3], b'",', b'"}']
+        singles = [bytes([byte]) for byte in range(256)]
+        self.vocabulary = (b"", b"", b"", *singles, *dict.fromkeys(pieces))
+        self.eos_ids, self.mask_id, self.slot_pad_id = frozenset({0}), 1, 2
+        self._ids = {piece: number for number, piece in enumerate(self.vocabulary) if piece}
+        self._longest = max(map(len, self.vocabulary))
+
+    def encode(self, text: str) -> list[int]:
+        rest, found = text.encode(), []
+        while rest:
+            size = next(n for n in range(self._longest, 0, -1) if rest[:n] in self._ids)
+            found.append(self._ids[rest[:size]])
+            rest = rest[size:]
+        return found
+
+
+@dataclass
+class Filled:
+    text: str
+    value: Any
+    passes: int
+    clean: list[int]
+    tree: Tree
+
+
+@pytest.fixture(scope="session")
+def lexicon() -> Lexicon:
+    return Lexicon(ToyTokenizer())
+
+
+@pytest.fixture(scope="session")
+def fill(lexicon: Lexicon) -> Callable[..., Filled]:
+    """Fill the scaffold of a contract from random logits and parse what comes out."""
+
+    def run(
+        contract: Contract,
+        seed: int = 0,
+        budget: Budget = Budget(300, 64, 8),
+        rule: CommitRule = confidence_threshold(0.3),
+        steps: int | None = None,
+        grow: bool = False,
+        spread: float = 4.0,
+    ) -> Filled:
+        noise = np.random.default_rng(seed)
+        tree = Tree(Scaffold(compiled(contract), lexicon), budget)
+        canvas = ScaffoldCanvas(tree, grow=grow)
+        clean: list[int] = []
+
+        def forward(tokens: list[int], view: View) -> torch.Tensor:
+            clean.extend(tokens)
+            size = (len(view.offsets), len(lexicon.tokenizer.vocabulary))
+            return torch.from_numpy(noise.standard_normal(size) * spread)
+
+        done = refine(canvas, forward, rule, Schedule(steps))
+        clean += canvas.take_clean()
+        text = read.text(tree.root)
+        return Filled(text, contract.parse(text), done.passes, clean, tree)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def random_schema() -> Callable[[int], dict[str, Any]]:
+    return lambda seed: SchemaMaker(random.Random(seed)).root()
+
+
+class SchemaMaker:
+    """Random JSON Schemas of everything that pydantic writes, and some that it does not."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.defs: dict[str, Any] = {}
+
+    def root(self) -> dict[str, Any]:
+        if self.chance.random() < 0.3:
+            self._recursive()
+        schema = self.value(self.chance.choice((1, 2, 3)))
+        return {**schema, "$defs": self.defs} if self.defs else schema
+
+    def value(self, depth: int) -> dict[str, Any]:
+        plain = [
+            self.string,
+            self.string,
+            self.number,
+            self.boolean,
+            self.null,
+            self.enum,
+            self.const,
+            self.anything,
+        ]
+        nested = [
+            self.object,
+            self.object,
+            self.array,
+            self.tuple,
+            self.mapping,
+            self.union,
+            self.nullable,
+            self.tagged,
+            self.merged,
+        ]
+        makers = plain if depth <= 0 else [*nested, *nested, *plain]
+        if self.defs and self.chance.random() < 0.15:
+            return {"$ref": f"#/$defs/{self.chance.choice(list(self.defs))}"}
+        return self.chance.choice(makers)(depth - 1)
+
+    def string(self, depth: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string"}
+        match self.chance.randrange(6):
+            case 0:
+                names = ("date", "time", "date-time", "uuid", "email", "uri", "duration", "ipv4", "binary")
+                schema["format"] = self.chance.choice(names)
+            case 1:
+                schema["maxLength"] = self.chance.choice((0, 1, 3, 10, 5000))
+            case 2:
+                least = self.chance.randrange(5)
+                schema |= {"minLength": least, "maxLength": least + self.chance.randrange(4)}
+            case 3:
+                schema["pattern"] = self.chance.choice(
+                    (r"^[A-Z]{2}\d{3}$", r"a", r"^\w+$", r'^"?\\*$', r"^(x|yy)+z?", r"\d$", "^[^\\s]{2,4}$")
+                )
+            case 4:
+                schema |= {"pattern": r"^[a-z]*$", "minLength": 2, "maxLength": 6}
+        return schema
+
+    def number(self, depth: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": self.chance.choice(("integer", "number"))}
+        low = self.chance.choice((None, -3, 0, 7, -1000, 12))
+        if low is not None:
+            schema[self.chance.choice(("minimum", "exclusiveMinimum"))] = low
+        if self.chance.random() < 0.5:
+            width = self.chance.choice((2, 5, 100, 12345))
+            schema[self.chance.choice(("maximum", "exclusiveMaximum"))] = (low or 0) + width
+        if self.chance.random() < 0.2:
+            schema["multipleOf"] = self.chance.choice((1, 2, 3.0)) if "maximum" not in schema else 1
+        return schema
+
+    def boolean(self, depth: int) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+    def null(self, depth: int) -> dict[str, Any]:
+        return {"type": "null"}
+
+    def anything(self, depth: int) -> dict[str, Any]:
+        return {}
+
+    def enum(self, depth: int) -> dict[str, Any]:
+        values = ["a", "ab", 'say "hi"', "", 1, 2.5, None, True, ["x"], {"k": 0}, "höh"]
+        return {"enum": self.chance.sample(values, self.chance.randrange(1, 6))}
+
+    def const(self, depth: int) -> dict[str, Any]:
+        return {"const": self.chance.choice(["one", 3, False, None])}
+
+    def nullable(self, depth: int) -> dict[str, Any]:
+        if self.chance.random() < 0.3:
+            return {"type": [self.chance.choice(("string", "integer", "object")), "null"]}
+        return {"anyOf": [self.value(depth), {"type": "null"}]}
+
+    def union(self, depth: int) -> dict[str, Any]:
+        return {"anyOf": [self.value(depth) for _ in range(self.chance.randrange(2, 4))]}
+
+    def merged(self, depth: int) -> dict[str, Any]:
+        extra = {"properties": {"more": self.value(depth)}, "required": ["more"]}
+        return {"allOf": [{**self.object(depth), "additionalProperties": True}, {"type": "object", **extra}]}
+
+    def tagged(self, depth: int) -> dict[str, Any]:
+        branches = []
+        for tag in ("cat", "dog", "bird")[: self.chance.randrange(2, 4)]:
+            branch = self.object(depth)
+            branch["properties"] = {**branch["properties"], "tag": {"const": tag}}
+            branch["required"] = [*branch.get("required", []), "tag"]
+            branches.append(branch)
+        return {"oneOf": branches, "discriminator": {"propertyName": "tag"}}
+
+    def object(self, depth: int) -> dict[str, Any]:
+        names = self.chance.sample(["a", "b c", "name", 'q"q', "list", "ü"], self.chance.randrange(1, 5))
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {name: self.value(depth) for name in names},
+            "required": [name for name in names if self.chance.random() < 0.6],
+        }
+        if self.chance.random() < 0.4:
+            schema["additionalProperties"] = False
+        if self.chance.random() < 0.1:
+            schema["minProperties"] = 1
+        return schema
+
+    def array(self, depth: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "array"}
+        if self.chance.random() < 0.9:
+            schema["items"] = self.value(depth)
+        if self.chance.random() < 0.4:
+            schema["minItems"] = self.chance.randrange(3)
+        if self.chance.random() < 0.4:
+            schema["maxItems"] = schema.get("minItems", 0) + self.chance.randrange(3)
+        if self.chance.random() < 0.2 and schema.get("minItems", 0) < 2:
+            schema["uniqueItems"] = True
+        return schema
+
+    def tuple(self, depth: int) -> dict[str, Any]:
+        items = [self.value(depth) for _ in range(self.chance.randrange(1, 4))]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+
+    def mapping(self, depth: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "object", "additionalProperties": self.value(depth)}
+        if self.chance.random() < 0.3:
+            schema["propertyNames"] = {"enum": ["k", "l"]}
+        if self.chance.random() < 0.2:
+            schema["minProperties"] = 1
+        return schema
+
+    def _recursive(self) -> None:
+        ref = {"$ref": "#/$defs/Tree"}
+        way = self.chance.choice(
+            (
+                {"anyOf": [ref, {"type": "null"}]},
+                {"type": "array", "items": ref},
+                {"type": "object", "additionalProperties": ref},
+                {"anyOf": [{"type": "string"}, {"type": "array", "items": ref}, ref]},
+            )
+        )
+        self.defs["Tree"] = {
+            "type": "object",
+            "properties": {"v": self.string(0), "below": way},
+            "required": ["v", "below"] if self.chance.random() < 0.7 else ["v"],
+        }
+        self.defs["Any"] = {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"$ref": "#/$defs/Any"}},
+                {"type": "object", "additionalProperties": {"$ref": "#/$defs/Any"}},
+            ]
+        }

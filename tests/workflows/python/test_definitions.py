@@ -1,0 +1,299 @@
+"""What is wrong with a definition is said where it is written, before anything runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from carrara import DefinitionError, Message, llm, step, workflow
+
+
+class Recipe(BaseModel):
+    title: str
+
+
+def line_of(marker: str) -> int:
+    lines = inspect.getsource(inspect.getmodule(line_of)).splitlines()  # type: ignore[arg-type]
+    return next(n for n, line in enumerate(lines, start=1) if line.endswith(f"# {marker}"))
+
+
+def no_return_type() -> Callable[..., Any]:
+    @llm
+    def ask(doc: str):  # type: ignore[no-untyped-def]
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def no_prompt() -> Callable[..., Any]:
+    @llm
+    def ask(doc: str) -> str: ...
+
+    return ask
+
+
+def no_model_type() -> Callable[..., Any]:
+    @llm
+    def ask(doc: str) -> None:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def unknown_type() -> Callable[..., Any]:
+    @llm
+    def ask(doc: str) -> Recipie:  # type: ignore[name-defined]  # noqa: F821
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def nameless_inputs() -> Callable[..., Any]:
+    @llm
+    def ask(*docs: str) -> str:
+        """Say: {{ docs }}"""
+
+    return ask
+
+
+def bad_system() -> Callable[..., Any]:
+    @llm(system="You know {{ dok }}.")
+    def ask(doc: str) -> str:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_repair() -> Callable[..., Any]:
+    @llm(repair="escalated")  # type: ignore[call-overload]
+    def ask(doc: str) -> str:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_number() -> Callable[..., Any]:
+    @llm(max_tokens=0)
+    def ask(doc: str) -> str:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_validator() -> Callable[..., Any]:
+    def grounded(answer: str, document: str) -> bool:
+        return answer in document
+
+    @llm(validate=[grounded])
+    def ask(doc: str) -> str:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_example_answer() -> Callable[..., Any]:
+    @llm(examples=[({"doc": "a"}, "b"), ({"doc": "x"}, "c")])
+    def ask(doc: str) -> Literal["a", "b"]:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_example_input() -> Callable[..., Any]:
+    @llm(examples=[({"dok": "a"}, "b")])
+    def ask(doc: str) -> Literal["a", "b"]:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
+def bad_retries() -> Callable[..., Any]:
+    @step(retries=-1)
+    def ask(doc: str) -> str:
+        return doc
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("define", "message"),
+    [
+        (no_return_type, "ask: the return type is missing: it says what the model must answer"),
+        (no_prompt, "ask: the prompt is missing: write it as the docstring"),
+        (no_model_type, "None is not one"),
+        (unknown_type, "an annotation is not known: NameError: name 'Recipie' is not defined"),
+        (nameless_inputs, r"names its inputs; \*args and \*\*kwargs have no names"),
+        (bad_system, "system: the template uses 'dok', .* Did you mean 'doc'?"),
+        (bad_repair, "repair='escalated' is none of .* Did you mean 'escalate'?"),
+        (bad_number, "max_tokens=0 is out of range"),
+        (bad_validator, "validator 'grounded' asks for 'document', which is no input"),
+        (bad_example_answer, "example 2: 'c' is no answer of this type"),
+        (bad_example_input, "example 1: 'dok' is no input. Did you mean 'doc'?"),
+        (bad_retries, "retries=-1 is out of range"),
+    ],
+)
+def test_a_wrong_definition_is_refused_at_its_line(define: Callable[[], Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message) as caught:
+        define()
+    assert str(caught.value).startswith("tests/workflows/python/test_definitions.py:")
+    assert caught.value.line is not None
+    assert caught.value.line > line_of_function(define)
+
+
+def line_of_function(function: Callable[..., Any]) -> int:
+    return function.__code__.co_firstlineno
+
+
+def test_a_name_that_is_no_parameter_is_found_at_its_line_of_the_docstring() -> None:
+    with pytest.raises(DefinitionError) as caught:
+
+        @llm(tags=["a"])
+        def ask(doc: str) -> str:
+            """
+            The first line of the prompt.
+
+            Say: {{ dok }}
+            """  # two lines below
+
+    assert caught.value.line == line_of("two lines below") - 1
+    assert caught.value.hint == "doc"
+    assert "the template uses 'dok', which is not given. Did you mean 'doc'?" in str(caught.value)
+
+
+def test_a_template_that_does_not_parse_is_found_at_its_line() -> None:
+    with pytest.raises(DefinitionError, match="template: ") as caught:
+
+        @llm
+        def ask(doc: str) -> str:
+            """Say:
+            {% for %}"""  # here
+
+    assert caught.value.line == line_of("here")
+
+
+def test_types_defined_beside_the_function_are_known() -> None:
+    class Local(BaseModel):
+        name: str
+
+    @llm
+    def ask(doc: str) -> list[Local]:
+        """Say: {{ doc }}"""
+
+    assert ask.returns == list[Local]
+
+
+def test_messages_can_be_given_instead_of_a_template() -> None:
+    def talk(history: list[Message]) -> list[Message]:
+        return [Message("system", "Be short."), *history]
+
+    @llm(messages=talk)
+    def reply(history: list[Message]) -> str:
+        """Answers in a conversation. {{ this is no template }}"""
+
+    message = Message("user", "hi")
+    built = reply.prompt.build({"history": [message]}, reply.answer)
+    assert built == (Message("system", "Be short."), message)
+
+
+def test_a_call_that_does_not_fit_fails_where_it_is_written() -> None:
+    @step
+    def add(left: int, right: int = 1) -> int:
+        return left + right
+
+    assert add(1) == 2
+    assert add(1, right=2) == 3
+    with pytest.raises(TypeError, match=r"add\(left, right=...\): missing a required argument"):
+        add()  # type: ignore[call-overload]
+    with pytest.raises(
+        TypeError, match=r"unexpected keyword argument 'rigth'. Did you mean 'right'"
+    ):
+        add(1, rigth=2)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        add(1, 2, 3)  # type: ignore[call-overload]
+
+
+def test_a_definition_keeps_name_and_docstring_of_its_function() -> None:
+    @step(name="plus")
+    def add(left: int) -> int:
+        """Adds."""
+        return left
+
+    assert (add.name, add.__name__, add.__doc__) == ("plus", "add", "Adds.")
+    assert repr(add) == "<step plus(left)>"
+    assert list(inspect.signature(add).parameters) == ["left"]
+
+
+class TestFingerprints:
+    def test_the_same_prompt_in_another_layout_is_the_same_step(self) -> None:
+        def one() -> Any:
+            @llm(retries=2, timeout_s=3)
+            def ask(doc: str) -> Recipe:
+                """Say: {{ doc }}"""
+
+            return ask
+
+        def two() -> Any:
+            @llm
+            def ask(
+                doc: str,
+            ) -> Recipe:
+                """
+                Say: {{ doc }}
+                """
+                ...
+
+            return ask
+
+        assert one().fingerprint == two().fingerprint
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"temperature": 0.5},
+            {"seed": 3},
+            {"engine": "ar"},
+            {"max_tokens": 9},
+            {"system": "Be short."},
+            {"tags": ["reasoning"]},
+            {"validate": [str.isupper]},
+            {"repair": "off"},
+            {"examples": [({"doc": "a"}, Recipe(title="b"))]},
+        ],
+    )
+    def test_whatever_can_change_the_answer_changes_it(self, options: dict[str, Any]) -> None:
+        def ask(doc: str) -> Recipe:
+            """Say: {{ doc }}"""
+            ...
+
+        assert llm(**options)(ask).fingerprint != llm(ask).fingerprint
+
+    def test_a_step_changes_with_its_code(self) -> None:
+        def make(number: int) -> Any:
+            @step
+            def add(left: int) -> int:
+                return left + number
+
+            return add
+
+        assert make(1).spec.fingerprint == make(1).spec.fingerprint
+        assert make(1).spec.fingerprint != make(2).spec.fingerprint
+
+
+def test_a_workflow_knows_its_inputs_and_where_it_stands() -> None:
+    assert module_workflow.inputs == {"doc": str, "count": int}
+    assert module_workflow.source.endswith("test_definitions:module_workflow")
+
+    @workflow
+    def local(doc: str) -> str:
+        return doc
+
+    assert local.source == ""
+
+
+@workflow
+async def module_workflow(doc: str, count: int = 1) -> str:
+    return doc * count
