@@ -70,7 +70,37 @@ _HOME = {
     "workflow": "workflows.define",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "CarraraError",
+    "Column",
+    "Columns",
+    "DefinitionError",
+    "Depth",
+    "Handle",
+    "InputError",
+    "JsonSchema",
+    "Message",
+    "Outline",
+    "OutlineItem",
+    "Pattern",
+    "Policy",
+    "RunError",
+    "RunResult",
+    "StepError",
+    "Table",
+    "__version__",
+    "context",
+    "later",
+    "llm",
+    "load_workflow",
+    "plan",
+    "resume",
+    "run",
+    "run_sync",
+    "session",
+    "step",
+    "workflow",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -84,9 +84,17 @@ def _handle(value: Handle[Any], inputs: list[StepNode]) -> Any:
 
 def _sequence(value: Any, inputs: list[StepNode]) -> Any:
     before = len(inputs)
-    items = [v if type(v) in _PLAIN else capture(v, inputs) for v in value]
-    kind = type(value)
-    return kind(items) if len(inputs) == before else Part(items, kind)
+    items = []
+    for item in value:
+        kind = type(item)
+        if kind is Handle:
+            inputs.append(item._node)
+            items.append(item._node)
+        else:
+            items.append(item if kind in _PLAIN else capture(item, inputs))
+    if len(inputs) != before:
+        return Part(items, type(value))
+    return items if type(value) is list else type(value)(items)
 
 
 def _named_tuple(value: Any, inputs: list[StepNode]) -> Any:

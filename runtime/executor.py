@@ -28,12 +28,12 @@ from carrara.runtime.events import (
 )
 from carrara.runtime.listeners import Stream
 from carrara.runtime.needs import Pools
-from carrara.runtime.node import StepNode
+from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates, Ranks
 from carrara.runtime.recall import Recall
 from carrara.runtime.retry import with_retries
 from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
-from carrara.runtime.scope import Scope, current
+from carrara.runtime.scope import Scope
 from carrara.runtime.step import RunInfo, RunOptions
 
 
@@ -129,6 +129,13 @@ class Executor:
                     self._note_ready()
                 for node in scheduler.start():
                     self._start(cast(StepNode, node))
+        except Exception as error:
+            # Nobody awaits this callback: a run must end with the error rather than wait for ever.
+            failure = RunError(
+                f"run {self.info.id} cannot go on: {_reason(error)}", run=self.info.id
+            )
+            failure.__cause__ = error
+            self.halt(failure)
         finally:
             self._pumping = False
 
@@ -164,6 +171,9 @@ class Executor:
             needs = node.needs
             if self.recall is not None and needs.recorded and self._reuse(node, self.recall):
                 return
+        except JournalError as error:
+            self.halt(error)
+            return
         except Exception as error:
             self._broke(node, error)
             return
@@ -326,18 +336,23 @@ class Executor:
     def cancel(self, node: StepNode, reason: str) -> None:
         """Give a node up, with what is inside it and what waits for it. Nothing if it has ended."""
         if node.state < DONE:
-            inside = [n for n in self.live if _is_inside(n, node)]
-            for other in (node, *inside):
-                if other.state < DONE:
-                    for lost in (other, *self.scheduler.cancelled(other)):
-                        self._give_up(cast(StepNode, lost), reason)
-            self._move_on()
+            nodes = [node]
+            if node.fan is not None or node.spec.kind == "workflow":
+                nodes += [n for n in self.live if _is_inside(n, node)]
+            self._cancel_all(nodes, reason)
 
     def abandon(self, scope: Scope) -> None:
         """A workflow function was cancelled: give up what it submitted."""
         if not self.closing:
-            for node in [n for n in self.live if scope.holds(n)]:
-                self.cancel(node, "its workflow was cancelled")
+            nodes = [n for n in self.live if scope.holds(n)]
+            self._cancel_all(nodes, "its workflow was cancelled")
+
+    def _cancel_all(self, nodes: list[StepNode], reason: str) -> None:
+        for node in sorted(nodes, key=lambda n: n.seq):  # what contains others goes before them
+            if node.state < DONE:
+                for lost in (node, *self.scheduler.cancelled(node)):
+                    self._give_up(cast(StepNode, lost), reason)
+        self._move_on()
 
     def _broke(self, node: StepNode, error: BaseException) -> None:
         """The last attempt at the node failed by itself."""
@@ -356,8 +371,11 @@ class Executor:
             StepFailed, node, attempt=node.attempt, error=_reason(error), seconds=seconds
         )
         node.scope.failures.append(failure)
-        if self.recall is not None and node.spec.kind != "workflow":
-            self.recall.record_failure(node, failure, seconds)
+        if self.recall is not None and node.needs.recorded:
+            try:
+                self.recall.record_failure(node, failure, seconds)
+            except JournalError as broken:
+                self.halt(broken)
         self.fail(node, failure)
         if self.options.fail_fast:
             self.halt(failure)

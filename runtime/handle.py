@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from carrara.runtime.errors import HandleError
-from carrara.runtime.node import StepNode
+from carrara.runtime.node import StepNode, current
 from carrara.runtime.scheduler import DONE
 
 T = TypeVar("T", covariant=True)
@@ -28,6 +28,7 @@ class Handle(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         node = self._node
         if node.state < DONE:
+            self._check_may_wait()
             woken = asyncio.get_running_loop().create_future()
             if node.waiters is None:
                 node.waiters = [woken]
@@ -46,6 +47,15 @@ class Handle(Generic[T]):
         result is dropped.
         """
         self._node.scope.executor.cancel(self._node, reason)
+
+    def _check_may_wait(self) -> None:
+        # A step that waited would keep its place from the very step it waits for.
+        asking = current.get()
+        if isinstance(asking, StepNode):
+            raise HandleError(
+                f"step {asking.path!r} cannot wait for step {self._node.path!r}: "
+                "pass the handle to it as an argument, then its body gets the value"
+            )
 
     def __repr__(self) -> str:
         return f"<handle of step {self._node.path!r}: {self._node.state_name}>"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from carrara.runtime.bodies import Call, call_async, call_in_thread, way_to_call
 from carrara.runtime.errors import ScopeError
-from carrara.runtime.scheduler import Pool
+from carrara.runtime.scheduler import Node, Pool
 from carrara.runtime.step import RunOptions, StepSpec
+
+MAP, STEP, THREADS, RUN = range(4)
+"""The order in which places are taken."""
 
 
 class Needs:
-    """`plain`: an async body without retries or timeout, which takes the short way through the executor."""
+    """`plain`: an async body without retries or timeout, which takes the short way through the executor.
+    `recorded`: the journal keeps its results."""
 
     __slots__ = ("call", "plain", "pools", "recorded", "spec")
 
@@ -23,12 +27,16 @@ class Needs:
 
 
 class Pools:
-    """The pools of one run. A node takes its places in the order: map, step, threads, run."""
+    """The pools of one run. A node takes its places in the order: map, step, threads, run.
+
+    Whoever holds a place of these must never wait for another who does. Steps wait for nobody. A
+    sub-workflow with a `concurrency` of its own does; so inside of one, others do not ask for theirs.
+    """
 
     def __init__(self, options: RunOptions) -> None:
         run = options.concurrency
-        self._run = Pool("run", run, 3) if run is not None else None
-        self._threads = Pool("threads", options.threads, 2)
+        self._run = Pool("run", run, RUN) if run is not None else None
+        self._threads = Pool("threads", options.threads, THREADS)
         self._steps: dict[str, Pool] = {}
         # Specs by their address, for hashing one would hash all it holds; `Needs` keeps them alive.
         self._needs: dict[int, Needs] = {}
@@ -38,6 +46,16 @@ class Pools:
         if found is None:
             found = self._needs[id(spec)] = self._work_out(spec)
         return found
+
+    def places(self, needs: Needs, scope_node: Node | None) -> tuple[Pool, ...]:
+        """The places for a node of the scope that belongs to `scope_node`."""
+        if needs.recorded or not needs.pools:
+            return needs.pools
+        while scope_node is not None:
+            if any(pool.order == STEP for pool in scope_node.pools):
+                return ()
+            scope_node = scope_node.parent
+        return needs.pools
 
     def _work_out(self, spec: StepSpec) -> Needs:
         call = way_to_call(spec)
@@ -54,7 +72,7 @@ class Pools:
     def _step_pool(self, spec: StepSpec) -> Pool:
         limit = spec.options.concurrency
         assert limit is not None
-        pool = self._steps.setdefault(spec.name, Pool(f"step {spec.name}", limit, 1))
+        pool = self._steps.setdefault(spec.name, Pool(f"step {spec.name}", limit, STEP))
         if pool.limit != limit:
             raise ScopeError(
                 f"two steps are named {spec.name!r} and ask for a concurrency of {pool.limit} and of "

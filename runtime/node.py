@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.errors import RunError
@@ -112,3 +112,7 @@ class StepNode(Node):
                 if not waiter.done():
                     waiter.set_result(None)
             self.waiters = None
+
+
+current: ContextVar[Scope | StepNode | None] = ContextVar("carrara_current", default=None)
+"""The scope while a workflow function runs, the node while a step's body runs."""

@@ -39,11 +39,13 @@ class Estimates:
         """What an earlier run saw of this very node, None if nothing."""
         return self._nodes.get(node.key) if self._nodes else None
 
-    def named(self, name: str) -> float:
-        """The mean of the step's name; of an unknown one that of all steps, or DEFAULT_S."""
+    def named(self, name: str) -> float | None:
+        """The mean of the step's name, None if no such step has finished."""
         found = self._names.get(name)
-        if found is not None:
-            return found.value
+        return found.value if found is not None else None
+
+    def overall(self) -> float:
+        """The mean of all steps, DEFAULT_S if none has finished: for steps of an unknown name."""
         if not self._names:
             return DEFAULT_S
         return sum(seen.value for seen in self._names.values()) / len(self._names)
@@ -85,6 +87,7 @@ class Ranks:
         self.cost = 0
         self._epoch = 0
         self._means: dict[str, float] = {}
+        self._overall: float | None = None
 
     @property
     def stale(self) -> bool:
@@ -96,6 +99,7 @@ class Ranks:
         self.changes = 0
         self.cost = 0
         self._means.clear()
+        self._overall = None
 
     def of(self, node: Node) -> float:
         if node.epoch != self._epoch:
@@ -138,5 +142,10 @@ class Ranks:
         name = node.name
         mean = self._means.get(name)
         if mean is None:
-            mean = self._means[name] = self.estimates.named(name)
+            mean = self.estimates.named(name)
+            if mean is None:
+                if self._overall is None:
+                    self._overall = self.estimates.overall()
+                mean = self._overall
+            self._means[name] = mean
         return mean

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from carrara.engines.request import Timings, Usage
@@ -127,12 +127,12 @@ class RunReport:
 
     def to_data(self) -> dict[str, Any]:
         """JSON data, the computed parts included."""
-        found = asdict(self)
+        found = _data(self)
         found["steps"] = [
-            {**found["steps"][path], "count": step.count, "usage": asdict(step.usage)}
-            for path, step in self.steps.items()
+            {**_data(step), "count": step.count, "usage": _data(step.usage)}
+            for step in self.steps.values()
         ]
-        return {**found, "usage": asdict(self.usage), "degraded": self.degraded}
+        return {**found, "usage": _data(self.usage), "degraded": self.degraded}
 
 
 def report(events: Iterable[Event]) -> RunReport:
@@ -265,6 +265,15 @@ def _add_timings(engine: EngineReport, timings: Timings) -> None:
     engine.queued_s += timings.queued_s
     engine.prefill_s += timings.prefill_s
     engine.decode_s += timings.decode_s
+
+
+def _data(value: Any) -> Any:
+    """Dataclasses and counters as JSON data; `dataclasses.asdict` of Python 3.11 breaks counters."""
+    if is_dataclass(value):
+        return {f.name: _data(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _data(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _degraded(step: StepReport) -> list[str]:

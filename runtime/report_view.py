@@ -9,13 +9,25 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from carrara.runtime.events import Event
-from carrara.runtime.report import RunReport, StepReport
+from carrara.runtime.report import EngineReport, RunReport, StepReport
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-HEAD = ("step", "ended", "engine", "tokens in", "out", "passes", "busy", "waited", "notes")
-_RIGHT = frozenset({"ended", "tokens in", "out", "passes", "busy", "waited"})
+STEPS = ("step", "ended", "busy", "waited", "notes")
+ENGINES = (
+    "step",
+    "engine",
+    "taken",
+    "in",
+    "cached",
+    "out",
+    "passes",
+    "queued",
+    "prefill",
+    "decode",
+)
+_TEXT = frozenset({"step", "engine", "notes"})
 
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
@@ -37,63 +49,77 @@ def headline(found: RunReport) -> str:
 
 def text(found: RunReport) -> str:
     """The whole report as lines of plain text."""
-    cells = [HEAD, *rows(found)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
     lines = [headline(found), ""]
-    if found.steps:
-        lines += [_line(row, widths) for row in cells]
+    for head, rows in tables(found):
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+        lines += [_line(head, row, widths) for row in (head, *rows)]
         lines.append("")
     return "\n".join([*lines, *remarks(found)]).rstrip() + "\n"
 
 
 def show(found: RunReport, console: Console) -> None:
-    """Print the report: as a table where `console` is a terminal, else as `text`."""
+    """Print the report: with colours and rules where `console` is a terminal, else as `text`."""
     if not console.is_terminal:
         console.print(text(found), end="", markup=False, highlight=False, soft_wrap=True)
         return
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     state = {True: "green", False: "red", None: "yellow"}[found.ok]
-    console.print(f"[{state}]●[/] {escape(headline(found))}", highlight=False)
-    if found.steps:
+    console.print(Text("● ", style=state).append(headline(found), style="default"), soft_wrap=True)
+    for head, rows in tables(found):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for name in HEAD:
-            table.add_column(
-                name, justify="right" if name in _RIGHT else "left", no_wrap=name in _RIGHT
-            )
-        for row in rows(found):
-            table.add_row(*map(escape, row))
+        for name in head:
+            side = "left" if name in _TEXT else "right"
+            table.add_column(name, justify=side, no_wrap=name not in _TEXT, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
         console.print(table)
     for line in remarks(found):
-        console.print(f"[yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
-def rows(found: RunReport) -> Iterator[tuple[str, ...]]:
-    """The cells of the table, a row a step, in the order in which the steps first appeared."""
-    for step in found.steps.values():
-        usage = step.usage
-        cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
-        yield (
-            step.path,
-            _ended(step),
-            _engines(step),
-            f"{usage.prompt_tokens:,}{cached}" if step.engines else "",
-            f"{usage.completion_tokens:,}" if step.engines else "",
-            f"{usage.passes:,}" if step.engines else "",
-            seconds(step.busy_s),
-            seconds(step.waited_s),
-            "; ".join(_notes(step)),
-        )
+def tables(found: RunReport) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Head and rows of each table: the steps in the order in which they first appeared, then the engines."""
+    steps = [_step_row(step) for step in found.steps.values()]
+    engines = [
+        _engine_row(step, name, engine)
+        for step in found.steps.values()
+        for name, engine in step.engines.items()
+    ]
+    return [(head, rows) for head, rows in ((STEPS, steps), (ENGINES, engines)) if rows]
+
+
+def _step_row(step: StepReport) -> tuple[str, ...]:
+    well = step.done + step.reused
+    ended = f"{well:,}" if well == step.count else f"{well:,}/{step.count:,}"
+    return (step.path, ended, seconds(step.busy_s), seconds(step.waited_s), ", ".join(_notes(step)))
+
+
+def _engine_row(step: StepReport, name: str, engine: EngineReport) -> tuple[str, ...]:
+    usage = engine.usage
+    return (
+        step.path,
+        name,
+        f"{engine.accepted:,}/{max(engine.answers, engine.rejected):,}",
+        f"{usage.prompt_tokens:,}",
+        f"{usage.cached_tokens:,}",
+        f"{usage.completion_tokens:,}",
+        f"{usage.passes:,}",
+        seconds(engine.queued_s),
+        seconds(engine.prefill_s),
+        seconds(engine.decode_s),
+    )
 
 
 def remarks(found: RunReport) -> list[str]:
-    """What deserves a sentence: lesser modes, changed definitions, errors."""
-    lines = [f"degraded: {line}" for line in found.degraded]
+    """What deserves a sentence: why which engine, lesser modes, changed definitions, errors."""
+    lines = [f"route: {step.path}: {_route(step)}" for step in found.steps.values() if step.engines]
+    lines += [f"degraded: {line}" for line in found.degraded]
     for step in found.steps.values():
         for what, count in step.changes.items():
-            lines.append(f"changed: {step.path}: {count} run again, another {what} than recorded")
+            lines.append(f"changed: {step.path}: {count} run again, {_other(what)} than recorded")
         for error, count in step.errors.most_common(3):
             lines.append(f"failed: {step.path}: {count} x {error}")
         left = len(step.errors) - 3
@@ -105,30 +131,33 @@ def remarks(found: RunReport) -> list[str]:
 
 
 def seconds(value: float) -> str:
-    """ "12 ms", "3.4 s", "2 min 5 s"."""
+    """ "12 ms", "3.4 s", "2 min 5 s", "2 h 1 min"."""
     if value < 0.0005:
         return "0 s"
-    if value < 1:
+    if value < 0.9995:
         return f"{value * 1000:.0f} ms"
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f} s"
-    return f"{int(value // 60)} min {value % 60:.0f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _ended(step: StepReport) -> str:
-    """How many nodes ended well, of how many."""
-    well = step.done + step.reused
-    return f"{well:,}" if well == step.count else f"{well:,}/{step.count:,}"
-
-
-def _engines(step: StepReport) -> str:
-    """Who answered how often, and the main reason for which it was asked."""
+def _route(step: StepReport) -> str:
+    """ "diffusion (typed extraction), ar (confidence … is below … for json)"."""
     told = []
     for name, engine in step.engines.items():
-        why = engine.reasons.most_common(1)
-        reason = f": {why[0][0]}" if why else ""
-        told.append(f"{name} {engine.accepted}/{max(engine.answers, engine.rejected)}{reason}")
-    return "; ".join(told)
+        reasons = "; ".join(
+            reason if len(engine.reasons) == 1 else f"{count} x {reason}"
+            for reason, count in engine.reasons.most_common(3)
+        )
+        told.append(f"{name} ({reasons})" if reasons else name)
+    return ", then ".join(told)
+
+
+def _other(what: str) -> str:
+    return f"other {what}" if what.endswith("s") else f"another {what}"
 
 
 def _notes(step: StepReport) -> Iterator[str]:
@@ -153,10 +182,10 @@ def counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.most_common())
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(head: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> str:
     parts = (
-        cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-        for cell, width, name in zip(cells, widths, HEAD, strict=True)
+        cell.ljust(width) if name in _TEXT else cell.rjust(width)
+        for name, cell, width in zip(head, cells, widths, strict=True)
     )
     return "  ".join(parts).rstrip()
 

@@ -22,10 +22,10 @@ from carrara.runtime.executor import Executor
 from carrara.runtime.handle import Handle
 from carrara.runtime.journal.api import Journal, RunRecord
 from carrara.runtime.listeners import Stream
-from carrara.runtime.node import StepNode
+from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates
 from carrara.runtime.recall import Recall
-from carrara.runtime.scope import Scope, current, run_in_scope
+from carrara.runtime.scope import Scope, run_in_scope
 from carrara.runtime.step import RunInfo, RunOptions, StepSpec
 from carrara.runtime.submission import submit_map_to, submit_to
 
@@ -113,13 +113,13 @@ async def execute(
         estimates = Estimates(journal.durations(name) if journal is not None else None)
     stream = Stream(info.id, listeners, journal)
     executor = Executor(info, options, estimates, stream, resources or {})
-    if journal is not None:
-        executor.recall = Recall(executor, journal, info.id, options.reuse == "any")
     if control is not None:
         control._attach(executor)
     stream.emit(RunStarted(info.id, time.time(), name, run_id is not None))
     began = time.perf_counter()
     try:
+        if journal is not None:
+            executor.recall = Recall(executor, journal, info.id, options.reuse == "any")
         value = await _run(executor, workflow, args, known)
     except BaseException as error:
         _close(executor, journal, error, time.perf_counter() - began)
@@ -183,9 +183,9 @@ def _close(
     info = executor.info
     reason = "" if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
     try:
-        if journal is not None:
-            assert executor.recall is not None
+        if executor.recall is not None:
             executor.recall.close()
+        if journal is not None:
             journal.close_run(info.id, error is None, reason, seconds)
     except Exception as broken:
         if error is None:

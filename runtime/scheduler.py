@@ -10,7 +10,7 @@ places while it waits for a later one cannot deadlock: a node that holds all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
 from carrara.runtime.ranking import Ranks
@@ -67,7 +67,7 @@ class Node:
     )
 
     def __init__(
-        self, seq: int, name: str, pools: Sequence[Pool] = (), parent: Node | None = None
+        self, seq: int, name: str, pools: tuple[Pool, ...] = (), parent: Node | None = None
     ) -> None:
         self.seq = seq
         self.name = name

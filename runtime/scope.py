@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import RunError
 from carrara.runtime.handle import Handle
-from carrara.runtime.node import StepNode
+from carrara.runtime.node import StepNode, current
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
@@ -69,10 +68,6 @@ class Scope:
         while scope is not None and scope is not self:
             scope = scope.node.scope if scope.node is not None else None
         return scope is self
-
-
-current: ContextVar[Scope | StepNode | None] = ContextVar("carrara_current", default=None)
-"""The scope while a workflow function runs, the node while a step's body runs."""
 
 
 async def run_in_scope(

@@ -11,6 +11,7 @@ from carrara.runtime.arguments import capture_call
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.fanout import Fanout, checked_items
 from carrara.runtime.handle import Handle
+from carrara.runtime.needs import MAP
 from carrara.runtime.node import StepNode
 from carrara.runtime.scheduler import DONE, Pool
 from carrara.runtime.scope import Scope
@@ -58,9 +59,9 @@ def submit_map_to(
     inputs: list[StepNode] = []
     _, named = capture_call((), common, inputs)
     node = _new_node(scope, spec)
-    pools = node.needs.pools
+    pools = node.pools
     if limit is not None:
-        pools = (Pool(f"map of {spec.name}", limit), *pools)
+        pools = (Pool(f"map of {spec.name}", limit, MAP), *pools)
     node.pools = ()
     # More alive than may run: the others wait for their results to become durable.
     window = max(MAP_WINDOW, 2 * bound)
@@ -88,7 +89,8 @@ def _new_node(scope: Scope, spec: StepSpec) -> StepNode:
     counts[name] = ordinal + 1
     executor.seq = seq = executor.seq + 1
     needs = executor.pools.needs(spec)
-    return StepNode(seq, needs, needs.pools, scope, scope.node, None, ordinal, copy_context())
+    pools = needs.pools if needs.recorded else executor.pools.places(needs, scope.node)
+    return StepNode(seq, needs, pools, scope, scope.node, None, ordinal, copy_context())
 
 
 def _refusal(scope: Scope, spec: StepSpec) -> ScopeError:

@@ -6,6 +6,7 @@ takes as inputs, usually `prompt` or `input`; `task` and `id` name it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,20 +14,22 @@ from statistics import quantiles
 from typing import Any
 
 from carrara.engines.request import Usage
-from carrara.runtime.events import EngineAnswered, Event, Rejected
+from carrara.runtime.events import EngineAnswered, Event, Listener, Rejected
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record, SourceError, read_records
-from carrara.workflows.score import Score, Totals, score, total
+from carrara.workflows.score import KINDS, Score, Totals, score, total
 from carrara.workflows.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedRow:
-    """One row's answer as JSON data, or the error; `score` are its marks."""
+    """One row's answer as JSON data, or the error; `score` are its marks. `task` is "" where the row names none."""
 
     key: str
+    task: str
+    kind: str
     gold: Any
     answer: Any
     error: str
@@ -58,20 +61,33 @@ class Evaluation:
     rows: Sequence[EvaluatedRow] = field(repr=False)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the rows, as JSON data. Shares are in [0, 1]."""
-        totals = self.totals
+        """Everything but the rows, as JSON data. Shares are in [0, 1].
+
+        `accuracy` is that of the classifications, None where there are none; `failed` counts the rows without an
+        answer, `failures` their reasons; `tasks` holds the marks of each task that rows name.
+        """
+        classified = [row.score.exact for row in self.rows if row.kind == "classify"]
+        failures = Counter(row.error for row in self.rows if row.error)
         return {
             "workflow": self.workflow,
             "data": self.source,
-            "rows": totals.count,
-            "exact_match": round(totals.exact_match, 4),
-            "field_f1": round(totals.field_f1, 4),
-            "parse_rate": round(totals.parse_rate, 4),
+            **_marks(self.totals),
+            "accuracy": round(sum(classified) / len(classified), 4) if classified else None,
+            "failed": failures.total(),
+            "failures": dict(failures.most_common(5)),
+            "tasks": {task: _marks(total(scores)) for task, scores in self._by_task().items()},
             "seconds": round(self.seconds, 2),
             "concurrency": self.concurrency,
             "latency_s": {name: round(value, 3) for name, value in self.latency_s.items()},
             "engines": {name: _use(use) for name, use in sorted(self.engines.items())},
         }
+
+    def _by_task(self) -> dict[str, list[Score]]:
+        found: dict[str, list[Score]] = {}
+        for row in self.rows:
+            if row.task:
+                found.setdefault(row.task, []).append(row.score)
+        return found
 
 
 async def evaluate(
@@ -82,6 +98,7 @@ async def evaluate(
     limit: int | None = None,
     concurrency: int = 16,
     seen: Callable[[Outcome], None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Evaluation:
     """Run `workflow` over the labelled rows in `source` (JSON lines) and score the answers.
 
@@ -110,7 +127,8 @@ async def evaluate(
     batch = batch_of(
         workflow, _labelled(source, limit), Binder(workflow), each, concurrency=concurrency
     )
-    result = await session.execute(batch, name=f"{workflow.name} (evaluation)", listeners=(listen,))
+    name = f"{workflow.name} (evaluation)"
+    result = await session.execute(batch, name=name, listeners=(listen, *listeners))
     rows = [found[index] for index in sorted(found)]
     return Evaluation(
         workflow.name,
@@ -132,8 +150,10 @@ def evaluated(outcome: Outcome) -> EvaluatedRow:
         answer = _answer(plain(outcome.value))
     else:
         error = str(outcome.error)
-    marks = score(row["kind"], row["gold"], answer, task=str(row.get("task", "")), parsed=not error)
-    return EvaluatedRow(outcome.record.key, row["gold"], answer, error, marks, outcome.seconds)
+    task, kind, gold = str(row.get("task", "")), row["kind"], row["gold"]
+    marks = score(kind, gold, answer, task=task, parsed=not error)
+    key = outcome.record.key
+    return EvaluatedRow(key, task, kind, gold, answer, error, marks, outcome.seconds)
 
 
 def _labelled(source: str, limit: int | None) -> Iterator[Record]:
@@ -143,6 +163,11 @@ def _labelled(source: str, limit: int | None) -> Iterator[Record]:
         missing = [name for name in ("gold", "kind") if name not in record.fields]
         if missing:
             raise SourceError(f"{record.where}: a labelled row needs {' and '.join(missing)}")
+        if record.fields["kind"] not in KINDS:
+            kind, known = record.fields["kind"], ", ".join(KINDS)
+            raise SourceError(
+                f"{record.where}: there is no kind {kind!r} of task; there are: {known}"
+            )
         yield record
 
 
@@ -161,6 +186,15 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
         return dict.fromkeys(("p50", "p90", "p99"), seconds[0] if seconds else 0.0)
     cuts = quantiles(seconds, n=100, method="inclusive")
     return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98]}
+
+
+def _marks(totals: Totals) -> dict[str, Any]:
+    return {
+        "rows": totals.count,
+        "exact_match": round(totals.exact_match, 4),
+        "field_f1": round(totals.field_f1, 4),
+        "parse_rate": round(totals.parse_rate, 4),
+    }
 
 
 def _use(use: EngineUse) -> dict[str, int]:

@@ -17,6 +17,9 @@ from typing import Any
 UNORDERED_KEYS = frozenset({"genres", "cast", "slots"})
 """Keys whose lists mean the same in any order, in every task; NER tasks have only such lists."""
 
+KINDS = ("extract", "classify", "qa", "reason", "format")
+"""The kinds of tasks that can be scored."""
+
 Pair = tuple[str, str]
 
 

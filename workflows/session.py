@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +69,7 @@ class Session:
         self._routers: dict[int, Router] = {}
         self._gates: dict[tuple[str, EngineLimits], EngineGate] = {}
         self._stack = AsyncExitStack()
-        self._token: Token[Session | None] | None = None
+        self._outer: Session | None = None
         self._open = False
 
     @property
@@ -84,7 +84,8 @@ class Session:
             self._resources = await self._make_resources(stack)
             self._open_journal(stack)
             self._stack = stack.pop_all()
-        self._token = _current.set(self)
+        self._outer = _current.get()
+        _current.set(self)
         self._open = True
         return self
 
@@ -95,8 +96,8 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self._open = False
-        if self._token is not None:
-            _current.reset(self._token)
+        if _current.get() is self:  # not where it is left in another task than it was entered in
+            _current.set(self._outer)
         await self._stack.__aexit__(kind, error, trace)
 
     async def run(
@@ -178,7 +179,8 @@ class Session:
 
         engines, cassette = self._engines, None
         if self._replay is not None:
-            engines = Cassette.load(self._replay).replay()
+            recorded = Cassette.load(self._replay).replay()
+            engines = {name: recorded[name] for name in engines or recorded if name in recorded}
         elif self._record is not None:
             cassette = stack.enter_context(Cassette.recording(self._record))
         room = EngineRoom(engines, model=self._model, cassette=cassette)

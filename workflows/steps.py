@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from carrara.engines.contract import Contract, to_data
+from carrara.runtime.codec import CodecError
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.fingerprint import source_fingerprint
 from carrara.runtime.identity import text_hash, value_hash
@@ -102,10 +103,17 @@ class Llm(Definition[P, R_co]):
     @cached_property
     def fingerprint(self) -> str:
         """The hash of everything that can change the answer: prompt, contract, settings, validators. How the
-        function is written does not count, nor do retries and timeouts."""
+        function is written does not count, nor do retries and timeouts. "" where a default cannot be
+        hashed: such a step's answer is never used again."""
+        try:
+            return text_hash(json.dumps(self._defining_parts(), sort_keys=True))
+        except CodecError:
+            return ""
+
+    def _defining_parts(self) -> dict[str, Any]:
         prompt, how = self.prompt, self.answering
         functions = [f for f in (prompt.messages, *how.validators) if f is not None]
-        parts = {
+        return {
             "prompt": [prompt.text, prompt.system],
             "examples": value_hash([list(example) for example in prompt.examples]),
             "parameters": list(self.parameters.names),
@@ -117,7 +125,6 @@ class Llm(Definition[P, R_co]):
             "engine": [self.options.engine, sorted(self.options.tags)],
             "functions": [source_fingerprint(function) for function in functions],
         }
-        return text_hash(json.dumps(parts, sort_keys=True))
 
     async def _ask(self, *args: Any, **kwargs: Any) -> Any:
         from carrara.runtime.routing.answer import LlmCall, answer

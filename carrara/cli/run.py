@@ -6,13 +6,25 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carrara.cli.options import (
+    JOURNAL,
+    EngineChoice,
+    EngineOption,
+    How,
+    JournalOption,
+    ModelOption,
+    QuietOption,
+    RecordOption,
+    ReplayOption,
+    Target,
+)
 from carrara.cli.outcome import FAILED, finish, note, usage
 
 if TYPE_CHECKING:
@@ -22,42 +34,10 @@ if TYPE_CHECKING:
     from carrara.workflows.job import Job, JobResult
     from carrara.workflows.session import Session
 
-JOURNAL = Path(".carrara/journal.db")
-
-
-class EngineChoice(StrEnum):
-    auto = "auto"
-    diffusion = "diffusion"
-    ar = "ar"
-
 
 class Order(StrEnum):
     input = "input"
     completed = "completed"
-
-
-Target = Annotated[
-    str,
-    typer.Argument(
-        help="A pipeline file, file.py:name, or package.module:name.", metavar="WORKFLOW"
-    ),
-]
-EngineOption = Annotated[
-    EngineChoice, typer.Option("--engine", help="Which engines may answer; auto asks the router.")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
-]
-JournalOption = Annotated[
-    Path, typer.Option("--journal", help="The file that runs are written to.")
-]
-RecordOption = Annotated[
-    Path | None, typer.Option("--record", help="Write every engine call to this file.")
-]
-ReplayOption = Annotated[
-    Path | None, typer.Option("--replay", help="Answer every engine call from this file.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
 def run(
@@ -106,7 +86,7 @@ def run(
     The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
     each with its reason, and make the exit code 1.
     """
-    how = _How(engine, model, journal, record, replay, quiet, None if source else concurrency)
+    how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
     given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
     if source is None:
         if mapped or limit or go_on:
@@ -134,57 +114,14 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = _How(engine, model, journal, record, replay, quiet, None)
+    how = How(engine, model, record, replay, quiet, journal)
     finish(_resume(how, run_id, output))
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """The options that say how, not what, to run.
-
-    Raises:
-        Exit: both a cassette to write and one to read.
-    """
-
-    engine: EngineChoice
-    model: str | None
-    journal: Path
-    record: Path | None
-    replay: Path | None
-    quiet: bool
-    concurrency: int | None
-
-    def __post_init__(self) -> None:
-        if self.record is not None and self.replay is not None:
-            raise usage("--record writes engine calls and --replay reads them: give one of them")
-
-    def session(self, target: str, journal: SqliteJournal) -> Session:
-        from carrara.workflows.pipeline_settings import settings_of
-        from carrara.workflows.run import session
-
-        engines = None if self.engine == EngineChoice.auto else (self.engine.value,)
-        brought = settings_of(target)
-        return session(
-            journal=journal,
-            engines=engines,
-            model=self.model,
-            policy=brought.policy,
-            limits=brought.limits,
-            concurrency=self.concurrency or 256,
-            record=self.record,
-            replay=self.replay,
-        )
-
-    def to_go_on(self, run_id: str) -> str:
-        """The command that goes on with a run."""
-        journal = "" if self.journal == JOURNAL else f" --journal {self.journal}"
-        return f"`carrara resume {run_id}{journal}`"
 
 
 Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, str]]
 
 
-async def _run_once(how: _How, target: str, given: dict[str, Any], output: Path | None) -> None:
+async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
     from carrara.workflows.inputs import read_inputs
     from carrara.workflows.outputs import make_place
     from carrara.workflows.target import load_workflow
@@ -202,7 +139,7 @@ async def _run_once(how: _How, target: str, given: dict[str, Any], output: Path 
     await _watched(how, target, work)
 
 
-async def _run_job(how: _How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
+async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
     from carrara.workflows.job import find_job, run_job
     from carrara.workflows.records import SourceError
 
@@ -220,7 +157,7 @@ async def _run_job(how: _How, job: Job, *, go_on: bool, run_id: str | None = Non
     _tell_job(ended[0])
 
 
-async def _resume(how: _How, name: str, output: Path | None) -> None:
+async def _resume(how: How, name: str, output: Path | None) -> None:
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
     from carrara.workflows.resume import workflow_of_run
@@ -249,12 +186,9 @@ async def _resume(how: _How, name: str, output: Path | None) -> None:
     await _watched(how, found.source, work)
 
 
-async def _watched(how: _How, target: str, work: Work) -> None:
+async def _watched(how: How, target: str, work: Work) -> None:
     """Do `work` in a session, with progress on standard error and the report at the end."""
-    from contextlib import ExitStack
-
     from carrara.runtime.events import RunStarted
-    from carrara.runtime.progress import progress
     from carrara.workflows.session import opened_journal
 
     begun: list[str] = []
@@ -266,9 +200,8 @@ async def _watched(how: _How, target: str, work: Work) -> None:
     try:
         with opened_journal(how.journal) as journal:
             async with how.session(target, journal) as session:
-                with ExitStack() as stack:
-                    shown = () if how.quiet else (stack.enter_context(progress()),)
-                    run_id = await work(session, journal, (listen, *shown))
+                with how.watching() as progress:
+                    run_id = await work(session, journal, (listen, *progress))
             if not how.quiet:
                 _show_report(journal, run_id)
     except asyncio.CancelledError:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from llguidance import LLMatcher, regex_to_lark
 
 from carrara.engines.autoregressive.narrow import narrowed
-from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
 
 # `{"a": 1, "b": null}`: the spelling that models have seen most on one line.
 _JSON_FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
@@ -68,18 +68,21 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
 
 
 def _table(contract: Table) -> str:
-    """Header and rule are fixed; then rows of cells, each after its line break."""
+    """Header and rule are fixed; then rows, each after its line break.
+
+    A row is one lexeme: were a cell one, the space before the next pipe could only go on with it, since the lexer
+    does not go back, and the pipe that the model wants to write there would be shut out.
+    """
     header = "| " + " | ".join(_written(column.name) for column in contract.columns) + " |"
     rule = "| " + " | ".join("---" for _ in contract.columns) + " |"
     # An empty cell leaves two spaces, as in the canonical form.
-    cells = [f'({_cell_name(c)} | "")' for c in contract.columns]
-    row = '"\\n| " ' + ' " | " '.join(cells) + ' " |"'
-    kinds = sorted({column.kind for column in contract.columns})
+    cells = " \\| ".join(f"({_CELLS[column.kind]})?" for column in contract.columns)
+    row = regex_to_lark(rf"\n\| {cells} \|", "")
+    rows = _repeated("ROW", contract.min_rows, contract.max_rows)
     return "\n".join(
         [
-            f"start: {_quoted(header + chr(10) + rule)} {_repeated('row', contract.min_rows, contract.max_rows)}",
-            f"row: {row}",
-            *(f"{kind.upper()}: /{regex_to_lark(_CELLS[kind], '')}/" for kind in kinds),
+            f"start: {_quoted(header + chr(10) + rule)} {rows}",
+            f"ROW: /{row}/",
         ]
     )
 
@@ -114,10 +117,6 @@ def _either(parts: Iterable[str]) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text)
-
-
-def _cell_name(column: Column) -> str:
-    return column.kind.upper()
 
 
 def _written(name: str) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any, Final, cast
 
+from carrara.workflows.yaml.bounds import bounded
 from carrara.workflows.yaml.document import NAME, TypeDoc
 from carrara.workflows.yaml.kinds import (
     MISSING,
@@ -47,12 +47,6 @@ _OTHER_WORDS = {
     "boolean": "bool", "object": "{field: type}", "list": "[str]", "array": "[str]",
     "dict": "{map: any}", "enum": "{one_of: [a, b]}", "null": "any", "none": "any",
 }  # fmt: skip
-_BOUNDS = {
-    "min": ("int", "float"),
-    "max": ("int", "float"),
-    "min_length": ("str",),
-    "max_length": ("str",),
-}
 
 
 class TypeReader:
@@ -150,7 +144,7 @@ class TypeReader:
         kind = self.kind(kinds[0], doc, where)
         if kind is None:
             return None
-        kind = self.bounded(kind, doc, raw, where)
+        kind = bounded(kind, raw, where, self.notes)
         if kind is None:
             return None
         if isinstance(kind, ObjectOf) and doc.description:
@@ -251,58 +245,6 @@ class TypeReader:
             return None
         return SchemaOf(json.dumps(raw, separators=(",", ":")))
 
-    def bounded(
-        self, kind: Type, doc: TypeDoc, raw: dict[str, Any], where: Location
-    ) -> Type | None:
-        """`kind` with the bounds of `doc`; notes a bound that the kind does not have."""
-        bare = kind.of if isinstance(kind, Nullable) else kind
-        given = {key: getattr(doc, key) for key in _allowed_bounds(None) if key in raw}
-        allowed = _allowed_bounds(bare)
-        stray = [key for key in given if key not in allowed]
-        for key in stray:
-            says = f" It has {', '.join(allowed)}." if allowed else ""
-            self.notes.at_key(
-                (*where, key), f"'{key}' does not go with this type, in {context(where)}.{says}"
-            )
-        if stray or not self.ordered(given, where):
-            return None
-        if not given:
-            return kind
-        bounded = _with(bare, given)
-        return Nullable(bounded) if isinstance(kind, Nullable) else bounded
-
-    def ordered(self, given: dict[str, Any], where: Location) -> bool:
-        for ending in ("", "_length", "_items", "_rows"):
-            low, high = given.get("min" + ending), given.get("max" + ending)
-            if low is not None and high is not None and low > high:
-                self.notes.at_value(
-                    (*where, "max" + ending),
-                    f"'max{ending}' {high:g} is below 'min{ending}' {low:g}",
-                )
-                return False
-        return True
-
 
 def _nullable(kind: Type) -> Type:
     return kind if isinstance(kind, Nullable) else Nullable(kind)
-
-
-def _allowed_bounds(kind: Type | None) -> list[str]:
-    """The bounds that `kind` may have; all there are for None."""
-    every = [*_BOUNDS, "min_items", "max_items", "min_rows", "max_rows"]
-    match kind:
-        case None:
-            return every
-        case Scalar(name):
-            return [key for key, names in _BOUNDS.items() if name in names]
-        case ListOf():
-            return ["min_items", "max_items"]
-        case TableOf():
-            return ["min_rows", "max_rows"]
-        case _:
-            return []
-
-
-def _with(kind: Type, given: dict[str, Any]) -> Type:
-    bounds = {key: value for key, value in given.items() if value is not None}
-    return replace(cast(Scalar, kind), **bounds)

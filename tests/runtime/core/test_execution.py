@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from carrara.runtime.errors import HandleError, ScopeError
+from carrara.runtime.errors import HandleError, ScopeError, StepError
 from carrara.runtime.handle import Handle
 from carrara.runtime.run import context, execute, in_workflow, submit, submit_map
 from carrara.runtime.step import RunOptions, StepSpec
@@ -290,6 +290,41 @@ def test_nested_maps_with_a_single_place_do_not_deadlock(run_virtual: Virtual, s
 
     result = run_virtual(execute(workflow, options=RunOptions(concurrency=1)))
     assert result.value == [0, 1, 4]
+
+
+def test_recursion_under_a_bound_of_its_own_does_not_deadlock(
+    run_virtual: Virtual, step: Steps
+) -> None:
+    async def odd(n: int) -> Any:
+        return submit(step(even, kind="workflow", concurrency=1), (n - 1,), {}) if n else "odd"
+
+    async def even(n: int) -> Any:
+        return submit(step(odd, kind="workflow", concurrency=1), (n - 1,), {}) if n else "even"
+
+    async def workflow() -> Any:
+        return [
+            submit_map(step(odd, kind="workflow", concurrency=1), [4, 5]),
+            submit_map(step(even, kind="workflow", concurrency=1), [4, 5]),
+        ]
+
+    assert run_virtual(execute(workflow)).value == [["odd", "even"], ["even", "odd"]]
+
+
+def test_a_step_body_that_waits_for_another_step_is_told_to_take_its_value_as_an_argument(
+    run_virtual: Virtual, step: Steps
+) -> None:
+    async def workflow() -> Any:
+        later: list[Handle[int]] = []
+
+        async def waits() -> int:
+            return await later[0]
+
+        waiting = submit(step(waits), (), {})
+        later.append(submit(step(one_more), (1,), {}))
+        return waiting
+
+    with pytest.raises(StepError, match="pass the handle to it as an argument"):
+        run_virtual(execute(workflow, options=RunOptions(concurrency=1)))
 
 
 def test_a_run_inside_a_step_is_a_run_of_its_own(run_virtual: Virtual, step: Steps) -> None:

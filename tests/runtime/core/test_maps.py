@@ -147,7 +147,7 @@ def test_a_map_over_many_items_keeps_few_children_alive(run_virtual: Virtual, st
     async def look(i: int) -> int:
         nonlocal most
         if not i % 500:
-            from carrara.runtime.scope import current
+            from carrara.runtime.node import current
 
             node = current.get()
             most = max(most, len(node.scope.executor.live))  # type: ignore[union-attr]

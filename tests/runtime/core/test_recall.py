@@ -244,6 +244,19 @@ def test_a_journal_that_cannot_be_written_ends_the_run_at_once(
     assert journal.closed["r"][0] is False
 
 
+@pytest.mark.parametrize("method", ["identity", "record", "finished"])
+def test_a_journal_error_from_any_call_ends_the_run_with_it(
+    run_virtual: Virtual, shop: Workshop, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise JournalError("journal.db: disk I/O error")
+
+    monkeypatch.setattr(shop.journal, method, refuse)
+    with pytest.raises(JournalError, match="disk I/O error"):
+        run_virtual(shop.run(run_id="r"))
+    assert shop.journal.closed["r"] == (False, "JournalError: journal.db: disk I/O error")
+
+
 def test_failures_and_the_end_of_the_run_are_recorded(
     run_virtual: Virtual, journal: Any, step: Steps
 ) -> None:

@@ -10,6 +10,11 @@ import pytest
 from pydantic import BaseModel
 
 from carrara import DefinitionError, Message, llm, step, workflow
+from carrara.runtime.step import StepOptions
+from carrara.workflows.answering import Answering
+from carrara.workflows.parameters import Parameters
+from carrara.workflows.prompt import Prompt
+from carrara.workflows.steps import Llm
 
 
 class Recipe(BaseModel):
@@ -271,6 +276,14 @@ class TestFingerprints:
 
         assert llm(**options)(ask).fingerprint != llm(ask).fingerprint
 
+    def test_a_default_that_cannot_be_hashed_leaves_the_step_without_one(self) -> None:
+        @llm
+        def ask(doc: str, thing: object = object()) -> str:
+            """Say: {{ doc }}"""
+            ...
+
+        assert ask.fingerprint == ""
+
     def test_a_step_changes_with_its_code(self) -> None:
         def make(number: int) -> Any:
             @step
@@ -297,3 +310,36 @@ def test_a_workflow_knows_its_inputs_and_where_it_stands() -> None:
 @workflow
 async def module_workflow(doc: str, count: int = 1) -> str:
     return doc * count
+
+
+def test_a_step_made_of_parts_is_the_same_as_a_decorated_one() -> None:
+    @llm(system="Be short.", max_tokens=64, engine="ar")
+    def ask(doc: str, count: int = 2) -> Recipe:
+        """Say {{ count }} times: {{ doc }}"""
+        ...
+
+    parts = Llm(
+        "ask",
+        Prompt("Say {{ count }} times: {{ doc }}", "Be short."),
+        Parameters.named("doc", "count", types={"doc": str}, defaults={"count": 2}, returns=Recipe),
+        answering=Answering(max_tokens=64),
+        options=StepOptions(engine="ar"),
+    )
+    values = {"doc": "a", "count": 2}
+    assert parts.fingerprint == ask.fingerprint
+    assert parts.contract == ask.contract
+    assert parts.prompt.build(values, parts.answer) == ask.prompt.build(values, ask.answer)
+
+
+def test_parameters_may_be_declared_in_any_order() -> None:
+    mixed = Parameters.named("a", "b", defaults={"a": 1})
+    assert mixed.bind("x", (), {"b": 2}) == {"a": 1, "b": 2}
+    with pytest.raises(TypeError, match=r"x\(a=..., b\): too many positional"):
+        mixed.bind("x", (1, 2), {})
+
+
+def test_a_wrong_step_made_of_parts_is_named() -> None:
+    with pytest.raises(
+        DefinitionError, match=r"^ask: the template uses 'doc', which is not given$"
+    ):
+        Llm("ask", Prompt("{{ doc }}"), Parameters.named(returns=str))

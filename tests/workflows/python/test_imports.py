@@ -54,6 +54,10 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(carrara, name) is not None
 
 
+def test_every_public_name_has_a_home() -> None:
+    assert {"__version__", *carrara._HOME} == set(carrara.__all__)
+
+
 def test_type_checkers_see_the_same_names() -> None:
     text = (ROOT / "carrara" / "__init__.py").read_text(encoding="utf-8")
     shown = {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("    from ")}

@@ -153,6 +153,16 @@ def test_a_session_answers_llm_steps_called_directly() -> None:
     assert (engine.opened, engine.closed) == (1, 1)
 
 
+def test_a_session_may_be_left_in_another_task_than_it_was_entered_in() -> None:
+    async def main() -> None:
+        session = carrara.session(engines={"ar": ScriptedEngine("ar", ["x"])})
+        await asyncio.create_task(session.__aenter__())
+        await session.run(measure, "hey")
+        await asyncio.create_task(session.__aexit__(None, None, None))
+
+    asyncio.run(main())
+
+
 def test_a_session_that_is_not_open_says_so() -> None:
     async def main() -> None:
         await carrara.session().run(plain, "x")

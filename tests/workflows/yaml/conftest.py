@@ -86,7 +86,10 @@ def answer_to(contract: Contract) -> str:
         case Table(columns):
             row = ["2026-01-31" if c.kind == "date" else "1" for c in columns]
             if any(c.kind == "boolean" for c in columns):
-                row = ["yes" if c.kind == "boolean" else cell for c, cell in zip(columns, row, strict=True)]
+                row = [
+                    "yes" if c.kind == "boolean" else cell
+                    for c, cell in zip(columns, row, strict=True)
+                ]
             lines = [[c.name for c in columns], ["---"] * len(columns), row]
             return "\n".join("| " + " | ".join(line) + " |" for line in lines)
         case Outline():

@@ -24,7 +24,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "yaml.md"
 def blocks() -> Iterator[tuple[str, str]]:
     """(file name, content) of the page's YAML and Python blocks that are files."""
     text = PAGE.read_text(encoding="utf-8")
-    for number, (language, body) in enumerate(re.findall(r"```(yaml|python)\n(.*?)```", text, re.DOTALL)):
+    for number, (language, body) in enumerate(
+        re.findall(r"```(yaml|python)\n(.*?)```", text, re.DOTALL)
+    ):
         named = re.match(r"# (?:file: )?(\w+\.(?:py|yaml))\n", body)
         if named or language == "yaml":
             yield named[1] if named else f"example{number}.yaml", body

@@ -117,7 +117,13 @@ def test_an_object_written_in_place_is_called_after_its_step() -> None:
 
 @pytest.mark.parametrize(
     ("notation", "kind"),
-    [("str", Text), ("bool", Choice), ("{regex: a}", Regex), ("{table: [a]}", Table), ("{outline: {}}", Outline)],
+    [
+        ("str", Text),
+        ("bool", Choice),
+        ("{regex: a}", Regex),
+        ("{table: [a]}", Table),
+        ("{outline: {}}", Outline),
+    ],
 )
 def test_kinds_of_contract(notation: str, kind: Any) -> None:
     assert isinstance(contract_of(notation), kind)
@@ -164,5 +170,7 @@ def test_a_recursive_type_validates_at_every_depth() -> None:
 
 
 def test_equal_types_are_the_same_classes_again() -> None:
-    load: Callable[[], Any] = lambda: loads(f"{TYPES}\ninputs: {{part: Part}}\nsteps:\n  a: {{llm: hi}}\n")
+    load: Callable[[], Any] = lambda: loads(
+        f"{TYPES}\ninputs: {{part: Part}}\nsteps:\n  a: {{llm: hi}}\n"
+    )
     assert load().inputs["part"] is load().inputs["part"]

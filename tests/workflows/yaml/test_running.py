@@ -116,7 +116,9 @@ def test_without_outputs_the_steps_at_the_ends_are_given(run_text: Run) -> None:
 
 
 def test_the_order_of_steps_in_the_file_does_not_matter(run_text: Run) -> None:
-    found = value(run_text, "steps:\n  b: {llm: 'b {{ a }}'}\n  a: {llm: a}\noutputs: {b: '{{ b }}'}\n")
+    found = value(
+        run_text, "steps:\n  b: {llm: 'b {{ a }}'}\n  a: {llm: a}\noutputs: {b: '{{ b }}'}\n"
+    )
     assert found == {"b": "<b <a>>"}
 
 
@@ -194,7 +196,11 @@ def test_the_system_message_and_settings_reach_the_engine(load_text: Load) -> No
         ("user", "Greet\n  Al"),
     ]
     assert (request.limits.max_tokens, request.limits.max_steps) == (7, 3)
-    assert (request.sampling.temperature, request.sampling.top_p, request.sampling.seed) == (0.5, 0.9, 4)
+    assert (request.sampling.temperature, request.sampling.top_p, request.sampling.seed) == (
+        0.5,
+        0.9,
+        4,
+    )
     assert request.stop == (".",)
 
 
@@ -266,7 +272,9 @@ def test_for_each_gives_a_list_in_order_and_the_next_one_goes_over_it(run_text: 
     ],
 )
 def test_for_each_takes_expressions_and_lists(run_text: Run, items: str, found: list[str]) -> None:
-    text = f"inputs: {{xs: [str]}}\nsteps:\n  s:\n    for_each: {items}\n    llm: '{{{{ item }}}}'\n"
+    text = (
+        f"inputs: {{xs: [str]}}\nsteps:\n  s:\n    for_each: {items}\n    llm: '{{{{ item }}}}'\n"
+    )
     assert value(run_text, text, xs=["1", "2"]) == {"s": found}
 
 
@@ -286,7 +294,11 @@ def test_for_each_goes_over_a_field_of_a_value(run_text: Run, any_answer: Any) -
 
 def test_for_each_over_something_else_than_a_list_fails_and_says_so(run_text: Run) -> None:
     with pytest.raises(StepError, match="cannot be mapped over a str"):
-        value(run_text, "inputs: {x: any}\nsteps: {s: {for_each: '{{ x.y }}', llm: hi}}\n", x={"y": "ab"})
+        value(
+            run_text,
+            "inputs: {x: any}\nsteps: {s: {for_each: '{{ x.y }}', llm: hi}}\n",
+            x={"y": "ab"},
+        )
 
 
 def test_a_python_step_and_a_used_pipeline_go_over_items_too(run_text: Run) -> None:
@@ -382,7 +394,9 @@ def test_when_on_items_leaves_null_in_their_places(run_text: Run) -> None:
 
 
 def test_when_not_on_items_skips_the_whole_list(run_text: Run) -> None:
-    text = "inputs: {on: bool, xs: [int]}\nsteps: {s: {for_each: xs, when: on, llm: '{{ item }}'}}\n"
+    text = (
+        "inputs: {on: bool, xs: [int]}\nsteps: {s: {for_each: xs, when: on, llm: '{{ item }}'}}\n"
+    )
     assert value(run_text, text, xs=[1], on=False) == {"s": None}
     assert value(run_text, text, xs=[1], on=True) == {"s": ["<1>"]}
 
@@ -497,7 +511,9 @@ def test_a_declared_result_is_converted_or_refused(run_text: Run) -> None:
         value(run_text, text.replace("P: {x: int", "P: {z: int") % "same")
 
 
-def test_options_of_a_decorated_step_hold_unless_the_pipeline_gives_its_own(load_text: Load) -> None:
+def test_options_of_a_decorated_step_hold_unless_the_pipeline_gives_its_own(
+    load_text: Load,
+) -> None:
     text = """
         steps:
           a: {python: "./tools.py:often", with: {x: 1}}
@@ -519,14 +535,18 @@ def test_a_failure_names_the_step(run_text: Run) -> None:
     with pytest.raises(StepError, match=r"step 'p/a\[0\]' in run \w+ failed: ValueError: no 1"):
         value(
             run_text,
-            "steps:\n  a: {for_each: [1, 2], python: './tools.py:%s', with: {x: '{{ item }}'}}\n" % "fail",
+            "steps:\n  a: {for_each: [1, 2], python: './tools.py:%s', with: {x: '{{ item }}'}}\n"
+            % "fail",
         )
 
 
 @pytest.mark.parametrize(
     ("tools", "said"),
     [
-        ("raise RuntimeError('broken')\ndef f(): ...\n", "importing './t.py' failed: RuntimeError: broken"),
+        (
+            "raise RuntimeError('broken')\ndef f(): ...\n",
+            "importing './t.py' failed: RuntimeError: broken",
+        ),
         ("f = 3\n", "step 'a': './t.py:f' is nothing that can be called"),
         ("if False:\n    def f(): ...\n", "'./t.py' has no 'f'"),
     ],
@@ -613,7 +633,15 @@ def test_paths_follow_the_names_of_steps(run_text: Run) -> None:
         {"listeners": [events.append]},
     )
     paths = {e.path for e in events if isinstance(e, StepFinished)}
-    assert paths >= {"p/a", "p/each[0]", "p/each[1]", "p/inner", "p/inner/s", "p/maybe", "p/maybe/maybe"}
+    assert paths >= {
+        "p/a",
+        "p/each[0]",
+        "p/each[1]",
+        "p/inner",
+        "p/inner/s",
+        "p/maybe",
+        "p/maybe/maybe",
+    }
 
 
 def test_a_pipeline_brings_its_limits_and_policy_along(load_text: Load) -> None:

@@ -161,9 +161,9 @@ class Journaled:
     def done_again(self) -> set[str]:
         """The paths of steps that were not taken from the journal, without workflows."""
         done = {e.path for e in self.events if isinstance(e, StepFinished) and not e.reused}
-        return {path for path in done if not any(d != path and d.startswith(path) for d in done)} - {
-            "p/maybe"
-        }
+        return {
+            path for path in done if not any(d != path and d.startswith(path) for d in done)
+        } - {"p/maybe"}
 
     def changed(self) -> dict[str, str]:
         return {e.path: e.what for e in self.events if isinstance(e, StepChanged)}
@@ -194,7 +194,7 @@ def test_a_finished_run_is_taken_whole_from_the_journal(journaled: Journaled) ->
         ("text: str}", "text: str, more: str?}", set()),
         ("types: {Part: {name: str}}", "types: {Part: {name: str}, Other: {x: int}}", set()),
         ("steps:\n", "name: p\n    description: Something.\n    steps:\n", set()),
-        ("llm: \"Other\"", "llm: \"Other\", retries: 3, timeout: 9m", set()),
+        ('llm: "Other"', 'llm: "Other", retries: 3, timeout: 9m', set()),
     ],
 )
 def test_a_change_runs_again_what_it_changes_and_nothing_else(
@@ -218,7 +218,7 @@ def test_another_input_runs_again_what_depends_on_it(journaled: Journaled) -> No
 
 def test_a_changed_field_runs_again_the_step_and_what_sees_it(journaled: Journaled) -> None:
     journaled.run(CHAIN.replace("{Part: {name: str}}", "{Part: {name: str, n: int}}"))
-    assert journaled.done_again() == {"p/parts", "p/names[0]", "p/count", "p/kept"}
+    assert journaled.done_again() == {"p/parts", "p/names[0]", "p/count", "p/kept", "p/end"}
 
 
 def test_turns_of_a_repeated_step_are_taken_from_the_journal(
@@ -228,7 +228,9 @@ def test_turns_of_a_repeated_step_are_taken_from_the_journal(
     journaled = Journaled(load_text, tmp_path, lambda request: "the same")
     first = journaled.run(text.replace("steps:", "inputs: {text: str}\nsteps:"))
     assert journaled.run(text.replace("steps:", "inputs: {text: str}\nsteps:")) == first
-    assert [e.reused for e in journaled.events if isinstance(e, StepFinished) and e.path == "p/s/s"] == [
+    assert [
+        e.reused for e in journaled.events if isinstance(e, StepFinished) and e.path == "p/s/s"
+    ] == [
         True,
         True,
         True,

@@ -1,0 +1,231 @@
+"""The command line in a process of its own, in a folder of its own, with workflows to run there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import carrara
+from carrara.engines.engine import Engine
+from carrara.engines.request import Request
+from carrara.engines.scripted import ScriptedEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60
+
+FLOWS = '''
+"""Workflows without a model, and one step that can be stopped at a known moment."""
+
+import asyncio
+import os
+
+from carrara import llm, step, workflow
+
+
+@step
+async def loud(text: str) -> str:
+    with open("calls.log", "a") as log:
+        log.write(text + "\\n")
+    if text == os.environ.get("STOP_AT"):
+        os.write(int(os.environ["REACHED"]), b"reached")
+        await asyncio.Event().wait()
+    return text.upper()
+
+
+@workflow
+async def shout(text: str, mark: str = "!") -> dict[str, str]:
+    return {"said": await loud(text) + mark}
+
+
+@step
+def double(number: int) -> int:
+    return 2 * number
+
+
+@workflow
+async def quadruple(number: int) -> int:
+    return await double(double(number))
+
+
+@workflow
+async def chain(words: list[str]) -> list[str]:
+    return [await loud(word) for word in words]
+
+
+@step
+def divide(number: int) -> float:
+    return 1 / number
+
+
+@workflow
+async def inverse(number: int) -> float:
+    return await divide(number)
+
+
+@workflow
+async def slip(number: int) -> int:
+    return {}["absent"]
+'''
+
+PIPELINE = """
+name: greet
+inputs:
+  name: str
+  tone: {type: str, default: warm}
+types:
+  Mood: {one_of: [glad, sad]}
+steps:
+  greeting:
+    llm: "Greet {{ name }} in a {{ tone }} tone."
+  mood:
+    llm: "Which mood has: {{ greeting }}"
+    returns: Mood
+outputs:
+  greeting: "{{ greeting }}"
+  mood: "{{ mood }}"
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended. No traceback is ever shown."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that tell an error: one clear error has one."""
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+class Shell:
+    """`python -m carrara …` in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "200",
+        }
+
+    def __call__(
+        self,
+        *words: str | Path,
+        stdin: str = "",
+        env: Mapping[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> Ended:
+        found = subprocess.run(
+            self._command(words),
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            input=stdin.encode(),
+            capture_output=True,
+            timeout=PATIENCE_S,
+            preexec_fn=before,
+        )
+        return _ended(found.returncode, found.stdout, found.stderr)
+
+    def stopped(self, *words: str | Path, at: str, by: signal.Signals) -> Ended:
+        """Run until the step `loud` works on the text `at`, then send the signal."""
+        reads, writes = os.pipe()
+        env = {**self.environment, "STOP_AT": at, "REACHED": str(writes)}
+        child = subprocess.Popen(
+            self._command(words),
+            cwd=self.folder,
+            env=env,
+            pass_fds=(writes,),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        os.close(writes)
+        try:
+            reached = os.read(reads, 100)  # b"" if it ended before
+            child.send_signal(by)
+            out, err = child.communicate(timeout=PATIENCE_S)
+        finally:
+            os.close(reads)
+            child.kill()
+        assert reached == b"reached", err.decode()
+        return _ended(child.returncode, out, err)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.read(name).splitlines()]
+
+    @staticmethod
+    def _command(words: tuple[str | Path, ...]) -> list[str]:
+        return [sys.executable, "-m", "carrara", *map(str, words)]
+
+
+def _ended(code: int, out: bytes, err: bytes) -> Ended:
+    told = err.decode()
+    assert "Traceback" not in told, told
+    return Ended(code, out.decode(), told)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    found = Shell(tmp_path)
+    found.write("flows.py", FLOWS)
+    found.write("greet.yaml", PIPELINE)
+    yield found
+    journal = tmp_path / ".carrara" / "journal.db"
+    journal.unlink(missing_ok=True)
+
+
+Reply = Callable[[Request], str]
+
+
+def friendly(request: Request) -> str:
+    """What the engines of a recording say: a mood where they are asked for one, else a greeting."""
+    asked = request.messages[-1].content
+    return "glad" if request.output.kind == "choice" else f"Hello! ({asked})"
+
+
+@pytest.fixture
+def recorded(shell: Shell) -> Callable[..., Path]:
+    """Record a pipeline on scripted engines: `recorded("greet.yaml", {"name": "Ada"}, …) -> cassette`."""
+
+    def make(target: str, *inputs: dict[str, Any], reply: Reply = friendly) -> Path:
+        path = shell.folder / "calls.cassette"
+        workflow = carrara.load_workflow(str(shell.folder / target))
+        engines: dict[str, Engine] = {
+            name: ScriptedEngine(name, reply) for name in ("diffusion", "ar")
+        }
+
+        async def main() -> None:
+            async with carrara.session(engines=engines, record=path) as session:
+                for given in inputs:
+                    await session.run(workflow, **given)
+
+        asyncio.run(main())
+        return path
+
+    return make

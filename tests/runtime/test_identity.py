@@ -1,0 +1,235 @@
+"""Identities and fingerprints: the same work has the same hash in every process, other work another."""
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.runtime.codec import CodecError, decode, encode
+from carrara.runtime.fingerprint import source_fingerprint
+from carrara.runtime.identity import LONG, identity, value_hash
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.lists(inner).map(tuple),
+    max_leaves=8,
+)
+
+
+@given(plain, plain)
+def test_hashes_are_equal_only_where_the_stored_texts_are(left: Any, right: Any) -> None:
+    assert (value_hash(left) == value_hash(right)) == (encode(left) == encode(right))
+
+
+@given(plain)
+def test_a_value_read_from_the_journal_has_the_hash_of_the_one_that_was_written(value: Any) -> None:
+    assert value_hash(decode(encode(value))) == value_hash(value)
+    assert identity("f", (decode(encode(value)),), {}) == identity("f", (value,), {})
+
+
+@given(st.lists(plain, max_size=3), st.dictionaries(st.text(), plain, max_size=3))
+def test_the_order_of_keywords_does_not_count(args: list[Any], named: dict[str, Any]) -> None:
+    turned = dict(reversed(named.items()))
+    assert identity("f", tuple(args), named) == identity("f", tuple(args), turned)
+
+
+def test_what_looks_alike_is_told_apart() -> None:
+    seen = [
+        identity("f", (1,), {}),
+        identity("g", (1,), {}),
+        identity("f", (1.0,), {}),
+        identity("f", (True,), {}),
+        identity("f", ("1",), {}),
+        identity("f", ([1],), {}),
+        identity("f", ((1,),), {}),
+        identity("f", (1, None), {}),
+        identity("f", (), {"x": 1}),
+        identity("f", ({"a": 1, "b": 2},), {}),
+        identity("f", ({"b": 2, "a": 1},), {}),  # the order of a dict can reach a prompt
+        identity("f", ("a" * LONG,), {}),
+        identity("f", ("a" * LONG + "b",), {}),
+        identity("f", ("ä",), {}),
+        identity("f", ('"',), {}),
+    ]
+    assert len(set(seen)) == len(seen)
+    assert all(len(found) == 32 for found in seen)
+
+
+def test_short_and_long_ways_to_the_same_arguments_agree() -> None:
+    for value in ("text", "żółw", 'a "quoted" \n', "x" * (LONG - 1), 0, -7, 10**30):
+        assert identity('finger"print', (value,), {}) == identity('finger"print', (value,), dict[str, Any]())
+        assert identity("f", ([value],), {}) != identity("f", (value,), {})
+
+
+def test_a_long_text_counts_by_its_content_wherever_it_lies() -> None:
+    one, same, other = "x" * 50_000, "".join(["x"] * 50_000), "x" * 49_999 + "y"
+    assert one is not same
+    assert identity("f", ({"doc": [one]},), {}) == identity("f", ({"doc": [same]},), {})
+    assert identity("f", ({"doc": [one]},), {}) != identity("f", ({"doc": [other]},), {})
+    assert identity("f", (one,), {}) != identity("f", ({"$text": value_hash(one)},), {})
+
+
+def test_functions_among_the_arguments_count_by_their_definition() -> None:
+    def one(x: int) -> int:
+        return x + 1
+
+    def two(x: int) -> int:
+        return x + 2
+
+    assert identity("f", ([one],), {}) == identity("f", ([one],), {})
+    assert identity("f", ([one],), {}) != identity("f", ([two],), {})
+
+
+def test_an_argument_without_a_hash_is_named() -> None:
+    with pytest.raises(CodecError, match=r"at \[1\]\.a\[0\]: an open file"), open(__file__) as file:
+        identity("f", (1, {"a": [file]}), {})
+    with pytest.raises(CodecError, match=r"at tool: an object"):
+        identity("f", (), {"n": 1, "tool": object()})
+
+
+def test_an_argument_that_contains_itself_has_no_identity() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(CodecError):
+        identity("f", (ring,), {})
+
+
+MODULE = '''
+"""A module with a step."""
+
+LIMIT = 3
+
+
+class Shape:
+    sides = 4
+
+
+def helper(x):
+    return x + LIMIT
+
+
+def step(x, y=2):
+    """Add."""
+    return helper(x) * y + Shape.sides
+'''
+
+
+def fingerprint_of(tmp_path: Path, source: str, name: str = "step") -> str:
+    """The fingerprint as a fresh process finds it."""
+    (tmp_path / "module.py").write_text(source)
+    program = (
+        "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, sys.argv[1]); import module\n"
+        "from carrara.runtime.fingerprint import source_fingerprint\n"
+        "print(source_fingerprint(getattr(module, sys.argv[2])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), name], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "noticed"),
+    [
+        ("return helper(x) * y", "# the same\n    return  helper( x )*y", False),
+        ('"""A module with a step."""', '"""Another title."""', False),
+        ("* y + Shape", "* y - Shape", True),
+        ("y=2", "y=3", True),
+        ('"""Add."""', '"""Subtract."""', True),
+        ("return x + LIMIT", "return x - LIMIT", True),
+        ("LIMIT = 3", "LIMIT = 4", True),
+        ("sides = 4", "sides = 5", True),
+        ("LIMIT = 3", "LIMIT = 3\nUNUSED = 1", False),
+    ],
+)
+def test_a_fingerprint_notices_what_changes_the_result(
+    tmp_path: Path, old: str, new: str, noticed: bool
+) -> None:
+    assert old in MODULE
+    before = fingerprint_of(tmp_path, MODULE)
+    assert len(before) == 32
+    assert (fingerprint_of(tmp_path, MODULE.replace(old, new)) != before) is noticed
+
+
+def test_a_fingerprint_is_the_same_for_a_module_and_for_the_script_that_it_is(tmp_path: Path) -> None:
+    source = MODULE + dedent(
+        """
+        if __name__ == "__main__":
+            from carrara.runtime.fingerprint import source_fingerprint
+            print(source_fingerprint(step))
+        """
+    )
+    imported = fingerprint_of(tmp_path, source)
+    script = subprocess.run(
+        [sys.executable, str(tmp_path / "module.py")], capture_output=True, text=True, check=True
+    )
+    assert script.stdout.strip() == imported
+
+
+def test_options_of_the_step_are_no_part_of_its_definition() -> None:
+    def step(**_: object) -> Any:
+        return lambda function: function
+
+    def make_one() -> Any:
+        @step(retries=1)
+        def work(x: int) -> int:
+            return x
+
+        return work
+
+    def make_two() -> Any:
+        @step(retries=5, tags={"a"})
+        def work(x: int) -> int:
+            return x
+
+        return work
+
+    assert source_fingerprint(make_one()) == source_fingerprint(make_two())
+
+
+def test_values_that_a_function_closes_over_count() -> None:
+    def make(n: Any) -> Any:
+        def work(x: int) -> Any:
+            return x, n
+
+        return work
+
+    assert source_fingerprint(make(1)) == source_fingerprint(make(1))
+    assert source_fingerprint(make(1)) != source_fingerprint(make(2))
+    assert source_fingerprint(make(make(1))) != source_fingerprint(make(make(2)))
+
+
+def test_functions_that_call_each_other_and_functions_without_source_have_fingerprints() -> None:
+    def ping(n: int) -> int:
+        return pong(n - 1) if n else 0
+
+    def pong(n: int) -> int:
+        return ping(n - 1) if n else 1
+
+    assert len({source_fingerprint(ping), source_fingerprint(pong)}) == 2
+    scope: dict[str, Any] = {}
+    exec("def a(x): return x + 1\ndef b(x): return x + 2\ndef c(x): return x + 1", scope)
+    a, b, c = (source_fingerprint(scope[name]) for name in "abc")
+    assert a != b
+    assert a == c
+    assert source_fingerprint(lambda x: x) != source_fingerprint(lambda x: -x)
+    assert len(source_fingerprint(len)) == 32
+
+
+def test_the_docstring_can_be_left_out() -> None:
+    def make(text: str) -> Any:
+        scope: dict[str, Any] = {}
+        exec(f'def work(x):\n    """{text}"""\n    return x', scope)
+        return scope["work"]
+
+    def one(x: int) -> int:
+        """One."""
+        return x
+
+    assert source_fingerprint(one, docstring=False) != source_fingerprint(one)
+    assert source_fingerprint(make("a")) != source_fingerprint(make("b"))
