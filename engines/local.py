@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -252,6 +253,11 @@ class LocalModel:
 
     def _read(self) -> _Loaded:
         """On the model's thread: read all files and build the model."""
+        # Threads of one operation sleep while they wait for each other. Spinning, torch's habit, gains
+        # nothing measurable for a quiet machine and costs up to ten times the time on a busy one: the
+        # spinner takes the core from the thread it waits for. It is read once, when torch is first
+        # imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
         from carrara.engines.model.device import pick_device, pick_dtype

@@ -42,10 +42,9 @@ class StepError(RunError):
         cls, cause: BaseException, *, run: str, step: str, index: int | None, attempt: int
     ) -> StepError:
         """The error for a step that failed with `cause`, which becomes its `__cause__`."""
-        reason = f"{type(cause).__name__}: {cause}".rstrip(": ")
         tries = "" if attempt == 1 else f" after {attempt} attempts"
         error = cls(
-            f"step {step!r} in run {run} failed{tries}: {reason}",
+            f"step {step!r} in run {run} failed{tries}: {reason_of(cause)}",
             run=run,
             step=step,
             index=index,
@@ -77,3 +76,8 @@ class ScopeError(CarraraError):
 
 class JournalError(RunError):
     """The journal could not be opened, read or written; the message names the file and the reason."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The error in one line: "ValueError: not a number"."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")

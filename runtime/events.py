@@ -74,7 +74,7 @@ class StepFailed(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class StepRetrying(StepEvent):
-    """Attempt number `attempt` is due in `delay_s` seconds."""
+    """Attempt number `attempt` is due, `delay_s` seconds after the one before failed."""
 
     attempt: int = 2
     delay_s: float = 0.0

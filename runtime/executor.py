@@ -15,14 +15,13 @@ from time import perf_counter
 from typing import Any, cast
 
 from carrara.runtime.arguments import resolve
-from carrara.runtime.bodies import Call, call_within
-from carrara.runtime.errors import JournalError, RunError, StepError
+from carrara.runtime.attempts import run_attempts
+from carrara.runtime.errors import JournalError, RunError, StepError, reason_of
 from carrara.runtime.events import (
     StepCancelled,
     StepFailed,
     StepFinished,
     StepReady,
-    StepRetrying,
     StepSkipped,
     StepStarted,
 )
@@ -31,14 +30,14 @@ from carrara.runtime.needs import Pools
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates, Ranks
 from carrara.runtime.recall import Recall
-from carrara.runtime.retry import with_retries
 from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
 from carrara.runtime.step import RunInfo, RunOptions
 
 
 class Executor:
-    """One run's nodes. `live` holds those that have not ended, `closing` says that no more may start.
+    """One run's nodes. `live` holds those that have not ended, `grants` what those between two attempts
+    wait for to have a place again; `closing` says that no more may start.
 
     `group` is the task group that the nodes run in; whoever makes an executor sets it before the first
     submission, and leaves the group when `halted` is done.
@@ -61,6 +60,7 @@ class Executor:
         self.recall: Recall | None = None
         self.group: asyncio.TaskGroup
         self.live: set[StepNode] = set()
+        self.grants: dict[StepNode, asyncio.Future[None]] = {}
         self.seq = 0
         self.steps = 0
         self.reused = 0
@@ -71,7 +71,6 @@ class Executor:
         self._call_soon = asyncio.get_running_loop().call_soon
         self._due = False  # a pump is scheduled
         self._pumping = False
-        self._grants: dict[StepNode, asyncio.Future[None]] = {}
         self._workers: ThreadPoolExecutor | None = None
 
     def halt(self, error: RunError | None) -> None:
@@ -108,9 +107,9 @@ class Executor:
             assert error is not None
             self._skip(node, error)
         elif node.state == READY and not (self._due or self._pumping):
-            self._soon()
+            self.start_soon()
 
-    def _soon(self) -> None:
+    def start_soon(self) -> None:
         """Start what can start once the workflow has said all that it has to say in this turn."""
         if not self._due:
             self._due = True
@@ -122,44 +121,64 @@ class Executor:
             return
         self._pumping = True
         scheduler = self.scheduler
-        timed = self.recall is not None or self.stream.watched
+        recall = self.recall
+        timed = recall is not None or self.stream.watched
         try:
             while (scheduler.fresh or scheduler.loose) and not self.closing:
                 if timed:
-                    self._note_ready()
+                    self._greet_ready(recall)
                 for node in scheduler.start():
+                    if self.closing:
+                        break
                     self._start(cast(StepNode, node))
         except Exception as error:
-            # Nobody awaits this callback: a run must end with the error rather than wait for ever.
-            failure = RunError(
-                f"run {self.info.id} cannot go on: {_reason(error)}", run=self.info.id
-            )
-            failure.__cause__ = error
-            self.halt(failure)
+            # Nobody awaits this callback: the run must end with the error rather than wait for ever.
+            self.noted(error)
         finally:
             self._pumping = False
 
-    def _move_on(self) -> None:
+    def move_on(self) -> None:
         """Something ended: start what can start now."""
         scheduler = self.scheduler
         if self._pumping or not (scheduler.fresh or scheduler.loose):
             return
         if scheduler.queued:
             # Whoever waits for what has just ended may still submit something more urgent.
-            self._soon()
+            self.start_soon()
         else:
             self._pump()
 
-    def _note_ready(self) -> None:
+    def _greet_ready(self, recall: Recall | None) -> None:
+        """The inputs of these nodes have come. Named now, equal work is numbered in the order in which it was
+        submitted, as far as inputs allow, and not in that of the starts, which follows latencies."""
         now = perf_counter()
-        for node in self.scheduler.fresh:
-            cast(StepNode, node).ready_at = now
+        for ready in self.scheduler.fresh:
+            node = cast(StepNode, ready)
+            node.ready_at = now
             if self.stream.watched:
-                self.stream.tell(StepReady, cast(StepNode, node))
+                self.stream.tell(StepReady, node)
+            if (
+                recall is not None
+                and node.fan is None
+                and node.needs.recorded
+                and node.state == READY
+            ):
+                self._name(node, recall)
+
+    def _name(self, node: StepNode, recall: Recall) -> None:
+        try:
+            if node.bound:
+                _resolve_arguments(node)
+            if node.entry is None:
+                recall.name(node)
+        except JournalError as error:
+            self.halt(error)
+        except Exception as error:
+            self._broke(node, error)
 
     def _start(self, node: StepNode) -> None:
         if node.task is not None:  # between two attempts: it has its place again
-            self._grants[node].set_result(None)
+            self.grants[node].set_result(None)
             return
         try:
             if node.bound:
@@ -180,7 +199,7 @@ class Executor:
         if self.stream.watched:
             self.stream.tell(StepStarted, node)
         node.started_at = perf_counter()
-        body = self._run_plain(node) if needs.plain else self._run(node, needs.call)
+        body = self._run_plain(node) if needs.plain else run_attempts(self, node, needs.call)
         node.task = self.group.create_task(body, context=node.context)
 
     def _reuse(self, node: StepNode, recall: Recall) -> bool:
@@ -205,63 +224,11 @@ class Executor:
             else:
                 value = await node.spec.body(*node.args, **kwargs)
         except (Exception, asyncio.CancelledError) as error:
-            self._stopped(node, error)
+            self.stopped(node, error)
         else:
-            self._returned(node, value)
+            self.returned(node, value)
 
-    async def _run(self, node: StepNode, call: Call) -> None:
-        """Any body, with its timeout and its retries."""
-        current.set(node)
-        timeout_s = node.spec.options.timeout_s
-
-        async def attempt(number: int) -> Any:
-            if number > 1:
-                await self._place_again(node, number)
-            if timeout_s is None:
-                return await call(node)
-            return await call_within(timeout_s, call, node)
-
-        def failed(number: int, error: Exception, will_retry: bool) -> None:
-            if will_retry:
-                self._rest(node, error)
-
-        try:
-            value = await with_retries(attempt, failed, node.spec.options)
-        except (Exception, asyncio.CancelledError) as error:
-            self._stopped(node, error)
-        else:
-            self._returned(node, value)
-
-    def _rest(self, node: StepNode, error: Exception) -> None:
-        """An attempt failed and another follows: others may use the place until then."""
-        self.stream.tell(
-            StepFailed,
-            node,
-            attempt=node.attempt,
-            error=_reason(error),
-            will_retry=True,
-            seconds=perf_counter() - node.started_at,
-        )
-        node.started_at = perf_counter()
-        self.scheduler.released(node)
-        self._move_on()
-
-    async def _place_again(self, node: StepNode, number: int) -> None:
-        delay_s = perf_counter() - node.started_at
-        node.attempt = number
-        self.stream.tell(StepRetrying, node, attempt=number, delay_s=delay_s)
-        self._grants[node] = grant = asyncio.get_running_loop().create_future()
-        try:
-            self.scheduler.again(node)
-            self._soon()
-            await grant
-        finally:
-            del self._grants[node]
-        if self.stream.watched:
-            self.stream.tell(StepStarted, node, attempt=number)
-        node.started_at = perf_counter()
-
-    def _returned(self, node: StepNode, value: Any) -> None:
+    def returned(self, node: StepNode, value: Any) -> None:
         if node.state != RUNNING:  # it was given up, and would not hear
             return
         seconds = perf_counter() - node.started_at
@@ -278,7 +245,7 @@ class Executor:
         except JournalError as error:
             self.halt(error)
         else:
-            self._move_on()
+            self.move_on()
 
     def committed(
         self, node: StepNode, value: Any, seconds: float, error: BaseException | None
@@ -292,16 +259,19 @@ class Executor:
             self.finish(node, value, seconds)
 
     def noted(self, error: BaseException | None) -> None:
-        """A record that nobody waits for is durable, or could not be written."""
-        if error is not None:
-            if not isinstance(error, JournalError):
-                error = JournalError(f"run {self.info.id}: the journal failed: {_reason(error)}")
+        """A record that nobody waits for is durable, or could not be written: then the run ends."""
+        if isinstance(error, RunError):
             self.halt(error)
+        elif error is not None:
+            run = self.info.id
+            failure = RunError(f"run {run} cannot go on: {reason_of(error)}", run=run)
+            failure.__cause__ = error
+            self.halt(failure)
 
     def _note_finished(self, node: StepNode, seconds: float) -> None:
         self.stream.tell(StepFinished, node, seconds=seconds, attempt=node.attempt)
 
-    def _stopped(self, node: StepNode, error: BaseException) -> None:
+    def stopped(self, node: StepNode, error: BaseException) -> None:
         """The body raised for the last time, or was cancelled."""
         if self.closing or node.state == CANCELLED:
             if isinstance(error, asyncio.CancelledError):
@@ -320,7 +290,7 @@ class Executor:
             self.steps += 1
         if node.index is not None:
             _map_of(node).child_done(node)
-        self._move_on()
+        self.move_on()
 
     def fail(self, node: StepNode, error: RunError) -> None:
         """The node has failed for good with `error`, and so has everything that waits for it."""
@@ -331,7 +301,7 @@ class Executor:
             _map_of(node).child_lost(node, error)
         for other in lost:
             self._skip(cast(StepNode, other), error)
-        self._move_on()
+        self.move_on()
 
     def cancel(self, node: StepNode, reason: str) -> None:
         """Give a node up, with what is inside it and what waits for it. Nothing if it has ended."""
@@ -352,7 +322,7 @@ class Executor:
             if node.state < DONE:
                 for lost in (node, *self.scheduler.cancelled(node)):
                     self._give_up(cast(StepNode, lost), reason)
-        self._move_on()
+        self.move_on()
 
     def _broke(self, node: StepNode, error: BaseException) -> None:
         """The last attempt at the node failed by itself."""
@@ -368,7 +338,7 @@ class Executor:
                 attempt=node.attempt,
             )
         self.stream.tell(
-            StepFailed, node, attempt=node.attempt, error=_reason(error), seconds=seconds
+            StepFailed, node, attempt=node.attempt, error=reason_of(error), seconds=seconds
         )
         node.scope.failures.append(failure)
         if self.recall is not None and node.needs.recorded:
@@ -420,6 +390,7 @@ class Executor:
 
 
 def _resolve_arguments(node: StepNode) -> None:
+    node.bound = False
     node.args = tuple([a.value if type(a) is StepNode else resolve(a) for a in node.args])
     if node.kwargs is not None:
         node.kwargs = {name: resolve(value) for name, value in node.kwargs.items()}
@@ -434,7 +405,3 @@ def _is_inside(node: StepNode, outer: StepNode) -> bool:
     while parent is not None and parent is not outer:
         parent = parent.parent
     return parent is outer
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -7,7 +7,7 @@ changes that made it necessary, so the cost for each node does not grow with the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,31 +16,39 @@ if TYPE_CHECKING:
 DEFAULT_S = 1.0
 """What a step is thought to take when nothing at all is known: only the number of hops counts then."""
 
-_MEMORY = (
-    32  # a mean moves by at least 1/32 of what is new, so that estimates follow a drifting engine
-)
+_MEMORY = 32  # what is new moves a mean by 1/32 at least: estimates follow a drifting engine
 _SURPRISE = 0.25  # relative change of an estimate that makes ranks worth computing again
+
+Known = Mapping[str, float]
 
 
 class Estimates:
     """Seconds by node key and by step name; both learn while steps finish.
 
     An exact node of an earlier run is trusted first, then the mean of the step's name, then the mean of all.
+    `known` may be a function, called when the first estimate is needed: a run without contention needs none.
     With `by_node` every finished node is remembered by its key, for later runs given the same object.
     """
 
-    def __init__(self, known: Mapping[str, float] | None = None, *, by_node: bool = False) -> None:
-        known = known or {}
+    def __init__(
+        self, known: Known | Callable[[], Known] | None = None, *, by_node: bool = False
+    ) -> None:
         self.by_node = by_node
-        self._nodes = {key: seconds for key, seconds in known.items() if "/" in key}
-        self._names = {key: _Mean(s) for key, s in known.items() if "/" not in key}
+        self._nodes: dict[str, float] = {}
+        self._names: dict[str, _Mean] = {}
+        self._load = known if callable(known) else None
+        if known is not None and not callable(known):
+            self._learn(known)
 
     def exact(self, node: Node) -> float | None:
         """What an earlier run saw of this very node, None if nothing."""
+        if self._load is not None:
+            load, self._load = self._load, None
+            self._learn(load())
         return self._nodes.get(node.key) if self._nodes else None
 
     def named(self, name: str) -> float | None:
-        """The mean of the step's name, None if no such step has finished."""
+        """The mean of the step's name, None if no such step has finished. Ask for `exact` first."""
         found = self._names.get(name)
         return found.value if found is not None else None
 
@@ -64,6 +72,14 @@ class Estimates:
         seen.value = after = before + (seconds - before) / seen.count
         return abs(after - before) > _SURPRISE * before
 
+    def _learn(self, known: Known) -> None:
+        # What was observed since is newer than what was known before.
+        for key, seconds in known.items():
+            if "/" in key:
+                self._nodes.setdefault(key, seconds)
+            elif key not in self._names:
+                self._names[key] = _Mean(seconds)
+
 
 class _Mean:
     __slots__ = ("count", "value")
@@ -77,8 +93,8 @@ class Ranks:
     """rank(n) = estimate(n) + the highest rank among the nodes after it, or what follows its parent.
 
     Memoised by epoch, and so are the means of step names: equal nodes stay equal while one epoch lasts, and
-    leave a queue in the order they came. A node at the end of a scope or map is followed by whatever follows the node
-    that the scope or map belongs to, so a step deep in a sub-workflow is as urgent as its caller.
+    leave a queue in the order they came. A node at the end of a scope or map is followed by whatever follows
+    the node that the scope or map belongs to: a step deep in a sub-workflow is as urgent as its caller.
     """
 
     def __init__(self, estimates: Estimates) -> None:

@@ -47,28 +47,35 @@ class Recall:
         for key in self._finished:
             self._left.setdefault(key.path, {})[key] = None
 
-    def find(self, node: StepNode) -> tuple[Any, float] | None:
-        """Value and seconds of an earlier execution of this node, None if it has to run.
+    def name(self, node: StepNode) -> None:
+        """Name a node whose arguments are resolved. Work that is equal (same path, same identity) is told apart
+        by a count, so nodes should be named in an order that a resumed run repeats.
 
-        Names the node in the journal either way.
+        Raises:
+            JournalError: the journal cannot be read.
         """
-        spec = node.spec
         path = node.path
-        identity = self._journal.identity(spec, node.args, node.kwargs or {})
+        identity = self._journal.identity(node.spec, node.args, node.kwargs or {})
         counts = self._counts
         same = (path, identity)
         occurrence = counts.get(same, 0)
         counts[same] = occurrence + 1
-        node.entry = key = Key(path, identity, occurrence)
-        if not identity or not spec.options.cache:
+        node.entry = Key(path, identity, occurrence)
+
+    def find(self, node: StepNode) -> tuple[Any, float] | None:
+        """Value and seconds of an earlier execution of a named node, None if it has to run."""
+        key = node.entry
+        assert key is not None
+        spec = node.spec
+        if not key.identity or not spec.options.cache:
             return None
         stored = self._finished.get(key) if self._finished else None
         if stored is not None:
-            self._left[path].pop(key, None)
+            self._left[key.path].pop(key, None)
         elif self._any_run:
-            stored = self._journal.lookup(identity)
+            stored = self._journal.lookup(key.identity)
         if stored is None:
-            if path in self._left:
+            if key.path in self._left:
                 self._missed(node)
             return None
         try:

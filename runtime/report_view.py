@@ -29,6 +29,7 @@ ENGINES = (
 )
 _TEXT = frozenset({"step", "engine", "notes"})
 
+_STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "failed": "red"}
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
 
@@ -62,22 +63,27 @@ def show(found: RunReport, console: Console) -> None:
     if not console.is_terminal:
         console.print(text(found), end="", markup=False, highlight=False, soft_wrap=True)
         return
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     state = {True: "green", False: "red", None: "yellow"}[found.ok]
     console.print(Text("● ", style=state).append(headline(found), style="default"), soft_wrap=True)
     for head, rows in tables(found):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        gap = 2 if console.width > 100 else 1
+        table = Table(
+            box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold underline"
+        )
         for name in head:
-            side = "left" if name in _TEXT else "right"
-            table.add_column(name, justify=side, no_wrap=name not in _TEXT, overflow="fold")
+            if name in _TEXT:
+                table.add_column(name, overflow="fold")
+            else:
+                table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*map(Text, row))
-        console.print(table)
+        console.print("", table, sep="\n")
+    console.print()
     for line in remarks(found):
-        console.print(Text(line, style="yellow"), soft_wrap=True)
+        console.print(Text(line, style=_STYLES[line.partition(":")[0]]), soft_wrap=True)
 
 
 def tables(found: RunReport) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

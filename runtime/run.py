@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from carrara.runtime.context import StepContext
-from carrara.runtime.errors import RunCancelled, RunDeadline, ScopeError
+from carrara.runtime.errors import RunCancelled, RunDeadline, ScopeError, reason_of
 from carrara.runtime.events import Listener, RunFinished, RunStarted
 from carrara.runtime.executor import Executor
 from carrara.runtime.handle import Handle
@@ -110,7 +111,7 @@ async def execute(
         record = RunRecord(info.id, name, time.time(), options.source, args, known)
         journal.open_run(record)
     if estimates is None:
-        estimates = Estimates(journal.durations(name) if journal is not None else None)
+        estimates = Estimates(partial(journal.durations, name) if journal is not None else None)
     stream = Stream(info.id, listeners, journal)
     executor = Executor(info, options, estimates, stream, resources or {})
     if control is not None:
@@ -181,7 +182,7 @@ def _close(
     executor: Executor, journal: Journal | None, error: BaseException | None, seconds: float
 ) -> None:
     info = executor.info
-    reason = "" if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
+    reason = "" if error is None else reason_of(error)
     try:
         if executor.recall is not None:
             executor.recall.close()

@@ -106,3 +106,6 @@ async def run_in_scope(
     if failure is not None:
         raise failure
     return resolve(taken) if inputs else result
+
+
+__all__ = ["Scope", "current", "run_in_scope"]

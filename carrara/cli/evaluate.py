@@ -20,7 +20,7 @@ from carrara.cli.options import (
     ReplayOption,
     Target,
 )
-from carrara.cli.outcome import FAILED, finish, note
+from carrara.cli.outcome import FAILED, finish, give, note
 
 if TYPE_CHECKING:
     from carrara.workflows.evaluate import Evaluation
@@ -54,7 +54,7 @@ def evaluate(
     if output is not None:
         write_outputs([asdict(row) for row in found.rows], output.with_suffix(".jsonl"))
     summary = found.summary()
-    print(json.dumps(summary, indent=2) if as_json else _text(summary))
+    give(json.dumps(summary, indent=2) if as_json else _text(summary))
     for reason, count in summary["failures"].items():
         note(f"failed: {count} x {reason}")
     if found.rows and summary["failed"] == len(found.rows):

@@ -52,12 +52,28 @@ def leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # the reader has gone: nobody is to be told
+        if code == 0 and not isinstance(error, BrokenPipeError):  # else told, or nobody is there
             note(f"error: cannot write the result: {error.strerror}")
         os._exit(code or FAILED)  # the interpreter would flush, and fail, again
     if code == INTERRUPTED:
         os._exit(code)
     sys.exit(code)
+
+
+def give(text: str) -> None:
+    """Print a result.
+
+    Raises:
+        OutputError: standard output cannot be written, as on a full disk.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from carrara.workflows.rows import OutputError
+
+        raise OutputError(f"cannot write the result: {error.strerror}") from error
 
 
 def note(text: str) -> None:

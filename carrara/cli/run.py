@@ -25,7 +25,7 @@ from carrara.cli.options import (
     ReplayOption,
     Target,
 )
-from carrara.cli.outcome import FAILED, finish, note, usage
+from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Event
@@ -236,7 +236,7 @@ def _give(result: RunResult[Any], output: Path | None) -> None:
             note(f"wrote {path}")
         return
     found = as_json_data(result.value)
-    print(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
+    give(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
 
 
 def _tell_job(result: JobResult) -> None:

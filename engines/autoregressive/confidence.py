@@ -76,7 +76,7 @@ def spans(contract: Contract, raw: bytes) -> Iterator[Span]:
         case Json():
             yield from _json_spans(text, _skip(text, 0), ())[0]
         case Table(columns):
-            yield from _table_spans(text, [column.name for column in contract.columns])
+            yield from _table_spans(text, [column.name for column in columns])
         case Outline():
             yield from _outline_spans(text)
         case Regex():

@@ -18,8 +18,9 @@ from carrara.engines.autoregressive.batch import Feed, Pass, Plan
 from carrara.engines.autoregressive.sampling import choose
 from carrara.engines.errors import EngineError
 from carrara.engines.local import LocalModel
-from carrara.engines.model.attention import causal
 from carrara.engines.model.kv import KVCache
+
+STEADY_TOKENS = 16
 
 
 class Decoder:
@@ -40,7 +41,7 @@ class Decoder:
 
     def perform(self, plan: Plan, answers: Mapping[int, Answer]) -> None:
         """Do all that the plan says; the answers grow, and end where they do."""
-        self._cache.reserve(plan.rows, plan.slots)
+        self._cache.reserve(plan.rows, plan.slots + STEADY_TOKENS)
         for swap in plan.exchanges:
             self._cache.exchange(swap.a, swap.b, swap.length_a, swap.length_b)
         for part in plan.passes:
@@ -63,12 +64,11 @@ class Decoder:
         logits = self._model(
             tokens,
             positions,
-            causal(positions, max(feed.start for feed in part.feeds) + part.width),
-            self._cache,
+            cache=self._cache,
             rows=slice(first, first + len(batch)),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=self._switch(batch),
-            quick=part.kind == "answer",
+            quick=part.kind == "answer" or "head",
             allowed=self._allowed(batch, due) if any(due) else None,
         )
         for answer in batch:
@@ -89,13 +89,15 @@ class Decoder:
     def _inputs(self, part: Pass, batch: Sequence[Answer]) -> tuple[Tensor, Tensor]:
         """Tokens and positions [B, T] of a pass; padding repeats token 0 at positions that go on
         counting."""
+        # Few prompt tokens are padded for a steady pass, see `model.llama`.
+        width = max(part.width, STEADY_TOKENS) if part.kind == "prompt" else part.width
         rows = [
-            answer.tokens[feed.start : feed.start + feed.count] + [0] * (part.width - feed.count)
+            answer.tokens[feed.start : feed.start + feed.count] + [0] * (width - feed.count)
             for feed, answer in zip(part.feeds, batch, strict=True)
         ]
         device = self._local.device
         starts = torch.tensor([[feed.start] for feed in part.feeds], device=device)
-        return torch.tensor(rows, device=device), starts + torch.arange(part.width, device=device)
+        return torch.tensor(rows, device=device), starts + torch.arange(width, device=device)
 
     def _allowed(self, batch: Sequence[Answer], due: Sequence[bool]) -> Tensor:
         """The tokens that each row may take next: [B, 1, V] bool, or [1, 1, V] where no row has a

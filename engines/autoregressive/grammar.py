@@ -17,16 +17,14 @@ from llguidance import LLMatcher, regex_to_lark
 from carrara.engines.autoregressive.narrow import narrowed
 from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
 
-# `{"a": 1, "b": null}`: the spelling that models have seen most on one line.
-_JSON_FORM = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
-
 # A cell or item of text: no control characters, no space at the ends, nothing that Markdown or the
 # escapes of `carrara.engines.markdown` give a meaning to.
-_CELL = r"[^\s|\\]([^\x00-\x1f\x7f|\\]*[^\s|\\])?"
+# Both are bounded: small models loop, and a table or list whose every line may end has an end.
+_CELL = r"[^\s|\\]([^\x00-\x1f\x7f|\\]{0,118}[^\s|\\])?"
 _ITEM = (
     r"([^\s\x00-\x1f\x7f\-+*#>`~<\[_0-9|=:\\]"
     r"|[0-9]{1,6}([^\s0-9.)\\]| [^\s\\]|[.)][^\s\\])"
-    r"|\*\*[^\s\x00-\x1f\x7f*_`\\])[^\x00-\x1f\x7f]*"
+    r"|\*\*[^\s\x00-\x1f\x7f*_`\\])[^\x00-\x1f\x7f]{0,240}"
     r"|[0-9]{1,6}"
 )
 _LEAP = r"([12][0-9](0[48]|[2468][048]|[13579][26])|(12|16|20|24|28)00)-02-29"
@@ -59,8 +57,16 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
             return LLMatcher.grammar_from_lark(f"start: /{_python_regex(pattern)}/")
         case Json():
             schema = json.dumps(narrowed(contract.schema, longest))
-            form = _JSON_FORM | {"lenient": lenient}
-            return LLMatcher.grammar_from_json_schema(schema, overrides=form)
+            return LLMatcher.grammar_from_json_schema(
+                schema,
+                overrides={
+                    # `{"a": 1, "b": null}`: the spelling that models have seen most on one line.
+                    "item_separator": ", ",
+                    "key_separator": ": ",
+                    "whitespace_flexible": False,
+                    "lenient": lenient,
+                },
+            )
         case Table():
             return LLMatcher.grammar_from_lark(_table(contract))
         case Outline():
@@ -70,8 +76,8 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
 def _table(contract: Table) -> str:
     """Header and rule are fixed; then rows, each after its line break.
 
-    A row is one lexeme: were a cell one, the space before the next pipe could only go on with it, since the lexer
-    does not go back, and the pipe that the model wants to write there would be shut out.
+    A row is one lexeme: were a cell one, the space before the next pipe could only go on with it, since
+    the lexer does not go back, and the pipe that the model wants to write there would be shut out.
     """
     header = "| " + " | ".join(_written(column.name) for column in contract.columns) + " |"
     rule = "| " + " | ".join("---" for _ in contract.columns) + " |"

@@ -122,10 +122,11 @@ def usable_grammar(contract: Contract, longest: int) -> str | None:
         grammar = grammar_of(contract, longest, lenient)
         if grammar is None:
             return None
-        reason = LLMatcher.validate_grammar(grammar)
-        if not reason or LLMatcher.is_validate_warning(reason):
+        is_wrong, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+        if not is_wrong:
             return grammar
-    raise EngineRefused(f"contract {contract.kind!r} as a grammar: {reason.splitlines()[0]}")
+        reason = messages[0].splitlines()[0]
+    raise EngineRefused(f"contract {contract.kind!r} as a grammar: {reason}")
 
 
 class _Spelled:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from carrara.engines.autoregressive.answer import Answer
-from carrara.engines.autoregressive.batch import Batcher, BatchLimits, Plan
+from carrara.engines.autoregressive.batch import Batcher, BatchLimits
 from carrara.engines.autoregressive.decode import Decoder
 from carrara.engines.errors import EngineBusy, EngineError, EngineFailed
 from carrara.engines.local import LocalModel

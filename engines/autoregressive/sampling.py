@@ -52,14 +52,16 @@ def choose(logits: Tensor, warmth: Sequence[Warmth | None]) -> tuple[list[int], 
     logits [B, V] float32, -inf where not allowed; of equal ones the lowest id wins.
     """
     best, ids = logits.max(dim=-1)
-    spread = logits.logsumexp(dim=-1)
     chosen: list[int] = ids.tolist()
-    scores = (best - spread).tolist()
+    picked = best.clone()
     for row, how in enumerate(warmth):
         if how is not None:
             chosen[row] = draw(logits[row], how)
-            scores[row] = float(logits[row, chosen[row]] - spread[row])
-    return chosen, torch.tensor(scores, dtype=torch.float64).exp().clamp_(0, 1).tolist()
+            picked[row] = logits[row, chosen[row]]
+    # Relative to the best and summed in float64: the size of the batch does not show in the result.
+    total = (logits - best[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
+    chances: list[float] = ((picked - best).double().exp() / total).tolist()
+    return chosen, chances
 
 
 def draw(logits: Tensor, how: Warmth) -> int:

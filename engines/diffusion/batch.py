@@ -47,13 +47,22 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A block to denoise, behind the first `length` slots of `row`."""
+
+    ticket: int
+    row: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """First the moves, then one causal pass over the feeds, then one denoising pass over `canvases`:
-    (ticket, row, tokens in the cache)."""
+    """First the moves, then one causal pass over the feeds, then one denoising pass over the spots, in a cache of
+    `rows` rows."""
 
     moves: tuple[Move, ...]
     feeds: tuple[Feed, ...]
-    canvases: tuple[tuple[int, int, int], ...]
+    spots: tuple[Spot, ...]
     rows: int
 
 
@@ -102,9 +111,6 @@ class Batcher:
         heapq.heappush(self._waiting, (rank, _Seat(ticket, need, prompt, rank)))
         return True
 
-    def is_waiting(self, ticket: int) -> bool:
-        return any(seat.ticket == ticket for _, seat in self._waiting)
-
     def grew(self, ticket: int, tokens: int) -> None:
         """A settled block left `tokens` clean tokens to encode."""
         if ticket in self._seated:
@@ -122,16 +128,17 @@ class Batcher:
         `found(ticket)` is asked once for each request, before its first feed: how many tokens from the beginning
         are in a cache already. It must be less than its prompt.
         """
+        rows_before = 1 + max((seat.row for seat in self._seated.values()), default=-1)
         moves = self._close_ranks()
         self._admit()
         ready = any(seat.fed == seat.known for seat in self._seated.values())
         feeds = self._feeds(self.limits.chunk if ready else self.limits.quiet_chunk, found)
-        canvases = tuple(
-            (seat.ticket, seat.row, seat.fed)
+        spots = tuple(
+            Spot(seat.ticket, seat.row, seat.fed)
             for seat in sorted(self._seated.values(), key=lambda seat: seat.row)
             if seat.fed == seat.known
         )
-        return Plan(tuple(moves), tuple(feeds), canvases, len(self._seated))
+        return Plan(tuple(moves), tuple(feeds), spots, max(rows_before, len(self._seated)))
 
     def _close_ranks(self) -> list[Move]:
         """Rows 0..n-1 hold the n requests: the last ones move into the gaps that others left."""

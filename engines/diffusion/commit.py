@@ -9,6 +9,7 @@ Legend: B canvases, T positions (or other units of decision, such as gates).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ def quotas(masked: int, steps: int) -> list[int]:
     """
     unmasked = 1 - torch.arange(steps, -1, -1, dtype=torch.float32) / steps
     rates = (1 - unmasked).tolist()
-    falls = [1 - _single(after / before) for before, after in zip(rates, rates[1:], strict=False)]
+    falls = [1 - _single(after / before) for before, after in pairwise(rates)]
     found, left = [], masked
     for fall in falls:
         share = round(left * fall)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from carrara.engines.contract import Contract
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.scaffold.read import decisions, sure_tokens
 from carrara.engines.diffusion.scaffold.tree import Tree
@@ -18,7 +17,7 @@ from carrara.engines.json_schema import pointer
 from carrara.engines.request import Confidence
 
 
-def of_tree(contract: Contract, tree: Tree) -> Confidence:
+def of_tree(tree: Tree) -> Confidence:
     """The confidence of a finished answer under a contract."""
     fields: dict[str, list[float]] = {}
     tokens: list[float] = []
@@ -28,7 +27,9 @@ def of_tree(contract: Contract, tree: Tree) -> Confidence:
         if sure:
             fields.setdefault(pointer(path), []).extend(sure)
     means = {path: mean(values) for path, values in fields.items()}
-    return Confidence(mean(tokens), {p: m for p, m in means.items() if m is not None}, tuple(tokens))
+    return Confidence(
+        mean(tokens), {p: m for p, m in means.items() if m is not None}, tuple(tokens)
+    )
 
 
 def of_text(canvas: FreeCanvas) -> Confidence:

@@ -63,7 +63,9 @@ class FreeCanvas:
         masked = [i for i in range(self.begin, self.end) if self.tokens[i] == self.mask_id]
         sure = torch.tensor([list(reading.sure)], dtype=torch.float32)
         picked = rule(sure, torch.ones_like(sure, dtype=torch.bool), step)[0].tolist()
-        for at, token, value, commit in zip(masked, reading.tokens, reading.sure, picked, strict=True):
+        for at, token, value, commit in zip(
+            masked, reading.tokens, reading.sure, picked, strict=True
+        ):
             if commit:
                 self.tokens[at], self.sure[at] = token, value
         self._cut_at_end()
@@ -87,7 +89,8 @@ class FreeCanvas:
         return 1.0 - self.tokens.count(self.mask_id) / max(1, len(self.tokens))
 
     def show(self) -> str:
-        parts, run = [], []
+        parts: list[str] = []
+        run: list[int] = []
         for token in self.tokens[: self.end]:
             if token == self.mask_id:
                 parts += [self.decode(run), UNDECIDED]

@@ -1,10 +1,8 @@
-"""One request in the making: its canvas, what is in the cache, and what becomes of it."""
+"""One request in the making: its canvas, what belongs into the cache, and what becomes of it."""
 
 from __future__ import annotations
 
-import hashlib
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,115 +22,112 @@ from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import EngineError
 from carrara.engines.prefix_cache import Hit
-from carrara.engines.request import Completion, Progress, Request, StopReason, Timings, Usage
+from carrara.engines.request import Confidence, Progress, Request, StopReason
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Made when a request is accepted; afterwards only the model's thread changes it, between two passes.
+    """Made when a request is accepted; afterwards only the thread that computes changes it.
 
-    `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `last` are the logits
-    behind the last of them, which predict the first position of a block where logits are shifted.
+    `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `view` is the block to denoise
+    next, None once the answer is finished. `last` are the logits behind the last cached token: where logits are
+    shifted they predict the first position of a block. `adapted`: it goes through the adapter.
     """
 
     request: Request
-    prompt: int
     tokens: list[int]
     canvas: ScaffoldCanvas | FreeCanvas
     settings: Settings
-    adapted: bool
-    device: torch.device
-    rule: CommitRule = field(init=False)
-    generator: torch.Generator | None = field(init=False, default=None)
+    adapted: bool = False
+    device: torch.device | str = "cpu"
+    prompt: int = field(init=False)
+    view: View | None = field(init=False, default=None)
     hit: Hit[Tensor] | None = None
     last: Tensor | None = None
     passes: int = 0
-    step: int = 0
     cut: bool = False
     failure: EngineError | None = None
-    begun: list[float] = field(default_factory=lambda: [time.monotonic()])
+    _rule: CommitRule = field(init=False)
+    _generator: torch.Generator | None = field(init=False, default=None)
+    _step: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.rule = confidence_threshold(self.settings.threshold)
+        self.prompt = len(self.tokens)
+        self._rule = confidence_threshold(self.settings.threshold)
         sampling = self.request.sampling
         if sampling.temperature > 0:
             seed = random.getrandbits(62) if sampling.seed is None else sampling.seed
-            self.generator = torch.Generator(self.device).manual_seed(seed % (1 << 62))
+            self._generator = torch.Generator(self.device).manual_seed(seed % (1 << 62))
+        self._look()
 
-    def look(self) -> View | None:
-        """The block to denoise, None once the answer is finished. Clean tokens of settled blocks join `tokens`."""
-        limit = self.request.limits.max_steps
-        view = self.canvas.view()
-        if view is not None and limit is not None and self.passes >= limit:
-            self.canvas.finish()
-            self.cut, view = True, None
-        clean = self.canvas.take_clean()
-        if clean:
-            self.step = 0
-            self.tokens += clean
-        return view
+    @property
+    def _most_steps(self) -> int | None:
+        asked = self.request.limits.max_steps
+        return self.settings.most_steps if asked is None else asked
 
-    def take(self, logits: Tensor, view: View, table: MaskTable) -> None:
-        """Let the canvas settle what the logits [K, V] of its view say."""
-        reading = read(logits, view, table, self.request.sampling, self.generator)
-        limit = self.request.limits.max_steps
+    @property
+    def is_finished(self) -> bool:
+        return self.view is None
+
+    def take(self, logits: Tensor, table: MaskTable) -> None:
+        """Let the canvas settle what the logits [K, V] of the view say, and look at what comes next."""
+        if self.view is None:
+            return
+        found = read(logits, self.view, table, self.request.sampling, self._generator)
+        limit = self._most_steps
         left = None if limit is None else limit - self.passes
-        self.canvas.settle(reading, within(self.rule, self.canvas, left), self.step)
+        self.canvas.settle(found, within(self._rule, self.canvas, left), self._step)
         self.passes += 1
-        self.step += 1
-
-    def mark(self) -> None:
-        """Note the time at which a phase begins: submitted, first encoded, first denoised."""
-        self.begun.append(time.monotonic())
+        self._step += 1
+        self._look()
 
     def progress(self) -> Progress:
+        """What to show of the canvas now."""
         return Progress(self.canvas.show(), self.canvas.settled_share, self.passes)
 
-    def completion(self, engine: str, model: str) -> Completion:
-        """The answer.
+    def finish(self) -> tuple[str, Any, StopReason, Confidence]:
+        """Text, value, the reason for the end, and confidence of a finished answer.
 
         Raises:
             ContractError: it does not hold to its contract, which would be a fault of the scaffold.
         """
-        contract = self.request.output
         if isinstance(self.canvas, FreeCanvas):
             text, stop = self._free_text(self.canvas)
-            confidence = of_text(self.canvas)
-            value: Any = text
-        else:
-            text = reading.text(self.canvas.tree.root)
-            value, confidence = contract.parse(text), of_tree(contract, self.canvas.tree)
-            stop = "steps" if self.cut else "length" if self.canvas.is_cramped else "end"
-        return Completion(
-            text,
-            value,
-            confidence,
-            self._usage(),
-            self._timings(),
-            stop,
-            engine,
-            model,
-        )
+            return text, text, stop, of_text(self.canvas)
+        text = reading.text(self.canvas.tree.root)
+        value = self.request.output.parse(text)
+        stop = "length" if self.canvas.is_cramped else "end"
+        return text, value, "steps" if self.cut else stop, of_tree(self.canvas.tree)
+
+    def _passes_left(self) -> int | None:
+        """How many passes the block may still take, this one included; None: as many as it takes."""
+        limit, each = self.request.limits.max_steps, self.settings.block_passes
+        left = [] if limit is None else [limit - self.passes]
+        left += [] if each is None else [each - self._step]
+        return min(left, default=None)
+
+    def _look(self) -> None:
+        """Find the next block. The clean tokens of settled ones join those that belong into the cache."""
+        limit = self._most_steps
+        self.view = self.canvas.view()
+        if self.view is not None and limit is not None and self.passes >= limit:
+            self.canvas.finish()
+            self.cut, self.view = True, None
+        clean = self.canvas.take_clean()
+        if clean:
+            self._step = 0
+            self.tokens += clean
 
     def _free_text(self, canvas: FreeCanvas) -> tuple[str, StopReason]:
         text = canvas.decode(canvas.answer)
-        places = [at for stop in self.request.stop if (at := text.find(stop)) >= 0]
-        if places:
-            text = text[: min(places)]
-        stop: StopReason = "stop" if places else "end" if canvas.ended else "length"
+        end = first_stop(text, self.request.stop)
+        stop: StopReason = "end" if canvas.ended else "length"
+        if end is not None:
+            text, stop = text[:end], "stop"
         return Text().parse(text), "steps" if self.cut else stop
 
-    def _usage(self) -> Usage:
-        cached = self.hit.tokens if self.hit else 0
-        return Usage(self.prompt, cached, len(self.tokens) - self.prompt, self.passes)
 
-    def _timings(self) -> Timings:
-        now = time.monotonic()
-        marks = [*self.begun, now, now][:3]
-        return Timings(marks[1] - marks[0], marks[2] - marks[1], now - marks[2])
-
-
-def seeded(texts: Sequence[str]) -> random.Random:
-    """A source of chance that is the same for the same texts on every machine."""
-    digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(digest, "big"))
+def first_stop(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of the stop strings begins, None if none is there."""
+    places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    return min(places, default=None)

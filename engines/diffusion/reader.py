@@ -14,6 +14,7 @@ from carrara.engines.diffusion.canvas import Reading, View
 from carrara.engines.diffusion.scaffold.lexicon import Row
 from carrara.engines.request import Sampling
 
+GREEDY = Sampling()
 _MOST_ROWS = 512
 
 
@@ -54,7 +55,7 @@ def read(
     logits: Tensor,
     view: View,
     table: MaskTable,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
 ) -> Reading:
     """Read a view's logits [K, V], one row for each of `view.offsets`, any float type.

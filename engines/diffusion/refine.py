@@ -13,7 +13,7 @@ from torch import Tensor
 
 from carrara.engines.diffusion.canvas import Canvas, Reading, View
 from carrara.engines.diffusion.commit import CommitRule, at_least
-from carrara.engines.diffusion.reader import MaskTable, read
+from carrara.engines.diffusion.reader import GREEDY, MaskTable, read
 from carrara.engines.request import Sampling
 
 Forward = Callable[[list[int], View], Tensor]
@@ -42,7 +42,7 @@ def refine(
     schedule: Schedule = Schedule(),
     *,
     table: MaskTable | None = None,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
     watch: Callable[[Canvas, int], None] | None = None,
 ) -> Refined:

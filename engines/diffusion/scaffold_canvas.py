@@ -11,8 +11,9 @@ import torch
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.scaffold import read
-from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned
-from carrara.engines.diffusion.scaffold.tree import Placed, Tree
+from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
+from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned, leaves
+from carrara.engines.diffusion.scaffold.tree import Tree
 
 UNDECIDED = "·"
 
@@ -37,10 +38,14 @@ class ScaffoldCanvas:
     grow: bool = False
     temperature: float = 0.0
     chance: random.Random = field(default_factory=random.Random)
+    _layout: Layout = field(init=False)
     _view: View | None = None
     _probes: dict[int, Hole] = field(default_factory=dict)
     _clean: list[int] = field(default_factory=list)
     _viewed: bool = False
+
+    def __post_init__(self) -> None:
+        self._layout = Layout(self.tree, 0)
 
     def view(self) -> View | None:
         if not self._viewed:
@@ -53,7 +58,7 @@ class ScaffoldCanvas:
         if view is None:
             return
         logits = {pair: value for pair, value in zip(view.pairs, reading.logits, strict=True)}
-        for placed in self.tree.placed:
+        for placed in self._layout.placed:
             if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None:
                 self._weigh(placed.leaf, placed.start, logits)
         self._note_growth(view, reading)
@@ -67,7 +72,7 @@ class ScaffoldCanvas:
 
     def finish(self) -> None:
         while not self.tree.is_finished:
-            for placed in list(self.tree.lay()):
+            for placed in lay(self.tree).placed:
                 leaf = placed.leaf
                 if isinstance(leaf, Hole):
                     leaf.finish()
@@ -86,11 +91,26 @@ class ScaffoldCanvas:
 
     @property
     def settled_share(self) -> float:
-        if not self.tree.placed:
+        if not self._layout.placed:
             return 1.0 if self.tree.is_finished else 0.0
-        holes = [p.leaf for p in self.tree.placed if isinstance(p.leaf, Hole)]
+        holes = [p.leaf for p in self._layout.placed if isinstance(p.leaf, Hole)]
         open_positions = sum(hole.ids.count(None) for hole in holes) + len(self._open_forks())
-        return 1.0 - open_positions / max(1, self.tree.length)
+        return 1.0 - open_positions / max(1, self._layout.length)
+
+    @property
+    def is_cramped(self) -> bool:
+        """Whether the room given cut the answer: choices were taken away, or a string filled its slot."""
+        if self.tree.cramped:
+            return True
+        holes = (leaf for leaf in leaves(self.tree.root) if isinstance(leaf, Hole))
+        pad = self.tree.scaffold.lexicon.pad_id
+        return any(
+            hole.slot.kind == "string"
+            and hole.sure[-1:] != [None]
+            and pad not in hole.ids
+            and len(hole.ids) < self.tree.scaffold.longest(hole.slot)
+            for hole in holes
+        )
 
     def show(self) -> str:
         return read.text(self.tree.root, UNDECIDED)
@@ -99,8 +119,8 @@ class ScaffoldCanvas:
 
     def _next_view(self) -> View | None:
         while True:
-            self.tree.lay()
-            if any(not placed.leaf.is_settled for placed in self.tree.placed):
+            self._layout = lay(self.tree)
+            if any(not placed.leaf.is_settled for placed in self._layout.placed):
                 return self._picture()
             self._clean += self.tree.emit()
             if self.tree.is_finished:
@@ -112,7 +132,7 @@ class ScaffoldCanvas:
         sites: list[Site] = []
         pairs: list[tuple[int, int]] = []
         self._probes = {}
-        for placed in self.tree.placed:
+        for placed in self._layout.placed:
             leaf = placed.leaf
             if isinstance(leaf, Pinned):
                 tokens += leaf.ids
@@ -125,7 +145,9 @@ class ScaffoldCanvas:
                 ]
                 if self._may_grow(leaf):
                     self._probes[len(sites)] = leaf
-                    sites.append(Site(placed.start + len(leaf.ids) - 1, leaf.roomy_row(len(leaf.ids) - 1)))
+                    sites.append(
+                        Site(placed.start + len(leaf.ids) - 1, leaf.roomy_row(len(leaf.ids) - 1))
+                    )
             elif isinstance(leaf, Fork):
                 tokens += self._fork_tokens(leaf, placed)
                 if leaf.chosen is None:
@@ -145,7 +167,9 @@ class ScaffoldCanvas:
 
     def _may_grow(self, hole: Hole) -> bool:
         most = min(self.tree.budget.slot_most, self.tree.scaffold.longest(hole.slot))
-        return self.grow and hole.ids[-1] is None and len(hole.ids) < most and self.tree.slack > 0
+        return (
+            self.grow and hole.ids[-1] is None and len(hole.ids) < most and self._layout.slack > 0
+        )
 
     # Reading
 
@@ -167,7 +191,7 @@ class ScaffoldCanvas:
     def _units(self, view: View, reading: Reading) -> list[_Unit]:
         holes = {
             placed.start + at: (placed, at)
-            for placed in self.tree.placed
+            for placed in self._layout.placed
             if isinstance(placed.leaf, Hole)
             for at in range(len(placed.leaf.ids))
         }
@@ -182,7 +206,9 @@ class ScaffoldCanvas:
             placed, at = holes[site.offset]
             hole = placed.leaf
             assert isinstance(hole, Hole)
-            if index in self._probes or (hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)):
+            if index in self._probes or (
+                hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)
+            ):
                 continue
             sure = reading.sure[index]
             found.append(_Unit(placed, at, reading.tokens[index], sure, sure * _likely(placed)))
@@ -191,7 +217,7 @@ class ScaffoldCanvas:
     def _open_forks(self) -> list[Placed]:
         return [
             placed
-            for placed in self.tree.placed
+            for placed in self._layout.placed
             if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None
         ]
 
@@ -221,12 +247,18 @@ class ScaffoldCanvas:
             return
         costs = {o: self.tree.scaffold.option_cost(fork.plan.gate, o) for o in options}
         weighed = {o: w for o, w in fork.weights.items() if o in costs}
-        best = max(weighed, key=lambda o: weighed[o]) if weighed else min(costs, key=lambda o: costs[o])
+        best = (
+            max(weighed, key=lambda o: weighed[o])
+            if weighed
+            else min(costs, key=lambda o: costs[o])
+        )
         self.tree.choose(fork, best, 0.0, chain)
 
     def _goes_on(self, placed: Placed) -> bool:
         """Whether every fork before a leaf was decided as the leaf expects."""
-        return all(fork.chosen is not None and fork.chosen == fork.expected for fork in placed.after)
+        return all(
+            fork.chosen is not None and fork.chosen == fork.expected for fork in placed.after
+        )
 
 
 def _likely(placed: Placed) -> float:
@@ -234,4 +266,3 @@ def _likely(placed: Placed) -> float:
     return math.prod(
         fork.weights.get(fork.expected, 0.0) for fork in placed.after if fork.expected is not None
     )
-

@@ -14,24 +14,29 @@ FILE = "diffusion.json"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The defaults suit plain AR weights, which are poor denoisers.
+    """The defaults suit an adapter that says nothing else; `PLAIN` is for weights without one.
 
     logit_shift: the logits at position i-1 predict the token at i, as in an AR model.
     block_tokens, text_block_tokens: positions refined together, under a contract and in free text.
     threshold: the confidence from which a decision is final.
+    block_passes: a block is settled in about so many passes at most, None: as many as it takes.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
+    most_steps: denoising steps of one answer where the request sets no limit; what is open then is committed at once.
+    Few, since more do not make a poor denoiser better. None: as many as the threshold takes.
     items_ahead: items of a list that are shown before it is known that they exist.
     mask_token_id, slot_pad_id: what the adapter was trained with, None: the tokenizer's own.
     """
 
     logit_shift: bool = True
-    block_tokens: int = 128
+    block_tokens: int = 64
     text_block_tokens: int = 32
     threshold: float = 0.9
+    block_passes: int | None = None
     slot_tokens: int = 24
     slots_grow: bool = False
     slot_most_tokens: int = 96
+    most_steps: int | None = 8
     items_ahead: int = 2
     mask_token_id: int | None = None
     slot_pad_id: int | None = None
@@ -41,8 +46,12 @@ class Settings:
             value = getattr(self, field.name)
             if field.name.endswith("tokens") and (not isinstance(value, int) or value < 1):
                 raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
+        if self.block_passes is not None and self.block_passes < 1:
+            raise LoadingError(f"{FILE}: block_passes is at least 1, not {self.block_passes!r}")
         if not 0 < self.threshold <= 1:
-            raise LoadingError(f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}")
+            raise LoadingError(
+                f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
+            )
 
     @classmethod
     def of_adapter(cls, folder: Path) -> Settings:
@@ -61,7 +70,9 @@ class Settings:
         known = {field.name for field in fields(cls)}
         if not isinstance(found, dict) or (unknown := found.keys() - known):
             wrong = sorted(unknown) if isinstance(found, dict) else found
-            raise LoadingError(f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}")
+            raise LoadingError(
+                f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}"
+            )
         try:
             return cls(**found)
         except (LoadingError, TypeError) as error:
@@ -71,3 +82,8 @@ class Settings:
     def line(self) -> str:
         """All settings in one line of JSON, for fingerprints."""
         return json.dumps(asdict(self), sort_keys=True)
+
+
+PLAIN = Settings(block_passes=8, slot_tokens=16)
+"""For plain AR weights. They are poor denoisers, and more passes do not make them better: measured on
+SmolLM2-135M, 8 passes instead of 133 for six address fields left them as wrong and 16 times as fast."""

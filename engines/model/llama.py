@@ -21,34 +21,48 @@ it):
   - **keep=False**: the cache is only read. Keys are its first S - T slots and then the T new positions
     (`attention.beside_cache`). It copies the cached keys of every layer once, so prefer keep=True where
     the slots beyond the length are free; it is for passes that must leave them alone.
-  - None: plain causal, by position with a cache, by order without.
+  - None: plain causal, for rows whose positions follow one another; by order without a cache. On a CPU,
+    prefer it to a causal mask: it skips the future and is *steady* (below).
 - `rows` says which cache rows the batch stands for: None for rows 0..B-1, a slice of B rows (both cost
   nothing), or an int64 tensor [B] (copies the keys it reads).
 - `allowed` [B, T or K, V] bool, where given: the logits of all other tokens come back as -inf.
 - `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
   The head is the costliest layer (V is large): ask only for what is used.
 - `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for
-  passes over a few answer tokens. A decoder uses it for a kind of token (prompt, answer), never
-  depending on the size of the batch, so that its results do not depend on who shares the batch.
+  passes over a few answer tokens; "head" for the head alone. A decoder uses it for a kind of token
+  (prompt, answer), never depending on the size of the batch.
 - `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without
   an attached adapter, or after merging it, it changes nothing.
 
 The result is [B, T or K, V] in the model's dtype.
+
+Steady passes: a matrix product may round otherwise when its shapes change, so the same token can get
+other bits when others share the pass, and then, rarely, another successor. With `mask` None and a cache
+on a CPU the attention is cut so that shapes do not depend on who is there, and so do not the int8
+products; float32 products do not either from 12 rows on (pad B*T to 16). Measured on AVX2 with 1 and 2
+threads: equal to the last bit.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carrara.engines.model.attention import attend, causal, folded
+from carrara.engines.model.attention import (
+    Pattern,
+    attend,
+    causal,
+    steady,
+    step_by_step,
+    whole,
+)
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.linear import JoinedLinear, QuickWeight
-from carrara.engines.model.rope import angles, inverse_frequencies, rotate
+from carrara.engines.model.rope import Turns, rotate
 
 GROUP, GROUPS = 16, 16
 """Of a quick pass, the logits in the best GROUPS groups of GROUP tokens are computed exactly."""
@@ -56,8 +70,6 @@ GROUP, GROUPS = 16, 16
 
 class Llama(nn.Module):
     """One decoder stack. The constructor leaves weights unset: use `load.load_model` or `Llama.random`."""
-
-    frequencies: Tensor
 
     def __init__(self, config: LlamaConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -71,9 +83,7 @@ class Llama(nn.Module):
             else _parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         )
         self.quick_head: QuickWeight | None = None
-        with torch.device("cpu"):  # the weights may be built on "meta", this is computed here
-            frequencies = inverse_frequencies(config)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self._turns = Turns(config)
 
     @classmethod
     def random(
@@ -117,22 +127,18 @@ class Llama(nn.Module):
         rows: slice | Tensor | None = None,
         pick: Tensor | None = None,
         switch: Tensor | None = None,
-        quick: bool = False,
+        quick: bool | Literal["head"] = False,
         allowed: Tensor | None = None,
     ) -> Tensor:
         """Logits of one pass; see the module's docstring. Mutates `cache` when `keep` is true."""
         batch = tokens.shape[0]
         x = F.embedding(tokens, self.embedding)
-        if cache is not None and mask is None:
-            mask = causal(positions, int(positions.max()) + 1)
-        view = None
-        if cache is not None and mask is not None:
-            view = CacheView(cache, rows, positions, mask.shape[-1], keep)
-        pattern = None if mask is None else folded(mask, self.config.group, x.dtype)
+        pattern = self._pattern(positions, mask, cache, quick is True)
+        view = None if cache is None else CacheView(cache, rows, positions, pattern.slots, keep)
         cos, sin = self._angles(positions)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
         for layer in self.layers:
-            x = layer(x, cos, sin, pattern, view, weights, quick)
+            x = layer(x, cos, sin, pattern, view, weights, quick is True)
         if pick is not None:
             x = x.gather(1, pick[..., None].expand(-1, -1, x.shape[-1]))
         x = _norm(x, self.norm, self.config.rms_eps)
@@ -141,10 +147,23 @@ class Llama(nn.Module):
         logits = F.linear(x, self.head)
         return logits if allowed is None else logits.masked_fill_(~allowed, -torch.inf)
 
+    def _pattern(
+        self, positions: Tensor, mask: Tensor | None, cache: KVCache | None, quick: bool
+    ) -> Pattern:
+        group = self.config.group
+        if mask is None and cache is None:
+            return Pattern((), positions.shape[1])
+        if mask is None and cache is not None and self.device.type == "cpu":
+            how = step_by_step if quick else steady
+            return how(positions, cache.slots, group, self.dtype)
+        if mask is None:
+            mask = causal(positions, int(positions.max()) + 1)
+        return whole(mask, group, self.dtype)
+
     def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         # Values are turned by no angle together with queries and keys: one call, and K beside V in
         # memory.
-        cos, sin = angles(self.frequencies, positions)
+        cos, sin = self._turns.at(positions, self.dtype, int(positions.max()))
         heads, still = self.config.heads + self.config.kv_heads, self.config.kv_heads
         cos = torch.cat(
             (cos.expand(-1, -1, heads, -1), torch.ones_like(cos).expand(-1, -1, still, -1)), 2
@@ -152,7 +171,7 @@ class Llama(nn.Module):
         sin = torch.cat(
             (sin.expand(-1, -1, heads, -1), torch.zeros_like(sin).expand(-1, -1, still, -1)), 2
         )
-        return cos.to(self.dtype), sin.to(self.dtype)
+        return cos, sin
 
     def quicken(self) -> None:
         """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""
@@ -172,7 +191,9 @@ class Llama(nn.Module):
         peaks = logits.view(*logits.shape[:-1], -1, GROUP).amax(-1)
         groups = peaks.topk(min(GROUPS, peaks.shape[-1]), dim=-1).indices
         best = (groups[..., None] * GROUP + torch.arange(GROUP, device=x.device)).flatten(-2)
-        exact = (self.head[best] @ x[..., None])[..., 0]
+        exact = (self.head[best] * x[..., None, :]).sum(
+            -1
+        )  # unlike a product, the same for any batch
         exact = exact.masked_fill_(logits.gather(-1, best).isneginf(), -torch.inf)
         return logits.scatter_(-1, best, exact)
 
@@ -239,7 +260,7 @@ class Layer(nn.Module):
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
-        pattern: Tensor | None,
+        pattern: Pattern,
         view: CacheView | None,
         switch: Tensor | None,
         quick: bool,

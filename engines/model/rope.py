@@ -29,16 +29,34 @@ def inverse_frequencies(config: LlamaConfig) -> Tensor:
             return plain / factor * (1 - ramp) + plain * ramp
 
 
-def angles(frequencies: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines for `rotate`, each [B, T, 1, E] float32.
+class Turns:
+    """Cosines and signed sines of every position, made once in steps of STEP positions.
 
     The sign of the first half is folded into the sines, so that rotating is one roll and two products.
     """
-    turns = positions[..., None].to(torch.float32) * frequencies
-    cos, sin = turns.cos(), turns.sin()
-    both_cos = torch.cat((cos, cos), dim=-1)
-    both_sin = torch.cat((-sin, sin), dim=-1)
-    return both_cos[:, :, None], both_sin[:, :, None]
+
+    STEP = 1024
+
+    def __init__(self, config: LlamaConfig) -> None:
+        with torch.device("cpu"):  # a model may be built elsewhere, this is computed here
+            self._frequencies = inverse_frequencies(config)
+            self._table = torch.empty(2, 0, config.head_dim)
+
+    def at(self, positions: Tensor, dtype: torch.dtype, highest: int) -> tuple[Tensor, Tensor]:
+        """For `rotate`: two of [B, T, 1, E], computed in float32. No position is above `highest`."""
+        if highest >= self._table.shape[1] or self._table.device != positions.device:
+            blocks = range(0, highest + 1, self.STEP)
+            self._table = torch.cat([self._block(start) for start in blocks], dim=1).to(
+                positions.device
+            )
+        cos, sin = self._table[:, positions].to(dtype)
+        return cos[:, :, None], sin[:, :, None]
+
+    def _block(self, start: int) -> Tensor:
+        positions = torch.arange(start, start + self.STEP, dtype=torch.float32, device="cpu")
+        turns = positions[:, None] * self._frequencies
+        cos, sin = turns.cos(), turns.sin()
+        return torch.stack((torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Key(NamedTuple):
     """What names a finished step within its run: never the order of calls.
 
     `identity` is the hash of definition and inputs; `occurrence` counts the equal ones (same path, same
-    identity) that came before in this run, so that asking twice for the same thing is recorded twice.
+    identity) that were submitted before in this run, so that asking twice for the same thing is recorded twice.
     """
 
     path: str

@@ -103,6 +103,8 @@ class GroupCommit:
         alone = self.batch.is_one_step
         if not alone:
             self._credit = FEWEST_ALONE
+            if not self.batch.size:  # flushed in this turn already, and perhaps closed since
+                return
         if self._commit() and alone and self._due is None:
             self._alone = self._credit
             self._credit = min(2 * self._credit, MOST_ALONE)

@@ -125,6 +125,7 @@ class Shell:
             "PYTHONWARNINGS": "error",
             "COLUMNS": "200",
         }
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each call would compile everything
 
     def __call__(
         self,

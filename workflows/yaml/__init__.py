@@ -5,7 +5,8 @@ pipeline = load("cookbook.yaml")
 result = await carrara.run(pipeline.workflow, text=recipe)
 """
 
+from carrara.workflows.yaml.dump import dumps
 from carrara.workflows.yaml.load import Pipeline, check, load, loads
 from carrara.workflows.yaml.mistakes import Mistake, PipelineError
 
-__all__ = ["Mistake", "Pipeline", "PipelineError", "check", "load", "loads"]
+__all__ = ["Mistake", "Pipeline", "PipelineError", "check", "dumps", "load", "loads"]

@@ -134,7 +134,7 @@ class StepDef:
     concurrency: int | None = None
     cache: bool | None = None
     needs: frozenset[str] = frozenset()
-    after: tuple[str, ...] = ()
+    after: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

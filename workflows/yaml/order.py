@@ -29,8 +29,8 @@ def in_order(steps: Iterable[StepDef], notes: Notes) -> tuple[StepDef, ...]:
     return tuple(ordered)
 
 
-def _sorted(edges: Mapping[str, tuple[str, ...]], notes: Notes) -> list[str]:
-    rest = {name: [n for n in after if n in edges] for name, after in edges.items()}
+def _sorted(edges: Mapping[str, frozenset[str]], notes: Notes) -> list[str]:
+    rest = {name: [n for n in edges if n in after] for name, after in edges.items()}
     while (found := find_cycle(rest)) is not None:
         circle = _from_first(found[:-1], list(edges))
         path = " -> ".join([*circle, circle[0]])

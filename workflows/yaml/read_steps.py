@@ -124,7 +124,7 @@ class StepReader:
             concurrency=doc.concurrency,
             cache=doc.cache,
             needs=self.values.unasked_steps() & others.keys(),
-            after=tuple(name for name in others if name in self.values.steps_met()),
+            after=frozenset(self.values.steps_met() & others.keys()),
         )
 
     def _each(self, names: Names) -> Each | None:

@@ -61,7 +61,7 @@ def read_shape(model: type[D], raw: object, where: Location, notes: Notes) -> D 
         except ValidationError as error:
             cuts = set()
             for found in error.errors():
-                loc = _existing(raw, tuple(part for part in found["loc"] if part != "[key]"))
+                loc = _existing(rest, tuple(part for part in found["loc"] if part != "[key]"))
                 if whole:  # what is wrong after a cut is wrong because of it
                     _note(found, model, loc, (*where, *loc), notes)
                 cuts.add(_mapping_key(loc))

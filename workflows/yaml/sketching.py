@@ -79,5 +79,5 @@ def _edges(step: StepDef) -> Iterator[PlanEdge]:
     if step.each is not None:
         parts.append(names_in(step.each.items))
     data = {name for part in parts for _, name in part}
-    for name in step.after:
+    for name in sorted(step.after):
         yield PlanEdge(name, step.name, "data" if name in data else "value")

@@ -11,21 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from carrara.engines.diffusion.scaffold import chars
-from carrara.engines.diffusion.scaffold.language import Alt, Chars, Embedded, Node, Repeat, Seq
-from carrara.engines.errors import CarraraError
+from carrara.engines.diffusion.scaffold.language import Node
+from carrara.engines.diffusion.scaffold.nfa import Move, Nfa, check_size, pieces
 
-MOST_STATES = 2000
-_WORTH_JOINING = 300  # refining takes quadratic time on chains, and larger automata work as they are
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """From `low` to `high`, both included, to state `target`; `counted` characters add to a length."""
-
-    low: int
-    high: int
-    target: int
-    counted: bool = False
+_WORTH_JOINING = (
+    300  # refining takes quadratic time on chains, and larger automata work as they are
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ def automaton(node: Node) -> Dfa:
     Raises:
         CarraraError: it would have more than MOST_STATES states.
     """
-    return minimal(_determinised(_Nfa.of(node)))
+    return minimal(_determinised(Nfa.of(node)))
 
 
 def intersection(left: Dfa, right: Dfa) -> Dfa:
@@ -74,7 +65,7 @@ def intersection(left: Dfa, right: Dfa) -> Dfa:
                     if pair not in index:
                         index[pair] = len(order)
                         order.append(pair)
-                        _check_size(len(order))
+                        check_size(len(order))
                     found.append(Move(low, high, index[pair], x.counted or y.counted))
         moves.append(tuple(sorted(found, key=lambda m: m.low)))
     accepts = {
@@ -153,132 +144,23 @@ def _spell(
         moves[source].append(Move(code, code, there, counted and end == 1))
 
 
-class _Nfa:
-    """Thompson's construction. `free` are moves that read nothing."""
-
-    def __init__(self) -> None:
-        self.moves: list[list[Move]] = []
-        self.free: list[list[int]] = []
-
-    @classmethod
-    def of(cls, node: Node) -> _Nfa:
-        nfa = cls()
-        start, end = nfa.state(), nfa.state()
-        nfa.add(node, start, end)
-        return nfa
-
-    def state(self) -> int:
-        self.moves.append([])
-        self.free.append([])
-        if len(self.moves) > 25 * MOST_STATES:
-            _check_size(len(self.moves))
-        return len(self.moves) - 1
-
-    def add(self, node: Node, start: int, end: int) -> None:
-        match node:
-            case Chars(ranges):
-                self.moves[start] += [Move(low, high, end) for low, high in ranges]
-            case Seq(parts):
-                self._chain(parts, start, end)
-            case Alt(options):
-                for option in options:
-                    inner, after = self.state(), self.state()
-                    self.free[start].append(inner)
-                    self.add(option, inner, after)
-                    self.free[after].append(end)
-            case Repeat(part, least, most):
-                self._repeat(part, least, most, start, end)
-            case Embedded(dfa):
-                self._embed(dfa, start, end)
-
-    def _chain(self, parts: Iterable[Node], start: int, end: int) -> None:
-        at = start
-        for part in parts:
-            after = self.state()
-            self.add(part, at, after)
-            at = after
-        self.free[at].append(end)
-
-    def _repeat(self, part: Node, least: int, most: int | None, start: int, end: int) -> None:
-        at = self.state()
-        self.free[start].append(at)
-        for _ in range(least):
-            after = self.state()
-            self.add(part, at, after)
-            at = after
-        if most is None:
-            inner, after = self.state(), self.state()
-            self.free[at] += [inner, end]
-            self.add(part, inner, after)
-            self.free[after] += [inner, end]
-            return
-        for _ in range(most - least):
-            self.free[at].append(end)
-            after = self.state()
-            self.add(part, at, after)
-            at = after
-        self.free[at].append(end)
-
-    def _embed(self, dfa: Dfa, start: int, end: int) -> None:
-        states = [self.state() for _ in dfa.moves]
-        self.free[start].append(states[0])
-        for number, moves in enumerate(dfa.moves):
-            self.moves[states[number]] += [
-                Move(m.low, m.high, states[m.target], m.counted) for m in moves
-            ]
-        for accepting in dfa.accepts:
-            self.free[states[accepting]].append(end)
-
-    def closure(self, states: Iterable[int]) -> frozenset[int]:
-        found, stack = set(states), list(states)
-        while stack:
-            for after in self.free[stack.pop()]:
-                if after not in found:
-                    found.add(after)
-                    stack.append(after)
-        return frozenset(found)
-
-
-def _determinised(nfa: _Nfa) -> Dfa:
+def _determinised(nfa: Nfa) -> Dfa:
     first = nfa.closure((0,))
     index, order, rows = {first: 0}, [first], []
     closures: dict[frozenset[int], frozenset[int]] = {}
     for group in order:  # grows while it runs
         row = []
-        for low, high, targets, counted in _pieces([m for s in group for m in nfa.moves[s]]):
+        for low, high, targets, counted in pieces([m for s in group for m in nfa.moves[s]]):
             if targets not in closures:
                 closures[targets] = nfa.closure(targets)
             after = closures[targets]
             if after not in index:
                 index[after] = len(order)
                 order.append(after)
-                _check_size(len(order))
+                check_size(len(order))
             row.append(Move(low, high, index[after], counted))
         rows.append(tuple(row))
     return Dfa(tuple(rows), frozenset(i for group, i in index.items() if 1 in group))
-
-
-def _pieces(moves: list[Move]) -> Iterable[tuple[int, int, frozenset[int], bool]]:
-    """Cut overlapping moves into disjoint ranges, each with all its targets."""
-    starts: dict[int, list[Move]] = {}
-    ends: dict[int, list[Move]] = {}
-    for move in moves:
-        starts.setdefault(move.low, []).append(move)
-        ends.setdefault(move.high + 1, []).append(move)
-    borders = sorted(starts.keys() | ends.keys())
-    live: dict[Move, int] = {}
-    for low, after in zip(borders, borders[1:], strict=False):
-        for move in ends.get(low, ()):
-            live[move] -= 1
-            if not live[move]:
-                del live[move]
-        for move in starts.get(low, ()):
-            live[move] = live.get(move, 0) + 1
-        if live:
-            counted = {move.counted for move in live}
-            if len(counted) > 1:
-                raise CarraraError("a counted text cannot be told from an uncounted one beside it")
-            yield low, after - 1, frozenset(move.target for move in live), counted.pop()
 
 
 def _useful(dfa: Dfa) -> list[int]:
@@ -330,8 +212,3 @@ def _renumbered(dfa: Dfa, groups: dict[int, int]) -> Dfa:
     into = {state: number[group] for state, group in groups.items()}
     moves = tuple(_joined(dfa.moves[state], into) for state in firsts)
     return Dfa(moves, frozenset(into[state] for state in dfa.accepts if state in into))
-
-
-def _check_size(states: int) -> None:
-    if states > MOST_STATES:
-        raise CarraraError(f"the pattern is too large: its automaton has over {MOST_STATES} states")

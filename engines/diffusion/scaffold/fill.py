@@ -108,9 +108,7 @@ def forget(tree: Tree, fields: Iterable[str]) -> list[str]:
     """Make the fields with these JSON pointers undecided again; those that the tree does not have."""
     missing = []
     for field in fields:
-        wanted = tuple(
-            part.replace("~1", "/").replace("~0", "~") for part in field.split("/")[1:]
-        )
+        wanted = tuple(part.replace("~1", "/").replace("~0", "~") for part in field.split("/")[1:])
         if not wanted:
             tree.root = tree.make(tree.scaffold.program.root, 0)
         elif not _forget(tree, tree.root, (), wanted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from carrara.engines.diffusion.scaffold.language import (
@@ -40,10 +41,12 @@ def date() -> Node:
     to_28 = alt(seq("0", one_of("1-9")), seq("1", one_of("0-9")), seq("2", one_of("0-8")))
     not_february = alt(seq("0", one_of("13456789")), seq("1", one_of("0-2")))
     long = alt("01", "03", "05", "07", "08", "10", "12")
-    usual = alt(
-        seq(not_february, "-", alt(short, "30")), seq(long, "-31"), seq("02-", to_28)
+    usual = alt(seq(not_february, "-", alt(short, "30")), seq(long, "-31"), seq("02-", to_28))
+    even = alt(
+        seq("0", one_of("48")),
+        seq(one_of("2468"), one_of("048")),
+        seq(one_of("13579"), one_of("26")),
     )
-    even = alt(seq("0", one_of("48")), seq(one_of("2468"), one_of("048")), seq(one_of("13579"), one_of("26")))
     leap = alt(seq(digits(2), even), seq(even, "00"))
     return alt(seq(year, "-", usual), seq(leap, "-02-29"))
 
@@ -145,7 +148,7 @@ def _offset_is_checked() -> bool:
     return not Draft202012Validator.FORMAT_CHECKER.conforms("10:00:00", "time")
 
 
-_FORMATS = {
+_FORMATS: dict[str, Callable[[], Node]] = {
     "date": date,
     "time": time_of_day,
     "date-time": moment,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal as Word
+from typing import Any
+from typing import Literal as Word
 
 from carrara.engines.diffusion.scaffold.language import Language
 

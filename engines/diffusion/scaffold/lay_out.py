@@ -16,8 +16,9 @@ from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.fill import Filler
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon, Vocabulary
 from carrara.engines.diffusion.scaffold.nodes import Chain, Fork, Group, Hole, Node, Pinned, Step
+from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
-from carrara.engines.diffusion.scaffold.tree import Budget, Tree
+from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.errors import CarraraError
 
 PINNED = -1
@@ -74,7 +75,9 @@ def lay_out(
     text = read.text(tree.root)
     found = contract.parse(text)
     if not _holds(value, found):
-        raise CarraraError(f"the canvas of {value!r:.80} reads {found!r:.80}: not all of it has a place")
+        raise CarraraError(
+            f"the canvas of {value!r:.80} reads {found!r:.80}: not all of it has a place"
+        )
     composer = _Composer(tree, spare)
     composer.add(tree.root, 0, void=False)
     return LaidOut(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from carrara.engines.diffusion.scaffold.dfa import automaton
 from carrara.engines.diffusion.scaffold.language import Language
-from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton, lift
+from carrara.engines.diffusion.scaffold.lift import lift
+from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
 from carrara.engines.diffusion.scaffold.utf8 import spelled_out
 
 _MOST_AUTOMATA = 512
@@ -56,7 +57,9 @@ class Lexicon:
     eos_ids: frozenset[int] = field(init=False)
     _spelled: dict[str, tuple[int, ...]] = field(init=False, default_factory=dict)
     _automata: dict[Language, TokenAutomaton] = field(init=False, default_factory=dict)
-    _rows: dict[tuple[int, int], tuple[TokenAutomaton, Row]] = field(init=False, default_factory=dict)
+    _rows: dict[tuple[int, int], tuple[TokenAutomaton, Row]] = field(
+        init=False, default_factory=dict
+    )
     _text: Row | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

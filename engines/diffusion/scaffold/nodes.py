@@ -6,13 +6,14 @@ the only possibility).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from carrara.engines.diffusion.scaffold.forms import At, Items, Slot
 from carrara.engines.diffusion.scaffold.gates import GatePlan
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon, Row
-from carrara.engines.diffusion.scaffold.tokens import PAD, TokenAutomaton
+from carrara.engines.diffusion.scaffold.lift import PAD
+from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +86,13 @@ class Hole:
         self.sure = [None] * len(self.ids)
         self._look_around()
         return True
+
+    def blur(self, positions: Iterable[int]) -> None:
+        """Make positions undecided again."""
+        for at in positions:
+            self.ids[at] = None
+        self._look_around()
+        self.fix_forced()
 
     def fix_forced(self) -> None:
         """Fill in positions where one token only is possible. This takes no other possibility away."""

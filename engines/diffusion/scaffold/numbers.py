@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from carrara.engines.diffusion.scaffold.dfa import Dfa, Move, automaton, intersection
+from carrara.engines.diffusion.scaffold.dfa import Dfa, automaton, intersection
 from carrara.engines.diffusion.scaffold.language import (
     EMPTY,
     NOTHING,
@@ -24,6 +24,7 @@ from carrara.engines.diffusion.scaffold.language import (
     one_of,
     seq,
 )
+from carrara.engines.diffusion.scaffold.nfa import Move
 from carrara.engines.errors import CarraraError
 
 WHOLE_DIGITS = 15
@@ -126,7 +127,9 @@ def _same_length(low: str, high: str) -> Node:
 def _multiples(factor: int) -> Dfa:
     """Signed digit strings whose value is a multiple. State 0 reads a sign or the first digit."""
     if factor > _MOST_REMAINDERS:
-        raise CarraraError(f"multipleOf {factor} is too large to be held (at most {_MOST_REMAINDERS})")
+        raise CarraraError(
+            f"multipleOf {factor} is too large to be held (at most {_MOST_REMAINDERS})"
+        )
     zero = ord("0")
 
     def after(remainder: int) -> Iterable[Move]:

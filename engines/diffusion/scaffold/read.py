@@ -134,9 +134,7 @@ def _hole_text(hole: Hole, unsettled: str) -> str:
     if not unsettled:
         return hole.lexicon.text(hole.clean)
     pad = hole.lexicon.pad_id
-    return "".join(
-        unsettled if i is None else hole.lexicon.text([i]) for i in hole.ids if i != pad
-    )
+    return "".join(unsettled if i is None else hole.lexicon.text([i]) for i in hole.ids if i != pad)
 
 
 def _fork_text(fork: Fork, unsettled: str) -> str:

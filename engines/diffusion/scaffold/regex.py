@@ -52,7 +52,9 @@ def _parsed(pattern: str) -> tuple[Items, int]:
     return list(tree), int(tree.state.flags)
 
 
-def _anchored(items: Items, flags: int, search: bool, start: bool = False, end: bool = False) -> Node:
+def _anchored(
+    items: Items, flags: int, search: bool, start: bool = False, end: bool = False
+) -> Node:
     """The whole pattern or, after descending into a group that is all of it, one branch of it."""
     if flags & re.MULTILINE:
         raise CarraraError("a pattern with the multiline flag cannot be held")

@@ -7,15 +7,19 @@ one `type`. What cannot be held on a canvas is refused here with its reason.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
-from carrara.engines.errors import CarraraError
+from carrara.engines.diffusion.scaffold.schema_merge import (
+    CannotHold,
+    Schema,
+    products,
+    property_schema,
+    says_anything,
+)
 
-Schema = dict[str, Any]
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
 _REFUSED = (
@@ -28,16 +32,18 @@ _REFUSED = (
     "$recursiveRef",
 )
 _KEYWORDS_OF = {
-    "object": ("properties", "required", "additionalProperties", "patternProperties", "minProperties"),
+    "object": (
+        "properties",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "minProperties",
+    ),
     "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 _MOST_BRANCHES = 64
-
-
-class CannotHold(CarraraError):
-    """A schema, or a branch of it, that has no scaffold. A union goes on without such a branch."""
 
 
 class Schemas:
@@ -103,10 +109,10 @@ class Schemas:
         """The branches of several schemas that hold together: one of each, merged."""
         found: list[Schema] | None = None
         for part in parts:
-            if part is True or (isinstance(part, dict) and not _says_anything(part)):
+            if part is True or (isinstance(part, dict) and not says_anything(part)):
                 continue
             branches = self.branches(part, seen)
-            found = branches if found is None else _products(found, branches)
+            found = branches if found is None else products(found, branches)
         if found is None:
             return self._typed({})
         if not ref:
@@ -192,14 +198,12 @@ def constants(schema: Schema) -> list[Any] | None:
         return [schema["const"]]
     if "enum" in schema:
         return list(schema["enum"])
-    return {"null": [None], "boolean": [True, False]}.get(schema.get("type", ""))
-
-
-def property_schema(schema: Schema, key: str) -> Any:
-    """The schema of an object's property, False if it may not have it."""
-    if key in schema.get("properties", {}):
-        return schema["properties"][key]
-    return schema.get("additionalProperties", True)
+    match schema.get("type"):
+        case "null":
+            return [None]
+        case "boolean":
+            return [True, False]
+    return None
 
 
 def _named(schema: Schema, name: str) -> Schema:
@@ -222,14 +226,6 @@ def _refuse(schema: Schema) -> None:
             raise CannotHold(f"the keyword {word!r} with a schema cannot be held by a scaffold")
 
 
-_SILENT = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
-_SILENT |= {"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "discriminator"}
-
-
-def _says_anything(schema: Schema) -> bool:
-    return any(key not in _SILENT for key in schema)
-
-
 def _standard(schema: Schema | bool) -> Any:
     """A merged schema as JSON Schema again: several patterns become an allOf."""
     if not isinstance(schema, dict):
@@ -243,86 +239,6 @@ def _standard(schema: Schema | bool) -> Any:
     if "properties" in found:
         found["properties"] = {k: _standard(v) for k, v in found["properties"].items()}
     return found
-
-
-def _products(left: list[Schema], right: list[Schema]) -> list[Schema]:
-    found, reasons = [], []
-    for a in left:
-        for b in right:
-            try:
-                found.append(_merged(a, b))
-            except CannotHold as error:
-                reasons.append(str(error))
-    if not found:
-        raise CannotHold("; ".join(dict.fromkeys(reasons)) or "a schema that nothing fits")
-    return found
-
-
-def _merged(a: Schema, b: Schema) -> Schema:
-    """One plain schema that asks what both ask."""
-    found: Schema = {**a}
-    for key, theirs in b.items():
-        found[key] = _joined(key, a[key], theirs) if key in a and a[key] != theirs else theirs
-    if "x-name" in a or "x-name" in b:
-        found.pop("x-name", None)
-        if not any(_says_anything({k: v}) for k, v in b.items() if k != "type"):
-            found["x-name"] = a.get("x-name", b.get("x-name"))
-    if "properties" in a or "properties" in b:
-        found["properties"] = _joined_properties(a, b)
-    return found
-
-
-def _joined(key: str, ours: Any, theirs: Any) -> Any:
-    match key:
-        case "type":
-            if {ours, theirs} == {"integer", "number"}:
-                return "integer"
-            raise CannotHold(f"a schema that asks for both {ours} and {theirs}")
-        case "required":
-            return [*ours, *(name for name in theirs if name not in ours)]
-        case "enum":
-            both = [value for value in ours if value in theirs]
-            if both:
-                return both
-            raise CannotHold("two enums without a common value")
-        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
-            return max(ours, theirs)
-        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
-            return min(ours, theirs)
-        case "uniqueItems":
-            return ours or theirs
-        case "multipleOf" if float(ours).is_integer() and float(theirs).is_integer():
-            return math.lcm(int(ours), int(theirs))
-        case "pattern":
-            return [*_listed(ours), *_listed(theirs)]
-        case "items" | "additionalProperties" | "propertyNames":
-            return _both(ours, theirs)
-        case "properties":
-            return ours
-        case _ if key in _SILENT or key == "x-name":
-            return ours
-    raise CannotHold(f"two different {key!r} that both must hold")
-
-
-def _joined_properties(a: Schema, b: Schema) -> Schema:
-    found = {}
-    for key in [*a.get("properties", {}), *b.get("properties", {})]:
-        found[key] = _both(property_schema(a, key), property_schema(b, key))
-    return found
-
-
-def _both(ours: Any, theirs: Any) -> Any:
-    if ours is True or ours == theirs:
-        return theirs
-    if theirs is True:
-        return ours
-    if ours is False or theirs is False:
-        return False
-    return {"allOf": [ours, theirs]}
-
-
-def _listed(pattern: Any) -> list[str]:
-    return pattern if isinstance(pattern, list) else [pattern]
 
 
 def bound(value: Any) -> Decimal:
@@ -351,3 +267,14 @@ def _validator(root: Any) -> Any:
     return Draft202012Validator(
         root, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
     )
+
+
+__all__ = [
+    "CannotHold",
+    "Schema",
+    "Schemas",
+    "bound",
+    "constants",
+    "json_equal",
+    "property_schema",
+]

@@ -19,12 +19,65 @@ from carrara.engines.diffusion.refine import Schedule, refine  # noqa: E402
 from carrara.engines.diffusion.scaffold import read  # noqa: E402
 from carrara.engines.diffusion.scaffold.compile import compiled  # noqa: E402
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon  # noqa: E402
+from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold  # noqa: E402
-from carrara.engines.diffusion.scaffold.tree import Budget, Tree  # noqa: E402
+from carrara.engines.diffusion.scaffold.tree import Tree  # noqa: E402
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas  # noqa: E402
 
-WORDS = """{" ": , " ", "} "}, ", " [" [] [ ] ]} }} null true false  null  true  false -- :: ne
-the of and name kind 10 20 00 -0 .5 \\n \\" \\\\ é ü 東 😀   | |\n \n- \n  - "]""".split(" ")
+WORDS = [
+    '{"',
+    '":',
+    ",",
+    '"',
+    '",',
+    '"}',
+    '"},',
+    '",',
+    '"',
+    '["',
+    "[]",
+    "[",
+    "]",
+    "]}",
+    "}}",
+    "null",
+    "true",
+    "false",
+    "",
+    "null",
+    "",
+    "true",
+    "",
+    "false",
+    "--",
+    "::",
+    "ne\nthe",
+    "of",
+    "and",
+    "name",
+    "kind",
+    "10",
+    "20",
+    "00",
+    "-0",
+    ".5",
+    "\\n",
+    '\\"',
+    "\\\\",
+    "é",
+    "ü",
+    "東",
+    "😀",
+    "",
+    "",
+    "|",
+    "|\n",
+    "\n-",
+    "\n",
+    "",
+    "-",
+    '"]',
+]
 
 
 class ToyTokenizer:
@@ -143,7 +196,17 @@ class SchemaMaker:
         schema: dict[str, Any] = {"type": "string"}
         match self.chance.randrange(6):
             case 0:
-                names = ("date", "time", "date-time", "uuid", "email", "uri", "duration", "ipv4", "binary")
+                names = (
+                    "date",
+                    "time",
+                    "date-time",
+                    "uuid",
+                    "email",
+                    "uri",
+                    "duration",
+                    "ipv4",
+                    "binary",
+                )
                 schema["format"] = self.chance.choice(names)
             case 1:
                 schema["maxLength"] = self.chance.choice((0, 1, 3, 10, 5000))
@@ -152,7 +215,15 @@ class SchemaMaker:
                 schema |= {"minLength": least, "maxLength": least + self.chance.randrange(4)}
             case 3:
                 schema["pattern"] = self.chance.choice(
-                    (r"^[A-Z]{2}\d{3}$", r"a", r"^\w+$", r'^"?\\*$', r"^(x|yy)+z?", r"\d$", "^[^\\s]{2,4}$")
+                    (
+                        r"^[A-Z]{2}\d{3}$",
+                        r"a",
+                        r"^\w+$",
+                        r'^"?\\*$',
+                        r"^(x|yy)+z?",
+                        r"\d$",
+                        "^[^\\s]{2,4}$",
+                    )
                 )
             case 4:
                 schema |= {"pattern": r"^[a-z]*$", "minLength": 2, "maxLength": 6}
@@ -196,7 +267,12 @@ class SchemaMaker:
 
     def merged(self, depth: int) -> dict[str, Any]:
         extra = {"properties": {"more": self.value(depth)}, "required": ["more"]}
-        return {"allOf": [{**self.object(depth), "additionalProperties": True}, {"type": "object", **extra}]}
+        return {
+            "allOf": [
+                {**self.object(depth), "additionalProperties": True},
+                {"type": "object", **extra},
+            ]
+        }
 
     def tagged(self, depth: int) -> dict[str, Any]:
         branches = []
@@ -208,7 +284,9 @@ class SchemaMaker:
         return {"oneOf": branches, "discriminator": {"propertyName": "tag"}}
 
     def object(self, depth: int) -> dict[str, Any]:
-        names = self.chance.sample(["a", "b c", "name", 'q"q', "list", "ü"], self.chance.randrange(1, 5))
+        names = self.chance.sample(
+            ["a", "b c", "name", 'q"q', "list", "ü"], self.chance.randrange(1, 5)
+        )
         schema: dict[str, Any] = {
             "type": "object",
             "properties": {name: self.value(depth) for name in names},
@@ -234,7 +312,12 @@ class SchemaMaker:
 
     def tuple(self, depth: int) -> dict[str, Any]:
         items = [self.value(depth) for _ in range(self.chance.randrange(1, 4))]
-        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+        return {
+            "type": "array",
+            "prefixItems": items,
+            "minItems": len(items),
+            "maxItems": len(items),
+        }
 
     def mapping(self, depth: int) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "object", "additionalProperties": self.value(depth)}

@@ -70,6 +70,21 @@ def test_an_exact_node_is_trusted_before_its_step_and_its_step_before_the_mean()
     assert Ranks(Estimates()).of(Node(0, "a")) == DEFAULT_S
 
 
+def test_what_is_known_is_loaded_when_the_first_estimate_is_needed() -> None:
+    loaded: list[int] = []
+
+    def load() -> dict[str, float]:
+        loaded.append(1)
+        return {"a": 3.0, "b": 5.0}
+
+    estimates = Estimates(load)
+    estimates.observe(Node(0, "a"), 1.0)
+    assert not loaded
+    ranks = Ranks(estimates)
+    assert [ranks.of(Node(0, name)) for name in "ab"] == [1.0, 5.0]
+    assert loaded == [1]
+
+
 def test_estimates_follow_what_is_observed() -> None:
     estimates = Estimates(by_node=True)
     assert estimates.observe(Node(0, "a"), 2.0)  # new: ranks are worth another look

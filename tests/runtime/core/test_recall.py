@@ -128,6 +128,37 @@ def test_a_loop_that_was_cut_off_goes_on_without_a_word_of_change(
     assert shop.changes() == []
 
 
+def test_equal_work_keeps_its_results_apart_in_the_order_it_was_asked_for(
+    run_virtual: Virtual, journal: Any, step: Steps
+) -> None:
+    """Under contention draws start by rank, which latencies change; each consumer must find its own draw."""
+    draws: list[int] = []
+    used: list[str] = []
+
+    async def draw() -> int:
+        draws.append(len(draws))
+        await asyncio.sleep(1)
+        return draws[-1]
+
+    async def use(name: str, drawn: int) -> str:
+        used.append(name)
+        await asyncio.sleep(int(name) % 3)
+        return f"{name}:{drawn}"
+
+    async def workflow() -> Any:
+        return [
+            submit(step(use, name=f"use{i}"), (str(i), submit(step(draw), (), {})), {})
+            for i in range(12)
+        ]
+
+    options = RunOptions(concurrency=2)
+    first = run_virtual(execute(workflow, journal=journal, run_id="r", options=options))
+    used.clear()
+    journal.known = {f"use{i}": float(i % 5) for i in range(12)}
+    second = run_virtual(execute(workflow, journal=journal, run_id="r", options=options))
+    assert (second.value, second.reused, used) == (first.value, 24, [])
+
+
 def test_a_result_that_cannot_be_read_as_the_new_type_runs_again(
     run_virtual: Virtual, shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +268,7 @@ def test_a_journal_that_cannot_be_written_ends_the_run_at_once(
         first = submit(step(body), (1,), {})
         return submit(step(body), (first,), {})
 
-    journal.broken = OSError("no space left on device")
+    journal.broken = JournalError("journal.db: no space left on device")
     with pytest.raises(JournalError, match="no space left on device"):
         run_virtual(execute(workflow, journal=journal, run_id="r"))
     assert started == [1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -170,7 +169,5 @@ def test_a_recursive_type_validates_at_every_depth() -> None:
 
 
 def test_equal_types_are_the_same_classes_again() -> None:
-    load: Callable[[], Any] = lambda: loads(
-        f"{TYPES}\ninputs: {{part: Part}}\nsteps:\n  a: {{llm: hi}}\n"
-    )
-    assert load().inputs["part"] is load().inputs["part"]
+    text = f"{TYPES}\ninputs: {{part: Part}}\nsteps:\n  a: {{llm: hi}}\n"
+    assert loads(text).inputs["part"] is loads(text).inputs["part"]

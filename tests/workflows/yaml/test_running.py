@@ -229,7 +229,7 @@ def test_inputs_are_converted_defaults_filled_in_and_optional_ones_left_out(run_
 
 
 def test_an_input_of_another_type_is_refused_by_name(run_text: Run) -> None:
-    with pytest.raises(InputError, match="input 'n' of pipeline 'p': .*valid integer"):
+    with pytest.raises(InputError, match=r"input 'n' of pipeline 'p': .*valid integer"):
         value(run_text, "inputs: {n: int}\nsteps: {s: {llm: '{{ n }}'}}\n", n="many")
 
 
@@ -535,8 +535,7 @@ def test_a_failure_names_the_step(run_text: Run) -> None:
     with pytest.raises(StepError, match=r"step 'p/a\[0\]' in run \w+ failed: ValueError: no 1"):
         value(
             run_text,
-            "steps:\n  a: {for_each: [1, 2], python: './tools.py:%s', with: {x: '{{ item }}'}}\n"
-            % "fail",
+            "steps:\n  a: {for_each: [1, 2], python: './tools.py:fail', with: {x: '{{ item }}'}}\n",
         )
 
 
@@ -669,7 +668,7 @@ def test_a_pipeline_brings_its_limits_and_policy_along(load_text: Load) -> None:
 
 
 def test_a_template_cannot_reach_what_it_must_not(run_text: Run) -> None:
-    with pytest.raises(StepError, match="SecurityError|is unsafe"):
+    with pytest.raises(StepError, match=r"SecurityError|is unsafe"):
         value(run_text, "inputs: {x: str}\nsteps: {s: {llm: '{{ x.__class__.__mro__ }}'}}\n", x="a")
 
 

@@ -1,0 +1,170 @@
+"""The tensors of a batch: performs plans on the model's thread.
+
+Legend: B rows, T token places a row, S slots looked at, K positions whose logits are wanted, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from carrara.engines.diffusion.batch import Feed, Plan, Spot
+from carrara.engines.diffusion.job import Job
+from carrara.engines.diffusion.reader import MaskTable
+from carrara.engines.errors import EngineFailed
+from carrara.engines.local import LocalModel
+from carrara.engines.model.attention import causal, full
+from carrara.engines.model.kv import KVCache
+
+
+class Decoder:
+    """The cache of one engine and its passes. Every method runs on the thread of `local`."""
+
+    def __init__(self, local: LocalModel) -> None:
+        self._local = local
+        self._model = local.model
+        self._cache = self._empty_cache()
+        self._table = MaskTable(local.device)
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._cache.data.nbytes
+
+    def clear(self) -> None:
+        """Give the memory of the cache back; nobody may be seated."""
+        self._cache = self._empty_cache()
+
+    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> None:
+        """Do all that the plan says; the jobs go on, and finish where they do."""
+        self._cache.reserve(plan.rows, self._slots(plan, jobs))
+        for move in plan.moves:
+            self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
+        if plan.feeds:
+            self._load_prefixes(plan.feeds, jobs)
+            self._encode(plan.feeds, [jobs[feed.ticket] for feed in plan.feeds])
+            self._keep_prefixes(plan.feeds, jobs)
+        if plan.spots:
+            self._denoise(plan.spots, [jobs[spot.ticket] for spot in plan.spots])
+
+    def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:
+        """One causal pass over prompts and settled blocks; their keys and values stay."""
+        width = max(feed.count for feed in feeds)
+        tokens = [
+            job.tokens[feed.start : feed.start + feed.count]
+            for feed, job in zip(feeds, batch, strict=True)
+        ]
+        inputs, positions = self._inputs(tokens, [feed.start for feed in feeds], width)
+        wanted = [
+            job.settings.logit_shift and feed.start + feed.count == len(job.tokens)
+            for feed, job in zip(feeds, batch, strict=True)
+        ]
+        ends = [[feed.count - 1] if any(wanted) else [] for feed in feeds]
+        logits = self._model(
+            inputs,
+            positions,
+            causal(positions, max(feed.start for feed in feeds) + width),
+            self._cache,
+            rows=self._rows([feed.row for feed in feeds]),
+            pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
+            switch=self._switch(batch),
+        )
+        for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
+            if is_wanted:
+                job.last = logits[number, 0]
+
+    def _denoise(self, spots: Sequence[Spot], batch: Sequence[Job]) -> None:
+        """One pass over all blocks, each seeing its row's cache and itself in both directions.
+
+        It writes the blocks behind the rows' lengths, where the next pass writes over them.
+        """
+        views = [job.view for job in batch if job.view is not None]
+        width = max(len(view.tokens) for view in views)
+        starts = [spot.length for spot in spots]
+        inputs, positions = self._inputs([view.tokens for view in views], starts, width)
+        ends = torch.tensor(
+            [spot.length + len(view.tokens) for spot, view in zip(spots, views, strict=True)],
+            device=self._local.device,
+        )
+        sources = [_sources(job) for job in batch]
+        most = max(map(len, sources))
+        logits = self._model(
+            inputs,
+            positions,
+            full(ends, width, max(starts) + width),
+            self._cache,
+            rows=self._rows([spot.row for spot in spots]),
+            pick=torch.tensor(
+                [[*found, *[0] * (most - len(found))] for found in sources],
+                device=self._local.device,
+            ),
+            switch=self._switch(batch),
+        )
+        for number, (job, found) in enumerate(zip(batch, sources, strict=True)):
+            self._settle(job, logits[number, : len(found)])
+
+    def _settle(self, job: Job, logits: Tensor) -> None:
+        """Let one job take its logits; what goes wrong there is its own affair."""
+        try:
+            if job.view is not None and job.settings.logit_shift and job.view.offsets[0] == 0:
+                assert job.last is not None
+                logits = torch.cat((job.last[None], logits[1:]))
+            job.take(logits, self._table)
+        except Exception as error:
+            job.failure = EngineFailed(f"a canvas could not be refined: {error}")
+            job.failure.__cause__ = error
+
+    def _inputs(
+        self, tokens: Sequence[Sequence[int]], starts: Sequence[int], width: int
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and positions [B, T]; padding repeats token 0 at positions that go on counting."""
+        rows = [[*row, *[0] * (width - len(row))] for row in tokens]
+        device = self._local.device
+        first = torch.tensor(starts, device=device)[:, None]
+        return torch.tensor(rows, device=device), first + torch.arange(width, device=device)
+
+    def _rows(self, rows: list[int]) -> slice | Tensor:
+        """A slice where the rows follow one another: it copies no keys."""
+        if rows == list(range(rows[0], rows[0] + len(rows))):
+            return slice(rows[0], rows[0] + len(rows))
+        return torch.tensor(rows, device=self._local.device)
+
+    def _switch(self, batch: Sequence[Job]) -> Tensor | None:
+        if not any(job.adapted for job in batch):
+            return None
+        return torch.tensor([float(job.adapted) for job in batch], device=self._local.device)
+
+    def _load_prefixes(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
+        for feed in feeds:
+            hit = jobs[feed.ticket].hit
+            if hit is not None and hit.payloads and feed.start == hit.tokens:
+                self._cache.put(feed.row, 0, torch.cat(hit.payloads, dim=3))
+
+    def _keep_prefixes(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
+        """Prompts as far as they were encoded; they are computed causally, as every decoder does."""
+        for feed in feeds:
+            job = jobs[feed.ticket]
+            known = job.tokens[: min(feed.start + feed.count, job.prompt)]
+            take = partial(self._cache.take, feed.row)
+            self._local.prefix_cache.insert(self._local.prefix_key(job.adapted), known, take)
+
+    def _slots(self, plan: Plan, jobs: Mapping[int, Job]) -> int:
+        fed = [feed.start for feed in plan.feeds]
+        width = max((feed.count for feed in plan.feeds), default=0)
+        views = [job.view for spot in plan.spots if (job := jobs[spot.ticket])]
+        block = max((len(view.tokens) for view in views if view is not None), default=0)
+        lengths = [spot.length for spot in plan.spots]
+        return max(max(fed, default=0) + width, max(lengths, default=0) + block)
+
+    def _empty_cache(self) -> KVCache:
+        return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
+
+
+def _sources(job: Job) -> list[int]:
+    """The places in the block whose logits say something about the wanted positions."""
+    if job.view is None:
+        return []
+    shift = int(job.settings.logit_shift)
+    return [max(offset - shift, 0) for offset in job.view.offsets]

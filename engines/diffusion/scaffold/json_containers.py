@@ -1,0 +1,111 @@
+"""Arrays and mappings of a JSON Schema: items with a gate after each, and tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from carrara.engines.diffusion.scaffold.forms import (
+    NOTHING,
+    At,
+    Form,
+    Gate,
+    Items,
+    Literal,
+    Option,
+    join,
+)
+from carrara.engines.diffusion.scaffold.json_build import Build, always
+from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema
+
+
+def array_form(build: Build, schema: Schema, prefix: str) -> Form:
+    fixed = list(schema.get("prefixItems", ()))
+    least = int(schema.get("minItems", 0))
+    most = schema.get("maxItems")
+    most = None if most is None else int(most)
+    rest = schema.get("items", True)
+    if most is not None and least > most:
+        raise CannotHold(f"no array has at least {least} and at most {most} items")
+    if schema.get("uniqueItems") and (least > 1 or fixed):
+        raise CannotHold("distinct items are held for at most one required item")
+    if fixed:
+        return _tuple(build, fixed, rest, least, most, prefix)
+    if rest is False or most == 0:
+        if least:
+            raise CannotHold(f"no item is allowed where at least {least} are asked for")
+        return Literal(f"{prefix}[]")
+    items = Items(
+        first=build.value(rest, ""),
+        later=build.value(rest, " "),
+        least=max(least, 1),
+        most=most,
+        gate=_gates("]"),
+        split=_list_items,
+        distinct=bool(schema.get("uniqueItems")),
+    )
+    return _bracketed(items, least == 0, prefix, "[]")
+
+
+def _tuple(
+    build: Build, fixed: list[Any], rest: Any, least: int, most: int | None, prefix: str
+) -> Form:
+    """Items with a schema each, then more of one kind only where a minimum asks for them."""
+    shown = fixed if most is None else fixed[:most]
+    parts: list[Form | str] = [f"{prefix}["]
+    for number in range(max(len(shown), least)):
+        schema = fixed[number] if number < len(fixed) else rest
+        if number:
+            parts.append(",")
+        parts.append(At(number, build.value(schema, " " if number else "")))
+    return join(*parts, "]")
+
+
+def mapping_form(build: Build, schema: Schema, value: Any, key_schema: Any, prefix: str) -> Form:
+    least = int(schema.get("minProperties", 0))
+    most = schema.get("maxProperties")
+    if least > 1:
+        raise CannotHold("a mapping is held with at most one required key")
+    if most == 0:
+        return Literal(f"{prefix}{{}}")
+    key = {"allOf": [{"type": "string"}, key_schema]}
+
+    def item(before: str) -> Form:
+        return join(
+            At(0, build.value(key, before), True), ":", At(1, build.value(value, " "), True)
+        )
+
+    items = Items(
+        first=item(""),
+        later=item(" "),
+        least=1,
+        most=None if most is None else int(most),
+        gate=_gates("}"),
+        split=_mapping_items,
+        keyed=True,
+    )
+    return _bracketed(items, least == 0, prefix, "{}")
+
+
+def _bracketed(items: Items, may_be_empty: bool, prefix: str, brackets: str) -> Form:
+    opened = f"{prefix}{brackets[0]}"
+    if not may_be_empty:
+        return join(opened, items)
+    some = Option(opened, items, lambda value: items.split(value) is not None)
+    none = Option(f"{prefix}{brackets}", NOTHING, lambda value: value in ([], {}))
+    return Gate((some, none), "list", expect=0)
+
+
+def _gates(closing: str) -> Callable[[int], Gate]:
+    """The gate after each item: a comma and another one, or the closing bracket."""
+    more, end = Option(",", NOTHING, always), Option(closing, NOTHING, always)
+    gate = Gate((more, end), "list", expect=0)
+    return lambda option: gate
+
+
+def _list_items(value: Any) -> list[tuple[int, Any]] | None:
+    return [(0, item) for item in value] if isinstance(value, list) and value else None
+
+
+def _mapping_items(value: Any) -> list[tuple[int, Any]] | None:
+    return [(0, item) for item in value.items()] if isinstance(value, dict) and value else None

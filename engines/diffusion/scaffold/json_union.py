@@ -1,0 +1,124 @@
+"""Unions of a JSON Schema that have objects or arrays among their branches: a gate chooses first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from carrara.engines.diffusion.scaffold.forms import (
+    NOTHING,
+    Form,
+    Gate,
+    GateKind,
+    Option,
+    Ref,
+    split_lead,
+)
+from carrara.engines.diffusion.scaffold.json_build import (
+    Build,
+    dumps,
+    equal_to,
+    is_container,
+    taken_by,
+    taken_by_any,
+    taken_by_both,
+)
+from carrara.engines.diffusion.scaffold.json_containers import array_form
+from carrara.engines.diffusion.scaffold.json_object import object_form
+from carrara.engines.diffusion.scaffold.json_scalars import listed, scalar_slot
+from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, constants, property_schema
+
+
+def union_form(build: Build, branches: list[Schema], prefix: str) -> Form:
+    scalars = [b for b in branches if not is_container(b)]
+    if len(scalars) == len(branches):
+        return scalar_slot(build, scalars, prefix)
+    leads = _first_keys(build, [b for b in branches if b not in scalars and b["type"] == "object"])
+    options: list[Option] = []
+    reasons = []
+    for branch in branches:
+        if not is_container(branch):
+            continue
+        try:
+            options += _container(build, branch, prefix, leads)
+        except CannotHold as error:
+            reasons.append(str(error))
+    if not options and not scalars:
+        raise CannotHold("; ".join(dict.fromkeys(reasons)))
+    expect = 0 if options else None
+    try:
+        options += scalar_options(build, scalars, prefix)
+    except CannotHold:
+        if not options:
+            raise
+    kind: GateKind = "null" if _is_null(scalars) and len(branches) == 2 else "union"
+    return Gate(tuple(options), kind, expect)
+
+
+def _first_keys(build: Build, objects: list[Schema]) -> list[tuple[Schema, list[str]]]:
+    """Which properties to write first, so that the alternatives differ as early as they can."""
+    found = []
+    for one in objects:
+        required = list(one.get("required", ()))
+        tags = [n for n in required if _is_tag(property_schema(one, n))]
+        others = {n for o in objects if o is not one for n in o.get("properties", {})}
+        own = [n for n in required if n not in others]
+        found.append((one, tags or own[:1]))
+    return found
+
+
+def _container(
+    build: Build, branch: Schema, prefix: str, leads: list[tuple[Schema, list[str]]]
+) -> list[Option]:
+    """The options of an object or array; an empty one is an option of its own."""
+    takes = taken_by(build.schemas, branch)
+    first = next((keys for one, keys in leads if one is branch), [])
+    if branch["type"] == "object":
+        variant = "".join(f"|{key}" for key in first)
+        form = build.named(branch, prefix, lambda s, p: object_form(build, s, p, first), variant)
+    else:
+        form = build.named(branch, prefix, lambda s, p: array_form(build, s, p))
+    if isinstance(form, Ref):
+        opening = prefix + ("{" if branch["type"] == "object" else "[")
+        return [Option("", form, takes, signs=_signs(build, branch, opening, first))]
+    if isinstance(form, Gate):
+        return [
+            Option(o.lead, o.body, taken_by_both(takes, o.takes), o.signs) for o in form.options
+        ]
+    lead, body = split_lead(form)
+    return [Option(lead, body, takes)]
+
+
+def _signs(build: Build, branch: Schema, opening: str, first: list[str]) -> tuple[str, ...]:
+    """How an object or array that is compiled elsewhere begins."""
+    if branch["type"] == "array" or not branch.get("properties"):
+        return (opening,)
+    names = [*first, *(n for n in branch["properties"] if n in branch.get("required", ()))]
+    return (opening + f"{dumps(names[0])}:",) if names else (opening,)
+
+
+def scalar_options(build: Build, scalars: list[Schema], prefix: str) -> list[Option]:
+    """Scalars beside containers: each listed value, a string, a number have options of their own."""
+    finite = [s for s in scalars if constants(s) is not None]
+    values = (listed(build, finite) or []) if finite else []
+    found = [Option(prefix + dumps(value), NOTHING, equal_to(value)) for value in values]
+    for kind, signs in (("string", ('"',)), ("number", (*"0123456789", "-"))):
+        group = [s for s in scalars if constants(s) is None and _kind(s) == kind]
+        if not group:
+            continue
+        form = scalar_slot(build, group, prefix)
+        lead, body = split_lead(form)
+        takes = taken_by_any(build.schemas, group)
+        found.append(Option(lead, body, takes, () if lead else tuple(prefix + s for s in signs)))
+    return found
+
+
+def _is_tag(schema: Any) -> bool:
+    return isinstance(schema, dict) and ("const" in schema or len(schema.get("enum", ())) == 1)
+
+
+def _is_null(scalars: list[Schema]) -> bool:
+    return len(scalars) == 1 and constants(scalars[0]) == [None]
+
+
+def _kind(schema: Schema) -> str:
+    return "number" if schema["type"] == "integer" else str(schema["type"])
