@@ -4,8 +4,8 @@
     python benchmarks/runtime.py --quick    fewer repetitions, for a look
 
 CPU per node is process time over nodes, the least of several runs (what others do on the machine only adds);
-bodies are async no-ops whose value is checked. "asyncio" is a hand-written loop of dependency counters, measured
-in the same process between ours: read ours as a multiple of it.
+bodies are async no-ops whose value is checked. "asyncio" is a hand-written loop of dependency counters that
+takes turns with ours in the same process: read ours as a multiple of it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,19 +187,27 @@ async def run_bare(dag: Dag, work: Work) -> int:
 # ------------------------------------------------------------------------------- CPU per node
 
 
-def least_cpu_us(run: Callable[[], Awaitable[Any]], nodes: int, repeats: int) -> float:
-    """The least CPU time per node of several runs, in microseconds."""
+Run = Callable[[], Awaitable[Any]]
 
-    async def main() -> float:
-        best = float("inf")
+
+def least_cpu_us(ways: dict[str, tuple[Run, int]], repeats: int) -> dict[str, float]:
+    """The least CPU time per node of several runs of each way, in microseconds.
+
+    Each way is a run and its number of nodes. The ways take turns, so that a busy spell of the machine falls
+    on all of them.
+    """
+    best = dict.fromkeys(ways, float("inf"))
+
+    async def main() -> None:
         for _ in range(repeats):
-            gc.collect()
-            begun = time.process_time()
-            await run()
-            best = min(best, time.process_time() - begun)
-        return best
+            for way, (run, nodes) in ways.items():
+                gc.collect()
+                begun = time.process_time()
+                await run()
+                best[way] = min(best[way], (time.process_time() - begun) / nodes)
 
-    return round(asyncio.run(main()) / nodes * 1e6, 1)
+    asyncio.run(main())
+    return {way: round(seconds * 1e6, 1) for way, seconds in best.items()}
 
 
 def overhead(repeats: int) -> dict[str, Any]:
@@ -211,40 +220,36 @@ def overhead(repeats: int) -> dict[str, Any]:
     }
     found: dict[str, Any] = {}
     for name, (dag, runs) in shapes.items():
-        expected = dag.depth()
-        steps = compiled(dag, no_work)
-
-        async def many(
-            once: Callable[[], Awaitable[int]], runs: int = runs, end: int = expected
-        ) -> None:
-            assert await asyncio.gather(*(once() for _ in range(runs))) == [end] * runs
-
-        with opened_journal() as journal:
-            ways: dict[str, Callable[[], Awaitable[int]]] = {
-                "asyncio": lambda d=dag: run_bare(d, no_work),
-                "ours": lambda d=dag, s=steps: run_ours(d, s),
-                "ours_journal": lambda d=dag, s=steps, j=journal: run_ours(d, s, journal=j),
-            }
-            nodes = dag.size * runs
-            row = {
-                way: least_cpu_us(lambda w=once: many(w), nodes, repeats)
-                for way, once in ways.items()
-            }
+        row = overhead_of(dag, runs, repeats)
         found[name] = row | {
             "times_asyncio": round(row["ours"] / row["asyncio"], 2),
             "times_asyncio_journal": round(row["ours_journal"] / row["asyncio"], 2),
         }
-    found["map of 1,000 over a list"] = {"ours": map_cpu_us(1000, repeats)}
+    step = StepSpec("each", no_index, fingerprint="each", returns=int)
+
+    async def by_map() -> Any:
+        return submit_map(step, range(1000))
+
+    map_run = partial(execute, by_map, estimates=Estimates())
+    found["map of 1,000 over a list"] = least_cpu_us({"ours": (map_run, 1000)}, repeats)
     return found
 
 
-def map_cpu_us(width: int, repeats: int) -> float:
-    step = StepSpec("each", no_index, fingerprint="each", returns=int)
+def overhead_of(dag: Dag, runs: int, repeats: int) -> dict[str, float]:
+    expected = [dag.depth()] * runs
+    steps = compiled(dag, no_work)
 
-    async def workflow() -> Any:
-        return submit_map(step, range(width))
+    async def many(once: Run) -> None:
+        assert await asyncio.gather(*(once() for _ in range(runs))) == expected
 
-    return least_cpu_us(lambda: execute(workflow, estimates=Estimates()), width, repeats)
+    with opened_journal() as journal:
+        ways: dict[str, Run] = {
+            "asyncio": lambda: run_bare(dag, no_work),
+            "ours": lambda: run_ours(dag, steps),
+            "ours_journal": lambda: run_ours(dag, steps, journal=journal),
+        }
+        timed = {way: (partial(many, once), dag.size * runs) for way, once in ways.items()}
+        return least_cpu_us(timed, repeats)
 
 
 async def no_index(i: int) -> int:
@@ -273,17 +278,12 @@ def growth(repeats: int) -> dict[str, Any]:
         "layered": lambda n: layered(n, n // 50, SEED),
     }
     for name, make in shapes.items():
-        cost = {}
+        ways: dict[str, tuple[Run, int]] = {}
         for count in (1000, 10_000):
             dag = make(count)
-            steps = compiled(dag, no_work)
-            times = repeats if count == 1000 else max(3, repeats // 4)
-            cost[count] = least_cpu_us(lambda d=dag, s=steps: run_ours(d, s), dag.size, times)
-        found[name] = {
-            "us_1000": cost[1000],
-            "us_10000": cost[10_000],
-            "ratio": round(cost[10_000] / cost[1000], 2),
-        }
+            ways[f"us_{count}"] = (partial(run_ours, dag, compiled(dag, no_work)), dag.size)
+        row = least_cpu_us(ways, repeats)
+        found[name] = row | {"ratio": round(row["us_10000"] / row["us_1000"], 2)}
     return found
 
 
@@ -479,7 +479,7 @@ def main() -> None:
     repeats = 5 if chosen.quick else 15
     report = machine() | {
         "cpu_us_per_node": overhead(repeats),
-        "growth": growth(repeats),
+        "growth": growth(3 if chosen.quick else 8),
         "fan_out_10000_memory": {
             kind: peak_mb(kind, 10_000) for kind in ("asyncio", "map", "map_journal", "nodes")
         },

@@ -53,7 +53,7 @@ def violations(schema_text: str, value: Any) -> list[tuple[str, str]]:
 
     try:
         errors = sorted(
-            _validator(schema_text).iter_errors(value), key=lambda e: len(e.absolute_path)
+            validator(schema_text).iter_errors(value), key=lambda e: len(e.absolute_path)
         )
     except RecursionError:
         return [("", "nested too deep to be checked")]
@@ -68,7 +68,12 @@ def pointer(path: Any) -> str:
 
 
 @lru_cache(maxsize=256)
-def _validator(schema_text: str) -> Any:
+def validator(schema_text: str) -> Any:
+    """The jsonschema validator of a schema, formats checked.
+
+    Raises:
+        CarraraError: the schema itself is wrong.
+    """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
     from referencing.jsonschema import EMPTY_REGISTRY
@@ -107,4 +112,4 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-__all__ = ["first_violation", "pointer", "strict_loads", "violations"]
+__all__ = ["first_violation", "pointer", "strict_loads", "validator", "violations"]

@@ -68,8 +68,9 @@ async def call_within(seconds: float, call: Call, node: StepNode) -> Any:
     Raises:
         StepTimeout: it took longer.
     """
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with limit:
             return await call(node)
     except TimeoutError as error:
         if not limit.expired():

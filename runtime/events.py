@@ -8,7 +8,7 @@ No event is built when nobody listens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from carrara.engines.request import Progress, Timings, Usage
@@ -176,7 +176,26 @@ def _kinds(base: type[Event]) -> dict[str, type[Event]]:
 
 def to_data(event: Event) -> dict[str, Any]:
     """The event as JSON data with its type; `from_data` is the inverse."""
-    return {"type": type(event).__name__, **asdict(event)}
+    kind = type(event)
+    found: dict[str, Any] = {"type": kind.__name__}
+    for name in _names(kind):
+        value = getattr(event, name)
+        if name in _PARTS:
+            value = asdict(value)
+        elif name == "fields":
+            value = dict(value)
+        found[name] = value
+    return found
+
+
+_NAMES: dict[type[Event], tuple[str, ...]] = {}
+
+
+def _names(kind: type[Event]) -> tuple[str, ...]:
+    found = _NAMES.get(kind)
+    if found is None:
+        found = _NAMES[kind] = tuple(f.name for f in fields(kind))
+    return found
 
 
 def from_data(found: Mapping[str, Any]) -> Event:
@@ -189,12 +208,12 @@ def from_data(found: Mapping[str, Any]) -> Event:
     name = found.get("type")
     if name not in kinds:
         raise ValueError(f"unknown event type {name!r}; known: {', '.join(sorted(kinds))}")
-    fields = {
+    parts = {
         key: _PARTS[key](**part) if key in _PARTS and isinstance(part, Mapping) else part
         for key, part in found.items()
         if key != "type"
     }
     try:
-        return kinds[name](**fields)
+        return kinds[name](**parts)
     except TypeError as error:
         raise ValueError(f"event {name!r} has other fields: {error}") from error

@@ -34,6 +34,8 @@ from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
 from carrara.runtime.step import RunInfo, RunOptions
 
+_BURST = 256  # nodes started in one turn of the loop, about
+
 
 class Executor:
     """One run's nodes. `live` holds those that have not ended, `grants` what those between two attempts
@@ -123,14 +125,20 @@ class Executor:
         scheduler = self.scheduler
         recall = self.recall
         timed = recall is not None or self.stream.watched
+        started = 0
         try:
             while (scheduler.fresh or scheduler.loose) and not self.closing:
                 if timed:
                     self._greet_ready(recall)
-                for node in scheduler.start():
+                nodes = scheduler.start()
+                for node in nodes:
                     if self.closing:
                         break
                     self._start(cast(StepNode, node))
+                started += len(nodes)
+                if started > _BURST:  # of steps taken from the journal: let others have the loop
+                    self.start_soon()
+                    break
         except Exception as error:
             # Nobody awaits this callback: the run must end with the error rather than wait for ever.
             self.noted(error)

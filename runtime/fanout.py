@@ -181,13 +181,11 @@ class Fanout:
         executor.adopt(child, inputs)
 
     def _check(self) -> None:
-        if (
-            self.begun
-            and self.results is not None
-            and self.ended == len(self.results)
-            and self.node.state == RUNNING
-        ):
-            self.node.scope.executor.finish(self.node, self.results, None)
+        if self.begun and self.results is not None and self.ended == len(self.results):
+            node = self.node
+            if node.state == RUNNING:
+                node.scope.executor.finish(node, self.results, None)
+            node.fan = None  # the two hold each other, and with them every result
 
 
 def checked_items(items: Any, name: str) -> Iterable[Any]:

@@ -160,6 +160,7 @@ class Reporter:
             found.seconds = max(found.seconds, self._before_s + event.at - found.opened_at)
         if isinstance(event, RunFinished):
             found.ok, found.error = event.ok, event.error
+            found.seconds = self._before_s + event.seconds
         elif isinstance(event, StepEvent):
             self._on_step(event)
 

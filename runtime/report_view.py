@@ -1,4 +1,4 @@
-"""A run's report for the eye: a table on a terminal, aligned text elsewhere; the same cells in both."""
+"""Runs and their reports for the eye: tables on a terminal, aligned text elsewhere; the same cells in both."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from carrara.runtime.report import EngineReport, RunReport, StepReport
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from carrara.runtime.journal.reading import RunSummary
+
 STEPS = ("step", "ended", "busy", "waited", "notes")
 ENGINES = (
     "step",
@@ -27,7 +29,9 @@ ENGINES = (
     "prefill",
     "decode",
 )
-_TEXT = frozenset({"step", "engine", "notes"})
+RUNS = ("run", "workflow", "status", "started", "took", "steps", "failures")
+_TEXT = frozenset({"step", "engine", "notes", "run", "workflow", "status", "started"})
+_STATES = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
 
 _STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "failed": "red"}
 _TOLD = frozenset({"run_id", "at", "path", "node"})
@@ -52,9 +56,7 @@ def text(found: RunReport) -> str:
     """The whole report as lines of plain text."""
     lines = [headline(found), ""]
     for head, rows in tables(found):
-        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-        lines += [_line(head, row, widths) for row in (head, *rows)]
-        lines.append("")
+        lines += [*_lines(head, rows), ""]
     return "\n".join([*lines, *remarks(found)]).rstrip() + "\n"
 
 
@@ -63,27 +65,36 @@ def show(found: RunReport, console: Console) -> None:
     if not console.is_terminal:
         console.print(text(found), end="", markup=False, highlight=False, soft_wrap=True)
         return
-    from rich.table import Table
     from rich.text import Text
 
     state = {True: "green", False: "red", None: "yellow"}[found.ok]
     console.print(Text("● ", style=state).append(headline(found), style="default"), soft_wrap=True)
     for head, rows in tables(found):
-        gap = 2 if console.width > 100 else 1
-        table = Table(
-            box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold underline"
-        )
-        for name in head:
-            if name in _TEXT:
-                table.add_column(name, overflow="fold")
-            else:
-                table.add_column(name, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print("", table, sep="\n")
+        console.print()
+        print_table(console, head, rows)
     console.print()
     for line in remarks(found):
         console.print(Text(line, style=_STYLES[line.partition(":")[0]]), soft_wrap=True)
+
+
+def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table that fits a terminal; elsewhere aligned text, a line a row, nothing cut off."""
+    if not console.is_terminal:
+        console.print("\n".join(_lines(head, rows)), markup=False, highlight=False, soft_wrap=True)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    gap = 2 if console.width > 100 else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold underline")
+    for name in head:
+        if name in _TEXT:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STATES.get(cell, "")) for cell in row))
+    console.print(table)
 
 
 def tables(found: RunReport) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
@@ -188,12 +199,29 @@ def counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.most_common())
 
 
-def _line(head: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> str:
-    parts = (
-        cell.ljust(width) if name in _TEXT else cell.rjust(width)
-        for name, cell, width in zip(head, cells, widths, strict=True)
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if name in _TEXT else cell.rjust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def run_row(run: RunSummary) -> tuple[str, ...]:
+    """The cells of RUNS for one run."""
+    took = "" if run.seconds is None else seconds(run.seconds)
+    return (
+        run.run_id,
+        run.workflow,
+        run.status,
+        when(run.started_at),
+        took,
+        f"{run.steps:,}",
+        f"{run.failures:,}",
     )
-    return "  ".join(parts).rstrip()
 
 
 def when(at: float) -> str:
@@ -204,9 +232,13 @@ def when(at: float) -> str:
 def event_line(event: Event, since: float) -> str:
     """An event as one line: "+1.234 s  StepFinished  book/extract[3]  seconds=0.5"."""
     facts = [
-        f"{field.name}={getattr(event, field.name)!r}"
+        f"{field.name}={_fact(getattr(event, field.name))}"
         for field in dataclasses.fields(event)
         if field.name not in _TOLD and getattr(event, field.name) != field.default
     ]
     path = getattr(event, "path", "")
     return f"{event.at - since:+10.3f} s  {type(event).__name__:<14}  {path:<30}  {' '.join(facts)}".rstrip()
+
+
+def _fact(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -186,6 +186,7 @@ def _close(
     try:
         if executor.recall is not None:
             executor.recall.close()
+            executor.recall = None  # the two hold each other, and with them every value of the run
         if journal is not None:
             journal.close_run(info.id, error is None, reason, seconds)
     except Exception as broken:

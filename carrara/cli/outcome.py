@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -23,6 +22,8 @@ T = TypeVar("T")
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
     """Run `work`; on Ctrl-C it is cancelled, cleans up, and the process exits with 130."""
+    import asyncio
+
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

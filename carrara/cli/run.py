@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -188,6 +187,8 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
 
 async def _watched(how: How, target: str, work: Work) -> None:
     """Do `work` in a session, with progress on standard error and the report at the end."""
+    from asyncio import CancelledError
+
     from carrara.runtime.events import RunStarted
     from carrara.workflows.session import opened_journal
 
@@ -204,7 +205,7 @@ async def _watched(how: How, target: str, work: Work) -> None:
                     run_id = await work(session, journal, (listen, *progress))
             if not how.quiet:
                 _show_report(journal, run_id)
-    except asyncio.CancelledError:
+    except CancelledError:
         if begun:
             note(f"What had finished is kept; {how.to_go_on(begun[0])} goes on from there.")
         raise

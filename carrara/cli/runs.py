@@ -64,38 +64,11 @@ def show_run(
 
 def _print_table(found: list[RunSummary]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    from carrara.runtime.report_view import seconds, when
+    from carrara.runtime.report_view import RUNS, print_table, run_row
 
-    table = Table(
-        "run",
-        "workflow",
-        "status",
-        "started",
-        "took",
-        "steps",
-        "failures",
-        box=None,
-        pad_edge=False,
-    )
-    styles = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
-    for run in found:
-        status = f"[{styles[run.status]}]{run.status}[/]"
-        took = seconds(run.seconds) if run.seconds is not None else ""
-        table.add_row(
-            run.run_id,
-            run.workflow,
-            status,
-            when(run.started_at),
-            took,
-            f"{run.steps:,}",
-            f"{run.failures:,}",
-        )
-    Console().print(table)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Mount the commands."""
-    app.command("runs")(list_runs)
-    app.command("show")(show_run)
+    console = Console()
+    if found:
+        print_table(console, RUNS, [run_row(run) for run in found])
+    else:
+        console.print("no runs yet")

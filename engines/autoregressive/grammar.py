@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -64,6 +65,8 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
                     "item_separator": ", ",
                     "key_separator": ": ",
                     "whitespace_flexible": False,
+                    # Without "u": everything else is written as itself, and half a surrogate is no text.
+                    "json_allowed_escapes": '"\\bfnrt',
                     "lenient": lenient,
                 },
             )
@@ -131,11 +134,7 @@ def _written(name: str) -> str:
 
 @lru_cache(maxsize=256)
 def _python_regex(pattern: str) -> str:
-    """A Python pattern as llguidance's Lark takes it: anchored anyway, groups without names, classes as
-    Python's.
-
-    (Rust's `\\w` also takes combining marks, and its `\\d` stands for other digits than Python's.)
-    """
+    """A Python pattern as llguidance's Lark takes it: it is anchored anyway, and groups have no names."""
     body = re.sub(r"^(\^|\\A)", "", pattern)
     body = re.sub(r"(?<!\\)\$$|\\Z$", "", body)
     body = re.sub(r"\(\?P<\w+>", "(", body)
@@ -143,13 +142,17 @@ def _python_regex(pattern: str) -> str:
 
 
 def _translated(pattern: str) -> Iterator[str]:
-    in_class = False
     for part in re.findall(r"\\.|[^\\]", pattern, re.DOTALL):
-        if part in _CLASSES:
-            yield _CLASSES[part] if in_class else f"[{_CLASSES[part]}]"
-            continue
-        in_class = part == "[" or (in_class and part != "]")
-        yield part
+        yield _CLASSES.get(part, part)
 
 
-_CLASSES = {r"\d": "0-9", r"\w": r"\p{L}\p{N}_", r"\D": r"\P{Nd}"}
+# As Python's `re` reads them with the Unicode that Python knows. Rust's `\w` has combining marks in it and lacks
+# superscripts, its Unicode is newer, its `\s` lacks the separators of ASCII. Brackets may stand in brackets there.
+_AGE = ".".join(unicodedata.unidata_version.split(".")[:2])
+_CLASSES = {
+    r"\d": "[0-9]",
+    r"\D": r"\P{Nd}",
+    r"\w": rf"[\p{{L}}\p{{N}}_&&\p{{age={_AGE}}}]",
+    r"\W": r"[^\p{L}\p{N}_]",
+    r"\S": r"[^\s\x1c-\x1f]",
+}

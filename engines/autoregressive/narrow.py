@@ -21,13 +21,16 @@ _ENTANGLED = frozenset(
     {"allOf", "not", "if", "dependentSchemas", "unevaluatedProperties", "contains"}
 )
 
-_BOUNDED = ("maxLength", "enum", "const", "pattern", "format")
+_FIXED = ("enum", "const")
+_BOUNDED = ("maxLength", "pattern", "format", *_FIXED)
+_RANGE = {"minimum": -(10**15), "maximum": 10**15}
 
 
 def narrowed(schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
-    """`schema` with three habits changed, at every depth:
+    """`schema` with these habits changed, at every depth:
 
-    - a string without a bound of its own gets `maxLength` = `longest` characters;
+    - a string without a bound of its own gets `maxLength` = `longest` characters, a number without bounds
+      stays between -10**15 and 10**15;
     - an object with declared properties takes no others, unless it says that it does;
     - a property that may be left out but could also be null or an empty list is asked for: saying
       "nothing" is better evidence than silence, which small models fall into early.
@@ -66,10 +69,25 @@ def _narrowed(schema: Any, longest: int, root: Mapping[str, Any]) -> Any:
             new[key] = {name: _narrowed(part, longest, root) for name, part in new[key].items()}
     if "string" in _types(schema) and not any(key in schema for key in _BOUNDED):
         new["maxLength"] = max(longest, int(schema.get("minLength", 0)))
+    if {"number", "integer"} & set(_types(schema)) and not any(key in schema for key in _FIXED):
+        new |= _missing_sides(schema)
     if isinstance(schema.get("properties"), Mapping) and not _takes_more(schema):
         new["additionalProperties"] = False
         new["required"] = _asked_for(schema, root)
     return new
+
+
+def _missing_sides(schema: Mapping[str, Any]) -> dict[str, int]:
+    """The bounds that a number lacks, unless the one it has lies beyond them."""
+    given = {
+        side: [
+            f for k in (side, f"exclusive{side.capitalize()}") if (f := schema.get(k)) is not None
+        ]
+        for side in _RANGE
+    }
+    if any(abs(bound) >= 10**15 for bounds in given.values() for bound in bounds):
+        return {}
+    return {side: bound for side, bound in _RANGE.items() if not given[side]}
 
 
 def _asked_for(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import EngineRefused
 from carrara.engines.request import Sampling
 
 
@@ -30,11 +30,12 @@ class Warmth:
         """None for a greedy request. Without a seed the draws differ from call to call.
 
         Raises:
-            CarraraError: a temperature below 0 or a top_p outside (0, 1].
+            EngineRefused: a temperature below 0 or a top_p outside (0, 1].
         """
         if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
-            raise CarraraError(
-                f"temperature must be at least 0 and top_p in (0, 1], got {sampling.temperature} and {sampling.top_p}"
+            raise EngineRefused(
+                "temperature must be at least 0 and top_p in (0, 1], "
+                f"got {sampling.temperature} and {sampling.top_p}"
             )
         if sampling.temperature == 0:
             return None

@@ -44,11 +44,12 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model said about a view: for each site a token and its probability among the allowed ones,
-    for each pair its logit."""
+    """What the model said about a view: for each site a token, its probability among the allowed ones
+    (which ranks it for commit) and among all (which is reported); for each pair its logit."""
 
     tokens: Sequence[int]
     sure: Sequence[float]
+    chance: Sequence[float]
     logits: Sequence[float]
 
 

@@ -1,7 +1,8 @@
 """How sure the model was, per token and per field.
 
-A token's confidence is its probability among the allowed ones when it was committed. What was pinned, or the only
-possibility, was not decided and does not count. A field's confidence is the geometric mean over what was decided in
+A token's confidence is its probability among all tokens when it was committed: low where the model would rather have
+written something else, even if its best allowed token was clear. What was pinned, or the only possibility, was not
+decided and does not count. A field's confidence is the geometric mean over what was decided in
 it; a gate's is the probability of the option taken.
 """
 

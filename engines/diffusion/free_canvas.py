@@ -64,7 +64,7 @@ class FreeCanvas:
         sure = torch.tensor([list(reading.sure)], dtype=torch.float32)
         picked = rule(sure, torch.ones_like(sure, dtype=torch.bool), step)[0].tolist()
         for at, token, value, commit in zip(
-            masked, reading.tokens, reading.sure, picked, strict=True
+            masked, reading.tokens, reading.chance, picked, strict=True
         ):
             if commit:
                 self.tokens[at], self.sure[at] = token, value

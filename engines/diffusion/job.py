@@ -99,13 +99,6 @@ class Job:
         stop = "length" if self.canvas.is_cramped else "end"
         return text, value, "steps" if self.cut else stop, of_tree(self.canvas.tree)
 
-    def _passes_left(self) -> int | None:
-        """How many passes the block may still take, this one included; None: as many as it takes."""
-        limit, each = self.request.limits.max_steps, self.settings.block_passes
-        left = [] if limit is None else [limit - self.passes]
-        left += [] if each is None else [each - self._step]
-        return min(left, default=None)
-
     def _look(self) -> None:
         """Find the next block. The clean tokens of settled ones join those that belong into the cache."""
         limit = self._most_steps

@@ -60,7 +60,8 @@ def read(
 ) -> Reading:
     """Read a view's logits [K, V], one row for each of `view.offsets`, any float type.
 
-    A site's confidence is the probability of its token among the allowed ones, at temperature 1.
+    Probabilities are those at temperature 1. A model that would rather write something forbidden gives its best allowed
+    token a high probability among the allowed and a low one among all.
 
     Raises:
         FloatingPointError: the model gave NaN, or no allowed token has a finite logit.
@@ -68,10 +69,12 @@ def read(
     where = {offset: number for number, offset in enumerate(view.offsets)}
     tokens: list[int] = []
     sure: list[float] = []
+    chance: list[float] = []
     if view.sites:
         at = torch.tensor([where[site.offset] for site in view.sites], device=logits.device)
         wanted = logits[at].float()
         rows = [site.row for site in view.sites]
+        total = wanted.logsumexp(1)
         if any(row is not None for row in rows):
             kept = [row for row in rows if row is not None]
             if len(kept) < len(rows):
@@ -79,11 +82,11 @@ def read(
             wanted = wanted.masked_fill(~table.masks(kept), -torch.inf)
         best = _drawn(wanted, sampling, generator)
         chosen = wanted.gather(1, best[:, None])[:, 0]
-        confidence = (chosen - wanted.logsumexp(1)).exp()
-        tokens, sure = best.tolist(), confidence.tolist()
+        tokens, chance = best.tolist(), (chosen - total).exp().tolist()
+        sure = (chosen - wanted.logsumexp(1)).exp().tolist()
         if not all(value == value for value in sure):
             raise FloatingPointError("the model gave no finite logits")
-    return Reading(tokens, sure, _pair_logits(logits, view, where))
+    return Reading(tokens, sure, chance, _pair_logits(logits, view, where))
 
 
 def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[float]:

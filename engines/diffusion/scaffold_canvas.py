@@ -20,12 +20,13 @@ UNDECIDED = "·"
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """One decision: a position of a hole (`at`), or a fork. `sure` counts that it may not come to be."""
+    """One decision: a token for a position of a hole (`at`), or an option for a fork. `chance` is reported as its
+    confidence; `joint` ranks it and counts that it may not come to be."""
 
     placed: Placed
     at: int
     token: int
-    sure: float
+    chance: float
     joint: float
 
 
@@ -103,14 +104,16 @@ class ScaffoldCanvas:
         if self.tree.cramped:
             return True
         holes = (leaf for leaf in leaves(self.tree.root) if isinstance(leaf, Hole))
-        pad = self.tree.scaffold.lexicon.pad_id
-        return any(
-            hole.slot.kind == "string"
-            and hole.sure[-1:] != [None]
-            and pad not in hole.ids
-            and len(hole.ids) < self.tree.scaffold.longest(hole.slot)
-            for hole in holes
-        )
+        return any(self._is_full(hole) for hole in holes)
+
+    def _is_full(self, hole: Hole) -> bool:
+        """Whether a decided string has no pad left and could not grow, though its language goes on."""
+        if hole.slot.kind != "string" or hole.sure[-1:] == [None]:
+            return False
+        most = self.tree.budget.slot_most if self.grow else len(hole.ids)
+        longest = self.tree.scaffold.longest(hole.slot)
+        full = hole.ids[-1] != self.tree.scaffold.lexicon.pad_id
+        return full and min(most, longest) <= len(hole.ids) < longest
 
     def show(self) -> str:
         return read.text(self.tree.root, UNDECIDED)
@@ -210,8 +213,8 @@ class ScaffoldCanvas:
                 hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)
             ):
                 continue
-            sure = reading.sure[index]
-            found.append(_Unit(placed, at, reading.tokens[index], sure, sure * _likely(placed)))
+            joint = reading.sure[index] * _likely(placed)
+            found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
 
     def _open_forks(self) -> list[Placed]:
@@ -228,11 +231,11 @@ class ScaffoldCanvas:
         for unit in units:
             fork = unit.placed.leaf
             if isinstance(fork, Fork) and self._goes_on(unit.placed):
-                self._take(fork, unit.token, unit.sure)
+                self._take(fork, unit.token, unit.chance)
         for unit in sorted(units, key=lambda unit: -unit.joint):
             hole = unit.placed.leaf
             if isinstance(hole, Hole) and self._goes_on(unit.placed):
-                hole.fix(unit.at, unit.token, unit.sure)
+                hole.fix(unit.at, unit.token, unit.chance)
 
     def _take(self, fork: Fork, option: int, sure: float | None) -> None:
         chain = self.tree.chain_of(fork)

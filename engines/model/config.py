@@ -111,20 +111,22 @@ def _check_architecture(found: Mapping[str, Any], where: str) -> None:
 
 def _rope_scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    match kind:
-        case "default":
-            return None
-        case "linear":
-            return RopeScaling("linear", float(rope["factor"]))
-        case "llama3":
-            return RopeScaling(
-                "llama3",
-                float(rope["factor"]),
-                float(rope["low_freq_factor"]),
-                float(rope["high_freq_factor"]),
-                int(rope["original_max_position_embeddings"]),
-            )
-        case _:
-            raise LoadingError(
-                f"{where}: rope type {kind!r} is not supported, only default, linear and llama3"
-            )
+    try:
+        match kind:
+            case "default":
+                return None
+            case "linear":
+                return RopeScaling("linear", float(rope["factor"]))
+            case "llama3":
+                return RopeScaling(
+                    "llama3",
+                    float(rope["factor"]),
+                    float(rope["low_freq_factor"]),
+                    float(rope["high_freq_factor"]),
+                    int(rope["original_max_position_embeddings"]),
+                )
+    except KeyError as error:
+        raise LoadingError(f"{where}: rope type {kind!r} lacks {error}") from error
+    raise LoadingError(
+        f"{where}: rope type {kind!r} is not supported, only default, linear and llama3"
+    )

@@ -140,6 +140,8 @@ class Llama(nn.Module):
         for layer in self.layers:
             x = layer(x, cos, sin, pattern, view, weights, quick is True)
         if pick is not None:
+            if not pick.shape[1]:
+                return x.new_empty(batch, 0, self.config.vocab_size)
             x = x.gather(1, pick[..., None].expand(-1, -1, x.shape[-1]))
         x = _norm(x, self.norm, self.config.rms_eps)
         if quick and self.quick_head is not None:

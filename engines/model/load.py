@@ -122,6 +122,8 @@ def weight_files(folder: Path) -> list[Path]:
     else:
         paths = [folder / WEIGHTS_FILE]
     for path in paths:
+        if path.parent != folder:
+            raise LoadingError(f"{index}: {path} lies outside the folder of the checkpoint")
         if not path.is_file():
             raise LoadingError(f"{path} does not exist; the checkpoint is incomplete")
     return paths

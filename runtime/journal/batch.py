@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +16,7 @@ INLINE = 4096
 """Payloads longer than this lie in `blobs`, by the hash of their text."""
 
 INSERT_STEP = "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_EVENT = "INSERT INTO events VALUES (?,?)"
+INSERT_EVENT = "INSERT INTO events VALUES (?,?)"
 _BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
 # A row that is done stays as it is; one that failed gives way to the next try.
 _ROW = """INSERT INTO rows VALUES (?,?,?,?,?,?) ON CONFLICT (run, place) DO UPDATE SET
@@ -68,17 +68,27 @@ def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None
         connection.execute(INSERT_STEP, batch.steps[0])
         return
     connection.execute("BEGIN IMMEDIATE")
+    with ending(connection):
+        insert(connection, batch)
+
+
+def insert(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None:
+    """The rows of a batch, within a transaction."""
+    if batch.blobs:
+        connection.executemany(_BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs])
+    if batch.steps:
+        connection.executemany(INSERT_STEP, batch.steps)
+    if batch.events:
+        connection.executemany(INSERT_EVENT, batch.events)
+    if batch.rows:
+        connection.executemany(_ROW, batch.rows)
+
+
+@contextmanager
+def ending(connection: sqlite3.Connection | sqlite3.Cursor) -> Iterator[None]:
+    """Commit the transaction that has begun, or take it back if the block raises."""
     try:
-        if batch.blobs:
-            connection.executemany(
-                _BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs]
-            )
-        if batch.steps:
-            connection.executemany(INSERT_STEP, batch.steps)
-        if batch.events:
-            connection.executemany(_EVENT, batch.events)
-        if batch.rows:
-            connection.executemany(_ROW, batch.rows)
+        yield
         connection.execute("COMMIT")
     except BaseException:
         with suppress(sqlite3.Error):  # a full disk has rolled back by itself

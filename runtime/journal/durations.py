@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 
@@ -38,17 +39,52 @@ class Latencies:
         yield from self._nodes.items()
 
 
-def learned(connection: sqlite3.Connection, workflow: str) -> dict[str, float]:
-    """By node and by step name."""
-    return dict(
-        connection.execute("SELECT node, seconds FROM durations WHERE workflow=?", (workflow,))
-    )
+class Durations:
+    """The means of all workflows that a journal has seen, written at most once a second.
 
+    They are hints: a process that dies loses those of its last second, and of two processes that learn about
+    one workflow at the same time the later one is believed.
+    """
 
-def learn(connection: sqlite3.Connection, workflow: str, run: Latencies) -> None:
-    """Take a run into the means. Within the caller's transaction."""
-    connection.executemany(
-        f"""INSERT INTO durations VALUES (?,?,?) ON CONFLICT (workflow, node) DO UPDATE SET
-        seconds = seconds + {NEWEST} * (excluded.seconds - seconds)""",
-        [(workflow, node, seconds) for node, seconds in run.means()],
-    )
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, float]] = {}
+        self._dirty: set[str] = set()
+        self._written_at = 0.0
+
+    @property
+    def is_dirty(self) -> bool:
+        return bool(self._dirty)
+
+    def of(self, connection: sqlite3.Connection, workflow: str) -> dict[str, float]:
+        """By node and by step name."""
+        known = self._known.get(workflow)
+        if known is None:
+            row = connection.execute(
+                "SELECT seconds FROM durations WHERE workflow=?", (workflow,)
+            ).fetchone()
+            self._known[workflow] = known = json.loads(row[0]) if row else {}
+        return known
+
+    def learn(
+        self, connection: sqlite3.Connection, workflow: str, run: Latencies, now: float
+    ) -> None:
+        """Take a run into the means. Within the caller's transaction."""
+        means = self.of(connection, workflow)
+        for node, seconds in run.means():
+            before = means.get(node, seconds)
+            means[node] = before + NEWEST * (seconds - before)
+            self._dirty.add(workflow)
+        if now - self._written_at >= 1.0:
+            self.write(connection, now)
+
+    def write(self, connection: sqlite3.Connection, now: float) -> None:
+        """Write what has been learned. Within the caller's transaction.
+
+        The means of a workflow are one row: a thousand rows would cost a fifth of what the commits of the
+        run do that they were learned from.
+        """
+        for workflow in self._dirty:
+            text = json.dumps(self._known[workflow], separators=(",", ":"))
+            connection.execute("INSERT OR REPLACE INTO durations VALUES (?,?)", (workflow, text))
+        self._dirty.clear()
+        self._written_at = now

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.api import Done
-from carrara.runtime.journal.batch import INSERT_STEP, Batch, write
+from carrara.runtime.journal.batch import INSERT_STEP, Batch, ending, insert, write
 from carrara.runtime.journal.pin import Pin
 from carrara.runtime.journal.schema import connect, failure, is_busy
 from carrara.runtime.journal.writer import Writer
@@ -177,13 +178,14 @@ class GroupCommit:
             self.error.__cause__ = error if error is not self.error else None
         batch.finish(self.error)
 
-    def flush(self) -> None:
+    def flush(self, also: Callable[[], None] | None = None) -> None:
         """Commit what is collected and wait for the writer, however long another process holds the lock.
+
+        What `also` writes goes into the same transaction, after the rest.
 
         Raises:
             JournalError: something could not be written.
         """
-        self.pin.drop()
         if self._writer is not None:
             self._writer.drain()
             if self.error is None and self._writer.error is not None:
@@ -192,17 +194,36 @@ class GroupCommit:
         if self.error is not None:
             batch.finish(self.error)
             raise self.error
-        if batch.size:
-            self._flush(batch)
+        if batch.size or also is not None:
+            self._flush(batch, also)
 
-    def _flush(self, batch: Batch) -> None:
-        self.connection.execute("PRAGMA busy_timeout=30000")
+    def begin(self) -> None:
+        """Begin a transaction on this thread, waiting for the lock if another process has it.
+
+        Raises:
+            sqlite3.Error: as it comes; busy after half a minute.
+        """
+        self.pin.drop()
         try:
-            write(self.connection, batch)
+            self.connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise
+            self.connection.execute("PRAGMA busy_timeout=30000")
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            finally:
+                self.connection.execute("PRAGMA busy_timeout=0")
+
+    def _flush(self, batch: Batch, also: Callable[[], None] | None) -> None:
+        try:
+            self.begin()
+            with ending(self.connection):
+                insert(self.connection, batch)
+                if also is not None:
+                    also()
         except sqlite3.Error as error:
             self._fail(batch, error)
-        finally:
-            self.connection.execute("PRAGMA busy_timeout=0")
         if self.error is not None:
             raise self.error
         batch.finish(None)

@@ -82,6 +82,6 @@ class Keeper:
             # step.
             with self._lock:
                 held = [(self._clock(), run) for run in self._runs]
-            connection.executemany("UPDATE leases SET beat_at=? WHERE run=?", held)
+            connection.executemany("UPDATE runs SET beat_at=? WHERE run=?", held)
         finally:
             connection.close()

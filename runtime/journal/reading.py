@@ -14,9 +14,9 @@ from typing import Any, Literal, Self
 
 from carrara.runtime.codec import decode
 from carrara.runtime.errors import JournalError
-from carrara.runtime.events import Event
-from carrara.runtime.journal import durations
+from carrara.runtime.events import Event, RunStarted
 from carrara.runtime.journal.batch import read_payload
+from carrara.runtime.journal.durations import Durations
 from carrara.runtime.journal.lease import Holder
 from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read, failure
 from carrara.runtime.timeline import StepRow, timeline
@@ -70,6 +70,7 @@ class Reader:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._durations = Durations()
 
     @classmethod
     def open(cls, path: Path | str = DEFAULT_PATH) -> Reader:
@@ -132,12 +133,12 @@ class Reader:
                 args, kwargs = decode(row[0])
             except ValueError as error:
                 raise JournalError(f"the inputs of run {run_id}: {error}", run=run_id) from error
-            return args, kwargs
+            return tuple(args), kwargs
 
     def durations(self, workflow: str) -> Mapping[str, float]:
         """Mean seconds by "path", "path#ordinal" and step name, weighted towards the newest runs."""
         with self._reading():
-            return durations.learned(self._connection, workflow)
+            return dict(self._durations.of(self._connection, workflow))
 
     def rows(self, run_id: str) -> list[Row]:
         """The output rows of a job, in the order of their places."""
@@ -158,6 +159,9 @@ class Reader:
         """
         with self._reading():
             span = _span(self._number(run_id))
+            workflow, started_at = self._connection.execute(
+                "SELECT workflow, started_at FROM runs WHERE run_id=?", (run_id,)
+            ).fetchone()
             steps = self._connection.execute(
                 "SELECT id, path, node, status, error, attempt, ready_at, started_at, seconds"
                 " FROM steps WHERE id>=? AND id<?",
@@ -167,11 +171,13 @@ class Reader:
                 "SELECT id, data FROM events WHERE id>=? AND id<?", span
             )
             try:
-                return timeline(
-                    run_id, map(_step_row, steps), [(i, json.loads(d)) for i, d in events]
-                )
+                told = [(place, json.loads(data)) for place, data in events]
+                found = timeline(run_id, map(_step_row, steps), told)
             except ValueError as error:
                 raise JournalError(f"the events of run {run_id}: {error}", run=run_id) from error
+        if not found or not isinstance(found[0], RunStarted):  # it died before its first commit
+            found.insert(0, RunStarted(run_id, started_at, workflow))
+        return found
 
     def _value(self, payload: str | bytes | None) -> Any:
         return None if payload is None else decode(read_payload(self._connection, payload))
@@ -194,7 +200,7 @@ class Reader:
             run_id=row[1],
             workflow=row[2],
             source=row[3],
-            status=status if status != "running" else self._running_or_not(number),
+            status=status if status != "running" else _running_or_not(row),
             error=row[5],
             started_at=row[6],
             ended_at=row[7],
@@ -205,13 +211,6 @@ class Reader:
             versions=json.loads(versions),
             no_resume="" if inputs is not None else row[12],
         )
-
-    def _running_or_not(self, number: int) -> RunStatus:
-        lease = self._connection.execute(
-            "SELECT host, pid, born, beat_at FROM leases WHERE run=?", (number,)
-        ).fetchone()
-        alive = lease is not None and Holder(*lease[:3]).is_alive(beat_at=lease[3], now=time())
-        return "running" if alive else "interrupted"
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -236,7 +235,13 @@ class Reader:
 
 
 _RUNS = """SELECT run, run_id, workflow, source, status, error, started_at, ended_at, seconds, inputs,
- openings, versions, inputs_error FROM runs"""
+ openings, versions, inputs_error, host, pid, born, beat_at FROM runs"""
+
+
+def _running_or_not(row: Sequence[Any]) -> RunStatus:
+    host, pid, born, beat_at = row[13:17]
+    alive = host and Holder(host, pid, born).is_alive(beat_at=beat_at, now=time())
+    return "running" if alive else "interrupted"
 
 
 def _span(number: int) -> tuple[int, int]:

@@ -30,11 +30,8 @@ CREATE TABLE runs (
     ended_at REAL,
     seconds REAL,              -- of the last opening
     openings INTEGER NOT NULL, -- 1, and 1 more for each resume
-    versions TEXT NOT NULL     -- JSON: what wrote the last opening
-);
-CREATE TABLE leases (
-    run INTEGER PRIMARY KEY,
-    host TEXT NOT NULL,
+    versions TEXT NOT NULL,    -- JSON: what wrote the last opening
+    host TEXT NOT NULL,        -- the lease: who runs it, '' for nobody
     pid INTEGER NOT NULL,
     born TEXT NOT NULL,        -- start time of the process, so that a reused pid is not taken for it
     beat_at REAL NOT NULL
@@ -74,10 +71,8 @@ CREATE TABLE rows (
     PRIMARY KEY (run, place)
 ) WITHOUT ROWID;
 CREATE TABLE durations (
-    workflow TEXT NOT NULL,
-    node TEXT NOT NULL,
-    seconds REAL NOT NULL,
-    PRIMARY KEY (workflow, node)
+    workflow TEXT PRIMARY KEY,
+    seconds TEXT NOT NULL      -- JSON object: by node and by step name
 ) WITHOUT ROWID;
 """
 
@@ -176,9 +171,7 @@ def check(connection: sqlite3.Connection, path: Path) -> bool:
         JournalError: it holds something else, or a newer journal.
     """
     try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        application, version, tables = _marks(connection)
     except sqlite3.Error as error:
         raise failure(path, error) from error
     if not tables:
@@ -193,6 +186,27 @@ def check(connection: sqlite3.Connection, path: Path) -> bool:
             f"{VERSION}); upgrade carrara, or name another file for the journal"
         )
     return True
+
+
+def _marks(connection: sqlite3.Connection) -> list[int]:
+    """Application, layout and number of tables, all as of one moment: another process may be making the file."""
+    own = not connection.in_transaction
+    if own:
+        connection.execute("BEGIN")
+    try:
+        asked = (
+            "PRAGMA application_id",
+            "PRAGMA user_version",
+            "SELECT count(*) FROM sqlite_schema",
+        )
+        # The count comes first: it begins the view that the others are read from.
+        tables, version, application = (
+            connection.execute(q).fetchone()[0] for q in reversed(asked)
+        )
+        return [application, version, tables]
+    finally:
+        if own:
+            connection.execute("COMMIT")
 
 
 _ADVICE = {

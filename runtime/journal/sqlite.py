@@ -20,9 +20,10 @@ from carrara.runtime.codec import CodecError, encode
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
 from carrara.runtime.identity import identity
-from carrara.runtime.journal import durations, openings
+from carrara.runtime.journal import openings
 from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
-from carrara.runtime.journal.batch import INLINE
+from carrara.runtime.journal.batch import INLINE, ending
+from carrara.runtime.journal.durations import Latencies
 from carrara.runtime.journal.group import GroupCommit
 from carrara.runtime.journal.keeper import Keeper
 from carrara.runtime.journal.reading import DEFAULT_PATH, Reader, Row, RunSummary
@@ -51,9 +52,16 @@ class _Open:
     number: int
     next: int
     workflow: str
-    latencies: durations.Latencies = field(default_factory=durations.Latencies)
+    is_new: bool
+    latencies: Latencies = field(default_factory=Latencies)
     steps: int = 0
     reused: int = 0
+
+    def placed(self, event: Event) -> tuple[int, str]:
+        """The row of an event, at the next place."""
+        place = self.next
+        self.next = place + 1
+        return place, json.dumps(to_data(event), ensure_ascii=False, separators=(",", ":"))
 
 
 class SqliteJournal(Reader):
@@ -91,17 +99,15 @@ class SqliteJournal(Reader):
             raise _runs_here(run.run_id)
         self._group.renew()
         with self._writing(run.run_id):
-            number = openings.begin(self._connection, run)
+            number, is_new = openings.begin(self._connection, run)
             if (self._file, number) in _HELD:
                 raise _runs_here(run.run_id)
-            openings.take_lease(self._connection, run.run_id, number)
-            first = openings.next_place(self._connection, number)
-            resumed = first > number * RUN_SPAN
-            started = RunStarted(run.run_id, run.started_at, run.workflow, resumed)
-            self._connection.execute(
-                "INSERT INTO events VALUES (?,?)", (first, json.dumps(to_data(started)))
-            )
-        self._runs[run.run_id] = _Open(number, first + 1, run.workflow)
+            first = number * RUN_SPAN
+            if not is_new:
+                first = openings.next_place(self._connection, number)
+        self._runs[run.run_id] = opened = _Open(number, first, run.workflow, is_new)
+        started = RunStarted(run.run_id, run.started_at, run.workflow, not is_new)
+        self._group.batch.events.append(opened.placed(started))  # goes along with the first commit
         _HELD.add((self._file, number))
         self._keeper.hold(number)
 
@@ -113,12 +119,14 @@ class SqliteJournal(Reader):
         """
         run = self._runs[run_id]
         ended = RunFinished(run_id, time(), ok, error, seconds, run.steps + run.reused, run.reused)
-        self._put_event(run, ended)
+        self._group.batch.events.append(run.placed(ended))
+
+        def end() -> None:
+            openings.end(self._connection, run.number, ok, error, seconds)
+            self._durations.learn(self._connection, run.workflow, run.latencies, time())
+
         try:
-            self._group.flush()
-            with self._writing(run_id):
-                openings.end(self._connection, run.number, ok, error, seconds)
-                durations.learn(self._connection, run.workflow, run.latencies)
+            self._group.flush(also=end)
         finally:
             del self._runs[run_id]
             _HELD.discard((self._file, run.number))
@@ -126,21 +134,11 @@ class SqliteJournal(Reader):
 
     @contextmanager
     def _writing(self, run_id: str) -> Iterator[None]:
-        """A transaction on this thread that waits for the lock: for the beginning and the end of a run."""
-        self._group.pin.drop()
-        connection = self._connection
+        """A transaction on this thread that waits for the lock."""
         try:
-            connection.execute("PRAGMA busy_timeout=30000")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            self._group.begin()
+            with ending(self._connection):
                 yield
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            finally:
-                connection.execute("PRAGMA busy_timeout=0")
         except sqlite3.Error as error:
             raise failure(self.path, error, run=run_id) from error
 
@@ -148,7 +146,10 @@ class SqliteJournal(Reader):
 
     def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
         """The reusable steps of this run's earlier openings, by key; payloads are read when asked for."""
-        number = self._runs[run_id].number
+        run = self._runs[run_id]
+        if run.is_new:
+            return {}
+        number = run.number
         with self._reading():
             return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN)
 
@@ -246,13 +247,8 @@ class SqliteJournal(Reader):
         run = self._runs[run_id]
         if isinstance(event, StepFinished) and event.reused:
             run.reused += 1
-        self._put_event(run, event)
+        self._group.batch.events.append(run.placed(event))
         self._group.push()
-
-    def _put_event(self, run: _Open, event: Event) -> None:
-        data = json.dumps(to_data(event), ensure_ascii=False, separators=(",", ":"))
-        self._group.batch.events.append((run.next, data))
-        run.next += 1
 
     # -- rows of jobs -----------------------------------------------------------------------------------
 
@@ -311,9 +307,18 @@ class SqliteJournal(Reader):
         self._keeper.checkpoint(group.pin.allow)
 
     def close(self) -> None:
-        """Write what is left and close the file. Idempotent."""
+        """Write what is left and close the file. Idempotent.
+
+        Raises:
+            JournalError: something could not be written, and nobody was told so before.
+        """
         self._keeper.close()
-        self._group.close()
+        try:
+            if self._durations.is_dirty and self._group.error is None:
+                with self._writing(""):
+                    self._durations.write(self._connection, time())
+        finally:
+            self._group.close()
 
 
 def _runs_here(run_id: str) -> JournalError:

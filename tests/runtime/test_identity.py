@@ -62,7 +62,9 @@ def test_what_looks_alike_is_told_apart() -> None:
 
 def test_short_and_long_ways_to_the_same_arguments_agree() -> None:
     for value in ("text", "żółw", 'a "quoted" \n', "x" * (LONG - 1), 0, -7, 10**30):
-        assert identity('finger"print', (value,), {}) == identity('finger"print', (value,), dict[str, Any]())
+        assert identity('finger"print', (value,), {}) == identity(
+            'finger"print', (value,), dict[str, Any]()
+        )
         assert identity("f", ([value],), {}) != identity("f", (value,), {})
 
 
@@ -128,7 +130,10 @@ def fingerprint_of(tmp_path: Path, source: str, name: str = "step") -> str:
         "print(source_fingerprint(getattr(module, sys.argv[2])))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), name], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(tmp_path), name],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
@@ -156,7 +161,9 @@ def test_a_fingerprint_notices_what_changes_the_result(
     assert (fingerprint_of(tmp_path, MODULE.replace(old, new)) != before) is noticed
 
 
-def test_a_fingerprint_is_the_same_for_a_module_and_for_the_script_that_it_is(tmp_path: Path) -> None:
+def test_a_fingerprint_is_the_same_for_a_module_and_for_the_script_that_it_is(
+    tmp_path: Path,
+) -> None:
     source = MODULE + dedent(
         """
         if __name__ == "__main__":

@@ -130,6 +130,7 @@ def options_of(step: StepDef, base: StepOptions = StepOptions()) -> StepOptions:
         "timeout_s": step.timeout_s,
         "concurrency": step.concurrency,
         "cache": step.cache,
+        "inline": step.inline,
         "engine": None if step.engine == "auto" else step.engine,
         "tags": step.tags or None,
     }

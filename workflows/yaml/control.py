@@ -6,7 +6,6 @@ is run again, for nothing, when a run is resumed; what it calls is taken from th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from inspect import isawaitable
@@ -25,13 +24,12 @@ from carrara.workflows.yaml.definition import (
     Each,
     Entries,
     Expression,
-    Many,
     Name,
     StepDef,
     Value,
     names_in,
 )
-from carrara.workflows.yaml.expressions import evaluate, pick
+from carrara.workflows.yaml.expressions import evaluate, is_direct, pick
 
 Scope = Mapping[str, Any]
 """Values by name, as templates see them; "inputs" and "steps" are mappings of theirs."""
@@ -74,7 +72,7 @@ def by_arguments(core: Definition[..., Any], arguments: Mapping[str, Value]) -> 
     eager = all(map(is_direct, arguments.values()))
 
     def submit(scope: Scope) -> Handle[Any]:
-        return core(**{name: placed(value, scope) for name, value in arguments.items()})
+        return core(**{name: evaluate(value, scope) for name, value in arguments.items()})
 
     return Action(names_in(Entries(arguments)), submit, eager)
 
@@ -124,7 +122,7 @@ def over_items(step: StepDef, each: Each, action: Action) -> Action:
     assert over is not None
     return Action(
         (action.names - item) | names_in(each.items),
-        lambda scope: over(placed(each.items, scope), scope, each.limit),
+        lambda scope: over(evaluate(each.items, scope), scope, each.limit),
         eager=is_direct(each.items),
     )
 
@@ -144,40 +142,6 @@ def gated(step: StepDef, action: Action) -> Action:
         return await (action.submit if action.body is None else action.body)(scope)
 
     return _workflow(step, body, action.names | names_in(condition))
-
-
-def is_direct(value: Value) -> bool:
-    """Whether `value` can be placed while the values it refers to are still handles."""
-    match value:
-        case Constant():
-            return True
-        case Expression(text, names):
-            return _reference(text) in names
-        case Many(items):
-            return all(map(is_direct, items))
-        case Entries(entries):
-            return all(map(is_direct, entries.values()))
-        case _:
-            return False
-
-
-def placed(value: Value, scope: Scope) -> Any:
-    """`value` with what it refers to put in its place: handles stay handles if it is direct."""
-    match value:
-        case Many(items):
-            return [placed(item, scope) for item in items]
-        case Entries(entries):
-            return {name: placed(item, scope) for name, item in entries.items()}
-        case Expression(text, names) if (name := _reference(text)) in names:
-            return scope[name[0]][name[1]] if name[0] else scope[name[1]]
-        case _:
-            return evaluate(value, scope)
-
-
-def _reference(text: str) -> Name:
-    """The name that an expression is, ("", "") if it is more than a name."""
-    match = re.fullmatch(r"(?:(inputs|steps)\s*\.\s*)?([A-Za-z_]\w*)", text.strip())
-    return (match[1] or "", match[2]) if match else ("", "")
 
 
 def _workflow(

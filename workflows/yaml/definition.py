@@ -10,8 +10,9 @@ from typing import Any
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.step import StepKind
-from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type, exported
+from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type
 from carrara.workflows.yaml.targets import Parameters
+from carrara.workflows.yaml.type_facts import exported
 
 Name = tuple[str, str]
 """A name as it is written: its space ("", "inputs" or "steps") and the name."""
@@ -49,6 +50,17 @@ class Entries:
 
 
 Value = Constant | Expression | Template | Many | Entries
+
+
+def is_constant(value: Value) -> bool:
+    """Whether `value` is written out: no expression or template in it, at any depth."""
+    match value:
+        case Many(items):
+            return all(map(is_constant, items))
+        case Entries(entries):
+            return all(map(is_constant, entries.values()))
+        case _:
+            return isinstance(value, Constant)
 
 
 def names_in(value: Value | None) -> frozenset[Name]:
@@ -133,6 +145,7 @@ class StepDef:
     timeout_s: float | None = None
     concurrency: int | None = None
     cache: bool | None = None
+    inline: bool | None = None
     needs: frozenset[str] = frozenset()
     after: frozenset[str] = frozenset()
 

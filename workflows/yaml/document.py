@@ -1,94 +1,28 @@
 """The shape of a pipeline file: one pydantic model a mapping, a description on every key.
 
-These models serve twice: they check a file, and the JSON Schema for editors is made from them. What a key
-may hold beyond its shape (type notation, templates, names) is read by `notation`, `references` and `check`.
+These models serve twice: they check a file, and the JSON Schema for editors is made from them. What a key may
+hold beyond its shape (type notation, templates, names) is read by the modules called `read_…`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
+from pydantic import Field
+
+from carrara.workflows.yaml.document_base import (
+    NAME,
+    Anything,
+    AtLeastOne,
+    Condition,
+    Count,
+    Doc,
+    Items,
+    Seconds,
+    TypeNotation,
+    Words,
 )
-from pydantic_core import PydanticCustomError
-
-from carrara.workflows.yaml import durations
-
-NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-
-TypeNotation = Annotated[Any, WithJsonSchema({"x-is": "TypeNotation"})]
-"""Any type, as `notation` reads it; the schema of files says which."""
-Anything = Annotated[Any, WithJsonSchema({})]
-Seconds = Annotated[
-    float,
-    BeforeValidator(durations.seconds),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": durations.PATTERN},
-            ]
-        }
-    ),
-]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-
-
-def _expression(written: object) -> object:
-    if isinstance(written, str | bool):
-        return written
-    raise ValueError('must be an expression in quotes, such as "{{ score > 3 }}", or true or false')
-
-
-Condition = Annotated[
-    Any, AfterValidator(_expression), WithJsonSchema({"type": ["string", "boolean"]})
-]
-
-
-def _items(written: object) -> object:
-    if isinstance(written, str | list):
-        return written
-    raise ValueError('must be an expression that gives a list, such as "{{ recipes }}", or a list')
-
-
-Items = Annotated[Any, AfterValidator(_items), WithJsonSchema({"type": ["string", "array"]})]
-
-
-def _words(written: object) -> object:
-    if isinstance(written, str):
-        return [written]
-    if isinstance(written, list) and written and all(isinstance(word, str) for word in written):
-        return written
-    raise ValueError("must be a name or a list of names")
-
-
-Words = Annotated[
-    list[str],
-    BeforeValidator(_words),
-    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
-]
-
-
-class Doc(BaseModel):
-    """A mapping of the file: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _has_value(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.field_name not in ("default", "answer"):
-            raise PydanticCustomError("no_value", "is empty")
-        return value
+from carrara.workflows.yaml.policy_document import PolicyDoc
 
 
 class OutlineDoc(Doc):
@@ -179,60 +113,6 @@ class LimitsDoc(Doc):
     )
 
 
-ContractKind = Literal["text", "choice", "json", "table", "outline", "regex"]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class RuleDoc(Doc):
-    """For calls that fit, these engines in order. Without kinds, tags and length it fits every call."""
-
-    engines: Words = Field(description="The engines to ask, the first one first.")
-    kinds: list[ContractKind] | None = Field(
-        None, description="Fits answers of one of these kinds."
-    )
-    tags: Words | None = Field(None, description="Fits steps with one of these tags.")
-    prompt_tokens_over: Count | None = Field(
-        None, description="Fits prompts estimated longer than this."
-    )
-    reason: str | None = Field(None, description="Shown with every decision made by this rule.")
-
-
-class AcceptDoc(Doc):
-    """The confidence, from 0 to 1, that an answer needs to be taken while another engine could be asked."""
-
-    overall: Share = Field(0.5, description="Of the answer as a whole.")
-    field: Share = Field(0.3, description="Of each of its parts.")
-
-
-class PolicyDoc(Doc):
-    """The routing policy; what is left out is as in the default policy."""
-
-    name: str | None = Field(None, description="The name of the policy, shown in reports.")
-    rules: list[RuleDoc] | None = Field(
-        None, description="The first rule that fits a call names its engines."
-    )
-    accept: dict[ContractKind, AcceptDoc] | None = Field(
-        None, description="The confidence that is needed, by kind of answer."
-    )
-    renoise: Count | None = Field(
-        None, description="How often doubtful fields are re-noised before another engine is asked."
-    )
-    again: Count | None = Field(
-        None, description="How often the last engine is asked again, with the faults of its answer."
-    )
-    max_attempts: AtLeastOne | None = Field(None, description="The most calls for one answer.")
-    give_up_after: AtLeastOne | None = Field(
-        None,
-        description="After so many rejections in a row, an engine is passed over for the step.",
-    )
-    probe_every: AtLeastOne | None = Field(
-        None, description="An engine that was passed over is tried again every so many calls."
-    )
-    max_wait_s: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="The longest wait, in seconds, that a busy engine may ask for."
-    )
-
-
 class StepDoc(Doc):
     """One step. Exactly one of llm, python and use says what it does."""
 
@@ -300,6 +180,10 @@ class StepDoc(Doc):
     retries: Count | None = Field(None, description="Further attempts after the first one failed.")
     timeout: Seconds | None = Field(None, description="The longest attempt: seconds, '30s', '2m'.")
     concurrency: AtLeastOne | None = Field(None, description="The most of this step at once.")
+    inline: bool | None = Field(
+        None,
+        description="true: a sync function of microseconds, run without a thread. Only python.",
+    )
     cache: bool | None = Field(None, description="false: never take the result of an earlier run.")
 
 

@@ -81,6 +81,7 @@ def _step(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
         timeout=step.timeout_s,
         concurrency=step.concurrency,
         cache=step.cache,
+        inline=step.inline,
     )
     if each is not None and each.name != "item":
         found["as"] = each.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -22,12 +23,16 @@ from carrara.workflows.yaml.definition import (
 def evaluate(value: Value, scope: Mapping[str, Any]) -> Any:
     """What `value` is, with the names of `scope`. An expression gives the value itself, a template text.
 
+    What is direct only puts things in their places: handles in the scope stay handles.
+
     Raises:
         RenderError: an attribute that is not there, a forbidden access, an error in an expression.
     """
     match value:
         case Constant(found):
             return found
+        case Expression(text, names) if (name := _reference(text)) in names:
+            return scope[name[0]][name[1]] if name[0] else scope[name[1]]
         case Expression(text):
             return _run(f"'{text}'", lambda: _expression(text)(scope))
         case Template(text):
@@ -36,6 +41,28 @@ def evaluate(value: Value, scope: Mapping[str, Any]) -> Any:
             return [evaluate(item, scope) for item in items]
         case Entries(items):
             return {name: evaluate(item, scope) for name, item in items.items()}
+
+
+def is_direct(value: Value) -> bool:
+    """Whether `value` is made of constants and names alone, so that nothing has to be worked out."""
+    match value:
+        case Constant():
+            return True
+        case Expression(text, names):
+            return _reference(text) in names
+        case Many(items):
+            return all(map(is_direct, items))
+        case Entries(entries):
+            return all(map(is_direct, entries.values()))
+        case _:
+            return False
+
+
+@lru_cache(maxsize=1024)
+def _reference(text: str) -> Name:
+    """The name that an expression is, ("", "") if it is more than a name."""
+    match = re.fullmatch(r"(?:(inputs|steps)\s*\.\s*)?([A-Za-z_]\w*)", text.strip())
+    return (match[1] or "", match[2]) if match else ("", "")
 
 
 def pick(scope: Mapping[str, Any], names: Iterable[Name]) -> dict[str, Any]:

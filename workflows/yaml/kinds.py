@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -133,22 +132,3 @@ Type = (
 )
 TEXT: Final = Scalar("str")
 ANY: Final = Scalar("any")
-
-
-def exported(kind: Type, declared: Mapping[str, Type], within: tuple[str, ...] = ()) -> Type:
-    """`kind` as another file may know it: without the names that this file declares."""
-    match kind:
-        case Named(name):
-            if name in within or name not in declared:
-                return ANY
-            return exported(declared[name], declared, (*within, name))
-        case Nullable(inner):
-            return Nullable(exported(inner, declared, within))
-        case ListOf(item):
-            return ListOf(exported(item, declared, within))
-        case MapOf(item):
-            return MapOf(exported(item, declared, within))
-        case ObjectOf(fields) | Shape(fields):
-            return Shape(tuple(Field(f.name, exported(f.type, declared, within)) for f in fields))
-        case _:
-            return kind

@@ -14,11 +14,11 @@ from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import RunResult
 from carrara.workflows.template import environment
 from carrara.workflows.yaml.compile import PipelineWorkflow
+from carrara.workflows.yaml.compose import parse
 from carrara.workflows.yaml.definition import PipelineDef
 from carrara.workflows.yaml.mistakes import Mistake, Mistakes
 from carrara.workflows.yaml.models import models_of
 from carrara.workflows.yaml.read import PipelineReader
-from carrara.workflows.yaml.source import parse
 
 
 class Pipeline:

@@ -67,7 +67,7 @@ class Models:
     def __init__(self, declared: Mapping[str, Field], module: str) -> None:
         self.declared, self.module = declared, module
         self.built: dict[str, type[BaseModel]] = {}
-        self.anonymous: dict[tuple[str, ObjectOf], type[BaseModel]] = {}
+        self.anonymous: dict[str, tuple[ObjectOf, type[BaseModel]]] = {}
         for name, field in declared.items():
             if isinstance(field.type, ObjectOf):
                 self.built[name] = self.model(name, field.type)
@@ -82,7 +82,7 @@ class Models:
     def complete(self) -> None:
         """Resolve the names of models that were not there yet when they were referred to."""
         names = dict(self.built)
-        for model in [*self.built.values(), *self.anonymous.values()]:
+        for model in [*self.built.values(), *(made for _, made in self.anonymous.values())]:
             if not model.__pydantic_complete__:
                 model.model_rebuild(_types_namespace=names)
 
@@ -130,15 +130,15 @@ class Models:
 
     def unnamed(self, name: str, kind: ObjectOf) -> type[BaseModel]:
         """The model of an object written in place; one name never means two of them."""
-        taken = {*self.declared, *(other for other, found in self.anonymous if found != kind)}
         free = name
         for number in itertools.count(2):
-            if free not in taken:
+            known = self.anonymous.get(free)
+            if free not in self.declared and (known is None or known[0] == kind):
                 break
             free = f"{name}{number}"
-        if (free, kind) not in self.anonymous:
-            self.anonymous[free, kind] = self.model(free, kind)
-        return self.anonymous[free, kind]
+        if known is None:
+            known = self.anonymous[free] = (kind, self.model(free, kind))
+        return known[1]
 
     def model(self, name: str, kind: ObjectOf) -> type[BaseModel]:
         fields: dict[str, Any] = {}
@@ -167,13 +167,13 @@ def models_of(pipeline: PipelineDef) -> Models:
 
     Their module is named after the pipeline, so that what a journal stored is found again.
     """
-    name = "carrara_pipeline_" + re.sub(r"\W", "_", pipeline.name)
+    base = name = "carrara_pipeline_" + re.sub(r"\W", "_", pipeline.name)
     place = pipeline.path.resolve()
     for number in itertools.count(2):
         known = _known.get(name)
         if known is None or known[0] == place:
             break
-        name = f"{name}_{number}"
+        name = f"{base}_{number}"
     if known is None or known[1].declared != pipeline.types:
         known = _known[name] = (place, Models(pipeline.types, name))
     return known[1]

@@ -13,7 +13,8 @@ from collections.abc import Collection
 from typing import Any, Final, cast
 
 from carrara.workflows.yaml.bounds import bounded
-from carrara.workflows.yaml.document import NAME, TypeDoc
+from carrara.workflows.yaml.document import TypeDoc
+from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.kinds import (
     MISSING,
     SCALARS,

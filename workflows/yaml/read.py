@@ -19,8 +19,10 @@ from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy, from_data
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.yaml.actions import llm_step
+from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.definition import Ask, Expression, PipelineDef, StepDef, Value
-from carrara.workflows.yaml.document import NAME, PipelineDoc
+from carrara.workflows.yaml.document import PipelineDoc
+from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.kinds import ANY, MISSING, Field, Nullable, Type
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
 from carrara.workflows.yaml.models import first_refusal, models_of
@@ -31,7 +33,7 @@ from carrara.workflows.yaml.read_steps import StepReader, Surroundings
 from carrara.workflows.yaml.read_types import read_types
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.shape import context, noun, read_shape
-from carrara.workflows.yaml.source import Location, Source, read
+from carrara.workflows.yaml.source import Location, Source
 
 RESERVED: Final = frozenset(keyword.kwlist) | {
     "true", "false", "none", "inputs", "steps", "previous",

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from jinja2 import Environment
 
 from carrara.workflows.yaml.definition import (
-    Ask,
-    Call,
     Each,
-    Name,
     PipelineDef,
     Repeat,
     StepDef,
-    Use,
     Value,
     names_in,
 )
@@ -26,27 +22,11 @@ from carrara.workflows.yaml.kinds import ANY, TEXT, ListOf, Type
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
-from carrara.workflows.yaml.references import Types, item_type, resolved
+from carrara.workflows.yaml.read_actions import ActionReader
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
-from carrara.workflows.yaml.targets import Parameters, Target, TargetError, look_up
-
-KINDS: Final = ("llm", "python", "use")
-_OTHERS: Final = ("description", "for_each", "as", "limit", "when", "repeat")
-_RUNS: Final = ("retries", "timeout", "concurrency", "cache")
-SETTINGS: Final = (
-    "max_tokens", "max_steps", "temperature", "top_p", "seed", "stop", "repair",
-)  # fmt: skip
-KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "llm": (
-        "llm", "system", "returns", "examples", "engine", "tags", *SETTINGS, "validators",
-        *_RUNS, *_OTHERS,
-    ),
-    "python": ("python", "with", "returns", *_RUNS, *_OTHERS),
-    "use": ("use", "with", *_OTHERS),
-}  # fmt: skip
-NEEDS: Final = {"as": "for_each", "limit": "for_each"}
-"""Keys that mean something only beside another."""
+from carrara.workflows.yaml.step_keys import read_kind
+from carrara.workflows.yaml.type_facts import Types, item_type, resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +51,7 @@ class StepReader:
     ) -> None:
         self.name, self.doc, self.around, self.notes = name, doc, around, around.notes
         self.where: Location = ("steps", name)
-        self.kind = _kind(raw, self.where, self.notes)
+        self.kind = read_kind(raw, self.where, self.notes)
         self.pipeline = self._pipeline()
         self.one_type = self._one_type()
         self.values = ValueReader(self.notes, around.environment, around.types)
@@ -103,7 +83,10 @@ class StepReader:
         names = Names(self.around.inputs, others)
         each = self._each(names)
         inside = replace(names, extra=self._local_names(each))
-        does = self._action(inside)
+        action = ActionReader(
+            self.name, doc, self.values, self.around.folder, self.pipeline, self.one_type
+        )
+        does = action.read(self.kind, inside)
         repeat = self._repeat(inside)
         when = self._when(inside)
         self._note_engine()
@@ -123,6 +106,7 @@ class StepReader:
             timeout_s=doc.timeout,
             concurrency=doc.concurrency,
             cache=doc.cache,
+            inline=doc.inline,
             needs=self.values.unasked_steps() & others.keys(),
             after=frozenset(self.values.steps_met() & others.keys()),
         )
@@ -179,115 +163,3 @@ class StepReader:
             self.notes.at_value(
                 (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'{hint}"
             )
-
-    # What the step does.
-
-    def _action(self, names: Names) -> Ask | Call | Use | None:
-        match self.kind:
-            case "llm" if self.doc.llm is not None:
-                return self._ask(self.doc.llm, names)
-            case "python" if self.doc.python is not None:
-                target = self._look_up(self.doc.python, (*self.where, "python"))
-                if target.parameters is not None:
-                    self._note_arguments(target.parameters, f"'{self.doc.python}'")
-                return Call(self.doc.python, self._arguments(names), self.one_type, target.kind)
-            case "use" if self.pipeline is not None:
-                self._note_arguments(self.pipeline.parameters, f"'{self.doc.use}'")
-                self._note_constants(self.pipeline)
-                return Use(self.pipeline, self._arguments(names))
-        self._arguments(names)
-        return None
-
-    def _ask(self, prompt: str, names: Names) -> Ask:
-        doc, where = self.doc, self.where
-        if not prompt.strip():
-            self.notes.at_value((*where, "llm"), f"the prompt of step '{self.name}' is empty")
-        template = self.values.template(prompt, (*where, "llm"), names)
-        system = None
-        if doc.system is not None:
-            system = self.values.template(doc.system, (*where, "system"), names)
-        self._note_validators(names_in(template) | names_in(system))
-        given = {key: getattr(doc, key) for key in SETTINGS if getattr(doc, key) is not None}
-        return Ask(
-            prompt=template,
-            system=system,
-            returns=self.one_type or TEXT,
-            settings={**given, "stop": tuple(doc.stop)} if doc.stop else given,
-            examples=tuple((example.inputs, example.answer) for example in doc.examples or ()),
-            validators=tuple(doc.validators or ()),
-        )
-
-    def _note_validators(self, used: frozenset[Name]) -> None:
-        """Note validators that are not there, or that want an input which the prompt does not have."""
-        known = {space or name for space, name in used}
-        for i, validator in enumerate(self.doc.validators or ()):
-            where = (*self.where, "validators", i)
-            parameters = self._look_up(validator, where).parameters
-            for name in parameters.required[1:] if parameters is not None else ():
-                if name not in known:
-                    hint = did_you_mean(name, known)
-                    self.notes.at_value(
-                        where, f"'{validator}' asks for '{name}', which is not in the prompt{hint}"
-                    )
-
-    def _arguments(self, names: Names) -> dict[str, Value]:
-        return {
-            name: self.values.value(raw, (*self.where, "with", name), names)
-            for name, raw in (self.doc.arguments or {}).items()
-        }
-
-    def _look_up(self, target: str, where: Location) -> Target:
-        try:
-            return look_up(target, self.around.folder)
-        except TargetError as error:
-            self.notes.at_value(where, str(error))
-            return Target()
-
-    def _note_arguments(self, parameters: Parameters, of: str) -> None:
-        """Note arguments that the function or pipeline does not know, and those it lacks."""
-        given = self.doc.arguments or {}
-        for name in given:
-            if name not in parameters.names and not parameters.open_ended:
-                hint = did_you_mean(name, parameters.names)
-                self.notes.at_key((*self.where, "with", name), f"{of} takes no '{name}'{hint}")
-        for name in parameters.required:
-            if name not in given:
-                spot = (*self.where, "with" if given else str(self.kind))
-                self.notes.at_key(
-                    spot, f"{of} needs '{name}': give it under 'with' in step '{self.name}'"
-                )
-
-    def _note_constants(self, pipeline: PipelineDef) -> None:
-        """Note arguments written out that the used pipeline's inputs refuse."""
-        from carrara.workflows.yaml.models import first_refusal, models_of
-
-        fields = {field.name: field for field in pipeline.inputs}
-        for name, raw in (self.doc.arguments or {}).items():
-            if name not in fields or (isinstance(raw, str | list | dict) and "{" in str(raw)):
-                continue
-            refusal = first_refusal(models_of(pipeline).of(fields[name].type, name), raw)
-            if refusal is not None:
-                self.notes.at_value(
-                    (*self.where, "with", name), f"input '{name}' of '{self.doc.use}': {refusal}"
-                )
-
-
-def _kind(raw: Mapping[str, Any], where: Location, notes: Notes) -> str | None:
-    """What the step does: llm, python or use. Notes keys that do not go together."""
-    given = [kind for kind in KINDS if kind in raw]
-    if not given:
-        notes.at_key(where, f"step '{where[1]}' does nothing: it needs one of llm, python, use")
-        return None
-    for other in given[1:]:
-        notes.at_key(
-            (*where, other), f"'{given[0]}' and '{other}' exclude each other in step '{where[1]}'"
-        )
-    known = {key for keys in KEYS.values() for key in keys}
-    for key in raw:
-        if key in known and key not in (*KEYS[given[0]], *given):
-            notes.at_key(
-                (*where, key), f"'{key}' does not go with '{given[0]}' in step '{where[1]}'"
-            )
-        elif key in NEEDS and NEEDS[key] not in raw:
-            notes.at_key((*where, key), f"'{key}' needs '{NEEDS[key]}' in step '{where[1]}'")
-    return given[0]

@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from carrara.workflows.yaml.document import NAME
+from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.kinds import (
     SCALARS,
     Field,

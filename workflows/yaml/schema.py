@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from carrara.workflows.yaml.document import NAME, PipelineDoc, TypeDoc
+from carrara.workflows.yaml.document import PipelineDoc, TypeDoc
+from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.notation import KIND_KEYS
-from carrara.workflows.yaml.read_steps import KEYS, KINDS, NEEDS
+from carrara.workflows.yaml.step_keys import KEYS, KINDS, NEEDS
 
 _NAMED_PARTS: Final = ("inputs", "types", "steps", "outputs")
 

@@ -21,18 +21,11 @@ from carrara.workflows.yaml.definition import (
 from carrara.workflows.yaml.kinds import TEXT, Type
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
-from carrara.workflows.yaml.references import (
-    NAMESPACES,
-    Found,
-    Known,
-    Reference,
-    Types,
-    inner_expression,
-    of_expression,
-    of_template,
-)
+from carrara.workflows.yaml.references import inner_expression, of_expression, of_template
 from carrara.workflows.yaml.shape import context
 from carrara.workflows.yaml.source import Location
+from carrara.workflows.yaml.type_facts import Types
+from carrara.workflows.yaml.walk import NAMESPACES, Found, Known, Reference
 
 _ONLY_WITH = {
     "item": "'item' is only there with 'for_each'",

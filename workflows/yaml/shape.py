@@ -12,19 +12,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from carrara.workflows.yaml.document import (
-    AcceptDoc,
-    Doc,
-    ExampleDoc,
-    LimitsDoc,
-    OutlineDoc,
-    PolicyDoc,
-    RepeatDoc,
-    RuleDoc,
-    StepDoc,
-)
+from carrara.workflows.yaml.document import ExampleDoc, LimitsDoc, OutlineDoc, RepeatDoc, StepDoc
+from carrara.workflows.yaml.document_base import Doc
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
+from carrara.workflows.yaml.policy_document import AcceptDoc, PolicyDoc, RuleDoc
 from carrara.workflows.yaml.source import Location
 
 D = TypeVar("D", bound=Doc)

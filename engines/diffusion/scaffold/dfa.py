@@ -66,12 +66,22 @@ def intersection(left: Dfa, right: Dfa) -> Dfa:
                         index[pair] = len(order)
                         order.append(pair)
                         check_size(len(order))
-                    found.append(Move(low, high, index[pair], x.counted or y.counted))
+                    found.append(Move(low, high, index[pair], max(x.count, y.count)))
         moves.append(tuple(sorted(found, key=lambda m: m.low)))
     accepts = {
         index[pair] for pair in order if pair[0] in left.accepts and pair[1] in right.accepts
     }
     return minimal(Dfa(tuple(moves), frozenset(accepts)))
+
+
+def beginning_with(dfa: Dfa, count: int) -> Dfa:
+    """The same texts, whose first character counts `count`: for texts that no limit on a length is about."""
+    shifted = tuple(
+        tuple(Move(m.low, m.high, m.target + 1, m.count) for m in moves) for moves in dfa.moves
+    )
+    start = tuple(Move(m.low, m.high, m.target, count) for m in shifted[0])
+    accepts = {state + 1 for state in dfa.accepts} | ({0} if 0 in dfa.accepts else set())
+    return minimal(Dfa((start, *shifted), frozenset(accepts)))
 
 
 _SHORT_ESCAPES = {
@@ -100,10 +110,10 @@ def json_escaped(dfa: Dfa, counted: bool = False) -> Dfa:
         tries: dict[str, int] = {"": state}
         for move in found:
             for low, high in chars.intersection(((move.low, move.high),), _PLAIN):
-                moves[state].append(Move(low, high, move.target, counted))
+                moves[state].append(Move(low, high, move.target, int(counted)))
             for char, spelled in _ESCAPES.items():
                 if move.low <= ord(char) <= move.high:
-                    _spell(moves, tries, spelled, move.target, counted)
+                    _spell(moves, tries, spelled, move.target, int(counted))
     ordered = tuple(tuple(sorted(m, key=lambda one: one.low)) for m in moves)
     return minimal(Dfa(ordered, dfa.accepts))
 
@@ -128,7 +138,7 @@ def minimal(dfa: Dfa) -> Dfa:
 
 
 def _spell(
-    moves: list[list[Move]], tries: dict[str, int], spelled: str, target: int, counted: bool
+    moves: list[list[Move]], tries: dict[str, int], spelled: str, target: int, count: int
 ) -> None:
     """Add the moves of one escape to the tree of escapes that leaves a state."""
     for end in range(1, len(spelled) + 1):
@@ -141,7 +151,7 @@ def _spell(
             there = tries[spelled[:end]] = len(moves)
             moves.append([])
         code = ord(spelled[end - 1])
-        moves[source].append(Move(code, code, there, counted and end == 1))
+        moves[source].append(Move(code, code, there, count if end == 1 else 0))
 
 
 def _determinised(nfa: Nfa) -> Dfa:
@@ -150,7 +160,7 @@ def _determinised(nfa: Nfa) -> Dfa:
     closures: dict[frozenset[int], frozenset[int]] = {}
     for group in order:  # grows while it runs
         row = []
-        for low, high, targets, counted in pieces([m for s in group for m in nfa.moves[s]]):
+        for low, high, targets, count in pieces([m for s in group for m in nfa.moves[s]]):
             if targets not in closures:
                 closures[targets] = nfa.closure(targets)
             after = closures[targets]
@@ -158,7 +168,7 @@ def _determinised(nfa: Nfa) -> Dfa:
                 index[after] = len(order)
                 order.append(after)
                 check_size(len(order))
-            row.append(Move(low, high, index[after], counted))
+            row.append(Move(low, high, index[after], count))
         rows.append(tuple(row))
     return Dfa(tuple(rows), frozenset(i for group, i in index.items() if 1 in group))
 
@@ -194,10 +204,10 @@ def _joined(moves: Iterable[Move], groups: dict[int, int]) -> tuple[Move, ...]:
         if target is None:
             continue
         last = found[-1] if found else None
-        if last and (last.high + 1, last.target, last.counted) == (move.low, target, move.counted):
-            found[-1] = Move(last.low, move.high, target, move.counted)
+        if last and (last.high + 1, last.target, last.count) == (move.low, target, move.count):
+            found[-1] = Move(last.low, move.high, target, move.count)
         else:
-            found.append(Move(move.low, move.high, target, move.counted))
+            found.append(Move(move.low, move.high, target, move.count))
     return tuple(found)
 
 

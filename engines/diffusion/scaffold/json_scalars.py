@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines.diffusion.scaffold import numbers
-from carrara.engines.diffusion.scaffold.dfa import automaton
+from carrara.engines.diffusion.scaffold.dfa import automaton, beginning_with
 from carrara.engines.diffusion.scaffold.forms import (
     MISSING,
     NOTHING,
@@ -25,7 +25,7 @@ from carrara.engines.diffusion.scaffold.json_build import (
     equal_to,
     taken_by_any,
 )
-from carrara.engines.diffusion.scaffold.language import Alt, Language, Node, literal, seq
+from carrara.engines.diffusion.scaffold.language import Alt, Embedded, Language, Node, literal, seq
 from carrara.engines.diffusion.scaffold.schema import (
     CannotHold,
     Schema,
@@ -45,6 +45,15 @@ class _Scalar:
     node: Node
     space: StringSpace | None
     has_words: bool = False
+
+    @property
+    def least(self) -> int:
+        return self.space.least if self.space else 0
+
+    def exempt(self, least: int) -> _Scalar:
+        """The same beside a string of at least `least` characters, which says nothing about this."""
+        node = Embedded(beginning_with(automaton(self.node), least))
+        return _Scalar(self.kind, node, None, self.has_words)
 
 
 def choice(values: list[Any], prefix: str) -> Form:
@@ -80,6 +89,7 @@ def scalar_slot(build: Build, branches: list[Schema], prefix: str) -> Form:
     if counted:
         found = [p for p in found if p is counted[0] or not (p.space or p.has_words)]
         strings = counted[:1]
+        found = [p if p.space else p.exempt(counted[0].least) for p in found]
     takes = taken_by_any(build.schemas, branches)
     space = strings[0].space if strings else None
     if len(found) == 1 and space is not None:

@@ -65,7 +65,8 @@ ANY_TEXT = Repeat(Chars(chars.ANY))
 class Language:
     """What may stand in a slot: texts of `node` with `least` to `most` counted characters.
 
-    Only characters inside JSON strings with a length limit are counted (`dfa.json_escaped`).
+    Characters inside JSON strings with a length limit count one (`dfa.json_escaped`). What may stand instead of such
+    a string counts as long enough (`dfa.beginning_with`).
     """
 
     node: Node

@@ -21,12 +21,12 @@ MOST_STATES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From `low` to `high`, both included, to state `target`; `counted` characters add to a length."""
+    """From `low` to `high`, both included, to state `target`; each character adds `count` to a length."""
 
     low: int
     high: int
     target: int
-    counted: bool = False
+    count: int = 0
 
 
 class Nfa:
@@ -100,7 +100,7 @@ class Nfa:
         self.free[start].append(states[0])
         for number, moves in enumerate(dfa.moves):
             self.moves[states[number]] += [
-                Move(m.low, m.high, states[m.target], m.counted) for m in moves
+                Move(m.low, m.high, states[m.target], m.count) for m in moves
             ]
         for accepting in dfa.accepts:
             self.free[states[accepting]].append(end)
@@ -115,7 +115,7 @@ class Nfa:
         return frozenset(found)
 
 
-def pieces(moves: list[Move]) -> Iterable[tuple[int, int, frozenset[int], bool]]:
+def pieces(moves: list[Move]) -> Iterable[tuple[int, int, frozenset[int], int]]:
     """Cut overlapping moves into disjoint ranges, each with all its targets."""
     starts: dict[int, list[Move]] = {}
     ends: dict[int, list[Move]] = {}
@@ -132,10 +132,10 @@ def pieces(moves: list[Move]) -> Iterable[tuple[int, int, frozenset[int], bool]]
         for move in starts.get(low, ()):
             live[move] = live.get(move, 0) + 1
         if live:
-            counted = {move.counted for move in live}
-            if len(counted) > 1:
+            counts = {move.count for move in live}
+            if len(counts) > 1:
                 raise CarraraError("a counted text cannot be told from an uncounted one beside it")
-            yield low, after - 1, frozenset(move.target for move in live), counted.pop()
+            yield low, after - 1, frozenset(move.target for move in live), counts.pop()
 
 
 def check_size(states: int) -> None:

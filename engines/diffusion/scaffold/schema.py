@@ -19,6 +19,7 @@ from carrara.engines.diffusion.scaffold.schema_merge import (
     property_schema,
     says_anything,
 )
+from carrara.engines.json_schema import validator
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 
@@ -51,7 +52,7 @@ class Schemas:
 
     def __init__(self, schema_text: str) -> None:
         self.root: Any = json.loads(schema_text)
-        self._validator = _validator(self.root)
+        self._validator = validator(schema_text)
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
@@ -253,20 +254,6 @@ def json_equal(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(json_equal, a, b))
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
-
-
-def _validator(root: Any) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from referencing.jsonschema import EMPTY_REGISTRY
-
-    try:
-        Draft202012Validator.check_schema(root)
-    except SchemaError as error:
-        raise CannotHold(f"bad JSON Schema: {error.message[:200]}") from error
-    return Draft202012Validator(
-        root, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
 
 
 __all__ = [

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from carrara.engines.diffusion.scaffold.dfa import Dfa
 
-Sequences = tuple[tuple[tuple[tuple[int, int], ...], int, bool], ...]
-"""Byte ranges still to be read, the state reached after them, and whether the character counts."""
+Sequences = tuple[tuple[tuple[tuple[int, int], ...], int, int], ...]
+"""Byte ranges still to be read, the state reached after them, and what the character counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,21 +50,21 @@ class _Builder:
         self.known: dict[Sequences, int] = {}
         for state, moves in enumerate(dfa.moves):
             found = [
-                (pieces, move.target, move.counted)
+                (pieces, move.target, move.count)
                 for move in moves
                 for pieces in byte_ranges(move.low, move.high)
             ]
             self._fill(state, tuple(found), first=True)
 
     def _fill(self, state: int, sequences: Sequences, first: bool = False) -> None:
-        after: dict[int, list[tuple[tuple[tuple[int, int], ...], int, bool]]] = {}
-        for pieces, target, counted in sequences:
+        after: dict[int, list[tuple[tuple[tuple[int, int], ...], int, int]]] = {}
+        for pieces, target, count in sequences:
             low, high = pieces[0]
             for byte in range(low, high + 1):
-                after.setdefault(byte, []).append((pieces[1:], target, counted))
+                after.setdefault(byte, []).append((pieces[1:], target, count))
         for byte, rest in after.items():
             self.target[state][byte] = self._state(tuple(rest))
-            self.count[state][byte] = int(first and rest[0][2])
+            self.count[state][byte] = rest[0][2] if first else 0
 
     def _state(self, sequences: Sequences) -> int:
         pieces, target, _ = sequences[0]

@@ -1,94 +1,84 @@
-"""A toy tokenizer, random schemas, and a model of random logits for scaffold tests."""
+"""A toy tokenizer, random schemas, a model of random logits for scaffolds, and a tiny model on disk."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer as Inner
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-torch = pytest.importorskip("torch", reason="the diffusion engine needs torch")
-
-from carrara.engines.contract import Contract  # noqa: E402
-from carrara.engines.diffusion.canvas import View  # noqa: E402
-from carrara.engines.diffusion.commit import CommitRule, confidence_threshold  # noqa: E402
-from carrara.engines.diffusion.refine import Schedule, refine  # noqa: E402
-from carrara.engines.diffusion.scaffold import read  # noqa: E402
-from carrara.engines.diffusion.scaffold.compile import compiled  # noqa: E402
-from carrara.engines.diffusion.scaffold.lexicon import Lexicon  # noqa: E402
+from carrara.engines.contract import Contract
+from carrara.engines.diffusion.canvas import View
+from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
+from carrara.engines.diffusion.refine import Schedule, refine
+from carrara.engines.diffusion.scaffold import read
+from carrara.engines.diffusion.scaffold.compile import compiled
+from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 from carrara.engines.diffusion.scaffold.room import Budget
-from carrara.engines.diffusion.scaffold.scaffold import Scaffold  # noqa: E402
-from carrara.engines.diffusion.scaffold.tree import Tree  # noqa: E402
-from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas  # noqa: E402
+from carrara.engines.diffusion.scaffold.scaffold import Scaffold
+from carrara.engines.diffusion.scaffold.tree import Tree
+from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
+from carrara.engines.model.config import LlamaConfig
+from carrara.engines.model.llama import Llama
+from carrara.engines.model.load import targets
 
-WORDS = [
-    '{"',
-    '":',
-    ",",
-    '"',
-    '",',
-    '"}',
-    '"},',
-    '",',
-    '"',
-    '["',
-    "[]",
-    "[",
-    "]",
-    "]}",
-    "}}",
-    "null",
-    "true",
-    "false",
-    "",
-    "null",
-    "",
-    "true",
-    "",
-    "false",
-    "--",
-    "::",
-    "ne\nthe",
-    "of",
-    "and",
-    "name",
-    "kind",
-    "10",
-    "20",
-    "00",
-    "-0",
-    ".5",
-    "\\n",
-    '\\"',
-    "\\\\",
-    "é",
-    "ü",
-    "東",
-    "😀",
-    "",
-    "",
-    "|",
-    "|\n",
-    "\n-",
-    "\n",
-    "",
-    "-",
-    '"]',
-]
+WORDS = (
+    *(
+        '{"',
+        '":',
+        '",',
+        '"}',
+        "},",
+        "[]",
+        "[",
+        "]}",
+        "}}",
+        '["',
+        "null",
+        "true",
+        "false",
+        "--",
+        "::",
+    ),
+    *("the", "of", "and", "name", "kind", "10", "20", "00", "-0", ".5", "é", "ü", "東", "😀"),
+    *(
+        "\\n",
+        '\\"',
+        "\\\\",
+        "|\n",
+        "\n-",
+        "\n  -",
+        "\n|",
+        "| ",
+        " |",
+        ' "',
+        " {",
+        " null",
+        " a",
+        " the",
+        " -",
+        " 1",
+    ),
+)
 
 
 class ToyTokenizer:
     """Every byte is a token, some common pieces are longer ones; encoding takes the longest piece."""
 
     def __init__(self) -> None:
-        pieces = [word.encode() for word in WORDS if len(word.encode()) > 1]
-        pieces += [b" " + word for word in (b'"', b"{", b"null", b"|", b"a", b"the", b"-", b"1")]
-        pieces += ["é".encode()[:1] + b"x", "東".encode()[1:], "a東".encode()[:3], b'",', b'"}']
+        torn = ["é".encode()[:1] + b"x", "東".encode()[1:], "a東".encode()[:3]]
         singles = [bytes([byte]) for byte in range(256)]
-        self.vocabulary = (b"", b"", b"", *singles, *dict.fromkeys(pieces))
+        pieces = dict.fromkeys([*singles, *(word.encode() for word in WORDS), *torn])
+        self.vocabulary = (b"", b"", b"", *pieces)
         self.eos_ids, self.mask_id, self.slot_pad_id = frozenset({0}), 1, 2
         self._ids = {piece: number for number, piece in enumerate(self.vocabulary) if piece}
         self._longest = max(map(len, self.vocabulary))
@@ -111,45 +101,93 @@ class Filled:
     tree: Tree
 
 
+@dataclass
+class Filler:
+    """Fills the scaffold of a contract from random logits and parses what comes out."""
+
+    lexicon: Lexicon
+
+    def __call__(
+        self,
+        contract: Contract,
+        seed: int = 0,
+        budget: Budget | None = None,
+        rule: CommitRule | None = None,
+        steps: int | None = None,
+        grow: bool = False,
+        spread: float = 4.0,
+    ) -> Filled:
+        noise = np.random.default_rng(seed)
+        tree = Tree(Scaffold(compiled(contract), self.lexicon), budget or Budget(300, 64, 8))
+        canvas = ScaffoldCanvas(tree, grow=grow)
+        clean: list[int] = []
+
+        def forward(tokens: list[int], view: View) -> torch.Tensor:
+            clean.extend(tokens)
+            size = (len(view.offsets), len(self.lexicon.tokenizer.vocabulary))
+            return torch.from_numpy(noise.standard_normal(size) * spread)
+
+        done = refine(canvas, forward, rule or confidence_threshold(0.3), Schedule(steps))
+        clean += canvas.take_clean()
+        text = read.text(tree.root)
+        return Filled(text, contract.parse(text), done.passes, clean, tree)
+
+
 @pytest.fixture(scope="session")
 def lexicon() -> Lexicon:
     return Lexicon(ToyTokenizer())
 
 
 @pytest.fixture(scope="session")
-def fill(lexicon: Lexicon) -> Callable[..., Filled]:
-    """Fill the scaffold of a contract from random logits and parse what comes out."""
-
-    def run(
-        contract: Contract,
-        seed: int = 0,
-        budget: Budget = Budget(300, 64, 8),
-        rule: CommitRule = confidence_threshold(0.3),
-        steps: int | None = None,
-        grow: bool = False,
-        spread: float = 4.0,
-    ) -> Filled:
-        noise = np.random.default_rng(seed)
-        tree = Tree(Scaffold(compiled(contract), lexicon), budget)
-        canvas = ScaffoldCanvas(tree, grow=grow)
-        clean: list[int] = []
-
-        def forward(tokens: list[int], view: View) -> torch.Tensor:
-            clean.extend(tokens)
-            size = (len(view.offsets), len(lexicon.tokenizer.vocabulary))
-            return torch.from_numpy(noise.standard_normal(size) * spread)
-
-        done = refine(canvas, forward, rule, Schedule(steps))
-        clean += canvas.take_clean()
-        text = read.text(tree.root)
-        return Filled(text, contract.parse(text), done.passes, clean, tree)
-
-    return run
+def fill(lexicon: Lexicon) -> Filler:
+    return Filler(lexicon)
 
 
 @pytest.fixture(scope="session")
 def random_schema() -> Callable[[int], dict[str, Any]]:
     return lambda seed: SchemaMaker(random.Random(seed)).root()
+
+
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+}
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two layers with random weights and a byte-level tokenizer, as a Hugging Face folder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<mask>", "<|slot_pad|>"]
+    inner = Inner(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, special_tokens=controls, initial_alphabet=alphabet, show_progress=False
+    )
+    inner.train_from_iterator(
+        ['{"name": "the cat", "age": null}', "the cat sat on the mat"], trainer
+    )
+    inner.save(str(folder / "tokenizer.json"))
+    config = TINY | {"vocab_size": inner.get_vocab_size(), "eos_token_id": 2, "bos_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = {"eos_token": "<|im_end|>", "chat_template": CHAT}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = Llama.random(LlamaConfig.from_dict(config), seed=5, spread=0.3)
+    save_file({name: t.clone() for name, t in targets(model).items()}, folder / "model.safetensors")
+    return folder
 
 
 class SchemaMaker:

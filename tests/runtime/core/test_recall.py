@@ -383,3 +383,34 @@ def _fresh_journal() -> Any:
 def test_without_a_journal_nothing_is_asked_of_one(run_virtual: Virtual, shop: Workshop) -> None:
     shop.journal = None
     assert run_virtual(shop.run()).value == EXPECTED
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_an_ended_run_holds_no_memory(step: Steps, journal: Any, recorded: bool) -> None:
+    import gc
+    import weakref
+
+    class Big(dict[str, int]):
+        pass
+
+    made: list[weakref.ref[Big]] = []
+
+    async def make(_: Any) -> Big:
+        big = Big()
+        made.append(weakref.ref(big))
+        return big
+
+    async def workflow() -> int:
+        rows = submit_map(step(make), range(5))
+        submit(step(make, name="last"), (rows,), {})
+        return 0
+
+    gc.disable()
+    try:
+        kept = journal if recorded else None
+        result = asyncio.run(execute(workflow, journal=kept))
+        journal.steps.clear()
+        assert result.steps == 6
+        assert [ref() for ref in made] == [None] * 6
+    finally:
+        gc.enable()

@@ -83,7 +83,9 @@ class Story:
         assert not unasked, f"recorded what was not done: {unasked}"
         self.recorded = recorded
         rows = self.rows_now()
-        assert {place: rows[place] for place in self.rows} == self.rows, "an output row was written again"
+        assert {place: rows[place] for place in self.rows} == self.rows, (
+            "an output row was written again"
+        )
         self.rows = rows
 
     def is_known(self, path: str, args: str) -> bool:
@@ -96,7 +98,9 @@ class Story:
         file = self.folder / "done.txt"
         lines = file.read_text().splitlines() if file.exists() else []
         facts = (json.loads(line) for line in lines)
-        return Counter((path, args, json.dumps(value)) for s, path, args, value in facts if s == str(session))
+        return Counter(
+            (path, args, json.dumps(value)) for s, path, args, value in facts if s == str(session)
+        )
 
     def in_journal(self) -> Counter[Facts]:
         """What is recorded, as the next process would find it. Arguments are told from the side file's lines."""
@@ -151,9 +155,13 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(
 def check_the_end(story: Story) -> None:
     found = story.result()
     assert story.recorded.total() == STEPS[story.workflow]
-    assert WANTED[story.workflow].items() <= found.items(), f"wrong values after {story.kills} kills"
+    assert WANTED[story.workflow].items() <= found.items(), (
+        f"wrong values after {story.kills} kills"
+    )
     if story.workflow == "tree":
-        drawn = sorted(int(value) for path, _, value in story.recorded.elements() if path == "tree/draw")
+        drawn = sorted(
+            int(value) for path, _, value in story.recorded.elements() if path == "tree/draw"
+        )
         assert sorted(found["draws"]) == drawn, "an answer was used that is not the recorded one"
         judged = sum(i * i * 1000 + i * i + 1 for i in range(45))
         assert found["total"] == judged + sum(drawn)

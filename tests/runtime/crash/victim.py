@@ -119,7 +119,10 @@ async def race() -> dict[str, Any]:
             i, depth = running.pop(task)
             found[str(i)] = task.result()
             if depth < 4:
-                running[asyncio.create_task(_wait(submit(follow, (task.result(),), {})))] = (i, depth + 1)
+                running[asyncio.create_task(_wait(submit(follow, (task.result(),), {})))] = (
+                    i,
+                    depth + 1,
+                )
     return {"found": dict(sorted(found.items()))}
 
 
@@ -142,7 +145,11 @@ async def main(name: str) -> None:
         _journal = journal
         print("go", flush=True)
         done = await execute(
-            WORKFLOWS[name], name=name, options=RunOptions(concurrency=SLOTS), journal=journal, run_id="r"
+            WORKFLOWS[name],
+            name=name,
+            options=RunOptions(concurrency=SLOTS),
+            journal=journal,
+            run_id="r",
         )
     (_folder / "result.json").write_text(json.dumps(done.value | {"reused": done.reused}))
 

@@ -100,7 +100,9 @@ def test_a_newer_layout_is_refused_with_both_versions(path: Path) -> None:
     changed.execute("PRAGMA user_version=99")
     changed.close()
     for opened in (SqliteJournal, Reader.open):
-        with pytest.raises(JournalError, match=r"newer Carrara \(layout 99, this one reads up to 1\)"):
+        with pytest.raises(
+            JournalError, match=r"newer Carrara \(layout 99, this one reads up to 1\)"
+        ):
             opened(path)
 
 
@@ -119,7 +121,9 @@ def test_a_damaged_file_is_reported_when_it_is_read(path, run, step, recorded) -
         reader.timeline("r")
 
 
-def test_a_missing_blob_fails_the_reading_of_that_value_only(journal, path, run, step, recorded) -> None:
+def test_a_missing_blob_fails_the_reading_of_that_value_only(
+    journal, path, run, step, recorded
+) -> None:
     async def main() -> None:
         journal.open_run(run())
         await recorded(journal, step("long " * 2000, path="a/b"), step("short", path="a/c"))
@@ -191,7 +195,9 @@ def test_the_loop_goes_on_while_another_process_holds_the_lock(journal, path, ru
     assert [type(e).__name__ for e in journal.timeline("r")].count("StepFinished") == 2
 
 
-def test_commits_go_on_after_another_process_has_written(journal, path, run, step, recorded) -> None:
+def test_commits_go_on_after_another_process_has_written(
+    journal, path, run, step, recorded
+) -> None:
     other = sqlite3.connect(path, isolation_level=None)
 
     async def main() -> None:
@@ -199,7 +205,7 @@ def test_commits_go_on_after_another_process_has_written(journal, path, run, ste
         for i in range(60):
             assert await recorded(journal, step(i, node=i)) == [None]
             if i % 7 == 0:  # within a burst: the journal's read lock has an old view from here on
-                other.execute("INSERT OR REPLACE INTO durations VALUES ('w', 'n', ?)", (i,))
+                other.execute("INSERT OR REPLACE INTO durations VALUES ('w', ?)", (i,))
         journal.close_run("r", True, "", 1.0)
 
     asyncio.run(main())

@@ -13,6 +13,7 @@ import pytest
 from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.lease import STALE_S, Holder, born, this_process
 from carrara.runtime.journal.reading import Reader
+from carrara.runtime.journal.schema import RUN_SPAN
 from carrara.runtime.journal.sqlite import SqliteJournal
 
 HOLD = """
@@ -38,9 +39,13 @@ def hold(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_process_is_refused_by_the_first_ones_pid_until_that_is_dead(journal, path, run) -> None:
+def test_a_second_process_is_refused_by_the_first_ones_pid_until_that_is_dead(
+    journal, path, run
+) -> None:
     with hold(path) as other:
-        with pytest.raises(JournalError, match=rf"is running in process {other.pid}; .*kill {other.pid}") as raised:
+        with pytest.raises(
+            JournalError, match=rf"is running in process {other.pid}; .*kill {other.pid}"
+        ) as raised:
             journal.open_run(run())
         assert raised.value.run == "r"
         with Reader.open(path) as reader:
@@ -48,6 +53,7 @@ def test_a_second_process_is_refused_by_the_first_ones_pid_until_that_is_dead(jo
         other.kill()
     with Reader.open(path) as reader:
         assert reader.find("r").status == "interrupted"
+        assert [type(event).__name__ for event in reader.timeline("r")] == ["RunStarted"]
     journal.open_run(run())
     journal.close_run("r", True, "", 1.0)
     assert journal.find("r").openings == 2
@@ -93,25 +99,24 @@ def test_a_process_that_has_ended_was_never_born() -> None:
     assert born(os.getpid()) != "" or sys.platform != "linux"
 
 
-def test_a_writer_that_has_lost_its_run_is_stopped_by_the_rows_of_the_next(journal, path, run, step) -> None:
+def test_a_writer_that_has_lost_its_run_is_stopped_by_the_rows_of_the_next(
+    journal, path, run, step, recorded
+) -> None:
     """A machine that slept, say, and whose run was taken over meanwhile by another one."""
     journal.open_run(run())
     taker = sqlite3.connect(path)
     with taker:
         taker.execute(
-            "INSERT INTO steps SELECT max(id) + 1, 'p', 'i', 0, 'f', 0, '1', NULL, 1, 0, 1, 1, 1, 1, 1"
-            " FROM events"
+            "INSERT INTO steps VALUES (?, 'p', 'i', 0, 'f', 0, '1', NULL, 1, 0, 1, 1, 1, 1, 1)",
+            (RUN_SPAN + 1,),
         )
     taker.close()
-    told: list[BaseException | None] = []
 
     async def main() -> None:
-        journal.record(step(1), told.append)
-        while not told:
-            await asyncio.sleep(0)
+        (error,) = await recorded(journal, step(1))
+        assert isinstance(error, JournalError)
+        assert "another process has written this run" in str(error)
 
     asyncio.run(main())
-    assert isinstance(told[0], JournalError)
-    assert "another process has written this run" in str(told[0])
     with pytest.raises(JournalError):
         journal.close_run("r", False, "", 1.0)

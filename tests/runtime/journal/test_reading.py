@@ -70,7 +70,9 @@ def test_the_inputs_of_a_run_come_back_for_its_resume(journal, run) -> None:
     journal.close_run("r", True, "", 1.0)
 
 
-def test_a_run_whose_inputs_cannot_be_stored_runs_but_says_why_it_cannot_be_resumed(journal, run) -> None:
+def test_a_run_whose_inputs_cannot_be_stored_runs_but_says_why_it_cannot_be_resumed(
+    journal, run
+) -> None:
     journal.open_run(run(args=(print,)))
     assert "a function cannot be journaled" in journal.find("r").no_resume
     with pytest.raises(JournalError, match="cannot be resumed from its journal"):
@@ -99,7 +101,9 @@ def test_the_timeline_of_a_run_equals_what_a_listener_heard(path: Path) -> None:
 
     def facts(events: list[object], kind: type) -> list[tuple[object, ...]]:
         return sorted(
-            (event.path, event.node, getattr(event, "attempt", 0)) for event in events if type(event) is kind
+            (event.path, event.node, getattr(event, "attempt", 0))
+            for event in events
+            if type(event) is kind
         )
 
     for kind in (StepStarted, StepFinished, StepFailed):
@@ -110,7 +114,9 @@ def test_the_timeline_of_a_run_equals_what_a_listener_heard(path: Path) -> None:
     assert [event.at for event in told] == sorted(event.at for event in told)
 
 
-def test_events_of_one_step_keep_their_order_among_those_of_others(journal, run, step, recorded) -> None:
+def test_events_of_one_step_keep_their_order_among_those_of_others(
+    journal, run, step, recorded
+) -> None:
     async def main() -> None:
         journal.open_run(run())
         journal.event("r", Routed("r", 100.2, "book/square", 1, "ar", "free text"))
@@ -145,7 +151,9 @@ def test_a_resumed_run_shows_what_it_reused(path: Path) -> None:
     assert (told[-1].steps, told[-1].reused) == (4, 4)
 
 
-def test_an_interrupted_run_can_be_read_while_it_is_written(path: Path, run, step, recorded) -> None:
+def test_an_interrupted_run_can_be_read_while_it_is_written(
+    path: Path, run, step, recorded
+) -> None:
     async def main() -> None:
         with SqliteJournal(path) as journal, Reader.open(path) as reader:
             journal.open_run(run())
@@ -166,7 +174,9 @@ def test_durations_are_learned_by_node_and_by_step_name(journal, run, step, reco
             step(1, run_id=name, path="book/square[0]", seconds=seconds),
             step(1, run_id=name, path="book/square[1]", seconds=3 * seconds),
             step(1, run_id=name, path="book/square[1]", ordinal=2, seconds=2 * seconds),
-            step(None, run_id=name, path="book/square[2]", status="failed", error="x", seconds=99.0),
+            step(
+                None, run_id=name, path="book/square[2]", status="failed", error="x", seconds=99.0
+            ),
         )
         journal.close_run(name, True, "", 1.0)
 

@@ -66,10 +66,16 @@ def test_after_a_chain_a_burst_is_grouped_again(journal, path, run, step, record
         for i in range(200):
             await recorded(journal, step(i, node=i))
         seen: list[int] = []
+        ended = asyncio.get_running_loop().create_future()
+
+        def done(_: BaseException | None) -> None:
+            seen.append(count(path, "steps"))
+            if len(seen) == 500:
+                ended.set_result(None)
+
         for i in range(500):
-            journal.record(step(i, node=i), lambda _: seen.append(count(path, "steps")))
-        while len(seen) < 500:
-            await asyncio.sleep(0)
+            journal.record(step(i, node=i), done)
+        await ended
         return seen
 
     seen = asyncio.run(main())
@@ -77,7 +83,9 @@ def test_after_a_chain_a_burst_is_grouped_again(journal, path, run, step, record
 
 
 @pytest.mark.parametrize("durability", ["normal", "full"])
-def test_values_come_back_when_the_run_is_opened_again(path, run, step, recorded, durability) -> None:
+def test_values_come_back_when_the_run_is_opened_again(
+    path, run, step, recorded, durability
+) -> None:
     values = [1, "ä", None, {"a": [1.5, True]}, (1, 2), "long " * 5000, {"big": "x" * 300_000}]
 
     async def first() -> None:
@@ -130,7 +138,9 @@ def test_only_what_ended_well_and_may_be_kept_can_be_reused(journal, run, step, 
 def test_a_value_that_cannot_be_stored_is_named_with_step_and_part(journal, run, step) -> None:
     value = {"items": [1, {"when": (x for x in ())}]}
     journal.open_run(run())
-    with pytest.raises(ValueError, match=r"step 'book/square' returned dict: at \.items\[1\]\.when: ") as raised:
+    with pytest.raises(
+        ValueError, match=r"step 'book/square' returned dict: at \.items\[1\]\.when: "
+    ) as raised:
         journal.record(step(value), lambda _: pytest.fail("done was called"))
     assert "generator cannot be journaled" in str(raised.value)
     journal.close_run("r", False, "", 1.0)
@@ -149,7 +159,11 @@ def test_an_input_without_hash_gives_no_identity_and_the_record_says_why(
 
     asyncio.run(main())
     stored = sqlite3.connect(path)
-    assert stored.execute("SELECT error FROM steps").fetchone()[0].startswith("an input cannot be hashed")
+    assert (
+        stored.execute("SELECT error FROM steps")
+        .fetchone()[0]
+        .startswith("an input cannot be hashed")
+    )
     stored.close()
 
 
@@ -178,7 +192,9 @@ def test_events_and_steps_of_one_turn_are_written_together(journal, path, run, s
     asyncio.run(main())
 
 
-def test_two_event_loops_one_after_the_other_use_the_same_journal(journal, run, step, recorded) -> None:
+def test_two_event_loops_one_after_the_other_use_the_same_journal(
+    journal, run, step, recorded
+) -> None:
     async def main(name: str) -> None:
         journal.open_run(run(name))
         for i in range(20):
@@ -213,7 +229,8 @@ def test_every_step_is_written_exactly_once_in_whatever_groups_they_come(
                 for i, value in enumerate(values):
                     key = Key("w/s", f"{turn}", i)
                     journal.record(
-                        StepRecord("r", key, i, spec, "done", value, "", 1, 0.0, 0.0, 0.0, 0, True), done
+                        StepRecord("r", key, i, spec, "done", value, "", 1, 0.0, 0.0, 0.0, 0, True),
+                        done,
                     )
                 await asyncio.sleep(0)
             journal.flush()

@@ -11,11 +11,15 @@ def test_rows_come_back_in_the_order_of_their_places(journal, run) -> None:
     async def main() -> None:
         journal.open_run(run())
         for place in (2, 0, 1):
-            journal.put_row("r", place, f"key{place}", "done", {"n": place, "text": "x" * place * 5000})
+            journal.put_row(
+                "r", place, f"key{place}", "done", {"n": place, "text": "x" * place * 5000}
+            )
 
     asyncio.run(main())
     rows = journal.rows("r")
-    assert [(row.place, row.key, row.state) for row in rows] == [(i, f"key{i}", "done") for i in range(3)]
+    assert [(row.place, row.key, row.state) for row in rows] == [
+        (i, f"key{i}", "done") for i in range(3)
+    ]
     assert [row.payload["n"] for row in rows] == [0, 1, 2]
     assert len(rows[2].payload["text"]) == 10_000
     journal.close_run("r", True, "", 1.0)

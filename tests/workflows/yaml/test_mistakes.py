@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from carrara.workflows.errors import DefinitionError
+from carrara.workflows.plan import plan
 from carrara.workflows.yaml import PipelineError, check, load, loads
 
 Mistakes = Callable[..., list[str]]
@@ -155,7 +156,7 @@ def test_a_file_that_grows_by_aliases_is_refused() -> None:
 
 def test_a_file_that_nests_without_end_is_refused() -> None:
     with pytest.raises(PipelineError, match="nested too deeply"):
-        loads("steps: " + "[" * 5000 + "]" * 5000)
+        loads("steps: " + "[" * 600 + "]" * 600)
 
 
 def test_the_error_is_a_definition_error_that_holds_each_mistake() -> None:
@@ -172,6 +173,7 @@ def test_a_good_file_has_no_mistakes_and_imports_nothing(tmp_path: Path) -> None
     (tmp_path / "tool.py").write_text("raise RuntimeError\ndef f(x): ...\n")
     (tmp_path / "p.yaml").write_text("steps:\n  a: {python: './tool.py:f', with: {x: 1}}\n")
     assert check(tmp_path / "p.yaml") == ()
+    assert len(plan(load(tmp_path / "p.yaml").workflow).steps) == 1
 
 
 def test_a_name_that_the_caller_knows_as_an_engine_may_be_used(tmp_path: Path) -> None:

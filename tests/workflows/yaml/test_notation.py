@@ -140,6 +140,19 @@ def test_the_description_of_an_object_reaches_the_model() -> None:
     assert found.schema["description"] == "An answer."
 
 
+def test_objects_of_one_step_and_one_type_keep_names_of_their_own() -> None:
+    pipeline = loads(
+        "types: {Answer: {x: int}}\n"
+        "steps:\n"
+        "  answer: {llm: hi, returns: {y: {list: str, default: []}, z: [{a: str}], more: {b: int}}}\n"
+        "  answer_z: {llm: hi, returns: {c: int}}\n"
+    )
+    plan = pipeline.workflow.static_plan
+    assert plan is not None
+    names = [node.step.returns.__name__ for node in plan().nodes]
+    assert names == ["Answer2", "AnswerZ"]
+
+
 @pytest.mark.parametrize("name", ["copy", "json", "schema", "dict", "model_name", "validate"])
 def test_a_field_may_be_called_like_a_method_of_pydantic(name: str) -> None:
     found = contract_of(f"{{fields: {{{name}: str}}}}")

@@ -194,9 +194,10 @@ def test_a_damaged_pipeline_loads_or_is_refused_with_places(
                 del holder[place[-1]]
             case _ if isinstance(holder, dict):
                 holder[f"{place[-1]}x"] = holder.pop(place[-1])
+    refused = None
     with tempfile.TemporaryDirectory() as made:
         try:
             loaded(written(damaged), Path(made))
         except PipelineError as error:
-            assert error.mistakes
-            assert all(m.line >= 1 and m.column >= 1 for m in error.mistakes)
+            refused = error.mistakes
+    assert refused is None or (refused and all(m.line >= 1 <= m.column for m in refused))

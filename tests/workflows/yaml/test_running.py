@@ -517,18 +517,17 @@ def test_options_of_a_decorated_step_hold_unless_the_pipeline_gives_its_own(
     text = """
         steps:
           a: {python: "./tools.py:often", with: {x: 1}}
-          b: {python: "./tools.py:often", with: {x: 1}, retries: 0, timeout: 2m, concurrency: 1, cache: false}
+          b: {python: "./tools.py:often", with: {x: 1}, retries: 0, timeout: 2m, concurrency: 1,
+              cache: false, inline: true}
+          c: {llm: hi, retries: 1, timeout: 0.5, concurrency: 2, cache: false, engine: ar, tags: [x]}
         """
     steps = load_text(text, FILES).workflow.steps
     a, b = (steps[name].options for name in "ab")
     assert (a.retries, a.timeout_s, a.cache) == (2, None, True)
-    assert (b.retries, b.timeout_s, b.concurrency, b.cache) == (0, 120.0, 1, False)
-
-
-def test_a_failed_step_is_tried_again(run_text: Run) -> None:
-    tools = "tries = []\ndef f():\n    tries.append(1)\n    if len(tries) < 3: raise OSError('not yet')\n    return 1\n"
-    run = run_text("steps: {a: {python: './t.py:f', retries: 2}}\n", {"t.py": tools}, echo)
-    assert run.value == {"a": 1}
+    assert (b.retries, b.timeout_s, b.concurrency, b.cache, b.inline) == (0, 120.0, 1, False, True)
+    c = steps["c"].options
+    assert (c.retries, c.timeout_s, c.concurrency, c.cache) == (1, 0.5, 2, False)
+    assert (c.engine, c.tags) == ("ar", {"x"})
 
 
 def test_a_failure_names_the_step(run_text: Run) -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carrara.workflows.yaml.compose import parse, read
 from carrara.workflows.yaml.mistakes import Mistakes
-from carrara.workflows.yaml.source import Source, parse, read
+from carrara.workflows.yaml.source import Source
 
 
 def parsed(text: str) -> Source:

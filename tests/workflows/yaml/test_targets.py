@@ -101,7 +101,7 @@ def test_looking_up_does_not_import_a_package(
     assert look_up("a_package_of_mine.inner:f", tmp_path).parameters == Parameters(("x",), ("x",))
     assert "a_package_of_mine" not in sys.modules
     with pytest.raises(
-        DefinitionError, match="importing 'a_package_of_mine.inner' failed: RuntimeError"
+        DefinitionError, match=r"importing 'a_package_of_mine.inner' failed: RuntimeError"
     ):
         fetch("a_package_of_mine.inner:f", tmp_path)
 

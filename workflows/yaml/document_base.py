@@ -1,0 +1,87 @@
+"""What the document models are made of: the kinds of values in a file, and the base of every mapping."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from carrara.workflows.yaml import durations
+
+NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+TypeNotation = Annotated[Any, WithJsonSchema({"x-is": "TypeNotation"})]
+"""Any type, as `notation` reads it; the schema of files says which."""
+Anything = Annotated[Any, WithJsonSchema({})]
+Seconds = Annotated[
+    float,
+    BeforeValidator(durations.seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": durations.PATTERN},
+            ]
+        }
+    ),
+]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+def _expression(written: object) -> object:
+    if isinstance(written, str | bool):
+        return written
+    raise ValueError('must be an expression in quotes, such as "{{ score > 3 }}", or true or false')
+
+
+Condition = Annotated[
+    Any, AfterValidator(_expression), WithJsonSchema({"type": ["string", "boolean"]})
+]
+
+
+def _items(written: object) -> object:
+    if isinstance(written, str | list):
+        return written
+    raise ValueError('must be an expression that gives a list, such as "{{ recipes }}", or a list')
+
+
+Items = Annotated[Any, AfterValidator(_items), WithJsonSchema({"type": ["string", "array"]})]
+
+
+def _words(written: object) -> object:
+    if isinstance(written, str):
+        return [written]
+    if isinstance(written, list) and written and all(isinstance(word, str) for word in written):
+        return written
+    raise ValueError("must be a name or a list of names")
+
+
+Words = Annotated[
+    list[str],
+    BeforeValidator(_words),
+    WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
+]
+
+
+class Doc(BaseModel):
+    """A mapping of the file: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _has_value(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.field_name not in ("default", "answer"):
+            raise PydanticCustomError("no_value", "is empty")
+        return value

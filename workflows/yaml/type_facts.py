@@ -1,0 +1,69 @@
+"""What can be told of a type: what a name stands for, what its items are, what another file may know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from carrara.workflows.yaml.kinds import (
+    ANY,
+    TEXT,
+    Field,
+    ListOf,
+    MapOf,
+    Named,
+    Nullable,
+    ObjectOf,
+    OutlineOf,
+    Scalar,
+    Shape,
+    TableOf,
+    Type,
+)
+
+Types = Mapping[str, Type]
+"""Declared types by name."""
+
+
+def resolved(kind: Type | None, declared: Types) -> Type | None:
+    """`kind` without names and '?' around it."""
+    for _ in range(len(declared) + 2):
+        match kind:
+            case Named(name):
+                kind = declared.get(name)
+            case Nullable(inner):
+                kind = inner
+            case _:
+                break
+    return kind
+
+
+def item_type(kind: Type | None) -> Type | None:
+    """The type of the items of a list, table or outline; None where it cannot be told."""
+    match kind:
+        case ListOf(item):
+            return item
+        case TableOf(columns):
+            return Shape(tuple(Field(name, Scalar(scalar)) for name, scalar in columns))
+        case OutlineOf():
+            return Shape((Field("text", TEXT), Field("items", OutlineOf())))
+        case _:
+            return None
+
+
+def exported(kind: Type, declared: Types, within: tuple[str, ...] = ()) -> Type:
+    """`kind` as another file may know it: without the names that this file declares."""
+    match kind:
+        case Named(name):
+            if name in within or name not in declared:
+                return ANY
+            return exported(declared[name], declared, (*within, name))
+        case Nullable(inner):
+            return Nullable(exported(inner, declared, within))
+        case ListOf(item):
+            return ListOf(exported(item, declared, within))
+        case MapOf(item):
+            return MapOf(exported(item, declared, within))
+        case ObjectOf(fields) | Shape(fields):
+            return Shape(tuple(Field(f.name, exported(f.type, declared, within)) for f in fields))
+        case _:
+            return kind
