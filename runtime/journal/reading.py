@@ -171,7 +171,7 @@ class Reader:
                 "SELECT id, data FROM events WHERE id>=? AND id<?", span
             )
             try:
-                told = [(place, json.loads(data)) for place, data in events]
+                told = [(place, decode(data)) for place, data in events]
                 found = timeline(run_id, map(_step_row, steps), told)
             except ValueError as error:
                 raise JournalError(f"the events of run {run_id}: {error}", run=run_id) from error

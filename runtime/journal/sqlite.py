@@ -6,7 +6,6 @@ moments may be lost with the machine's power. With "full" they are not: every gr
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -61,7 +60,7 @@ class _Open:
         """The row of an event, at the next place."""
         place = self.next
         self.next = place + 1
-        return place, json.dumps(to_data(event), ensure_ascii=False, separators=(",", ":"))
+        return place, encode(to_data(event))
 
 
 class SqliteJournal(Reader):

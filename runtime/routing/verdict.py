@@ -114,8 +114,10 @@ def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection |
     engine = completion.engine
     sure = confidence.overall
     weak = _below(confidence.fields, accept.field)
+    doubtful = weak
     if sure is not None and sure < accept.overall:
-        weak = weak or _below(confidence.fields, accept.overall)
+        doubtful = _below(confidence.fields, accept.overall)
+        weak = weak or doubtful
         reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
     elif weak:
         named = ", ".join(f"{path or 'answer'} {confidence.fields[path]:.2f}" for path in weak[:5])
@@ -124,7 +126,9 @@ def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection |
         reason = "the text repeats itself"
     else:
         return None
-    return Rejection(engine, "confidence", reason, weak, _is_whole(weak, confidence.fields))
+    # Where most parts are in doubt the rest is no ground to refine from.
+    whole = _is_whole(weak, confidence.fields) or 2 * len(doubtful) > len(confidence.fields)
+    return Rejection(engine, "confidence", reason, weak, whole)
 
 
 def _below(fields: Mapping[str, float], threshold: float) -> tuple[str, ...]:

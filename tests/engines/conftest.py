@@ -19,7 +19,7 @@ TEXT = '{"name": "the other one", "number": 12, "true": false, "null": []} in th
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ids 0-4 are control tokens (2 ends the text), then all bytes, then 59 merges."""
+    """Ids 0-4 are control tokens (2 ends the text), then all bytes, then merges; the last ids are of no token."""
     folder = tmp_path_factory.mktemp("tiny")
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(GOLDENS / "ar_llama" / name, folder / name)

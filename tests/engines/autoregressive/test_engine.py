@@ -61,7 +61,8 @@ def gold(local: LocalModel, request: Request, most: int) -> list[int]:
     """What plain greedy decoding writes: one row, one token a pass, no batch, no grammar."""
     model, tokens = local.model, local.tokenizer.encode_chat(request.messages)
     cache = KVCache(model.config, 1, len(tokens) + most)
-    banned = sorted(local.tokenizer.special_ids - local.tokenizer.eos_ids)
+    written = enumerate(local.tokenizer.vocabulary)
+    banned = [i for i, piece in written if not piece and i not in local.tokenizer.eos_ids]
     new: list[int] = []
     fed = 0
     while len(new) < most:

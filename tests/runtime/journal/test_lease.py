@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from carrara.runtime.errors import JournalError
+from carrara.runtime.journal.keeper import Keeper
 from carrara.runtime.journal.lease import STALE_S, Holder, born, this_process
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.schema import RUN_SPAN
@@ -89,6 +90,58 @@ def test_a_holder_on_another_machine_lives_as_long_as_its_heart_beats() -> None:
     other = Holder("elsewhere.example", 1, "boot:1")
     assert other.is_alive(beat_at=1000.0, now=1000.0 + STALE_S - 1)
     assert not other.is_alive(beat_at=1000.0, now=1000.0 + STALE_S + 1)
+
+
+def test_the_heart_of_an_open_run_beats_and_that_of_a_closed_one_does_not(
+    journal, path, run
+) -> None:
+    def beats() -> dict[str, float]:
+        connection = sqlite3.connect(path)
+        found = dict(connection.execute("SELECT run_id, beat_at FROM runs"))
+        connection.close()
+        return found
+
+    for name in ("closed", "open"):
+        journal.open_run(run(name))
+    journal.close_run("closed", True, "", 1.0)
+    before = beats()
+    keeper = Keeper(path, clock=lambda: 12345.0)
+    keeper._runs = set(journal._keeper._runs)
+    keeper._keep(checkpoint=False)
+    assert beats() == {**before, "open": 12345.0}
+    journal.close_run("open", True, "", 1.0)
+
+
+def test_many_processes_may_make_one_journal_at_the_same_moment(path) -> None:
+    program = (
+        "import sys; from carrara.runtime.journal.sqlite import SqliteJournal\n"
+        "from carrara.runtime.journal.api import RunRecord\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "journal = SqliteJournal(sys.argv[1])\n"
+        "journal.open_run(RunRecord(sys.argv[2], 'w', 1.0))\n"
+        "journal.close_run(sys.argv[2], True, '', 1.0); journal.close()"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path), str(i)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    with Reader.open(path) as reader:
+        assert {found.run_id for found in reader.runs()} == {"0", "1", "2", "3"}
 
 
 def test_a_process_that_has_ended_was_never_born() -> None:

@@ -117,7 +117,7 @@ def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
 
 
 def test_doubtful_fields_are_re_noised_with_the_rest_pinned(context: Context, ask: Ask) -> None:
-    first = sure('{"name": "Anx", "age": 3}', 0.6, name=0.1, age=0.9)
+    first = sure('{"name": "Anx", "age": 3}', 0.8, name=0.1, age=0.9)
     engine = diffusion(first, sure(ANN, 0.9, name=0.9, age=0.9))
     ctx = context(engine, ar())
     assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
