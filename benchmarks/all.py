@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other, each in a process of its own, and print one JSON object.
 
-    python -m benchmarks.all [NAME...]
+python -m benchmarks.all [NAME...]
 """
 
 from __future__ import annotations

@@ -167,7 +167,9 @@ def status(found: RunReport) -> str:
 
 def elapsed_s(found: RunReport, now: float) -> float:
     """Seconds a run has taken: until now, or until it ended."""
-    return found.seconds if found.ok is not None else max(found.seconds, now - found.opened_at)
+    if found.ok is not None or not found.openings:
+        return found.seconds
+    return max(found.seconds, now - found.opened_at)
 
 
 def chosen(steps: list[StepReport], rows: int) -> list[StepReport]:

@@ -37,5 +37,7 @@ def test_layer_imports_only_what_lies_below(layer: str) -> None:
 @pytest.mark.parametrize("layer", MAY_IMPORT)
 def test_package_holds_a_link_to_each_folder(layer: str) -> None:
     link = ROOT / "carrara" / layer
-    assert link.is_symlink(), f"{link} is no link: run `git config core.symlinks true`, check out again"
+    assert link.is_symlink(), (
+        f"{link} is no link: run `git config core.symlinks true`, check out again"
+    )
     assert link.resolve() == ROOT / layer

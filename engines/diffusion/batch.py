@@ -148,7 +148,8 @@ class Batcher:
         for gap in gaps:
             last = max(taken)
             seat = taken.pop(last)
-            moves.append(Move(last, gap, seat.fed))
+            if seat.fed:
+                moves.append(Move(last, gap, seat.fed))
             seat.row = gap
             taken[gap] = seat
         return moves

@@ -87,6 +87,7 @@ types:
 steps:
   greeting:
     llm: "Greet {{ name }} in a {{ tone }} tone."
+    max_tokens: 12
   mood:
     llm: "Which mood has: {{ greeting }}"
     returns: Mood

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 
 def test_a_replay_needs_no_engine_and_gives_the_same_every_time(shell: Any, recorded: Any) -> None:
     cassette = recorded("greet.yaml", {"name": "Ada"})
@@ -59,3 +61,14 @@ def test_a_recording_that_cannot_be_written_is_an_error_before_the_run(shell: An
     ended = shell("run", "flows.py:quadruple", "--set", "number=1", "--record", "flows.py/calls")
     assert (ended.code, len(ended.errors)) == (2, 1)
     assert "flows.py/calls" in ended.err
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("smollm2_folder")
+def test_a_recording_of_the_embedded_engines_replays_without_them(shell: Any) -> None:
+    call = ("run", "greet.yaml", "--set", "name=Ada", "-q")
+    live = shell(*call, "--record", "calls.cassette", env={"PYTHONWARNINGS": "default"})
+    assert live.code == 0, live.err
+    assert live.data["mood"] in {"glad", "sad"}
+    replayed = shell(*call, "--replay", "calls.cassette", env={"CARRARA_HOME": "/nowhere"})
+    assert (replayed.code, replayed.out) == (0, live.out)

@@ -172,7 +172,7 @@ def links() -> Iterator[Any]:
                 yield pytest.param(page, target, id=f"{page.relative_to(ROOT)} {target}")
 
 
-@pytest.mark.parametrize(("page", "target"), links())
+@pytest.mark.parametrize(("page", "target"), list(links()))
 def test_a_link_leads_somewhere(page: Path, target: str) -> None:
     file, _, anchor = target.partition("#")
     found = page.parent / file if file else page

@@ -1,5 +1,6 @@
 """Identities and fingerprints: the same work has the same hash in every process, other work another."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import carrara
 from carrara.runtime.codec import CodecError, decode, encode
 from carrara.runtime.fingerprint import source_fingerprint
 from carrara.runtime.identity import LONG, identity, value_hash
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(carrara.__file__).parents[1])}
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -134,6 +138,7 @@ def fingerprint_of(tmp_path: Path, source: str, name: str = "step") -> str:
         capture_output=True,
         text=True,
         check=True,
+        env=ENVIRONMENT,
     )
     return done.stdout.strip()
 
@@ -173,7 +178,11 @@ def test_a_fingerprint_is_the_same_for_a_module_and_for_the_script_that_it_is(
     )
     imported = fingerprint_of(tmp_path, source)
     script = subprocess.run(
-        [sys.executable, str(tmp_path / "module.py")], capture_output=True, text=True, check=True
+        [sys.executable, str(tmp_path / "module.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=ENVIRONMENT,
     )
     assert script.stdout.strip() == imported
 

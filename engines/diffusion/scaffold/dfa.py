@@ -19,7 +19,7 @@ _WORTH_JOINING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dfa:
     """State 0 is the start. Every state can be reached and can reach an accepting one; an automaton
     that accepts nothing has state 0 alone. Moves of a state are sorted and disjoint."""

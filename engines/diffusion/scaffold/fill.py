@@ -57,12 +57,15 @@ class Filler:
                 self._fill_chain(node, value, path)
 
     def _fill_hole(self, hole: Hole, value: Any, path: Path) -> None:
+        value = self._given(value)
         spelled = None if value is MISSING else hole.slot.write(value)
         if spelled is None or not hole.write(self._spell(spelled), self.spare()):
             self._misfit(value, path)
 
     def _fill_fork(self, fork: Fork, value: Any, path: Path) -> None:
         options = fork.plan.gate.options
+        if fork.plan.gate.kind != "property":
+            value = self._given(value)
         chosen = next((n for n, option in enumerate(options) if option.takes(value)), None)
         if chosen is None:
             self._misfit(value, path)
@@ -94,6 +97,10 @@ class Filler:
         fork.allowed = tuple(range(len(gate.options)))
         chain.forks.append(fork)
         return fork
+
+    def _given(self, value: Any) -> Any:
+        """A property that is missing although it is always written: null, where that has to be decided."""
+        return None if value is MISSING and self.strict else value
 
     def _spell(self, text: str) -> tuple[int, ...]:
         return self.tree.scaffold.lexicon.spell(text)

@@ -41,6 +41,7 @@ class Scaffold:
     _rules: dict[str, int] = field(init=False, default_factory=dict)
     _plans: dict[Gate, GatePlan] = field(init=False, default_factory=dict)
     _automata: dict[Slot, TokenAutomaton] = field(init=False, default_factory=dict)
+    _longest: dict[Slot, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rules = dict.fromkeys(self.program.rules, ENDLESS)
@@ -76,7 +77,9 @@ class Scaffold:
 
     def longest(self, slot: Slot) -> int:
         """Tokens of the slot's longest text (256 for longer ones), at least 1."""
-        return max(1, self.automaton(slot).most_tokens())
+        if slot not in self._longest:
+            self._longest[slot] = max(1, self.automaton(slot).most_tokens())
+        return self._longest[slot]
 
     def usual_length(self, slot: Slot, tokens: int) -> int:
         """The length that a slot begins with, where `tokens` is that of a free string."""

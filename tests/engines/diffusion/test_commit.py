@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.diffusion.commit import at_least, confidence_threshold, fixed_steps, quotas
 
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = settings(deadline=None, max_examples=30)
 rows = st.integers(1, 3).flatmap(
     lambda b: st.integers(1, 6).flatmap(
         lambda t: st.lists(

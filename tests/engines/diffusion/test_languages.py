@@ -19,7 +19,7 @@ from carrara.engines.diffusion.scaffold.language import ANY_TEXT
 from carrara.engines.diffusion.scaffold.utf8 import byte_ranges, spelled_out
 from carrara.engines.errors import CarraraError
 
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = settings(deadline=None, max_examples=30)
 PATTERNS = (
     r"\d{4}-\d{2}",
     r"[a-c]+@(x|yy)\.(com|org)?",

@@ -61,7 +61,7 @@ def test_a_value_reads_back(contract: Contract, value: Any, lexicon: Lexicon) ->
 def test_random_values_read_back(
     fill: Callable[..., Any], random_schema: Callable[[int], dict[str, Any]], lexicon: Lexicon
 ) -> None:
-    for seed in range(1000, 1060):
+    for seed in range(1000, 1030):
         contract = Json.of(random_schema(seed))
         if refusal(contract) is None:
             value = fill(contract, seed, Budget(1000, 100, 6), steps=4).value
@@ -109,7 +109,7 @@ def test_the_usual_way_may_be_shown_though_another_is_right(lexicon: Lexicon) ->
     bare = lay_out(contract, None, lexicon)
     both = lay_out(contract, None, lexicon, Spare(ways=lambda: True))
     assert len(bare.ids) == 1
-    assert '"a": "' in lexicon.text(both.ids)
+    assert lexicon.text(both.ids) == 'nulla": "}'  # the gate stands where the object would begin
     assert both.text == bare.text == "null"
 
 

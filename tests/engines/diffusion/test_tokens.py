@@ -15,7 +15,7 @@ from carrara.engines.diffusion.scaffold.lift import PAD, lift
 from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
 from carrara.engines.diffusion.scaffold.utf8 import spelled_out
 
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = settings(deadline=None, max_examples=30)
 VOCABULARY = (b"", b"", b"a", b"b", b"ab", b"ba", b"aaa", b"c", b"\xc3", b"\xa9", b"a\xc3")
 PAD_ID = 1
 

@@ -1,7 +1,7 @@
 """kill -9 at any moment: nothing finished is lost, nothing is done twice, the outcome is the undisturbed one.
 
-A run of 200 steps in a process of its own is killed at random moments and taken up again by the next process until
-it ends. CARRARA_KILLS sets how often (15; the release check uses 200), CARRARA_SEED the moments.
+A run of 200 steps in a process of its own is killed at random moments and taken up again by the next process
+until it ends. CARRARA_KILLS sets how often (15; the release check uses 200), CARRARA_SEED the moments.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import carrara
 from carrara.runtime.journal.api import RunRecord
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.sqlite import SqliteJournal
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(carrara.__file__).parents[1])}
 VICTIM = Path(__file__).with_name("victim.py")
 KILLS = int(os.environ.get("CARRARA_KILLS", "15"))
 SEED = int(os.environ.get("CARRARA_SEED", "20261123"))
@@ -52,6 +53,7 @@ class Story:
         process = subprocess.Popen(
             [sys.executable, str(VICTIM), str(self.folder), self.workflow, str(self.sessions)],
             stdout=subprocess.PIPE,
+            env=ENVIRONMENT,
         )
         try:
             assert process.stdout is not None
@@ -138,7 +140,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(
     workflow: str, tmp_path: Path
 ) -> None:
     moments = random.Random(f"{SEED} {workflow}")
-    wanted = max(1, KILLS // 2)
+    wanted = max(1, (KILLS + 1) // 2)
     for number in range(10 * wanted):
         story = Story(tmp_path / str(number), workflow)
         story.folder.mkdir()
@@ -170,7 +172,6 @@ def check_the_end(story: Story) -> None:
 
 def test_resuming_a_run_that_has_ended_does_nothing_again(tmp_path: Path) -> None:
     story = Story(tmp_path, "tree")
-    begun = time.monotonic()
     assert story.session(None)
     first = story.result()
     assert story.session(None)
@@ -178,4 +179,3 @@ def test_resuming_a_run_that_has_ended_does_nothing_again(tmp_path: Path) -> Non
     assert story.done(2) == Counter()
     assert again["reused"] == STEPS["tree"]
     assert {**again, "reused": 0} == first
-    assert time.monotonic() - begun < 60

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import carrara
 from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.keeper import Keeper
 from carrara.runtime.journal.lease import STALE_S, Holder, born, this_process
@@ -17,6 +18,7 @@ from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.schema import RUN_SPAN
 from carrara.runtime.journal.sqlite import SqliteJournal
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(carrara.__file__).parents[1])}
 HOLD = """
 import sys
 from carrara.runtime.journal.api import RunRecord
@@ -34,6 +36,7 @@ def hold(path: Path) -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=ENVIRONMENT,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
@@ -127,6 +130,7 @@ def test_many_processes_may_make_one_journal_at_the_same_moment(path) -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=ENVIRONMENT,
         )
         for i in range(4)
     ]
