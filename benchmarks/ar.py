@@ -3,9 +3,9 @@ cache.
 
     python benchmarks/ar.py [--rounds 3] [--tokens 64] [--model smollm2] [--threads N] [--dtype float32]
 
-Prints one JSON object. Every number is the best and the median over the rounds, which go through all sizes in
-turn, so that a busy moment hits all of them. Decoding counts the time in which all requests of a batch write;
-prompts count from the call to the first token; JSON is a whole constrained answer.
+Prints one JSON object. Every number is the best and the median over the rounds, which go through all
+sizes in turn, so that a busy moment hits all of them. Decoding counts the time in which all requests of
+a batch write; prompts count from the call to the first token; JSON is a whole constrained answer.
 """
 
 from __future__ import annotations

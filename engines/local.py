@@ -8,26 +8,24 @@ Engines that are given the same `LocalModel` share all of it. Torch work runs on
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
-from carrara.engines.prefix_cache import PrefixCache
-from carrara.engines.tokenizer import Tokenizer
+from carrara.engines.errors import CarraraError, EngineRefused
 
 if TYPE_CHECKING:
     import torch
 
     from carrara.engines.model.config import LlamaConfig
     from carrara.engines.model.llama import Llama
-    from carrara.engines.model.lora import Adapter
+    from carrara.engines.model.opening import AdapterInfo, Loaded
+    from carrara.engines.prefix_cache import PrefixCache
+    from carrara.engines.tokenizer import Tokenizer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,31 +35,6 @@ BASE = "base"
 """`Request.adapter` of a row that goes without the adapter, where it can be switched."""
 
 _EMBEDDED = Path(__file__).parent / "embedded"
-_CPU_CACHE_BYTES = 512 << 20
-_GPU_CACHE_BYTES = 4 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterInfo:
-    """The adapter in use. `merged` into the weights it cannot be switched off for a request.
-
-    `settings` is its whole adapter_config.json, where other keys of ours may stand.
-    """
-
-    name: str
-    folder: Path
-    fingerprint: str
-    merged: bool
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    model: Llama
-    tokenizer: Tokenizer
-    prefix_cache: PrefixCache[torch.Tensor]
-    adapter: AdapterInfo | None
-    fingerprint: str
 
 
 class LocalModel:
@@ -89,7 +62,7 @@ class LocalModel:
             WeakKeyDictionary()
         )
         self._thread: ThreadPoolExecutor | None = None
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
     @classmethod
     def open(
@@ -109,10 +82,10 @@ class LocalModel:
         `source` is a name of the catalogue or a Hugging Face folder. `adapter` is a folder in peft's
         layout, None for none, "auto" for the one that lies in engines/embedded/ when the model is the
         default one. It is merged into the weights, or with `switchable` kept beside them so that
-        requests choose (10-20 % slower). `dtype` None: bfloat16 on CUDA and on CPUs with fast bfloat16,
-        else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the weights
-        for answer tokens where the CPU computes them. `threads` for one operation on a CPU, None for
-        torch's own choice. `prefix_cache_bytes` None: 512 MiB on a CPU, 4 GiB on a GPU.
+        requests choose, at some cost in speed. `dtype` None: bfloat16 on CUDA and on CPUs with fast
+        bfloat16, else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the
+        weights for answer tokens where the CPU computes them. `threads` for one operation on a CPU, None
+        for torch's own choice. `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU.
         """
         return cls(
             source,
@@ -169,9 +142,11 @@ class LocalModel:
         """Model, device and adapter in a few words, for health lines."""
         if self._loaded is None:
             return f"{self.source}, not loaded"
+        from carrara.engines.model.opening import dtype_name
+
         quick = " with int8 decoding" if self.model.is_quick else ""
         adapter = f", adapter {self.adapter.name}" if self.adapter else ""
-        return f"{self.source} on {self.device} in {_name(self.dtype)}{quick}{adapter}"
+        return f"{self.source} on {self.device} in {dtype_name(self.dtype)}{quick}{adapter}"
 
     def uses_adapter(self, name: str | None) -> bool:
         """Whether a request with `Request.adapter` = `name` goes through an adapter.
@@ -227,7 +202,7 @@ class LocalModel:
                 await self._free()
 
     @property
-    def _now(self) -> _Loaded:
+    def _now(self) -> Loaded:
         if self._loaded is None:
             raise CarraraError(f"model {self.source!r} is not loaded: enter it with `async with`")
         return self._loaded
@@ -251,55 +226,25 @@ class LocalModel:
         if thread is not None:
             await asyncio.to_thread(thread.shutdown)
 
-    def _read(self) -> _Loaded:
-        """On the model's thread: read all files and build the model."""
-        # Threads of one operation sleep while they wait for each other. Spinning, torch's habit, gains
-        # nothing measurable for a quiet machine and costs up to ten times the time on a busy one: the
-        # spinner takes the core from the thread it waits for. It is read once, when torch is first
+    def _read(self) -> Loaded:
+        # Threads that share one operation shall sleep while they wait for each other. Torch lets them
+        # spin, which on a busy machine takes the core from the very thread they wait for: ten times the
+        # time a token, measured with 2 threads on 2 busy cores. The setting is read when torch is first
         # imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import torch
+        from carrara.engines.model.opening import Opening, load
 
-        from carrara.engines.model.device import pick_device, pick_dtype
-        from carrara.engines.model.linear import can_be_quick
-        from carrara.engines.model.load import load_model
-        from carrara.engines.weights.store import ensure
-
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        folder = ensure(self.source)
-        device = pick_device(self._device)
-        model = load_model(folder, self._dtype or pick_dtype(device), device)
-        adapter = self._use_adapter(model)
-        if can_be_quick(device) if self._quick is None else self._quick:
-            model.quicken()
-        settings = adapter.settings if adapter else {}
-        tokenizer = Tokenizer.from_folder(
-            folder,
-            mask_id=settings.get("mask_token_id"),
-            slot_pad_id=settings.get("slot_pad_token_id"),
-        )
-        _check_vocabulary(tokenizer, model, folder)
-        tokenizer.vocabulary  # noqa: B018 - made now, so that no request waits for it
-        budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
-        return _Loaded(
-            model,
-            tokenizer,
-            PrefixCache(self._cache_bytes if self._cache_bytes is not None else budget, _size),
-            adapter,
-            _fingerprint(folder, model, tokenizer, adapter),
-        )
-
-    def _use_adapter(self, model: Llama) -> AdapterInfo | None:
-        from carrara.engines.model.lora import attach, load_adapter, merge
-
-        folder = self._adapter_folder()
-        if folder is None:
-            return None
-        adapter: Adapter = load_adapter(folder)
-        (attach if self._switchable else merge)(model, adapter)
-        return AdapterInfo(
-            adapter.name, folder, adapter.fingerprint, not self._switchable, adapter.settings
+        return load(
+            Opening(
+                self.source,
+                self._adapter_folder(),
+                self._dtype,
+                self._device,
+                self._switchable,
+                self._quick,
+                self._threads,
+                self._cache_bytes,
+            )
         )
 
     def _adapter_folder(self) -> Path | None:
@@ -309,36 +254,3 @@ class LocalModel:
             return Path(self._adapter_source)
         has_one = self.source == DEFAULT_SOURCE and (_EMBEDDED / "adapter_config.json").is_file()
         return _EMBEDDED if has_one else None
-
-
-def _check_vocabulary(tokenizer: Tokenizer, model: Llama, folder: Path) -> None:
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise LoadingError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}"
-        )
-
-
-def _fingerprint(
-    folder: Path, model: Llama, tokenizer: Tokenizer, adapter: AdapterInfo | None
-) -> str:
-    from carrara.engines.model.load import weight_files
-    from carrara.engines.weights import manifest
-
-    known = manifest.read(folder)
-    stored = known.files if known else {}
-    weights = [
-        stored[path.name].sha256 if path.name in stored else manifest.sha256(path)
-        for path in [folder / "config.json", *weight_files(folder)]
-    ]
-    computed = [_name(model.dtype), str(model.is_quick), model.device.type]
-    adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
-    parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
-    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
-
-
-def _size(payload: torch.Tensor) -> int:
-    return payload.nbytes
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -15,6 +15,7 @@ from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from carrara.engines.request import Progress
 from carrara.runtime.events import DraftShown, Event, RunFinished, StepFailed, StepFinished
 from carrara.runtime.report import Reporter, RunReport, StepReport
 from carrara.runtime.report_view import headline, seconds
@@ -22,6 +23,9 @@ from carrara.runtime.report_view import headline, seconds
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
+
+_TAIL = 48
+"""Characters of growing text that are shown."""
 
 Clock = Callable[[], float]
 """Unix seconds, as in the events."""
@@ -53,7 +57,8 @@ class PlainProgress:
         if isinstance(event, RunFinished):
             self._say(headline(self._reporter.report))
         elif isinstance(event, StepFailed) and not event.will_retry:
-            self._say(f"failed: {event.path}: {event.error}")
+            first = event.error.partition("\n")[0]  # the whole of it is told at the end
+            self._say(f"failed: {event.path}: {first}")
         else:
             self.tick()
 
@@ -127,9 +132,8 @@ class LiveProgress:
             parts.append(Text(f"and {len(steps) - len(shown)} more steps", style="dim"))
         draft = self._draft
         if draft is not None:
-            line = " ".join(draft.progress.text.split())
-            told = Text(f"{draft.path} {draft.progress.settled:.0%} ", style="dim", no_wrap=True)
-            parts.append(told.append(line, style="italic"))
+            told = Text(f"{draft.path} ", style="dim", no_wrap=True)
+            parts.append(told.append(_newest(draft.progress), style="italic"))
         return Group(*parts)  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
@@ -141,6 +145,8 @@ class LiveProgress:
             console=Console(file=self._stream),
             refresh_per_second=10,
             transient=True,
+            # What is printed meanwhile goes above the display, but never from a file to the terminal.
+            redirect_stdout=sys.stdout.isatty(),
         )
         self._live.start()
         return self
@@ -154,6 +160,14 @@ class LiveProgress:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _newest(draft: Progress) -> str:
+    """A canvas with the share that is settled; of text that grows at its end, the end."""
+    line = " ".join(draft.text.split())
+    if draft.settled < 1:
+        return f"{draft.settled:.0%} {line}"
+    return line if len(line) <= _TAIL else f"… {line[-_TAIL:]}"
 
 
 def status(found: RunReport) -> str:

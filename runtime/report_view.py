@@ -60,10 +60,12 @@ def text(found: RunReport) -> str:
     return "\n".join([*lines, *remarks(found)]).rstrip() + "\n"
 
 
-def show(found: RunReport, console: Console) -> None:
-    """Print the report: with colours and rules where `console` is a terminal, else as `text`."""
+def show(found: RunReport, console: Console, *, headed: bool = True) -> None:
+    """Print the report: with colours and rules where `console` is a terminal, else as `text`. `headed` False leaves
+    the headline out there, for a reader who has just been told it."""
     if not console.is_terminal:
-        console.print(text(found), end="", markup=False, highlight=False, soft_wrap=True)
+        lines = text(found) if headed else text(found).partition("\n")[2]
+        console.print(lines, end="", markup=False, highlight=False, soft_wrap=True)
         return
     from rich.text import Text
 
@@ -111,13 +113,14 @@ def tables(found: RunReport) -> list[tuple[tuple[str, ...], list[tuple[str, ...]
 def _step_row(step: StepReport) -> tuple[str, ...]:
     well = step.done + step.reused
     ended = f"{well:,}" if well == step.count else f"{well:,}/{step.count:,}"
-    return (step.path, ended, seconds(step.busy_s), seconds(step.waited_s), ", ".join(_notes(step)))
+    path, notes = _within(step.path), ", ".join(_notes(step))
+    return (path, ended, seconds(step.busy_s), seconds(step.waited_s), notes)
 
 
 def _engine_row(step: StepReport, name: str, engine: EngineReport) -> tuple[str, ...]:
     usage = engine.usage
     return (
-        step.path,
+        _within(step.path),
         name,
         f"{engine.accepted:,}/{max(engine.answers, engine.rejected):,}",
         f"{usage.prompt_tokens:,}",
@@ -128,6 +131,11 @@ def _engine_row(step: StepReport, name: str, engine: EngineReport) -> tuple[str,
         seconds(engine.prefill_s),
         seconds(engine.decode_s),
     )
+
+
+def _within(path: str) -> str:
+    """A path without the run's own name, which the headline tells: tables are narrow on a terminal."""
+    return path.partition("/")[2] or path
 
 
 def remarks(found: RunReport) -> list[str]:

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.runtime.cassette import Cassette
+from carrara.workflows.errors import did_you_mean
 
 DEFAULT_ENGINES = ("diffusion", "ar")
 
@@ -38,6 +39,18 @@ class EngineRoom(Mapping[str, Engine]):
         self._opened: asyncio.Future[None] | None = None
         self._closing = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+
+    def check(self, name: str | None) -> None:
+        """Refuse the name of an engine that is not here, before any is opened. None and "auto" name none.
+
+        Raises:
+            EngineRefused: says what there is.
+        """
+        if name not in (None, "auto", *self._names):
+            meant = did_you_mean(str(name), self._names)
+            hint = f" Did you mean {meant!r}?" if meant else ""
+            known = ", ".join(self._names) or "none"
+            raise EngineRefused(f"no engine is called {name!r}; there are: {known}.{hint}")
 
     async def open(self) -> None:
         """Wait until all engines are open; the first caller opens them for everybody.

@@ -128,7 +128,8 @@ async def evaluate(
         workflow, _labelled(source, limit), Binder(workflow), each, concurrency=concurrency
     )
     name = f"{workflow.name} (evaluation)"
-    result = await session.execute(batch, name=name, listeners=(listen, *listeners))
+    heard = (listen, *listeners)
+    result = await session.execute(batch, name=name, listeners=heard, settings_of=workflow)
     rows = [found[index] for index in sorted(found)]
     return Evaluation(
         workflow.name,

@@ -111,6 +111,7 @@ async def run_job(
             source=job.source,
             run_id=run_id,
             listeners=(writer.listen, *listeners),
+            settings_of=workflow,
         )
     return JobResult(
         result.run_id,

@@ -131,9 +131,6 @@ class Llm(Definition[P, R_co]):
         from carrara.workflows.engine_room import EngineRoom
 
         step = context()
-        engines = step.resources.get("engines")
-        if isinstance(engines, EngineRoom):
-            await engines.open()
         values = self.parameters.bind(self.name, args, kwargs)
 
         def accept(found: Any) -> Any:
@@ -150,6 +147,12 @@ class Llm(Definition[P, R_co]):
             repair=self.answering.repair,
             stop=self.answering.stop,
         )
+        engines = step.resources.get("engines")
+        if isinstance(
+            engines, EngineRoom
+        ):  # last, so that nothing is loaded for a call that cannot be
+            engines.check(call.engine)
+            await engines.open()
         return await answer(call, step)
 
     def _outside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:

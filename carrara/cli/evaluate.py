@@ -68,7 +68,7 @@ async def _evaluate(
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
-    async with how.session(target) as session:
+    async with how.session() as session:
         with how.watching() as progress:
             return await score_rows(
                 workflow,

@@ -72,19 +72,15 @@ class How:
         if self.record is not None and self.replay is not None:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
 
-    def session(self, target: str, journal: SqliteJournal | None = None) -> Session:
-        """A session with these settings and those of the pipeline; without a journal nothing is kept."""
-        from carrara.workflows.pipeline_settings import settings_of
+    def session(self, journal: SqliteJournal | None = None) -> Session:
+        """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
 
         engines = None if self.engine == EngineChoice.auto else (self.engine.value,)
-        brought = settings_of(target)
         return session(
             journal=journal,
             engines=engines,
             model=self.model,
-            policy=brought.policy,
-            limits=brought.limits,
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -27,7 +27,7 @@ from carrara.cli.options import (
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
-    from carrara.runtime.events import Event
+    from carrara.runtime.events import Event, Listener
     from carrara.runtime.journal.sqlite import SqliteJournal
     from carrara.runtime.run import RunResult
     from carrara.workflows.job import Job, JobResult
@@ -117,7 +117,15 @@ def resume(
     finish(_resume(how, run_id, output))
 
 
-Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, str]]
+class Ended(Protocol):
+    """What a run or a job gives."""
+
+    @property
+    def run_id(self) -> str: ...
+
+
+R = TypeVar("R", bound=Ended)
+Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, R]]
 
 
 async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
@@ -128,32 +136,29 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
     workflow = load_workflow(target)
     inputs = read_inputs(workflow, given)
 
-    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
-        result = await session.start(workflow, (), inputs, listeners=progress)
-        _give(result, output)
-        return result.run_id
+    async def work(
+        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+    ) -> RunResult[Any]:
+        return await session.start(workflow, (), inputs, listeners=progress)
 
     if output is not None:
         make_place(output)
-    await _watched(how, target, work)
+    _give(await _watched(how, work), output)
 
 
 async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
     from carrara.workflows.job import find_job, run_job
     from carrara.workflows.records import SourceError
 
-    ended: list[JobResult] = []
-
-    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
+    async def work(
+        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+    ) -> JobResult:
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
-        result = await run_job(job, session, run_id=known, listeners=progress)
-        ended.append(result)
-        return result.run_id
+        return await run_job(job, session, run_id=known, listeners=progress)
 
-    await _watched(how, job.target, work)
-    _tell_job(ended[0])
+    _tell_job(await _watched(how, work))
 
 
 async def _resume(how: How, name: str, output: Path | None) -> None:
@@ -173,19 +178,17 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
         await _run_job(how, job, go_on=True, run_id=found.run_id)
         return
 
-    async def work(session: Session, journal: SqliteJournal, progress: Any) -> str:
-        result = await session.start(
-            workflow, args, kwargs, run_id=found.run_id, listeners=progress
-        )
-        _give(result, output)
-        return result.run_id
+    async def work(
+        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+    ) -> RunResult[Any]:
+        return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
 
     if output is not None:
         make_place(output)
-    await _watched(how, found.source, work)
+    _give(await _watched(how, work), output)
 
 
-async def _watched(how: How, target: str, work: Work) -> None:
+async def _watched(how: How, work: Work[R]) -> R:
     """Do `work` in a session, with progress on standard error and the report at the end."""
     from asyncio import CancelledError
 
@@ -200,11 +203,12 @@ async def _watched(how: How, target: str, work: Work) -> None:
 
     try:
         with opened_journal(how.journal) as journal:
-            async with how.session(target, journal) as session:
+            async with how.session(journal) as session:
                 with how.watching() as progress:
-                    run_id = await work(session, journal, (listen, *progress))
+                    result = await work(session, journal, (listen, *progress))
             if not how.quiet:
-                _show_report(journal, run_id)
+                _show_report(journal, result.run_id)
+            return result
     except CancelledError:
         if begun:
             note(f"What had finished is kept; {how.to_go_on(begun[0])} goes on from there.")
@@ -217,7 +221,8 @@ def _show_report(journal: SqliteJournal, run_id: str) -> None:
     from carrara.runtime.report import report
     from carrara.runtime.report_view import show
 
-    show(report(journal.timeline(run_id)), Console(stderr=True))
+    # Plain progress has ended with the headline; the live display has gone.
+    show(report(journal.timeline(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
 
 
 def _give(result: RunResult[Any], output: Path | None) -> None:

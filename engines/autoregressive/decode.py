@@ -19,8 +19,7 @@ from carrara.engines.autoregressive.sampling import choose
 from carrara.engines.errors import EngineError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
-
-STEADY_TOKENS = 16
+from carrara.engines.model.pattern import STEADY_TOKENS
 
 
 class Decoder:

@@ -146,8 +146,9 @@ def _translated(pattern: str) -> Iterator[str]:
         yield _CLASSES.get(part, part)
 
 
-# As Python's `re` reads them with the Unicode that Python knows. Rust's `\w` has combining marks in it and lacks
-# superscripts, its Unicode is newer, its `\s` lacks the separators of ASCII. Brackets may stand in brackets there.
+# As Python's `re` reads them with the Unicode that Python knows. Rust's `\w` has combining marks in it
+# and lacks superscripts, its Unicode is newer, its `\s` lacks the separators of ASCII. Brackets may
+# stand in brackets there.
 _AGE = ".".join(unicodedata.unidata_version.split(".")[:2])
 _CLASSES = {
     r"\d": "[0-9]",

@@ -29,8 +29,8 @@ _RANGE = {"minimum": -(10**15), "maximum": 10**15}
 def narrowed(schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
     """`schema` with these habits changed, at every depth:
 
-    - a string without a bound of its own gets `maxLength` = `longest` characters, a number without bounds
-      stays between -10**15 and 10**15;
+    - a string without a bound of its own gets `maxLength` = `longest` characters, a number without
+      bounds stays between -10**15 and 10**15;
     - an object with declared properties takes no others, unless it says that it does;
     - a property that may be left out but could also be null or an empty list is asked for: saying
       "nothing" is better evidence than silence, which small models fall into early.

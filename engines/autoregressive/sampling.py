@@ -6,6 +6,7 @@ draws does not depend on who shares the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,9 @@ def choose(logits: Tensor, warmth: Sequence[Warmth | None]) -> tuple[list[int], 
         if how is not None:
             chosen[row] = draw(logits[row], how)
             picked[row] = logits[row, chosen[row]]
-    # Relative to the best and summed in float64: the size of the batch does not show in the result.
-    total = (logits - best[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
+    # Summed in parts, because one long sum is split among threads, and a batch of them is not.
+    parts = (len(logits), math.gcd(logits.shape[-1], 64), -1)
+    total = (logits - best[:, None]).exp_().view(parts).sum(-1, dtype=torch.float64).sum(-1)
     chances: list[float] = ((picked - best).double().exp() / total).tolist()
     return chosen, chances
 

@@ -16,8 +16,9 @@ from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
-from carrara.engines.model.attention import causal, full
+from carrara.engines.model.attention import full
 from carrara.engines.model.kv import KVCache
+from carrara.engines.model.pattern import STEADY_TOKENS
 
 
 class Decoder:
@@ -51,7 +52,9 @@ class Decoder:
 
     def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:
         """One causal pass over prompts and settled blocks; their keys and values stay."""
-        width = max(feed.count for feed in feeds)
+        # Padded to a steady pass (see `model.llama`): what it leaves in the prefix cache has the bits that every
+        # decoder would have computed.
+        width = max(STEADY_TOKENS, *(feed.count for feed in feeds))
         tokens = [
             job.tokens[feed.start : feed.start + feed.count]
             for feed, job in zip(feeds, batch, strict=True)
@@ -65,8 +68,7 @@ class Decoder:
         logits = self._model(
             inputs,
             positions,
-            causal(positions, max(feed.start for feed in feeds) + width),
-            self._cache,
+            cache=self._cache,
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=self._switch(batch),
@@ -152,7 +154,7 @@ class Decoder:
 
     def _slots(self, plan: Plan, jobs: Mapping[int, Job]) -> int:
         fed = [feed.start for feed in plan.feeds]
-        width = max((feed.count for feed in plan.feeds), default=0)
+        width = max((max(feed.count, STEADY_TOKENS) for feed in plan.feeds), default=0)
         views = [job.view for spot in plan.spots if (job := jobs[spot.ticket])]
         block = max((len(view.tokens) for view in views if view is not None), default=0)
         lengths = [spot.length for spot in plan.spots]

@@ -104,6 +104,39 @@ class KVCache:
         return torch.zeros(layers, two, rows, heads, slots, size, dtype=dtype, device=device)
 
 
+class CacheView:
+    """The cache as one pass sees it: its rows, where the new keys go, how many slots are looked at."""
+
+    def __init__(
+        self,
+        cache: KVCache,
+        rows: slice | Tensor | None,
+        positions: Tensor,
+        slots: int,
+        keep: bool,
+    ) -> None:
+        self.cache, self.keep, self.slots = cache, keep, slots
+        if slots - (0 if keep else positions.shape[1]) > cache.slots:
+            raise ValueError(
+                f"a mask over {slots} slots for a cache of {cache.slots}: reserve first"
+            )
+        self.rows: slice | Tensor = slice(0, positions.shape[0]) if rows is None else rows
+        if isinstance(self.rows, slice):
+            numbers = torch.arange(*self.rows.indices(cache.rows), device=positions.device)
+        else:
+            numbers = self.rows
+        self.places = cache.places(numbers[:, None], positions)
+
+    def extend(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring in new keys and values [B, T, 2, H, E]; return all that the pass looks at, [B, H, S, E]."""
+        if self.keep:
+            self.cache.write(layer, self.places, kv)
+            return self.cache.read(layer, self.rows, self.slots)
+        old_k, old_v = self.cache.read(layer, self.rows, self.slots - kv.shape[1])
+        new_k, new_v = kv.permute(2, 0, 3, 1, 4)
+        return torch.cat((old_k, new_k), dim=2), torch.cat((old_v, new_v), dim=2)
+
+
 def slot_bytes(config: LlamaConfig, dtype: torch.dtype) -> int:
     """Bytes that one slot of one row takes over all layers."""
     return config.layers * 2 * config.kv_heads * config.head_dim * dtype.itemsize

@@ -51,18 +51,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carrara.engines.model.attention import (
-    Pattern,
-    attend,
-    causal,
-    steady,
-    step_by_step,
-    whole,
-)
+from carrara.engines.model.attention import causal
 from carrara.engines.model.config import LlamaConfig
-from carrara.engines.model.kv import KVCache
+from carrara.engines.model.kv import CacheView, KVCache
+from carrara.engines.model.layer import Layer, norm, parameter
 from carrara.engines.model.linear import JoinedLinear, QuickWeight
-from carrara.engines.model.rope import Turns, rotate
+from carrara.engines.model.pattern import Pattern, steady, step_by_step, whole
+from carrara.engines.model.rope import Turns
 
 GROUP, GROUPS = 16, 16
 """Of a quick pass, the logits in the best GROUPS groups of GROUP tokens are computed exactly."""
@@ -74,13 +69,13 @@ class Llama(nn.Module):
     def __init__(self, config: LlamaConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config = config
-        self.embedding = _parameter(config.vocab_size, config.hidden_size, dtype=dtype)
+        self.embedding = parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         self.layers = nn.ModuleList(Layer(config, i, dtype) for i in range(config.layers))
-        self.norm = _parameter(config.hidden_size, dtype=dtype)
+        self.norm = parameter(config.hidden_size, dtype=dtype)
         self.head = (
             self.embedding
             if config.tied
-            else _parameter(config.vocab_size, config.hidden_size, dtype=dtype)
+            else parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         )
         self.quick_head: QuickWeight | None = None
         self._turns = Turns(config)
@@ -96,11 +91,11 @@ class Llama(nn.Module):
         """A model with normal weights of standard deviation `spread` and unit norms, for tests."""
         model = cls(config, dtype)
         generator = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                parameter.fill_(1.0)
+        for weight in model.parameters():
+            if weight.dim() == 1:
+                weight.fill_(1.0)
             else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+                weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
         return model.eval()
 
     @property
@@ -143,7 +138,7 @@ class Llama(nn.Module):
             if not pick.shape[1]:
                 return x.new_empty(batch, 0, self.config.vocab_size)
             x = x.gather(1, pick[..., None].expand(-1, -1, x.shape[-1]))
-        x = _norm(x, self.norm, self.config.rms_eps)
+        x = norm(x, self.norm, self.config.rms_eps)
         if quick and self.quick_head is not None:
             return self._quick_logits(x, self.quick_head, allowed)
         logits = F.linear(x, self.head)
@@ -198,96 +193,3 @@ class Llama(nn.Module):
         )  # unlike a product, the same for any batch
         exact = exact.masked_fill_(logits.gather(-1, best).isneginf(), -torch.inf)
         return logits.scatter_(-1, best, exact)
-
-
-class CacheView:
-    """The cache as one pass sees it: its rows, where the new keys go, how many slots are looked at."""
-
-    def __init__(
-        self,
-        cache: KVCache,
-        rows: slice | Tensor | None,
-        positions: Tensor,
-        slots: int,
-        keep: bool,
-    ) -> None:
-        self.cache, self.keep, self.slots = cache, keep, slots
-        if slots - (0 if keep else positions.shape[1]) > cache.slots:
-            raise ValueError(
-                f"a mask over {slots} slots for a cache of {cache.slots}: reserve first"
-            )
-        self.rows: slice | Tensor = slice(0, positions.shape[0]) if rows is None else rows
-        if isinstance(self.rows, slice):
-            numbers = torch.arange(*self.rows.indices(cache.rows), device=positions.device)
-        else:
-            numbers = self.rows
-        self.places = cache.places(numbers[:, None], positions)
-
-    def extend(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring in new keys and values [B, T, 2, H, E]; return all that the pass looks at, [B, H, S, E]."""
-        if self.keep:
-            self.cache.write(layer, self.places, kv)
-            return self.cache.read(layer, self.rows, self.slots)
-        old_k, old_v = self.cache.read(layer, self.rows, self.slots - kv.shape[1])
-        new_k, new_v = kv.permute(2, 0, 3, 1, 4)
-        return torch.cat((old_k, new_k), dim=2), torch.cat((old_v, new_v), dim=2)
-
-
-class Layer(nn.Module):
-    """Attention and a gated feed-forward network, each behind a norm and added to its input."""
-
-    def __init__(self, config: LlamaConfig, index: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.index, self.eps = index, config.rms_eps
-        self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_dim
-        hidden, inner = config.hidden_size, config.intermediate_size
-        keys = config.kv_heads * config.head_dim
-        queries = config.heads * config.head_dim
-        self.norm_attention = _parameter(hidden, dtype=dtype)
-        self.qkv = JoinedLinear(
-            hidden,
-            {"q_proj": queries, "k_proj": keys, "v_proj": keys},
-            config.attention_bias,
-            dtype,
-        )
-        self.out = JoinedLinear(queries, {"o_proj": hidden}, config.attention_bias, dtype)
-        self.norm_mlp = _parameter(hidden, dtype=dtype)
-        self.gate_up = JoinedLinear(
-            hidden, {"gate_proj": inner, "up_proj": inner}, config.mlp_bias, dtype
-        )
-        self.down = JoinedLinear(inner, {"down_proj": hidden}, config.mlp_bias, dtype)
-
-    def forward(
-        self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        pattern: Pattern,
-        view: CacheView | None,
-        switch: Tensor | None,
-        quick: bool,
-    ) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
-        batch, new, _ = x.shape
-        joined = self.qkv(_norm(x, self.norm_attention, self.eps), switch, quick)
-        joined = rotate(joined.view(batch, new, -1, self.size), cos, sin)
-        q, kv = joined[:, :, : self.heads], joined[:, :, self.heads :]
-        kv = kv.view(batch, new, 2, self.kv_heads, self.size)
-        keys, values = kv.permute(2, 0, 3, 1, 4) if view is None else view.extend(self.index, kv)
-        x = x + self.out(attend(q, keys, values, pattern), switch, quick)
-        gate, up = self.gate_up(_norm(x, self.norm_mlp, self.eps), switch, quick).chunk(2, dim=-1)
-        inner: Tensor = self.down(F.silu(gate) * up, switch, quick)
-        return x + inner
-
-
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Root-mean-square norm (arXiv 1910.07467), its mean in float32. Faster here than F.rms_norm: 16 us
-    for 25."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    inverse = length.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
-    scaled: Tensor = x * inverse
-    return scaled.to(x.dtype) * weight
-
-
-def _parameter(*shape: int, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(torch.empty(*shape, dtype=dtype), requires_grad=False)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.config import LlamaConfig
+from carrara.engines.model.layer import Layer
 from carrara.engines.model.linear import JoinedLinear
-from carrara.engines.model.llama import Layer, Llama
+from carrara.engines.model.llama import Llama
 
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHTS_FILE = "model.safetensors"

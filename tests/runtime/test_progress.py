@@ -67,6 +67,14 @@ def test_a_failure_is_told_at_once_and_a_retry_is_not() -> None:
     assert out.getvalue() == "failed: book/a[3]: ValueError: no\n"
 
 
+def test_a_long_error_is_told_by_its_first_line() -> None:
+    out = io.StringIO()
+    shown = PlainProgress(out, Clock())
+    shown(RunStarted("r", 100.0, "book"))
+    shown(StepFailed("r", 100.0, "book/a", 1, 1, "CassetteMiss: no\n-this\n+that", False, 0.1))
+    assert out.getvalue() == "failed: book/a: CassetteMiss: no\n"
+
+
 def test_a_reader_that_has_gone_away_does_not_end_the_run() -> None:
     out = io.StringIO()
     shown = PlainProgress(out, Clock())
@@ -115,6 +123,22 @@ def test_the_live_display_shows_run_steps_and_the_newest_draft() -> None:
     assert draft == "book/extract[1] 40% two lines of [red]text"
     shown(StepFinished("r", 103.0, "book/extract[1]", 1, 3.0))
     assert len(drawn(shown)) == 2
+
+
+def test_of_a_text_that_grows_the_end_is_shown() -> None:
+    shown = LiveProgress(io.StringIO(), Clock())
+    shown(RunStarted("r", 100.0, "book"))
+    shown(StepStarted("r", 100.0, "book/a", 1))
+    shown(DraftShown("r", 101.0, "book/a", 1, Progress("word " * 200 + "the newest")))
+    line = drawn(shown)[-1]
+    assert line.startswith("book/a … ")
+    assert line.endswith(" the newest")
+    shown(DraftShown("r", 101.0, "book/a", 1, Progress("short")))
+    assert drawn(shown)[-1] == "book/a short"
+
+
+def test_before_the_run_begins_no_time_has_passed() -> None:
+    assert drawn(LiveProgress(io.StringIO(), Clock()))[0].strip() == "0 s: 0 done"
 
 
 def test_a_long_draft_takes_one_line_and_many_steps_only_the_rows_there_are() -> None:

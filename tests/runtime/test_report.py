@@ -209,8 +209,8 @@ def test_as_text_the_columns_line_up_and_remarks_follow() -> None:
     for name in ("ended", "busy", "waited"):
         end = head.index(name) + len(name)
         assert all(line[end - 1] not in " " for line in (extract, shout)), name
-    assert extract.split()[:2] == ["book/extract", "1"]
-    assert listed.split()[:2] == ["book/list", "0/1"]
+    assert extract.split()[:2] == ["extract", "1"]
+    assert listed.split()[:2] == ["list", "0/1"]
     assert lines[-3].startswith("degraded: book/extract: diffusion: 1 of 1 answers rejected")
     assert lines[-2] == "changed: book/list: 1 run again, other inputs than recorded"
     assert lines[-1] == "failed: book/list: 1 x ValueError: a [red] herring"
@@ -221,8 +221,26 @@ def test_on_a_terminal_names_are_never_taken_for_markup() -> None:
         out = io.StringIO()
         console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
         show(report(some_run()), console)
-        assert "book/[bold]shout" in out.getvalue()
+        assert "[bold]shout" in out.getvalue()
         assert "a [red] herring" in out.getvalue()
+
+
+def test_the_tables_fit_a_terminal_of_eighty_columns() -> None:
+    out = io.StringIO()
+    events = run(
+        *asked("cookbook/quantities[0]", 1, 11.0, 0.3), *step("cookbook/shopping", 2, 12.0)
+    )
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    show(report(events), console)
+    rows = [line.split()[0] for line in out.getvalue().splitlines() if line and line[0] != "●"]
+    assert rows[:6] == ["step", "quantities", "shopping", "step", "quantities", "quantities"]
+
+
+def test_a_reader_who_knows_the_headline_is_not_told_it_again() -> None:
+    out = io.StringIO()
+    show(report(some_run()), Console(file=out, width=200), headed=False)
+    assert "run r1 of book" not in out.getvalue()
+    assert "extract" in out.getvalue()
 
 
 def test_outside_of_a_terminal_a_table_is_never_cut_off() -> None:

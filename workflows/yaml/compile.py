@@ -64,6 +64,7 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
             source=str(pipeline.path.resolve()),
             static_plan=partial(sketch_of, pipeline),
         )
+        self.policy, self.limits = pipeline.policy, pipeline.engines
 
     @cached_property
     def spec(self) -> StepSpec:

@@ -72,11 +72,10 @@ class Pipeline:
         return PipelineWorkflow(self.definition)
 
     async def run(self, /, **given: Any) -> RunResult[dict[str, Any]]:
-        """`carrara.run` with these inputs and settings, and with the pipeline's own limits and policy."""
+        """`carrara.run` with these inputs and settings."""
         from carrara.workflows.run import run
 
-        own: dict[str, Any] = {"limits": self.limits, "policy": self.policy}
-        return await run(self.workflow, **{**own, **given})
+        return await run(self.workflow, **given)
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name} of {self.source}>"

@@ -220,7 +220,8 @@ def _required(schema: Schema) -> list[str]:
 
 def _refuse(schema: Schema) -> None:
     for word in _REFUSED:
-        if word in schema and schema[word] not in ([], {}):
+        says_nothing = word.startswith("dependent") and not schema.get(word)
+        if word in schema and not says_nothing:
             raise CannotHold(f"the keyword {word!r} cannot be held by a scaffold")
     for word in ("unevaluatedProperties", "unevaluatedItems"):
         if schema.get(word, True) not in (True, False):

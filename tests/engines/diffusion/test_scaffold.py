@@ -97,8 +97,8 @@ def test_random_texts_match_their_pattern(pattern: str, fill: Fill) -> None:
 
 
 def test_choices_are_read_in_one_pass(fill: Fill) -> None:
-    options = ("no", "not at all", "not", "yes", 'say "yes"', "never | ever")
-    found = {fill(Choice(options), seed, spread=20).value for seed in range(150)}
+    options = ("no", "not", "yes", 'say "yes"', "never | ever")
+    found = {fill(Choice(options), seed, spread=20).value for seed in range(100)}
     assert found == set(options)
     assert fill(Choice(options)).passes == 1
     assert fill(Choice(("only",))).passes == 0

@@ -7,17 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from carrara.engines.model.attention import (
-    TILE,
-    attend,
     beside_cache,
     block_causal,
     causal,
     causal_with_padding,
     full,
-    steady,
-    step_by_step,
-    whole,
 )
+from carrara.engines.model.pattern import TILE, attend, steady, step_by_step, whole
 
 
 def rows(mask: Tensor) -> list[str]:

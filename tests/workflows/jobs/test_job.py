@@ -199,3 +199,24 @@ def test_a_limit_takes_the_first_records(
     source = lines_file(tmp_path / "in.jsonl", ["a", "b", "c"])
     result, engine = run(Job(pipeline, source, str(tmp_path / "o.jsonl"), limit=2), journal)
     assert result.done == len(engine.requests) == 2
+
+
+def test_what_a_pipeline_says_of_engines_holds_for_its_jobs(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    path = tmp_path / "gentle.yaml"
+    path.write_text(f"{PIPELINE}engines: {{ar: {{concurrency: 1}}}}\n")
+    source = lines_file(tmp_path / "in.jsonl", ["a", "b", "c"])
+
+    async def reply(request: Request) -> str:
+        await asyncio.sleep(0)
+        return shouted(request)
+
+    engine = ScriptedEngine("ar", reply)
+
+    async def main() -> None:
+        async with session(engines={"ar": engine}, journal=journal) as kept:
+            await run_job(Job(str(path), source, str(tmp_path / "o.jsonl")), kept)
+
+    asyncio.run(main())
+    assert (len(engine.requests), engine.most_in_flight) == (3, 1)

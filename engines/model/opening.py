@@ -1,0 +1,139 @@
+"""From a name to a model in memory: files, device, precision, adapter, tokenizer.
+
+All of it runs on the model's thread and imports torch, which `carrara.engines.local` does not before
+then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrara.engines.errors import LoadingError
+from carrara.engines.model.device import pick_device, pick_dtype
+from carrara.engines.model.linear import can_be_quick
+from carrara.engines.model.llama import Llama
+from carrara.engines.model.load import load_model, weight_files
+from carrara.engines.model.lora import attach, load_adapter, merge
+from carrara.engines.prefix_cache import PrefixCache
+from carrara.engines.tokenizer import Tokenizer
+from carrara.engines.weights import manifest
+from carrara.engines.weights.store import ensure
+
+_CPU_CACHE_BYTES = 256 << 20
+_GPU_CACHE_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What to open and how; `LocalModel.open` explains the fields. `adapter` is a folder or None here."""
+
+    source: str
+    adapter: Path | None
+    dtype: torch.dtype | None
+    device: str | None
+    switchable: bool
+    quick: bool | None
+    threads: int | None
+    prefix_cache_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """The adapter in use. `merged` into the weights it cannot be switched off for a request.
+
+    `settings` is its whole adapter_config.json, where other keys of ours may stand.
+    """
+
+    name: str
+    folder: Path
+    fingerprint: str
+    merged: bool
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Everything that `LocalModel` shares, while it is open."""
+
+    model: Llama
+    tokenizer: Tokenizer
+    prefix_cache: PrefixCache[Tensor]
+    adapter: AdapterInfo | None
+    fingerprint: str
+
+
+def load(opening: Opening) -> Loaded:
+    """Read all files and build the model.
+
+    Raises:
+        LoadingError: names the file that is missing, damaged or does not fit the others.
+    """
+    if opening.threads is not None:
+        torch.set_num_threads(opening.threads)
+    folder = ensure(opening.source)
+    device = pick_device(opening.device)
+    model = load_model(folder, opening.dtype or pick_dtype(device), device)
+    adapter = _use_adapter(model, opening)
+    if can_be_quick(device) if opening.quick is None else opening.quick:
+        model.quicken()
+    tokenizer = _tokenizer(folder, model, adapter)
+    budget = opening.prefix_cache_bytes
+    if budget is None:
+        budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
+    return Loaded(
+        model,
+        tokenizer,
+        PrefixCache(budget, lambda payload: payload.nbytes),
+        adapter,
+        _fingerprint(folder, model, tokenizer, adapter),
+    )
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _use_adapter(model: Llama, opening: Opening) -> AdapterInfo | None:
+    if opening.adapter is None:
+        return None
+    adapter = load_adapter(opening.adapter)
+    (attach if opening.switchable else merge)(model, adapter)
+    merged = not opening.switchable
+    return AdapterInfo(adapter.name, opening.adapter, adapter.fingerprint, merged, adapter.settings)
+
+
+def _tokenizer(folder: Path, model: Llama, adapter: AdapterInfo | None) -> Tokenizer:
+    settings = adapter.settings if adapter else {}
+    tokenizer = Tokenizer.from_folder(
+        folder,
+        mask_id=settings.get("mask_token_id"),
+        slot_pad_id=settings.get("slot_pad_token_id"),
+    )
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise LoadingError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}"
+        )
+    tokenizer.vocabulary  # noqa: B018 - made now, so that no request waits for it
+    return tokenizer
+
+
+def _fingerprint(
+    folder: Path, model: Llama, tokenizer: Tokenizer, adapter: AdapterInfo | None
+) -> str:
+    known = manifest.read(folder)
+    stored = known.files if known else {}
+    weights = [
+        stored[path.name].sha256 if path.name in stored else manifest.sha256(path)
+        for path in [folder / "config.json", *weight_files(folder)]
+    ]
+    computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
+    adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
+    parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
+    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
