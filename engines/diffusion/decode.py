@@ -5,6 +5,7 @@ Legend: B rows, T token places a row, S slots looked at, K positions whose logit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -38,8 +39,12 @@ class Decoder:
         """Give the memory of the cache back; nobody may be seated."""
         self._cache = self._empty_cache()
 
-    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> None:
-        """Do all that the plan says; the jobs go on, and finish where they do."""
+    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> float:
+        """Do all that the plan says; the jobs go on, and finish where they do.
+
+        Returns the seconds until denoising began: those of the feeds.
+        """
+        begun = time.monotonic()
         self._cache.reserve(plan.rows, self._slots(plan, jobs))
         for move in plan.moves:
             self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
@@ -47,8 +52,10 @@ class Decoder:
             self._load_prefixes(plan.feeds, jobs)
             self._encode(plan.feeds, [jobs[feed.ticket] for feed in plan.feeds])
             self._keep_prefixes(plan.feeds, jobs)
+        encoded_s = time.monotonic() - begun
         if plan.spots:
             self._denoise(plan.spots, [jobs[spot.ticket] for spot in plan.spots])
+        return encoded_s
 
     def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:
         """One causal pass over prompts and settled blocks; their keys and values stay."""

@@ -141,13 +141,12 @@ class Rounds:
         for feed in plan.feeds:
             live = self._live[feed.ticket]
             live.started = now if live.started is None else live.started
+        jobs = {ticket: live.job for ticket, live in self._live.items()}
+        encoded_s = await self._local.run(self._decoder.perform, plan, jobs)
         for spot in plan.spots:
             live = self._live[spot.ticket]
-            live.denoised = now if live.denoised is None else live.denoised
-        jobs = {ticket: live.job for ticket, live in self._live.items()}
-        await self._local.run(self._decoder.perform, plan, jobs)
-        for spot in plan.spots:
-            self._account(self._live[spot.ticket])
+            live.denoised = now + encoded_s if live.denoised is None else live.denoised
+            self._account(live)
 
     def _account(self, live: Live) -> None:
         """Tell the batcher how far a canvas came, and its caller when it is finished or has changed."""

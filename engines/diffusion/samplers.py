@@ -86,10 +86,10 @@ def block_diffusion(
         def forward(
             clean: list[int], view: View, cached: int = cached, last: Tensor = last
         ) -> Tensor:
-            positions = torch.arange(cached, cached + len(view.tokens))[None]
-            length = torch.tensor([cached + len(view.tokens)])
-            mask = full(length, len(view.tokens), int(length))
-            logits: Tensor = model(torch.tensor([view.tokens]), positions, mask, cache)
+            end = cached + len(view.tokens)
+            mask = full(_row(model, [end])[0], len(view.tokens), end)
+            positions = _row(model, range(cached, end))
+            logits: Tensor = model(_row(model, view.tokens), positions, mask, cache)
             logits = logits[0]
             if blocks.shifted:
                 logits = torch.cat((last[None], logits[:-1]))
@@ -119,23 +119,26 @@ def _filled(
 def _everywhere(model: Llama, tokens: Sequence[int]) -> Tensor:
     """Logits [T, V] under full attention."""
     size = len(tokens)
-    positions = torch.arange(size)[None]
-    logits: Tensor = model(
-        torch.tensor([tokens]), positions, full(torch.tensor([size]), size, size)
-    )
+    mask = full(_row(model, [size])[0], size, size)
+    logits: Tensor = model(_row(model, tokens), _row(model, range(size)), mask)
     return logits[0]
 
 
 def _encode(
     model: Llama, cache: KVCache, tokens: list[int], start: int, block: int, first: int
 ) -> Tensor:
-    """Bring the tokens from `start` on into the cache; the logits [V] of the last one."""
-    positions = torch.arange(start, len(tokens))[None]
-    lengths = torch.tensor([len(tokens)])
-    mask = block_causal(positions, len(tokens), block, first, lengths)
-    pick = torch.tensor([[len(tokens) - start - 1]])
-    logits: Tensor = model(torch.tensor([tokens[start:]]), positions, mask, cache, pick=pick)
+    """Bring the tokens from `start` on into the cache, block-causally with blocks from `first` on; the logits [V]
+    of the last one."""
+    positions = _row(model, range(start, len(tokens)))
+    mask = block_causal(positions, len(tokens), block, first, _row(model, [len(tokens)])[0])
+    pick = _row(model, [len(tokens) - start - 1])
+    logits: Tensor = model(_row(model, tokens[start:]), positions, mask, cache, pick=pick)
     return logits[0, 0]
+
+
+def _row(model: Llama, values: Sequence[int]) -> Tensor:
+    """Integers as a batch of one row on the model's device, [1, T]."""
+    return torch.tensor([list(values)], device=model.device)
 
 
 def _tracer(trace: Trace, tokens: list[int], begin: int) -> Callable[[Canvas, int], None]:

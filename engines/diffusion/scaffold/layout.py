@@ -157,8 +157,6 @@ class Layout:
             if not self.visit(chain.entries[number], after):
                 return False
             fork = self._fork_after(chain, number)
-            if fork is None:
-                return True
             if fork.chosen is not None:
                 if not fork.emitted and not self._place(fork, fork.length, after):
                     return False
@@ -177,7 +175,7 @@ class Layout:
                 after = (*after, fork)
             number += 1
 
-    def _fork_after(self, chain: Chain, number: int) -> Fork | None:
+    def _fork_after(self, chain: Chain, number: int) -> Fork:
         """The fork behind an entry, made or brought up to date with what was decided before it."""
         gate = chain.items.gate(chain.option(number))
         if number < len(chain.forks):
@@ -203,16 +201,11 @@ class Layout:
         gate = items.gate(chain.option(number))
         end = len(gate.options) - 1
         found = []
-        for option in range(end):
+        deep = chain.level + self.tree.scaffold.height(items.later) > self.tree.budget.depth
+        for option in range(0 if deep and count >= items.least else end):
             if option == 0 and items.most is not None and count >= items.most:
                 continue
-            deep = chain.level + self.tree.scaffold.height(items.later) > self.tree.budget.depth
-            if deep and count >= items.least:
-                continue
-            if (
-                number + 1 < len(chain.entries)
-                or self.tree.room.entry_cost(chain, number, option) <= self.slack
-            ):
+            if number + 1 < len(chain.entries) or self._pays(chain, number, option):
                 found.append(option)
         if count >= items.least:
             found.append(end)

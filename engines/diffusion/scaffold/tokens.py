@@ -1,9 +1,8 @@
 """Automata over tokens: which token may stand at a position of a slot, in any order of filling.
 
-Around a position, the states that what stands to
-its left can reach and the states from which what stands to its right can be finished say which classes fit: exact
-for any set of positions already fixed. Token automata used in both directions, as in DINGO
-(arXiv 2505.23061).
+Around a position, the states that what stands to its left can reach and the states from which what stands to its
+right can be finished say which classes of tokens fit: exactly, for any set of positions already fixed. Token
+automata used in both directions, as in DINGO (arXiv 2505.23061).
 
 A set of states is one int. Each state owns `width` bits, bit k meaning "here after k counted characters"; automata
 that count nothing have width 1. The last state is PAD: behind an accepting state, only pads follow.

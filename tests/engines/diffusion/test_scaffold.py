@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from datetime import date
@@ -9,6 +10,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
+import torch
 from pydantic import BaseModel, Field, TypeAdapter
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
@@ -158,8 +160,6 @@ def test_any_type_may_be_the_whole_answer(kind: Any, fill: Fill) -> None:
 
 
 def test_the_spelling_is_that_of_json_dumps(fill: Fill) -> None:
-    import json
-
     contract = Json.of(Everything.model_json_schema())
     for seed in range(3):
         found = fill(contract, seed, Budget(500, 128, 6))
@@ -260,8 +260,6 @@ def test_free_text_needs_no_scaffold() -> None:
 
 
 def test_any_commit_rule_keeps_the_contract(fill: Fill) -> None:
-    import torch
-
     rule = fixed_steps(torch.tensor([[1] * 200]))
     schema = Everything.model_json_schema()
     assert fill(Json.of(schema), 1, Budget(300, 64, 4), rule=rule).passes > 3
