@@ -8,7 +8,6 @@ Engines that are given the same `LocalModel` share all of it. Torch work runs on
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from carrara.engines.model.config import LlamaConfig
     from carrara.engines.model.llama import Llama
     from carrara.engines.model.opening import AdapterInfo, Loaded
+    from carrara.engines.model.pace import Pace
     from carrara.engines.prefix_cache import PrefixCache
     from carrara.engines.tokenizer import Tokenizer
 
@@ -118,6 +118,11 @@ class LocalModel:
     def prefix_cache(self) -> PrefixCache[torch.Tensor]:
         """Payloads are `KVCache.take` of one block; keys are `prefix_key`."""
         return self._now.prefix_cache
+
+    @property
+    def pace(self) -> Pace:
+        """Every pass runs inside its `timed`, which finds out how many threads are good for it."""
+        return self._now.pace
 
     @property
     def device(self) -> torch.device:
@@ -227,11 +232,6 @@ class LocalModel:
             await asyncio.to_thread(thread.shutdown)
 
     def _read(self) -> Loaded:
-        # Threads that share one operation shall sleep while they wait for each other. Torch lets them
-        # spin, which on a busy machine takes the core from the very thread they wait for: ten times the
-        # time a token, measured with 2 threads on 2 busy cores. The setting is read when torch is first
-        # imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from carrara.engines.model.opening import Opening, load
 
         return load(

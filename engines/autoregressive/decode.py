@@ -46,7 +46,8 @@ class Decoder:
         for part in plan.passes:
             if part.kind == "prompt":
                 self._load_prefixes(part.feeds, answers)
-            self._forward(part, answers)
+            with self._local.pace.timed(part.kind, part.width * len(part.feeds)):
+                self._forward(part, answers)
             if part.kind == "prompt":
                 self._keep_prefixes(part.feeds, answers)
 

@@ -50,11 +50,13 @@ class Decoder:
             self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
         if plan.feeds:
             self._load_prefixes(plan.feeds, jobs)
-            self._encode(plan.feeds, [jobs[feed.ticket] for feed in plan.feeds])
+            with self._local.pace.timed("prompt", sum(feed.count for feed in plan.feeds)):
+                self._encode(plan.feeds, [jobs[feed.ticket] for feed in plan.feeds])
             self._keep_prefixes(plan.feeds, jobs)
         encoded_s = time.monotonic() - begun
         if plan.spots:
-            self._denoise(plan.spots, [jobs[spot.ticket] for spot in plan.spots])
+            with self._local.pace.timed("canvas", len(plan.spots)):
+                self._denoise(plan.spots, [jobs[spot.ticket] for spot in plan.spots])
         return encoded_s
 
     def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:

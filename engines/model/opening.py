@@ -21,6 +21,7 @@ from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
+from carrara.engines.model.pace import Pace
 from carrara.engines.prefix_cache import PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
@@ -65,6 +66,7 @@ class Loaded:
     model: Llama
     tokenizer: Tokenizer
     prefix_cache: PrefixCache[Tensor]
+    pace: Pace
     adapter: AdapterInfo | None
     fingerprint: str
 
@@ -91,6 +93,7 @@ def load(opening: Opening) -> Loaded:
         model,
         tokenizer,
         PrefixCache(budget, lambda payload: payload.nbytes),
+        Pace(torch.get_num_threads() if device.type == "cpu" and opening.threads is None else 1),
         adapter,
         _fingerprint(folder, model, tokenizer, adapter),
     )
