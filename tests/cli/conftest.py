@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,8 @@ class Shell:
             pass_fds=(writes,),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A suite started in the background by a shell ignores Ctrl-C, and so would all that it starts.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
         )
         os.close(writes)
         try:
