@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,12 @@ from carrara.engines.json_schema import pointer
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """Writes values into nodes. `spare` says how many pads a slot gets behind its text.
+    """Writes values into nodes.
 
     Where a value does not fit, a `strict` filler refuses; another leaves the part undecided.
     """
 
     tree: Tree
-    spare: Callable[[], int] = lambda: 0
     strict: bool = True
 
     def fill(self, node: Node, value: Any, path: Path = ()) -> None:
@@ -59,7 +58,7 @@ class Filler:
     def _fill_hole(self, hole: Hole, value: Any, path: Path) -> None:
         value = self._given(value)
         spelled = None if value is MISSING else hole.slot.write(value)
-        if spelled is None or not hole.write(self._spell(spelled), self.spare()):
+        if spelled is None or not hole.write(self._spell(spelled), 0):
             self._misfit(value, path)
 
     def _fill_fork(self, fork: Fork, value: Any, path: Path) -> None:

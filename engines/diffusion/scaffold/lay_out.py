@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from carrara.engines.contract import Contract
@@ -15,10 +16,19 @@ from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.fill import Filler
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon, Vocabulary
-from carrara.engines.diffusion.scaffold.nodes import Chain, Fork, Group, Hole, Node, Pinned, Step
+from carrara.engines.diffusion.scaffold.nodes import (
+    Chain,
+    Fork,
+    Group,
+    Hole,
+    Node,
+    Pinned,
+    Step,
+    leaves,
+)
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
-from carrara.engines.diffusion.scaffold.tree import Tree
+from carrara.engines.diffusion.scaffold.tree import Tree, clean
 from carrara.engines.errors import CarraraError
 
 PINNED = -1
@@ -28,15 +38,26 @@ _SHOWN_DEEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """What a canvas shows beyond the answer, as it does in decoding; each is asked anew for every place.
+    """How a canvas differs from the bare answer, as it does in decoding; each is asked anew for every place.
 
-    `tokens`: pads behind a slot's text. `items`: items shown behind a list's end, whose slots are all pads.
-    `ways`: whether behind a gate the option that is usual is shown although another one is right.
+    `room`: the positions of a slot, given those that its text takes and those that decoding usually begins with
+    for a free string (`Scaffold.usual_length` of this number). Fewer than the text takes cut it: so a slot looks
+    before it has grown. `items`: how many items of a list are shown, given how many there are; what is behind its
+    end are items whose slots are all pads. `ways`: whether behind a gate the option that is usual is shown although
+    another one is right.
     """
 
-    tokens: Callable[[], int] = lambda: 0
-    items: Callable[[], int] = lambda: 0
+    room: Callable[[int, Callable[[int], int]], int] = lambda taken, usual: taken
+    items: Callable[[int], int] = lambda count: count
     ways: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A leaf begins at position `at` of the canvas, behind `clean` tokens of the answer."""
+
+    at: int
+    clean: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +66,9 @@ class LaidOut:
 
     ids: the right token at each position.
     units: the decision that each position belongs to (a slot or a gate, numbered), PINNED for literals.
-    gates: the units that are gates. open: gates that must be masked, since behind them a way is shown that the
-    gold does not go. clean: the answer's tokens without pads, gates and unused items; text: what they write.
+    gates: the units that are gates. open: gates that must be masked, since what is shown behind them is not what the
+    gold has there. clean: the answer's tokens without pads, gates and unused items; text: what they write.
+    starts: where a window onto the canvas may begin or end.
     """
 
     ids: tuple[int, ...]
@@ -55,6 +77,7 @@ class LaidOut:
     open: frozenset[int]
     clean: tuple[int, ...]
     text: str
+    starts: tuple[Start, ...]
 
 
 def lay_out(
@@ -71,7 +94,7 @@ def lay_out(
     lexicon = tokenizer if isinstance(tokenizer, Lexicon) else Lexicon(tokenizer)
     scaffold = Scaffold(compiled(contract), lexicon)
     tree = Tree(scaffold, _ENDLESS_BUDGET)
-    Filler(tree, spare.tokens).fill(tree.root, value)
+    Filler(tree).fill(tree.root, value)
     text = read.text(tree.root)
     found = contract.parse(text)
     if not _holds(value, found):
@@ -87,6 +110,7 @@ def lay_out(
         frozenset(composer.open),
         tuple(tree.emit()),
         text,
+        tuple(composer.starts),
     )
 
 
@@ -98,14 +122,19 @@ class _Composer:
     units: list[int] = field(default_factory=list)
     gates: set[int] = field(default_factory=set)
     open: set[int] = field(default_factory=set)
+    starts: list[Start] = field(default_factory=list)
     count: int = 0
+    written: int = 0
 
     def add(self, node: Node, deep: int, void: bool) -> None:
         """Put a node on the canvas. In a `void` one all slots and gates are pads."""
         match node:
             case Pinned():
+                self._start()
                 self._put(node.ids)
+                self.written += 0 if void else len(node.ids)
             case Hole():
+                self._start()
                 self._add_hole(node, void)
             case Step():
                 self.add(node.part, deep, void)
@@ -118,12 +147,13 @@ class _Composer:
                 self._add_chain(node, deep, void)
 
     def _add_hole(self, hole: Hole, void: bool) -> None:
-        if void:
-            lexicon, scaffold = self.tree.scaffold.lexicon, self.tree.scaffold
-            length = scaffold.cost(hole.slot) + self.spare.tokens()
-            self._put([lexicon.pad_id] * length, self._unit())
-        else:
-            self._put([token for token in hole.ids if token is not None], self._unit())
+        scaffold = self.tree.scaffold
+        written = [] if void else hole.clean
+        room = self.spare.room(len(written), partial(scaffold.usual_length, hole.slot))
+        room = max(room, scaffold.cost(hole.slot))
+        pads = [scaffold.lexicon.pad_id] * (room - len(written))
+        self._put([*written, *pads][:room], self._unit())
+        self.written += len(written)
 
     def _add_fork(self, fork: Fork, deep: int, void: bool) -> None:
         expected = fork.plan.gate.expect
@@ -137,10 +167,12 @@ class _Composer:
         if usual and expected is not None and fork.chosen != expected and self.spare.ways():
             self.open.add(self._put_gate(fork, fork.chosen))
             self._put(fork.plan.shown(expected))
+            self.written += len(fork.lead)
             self._show(fork, expected, deep)
             return
         self._put_gate(fork, fork.chosen)
         self._put(fork.lead[fork.width :] if not fork.plan.is_choice else ())
+        self.written += len(fork.lead)
         if fork.body is not None:
             self.add(fork.body, deep, void)
 
@@ -154,17 +186,24 @@ class _Composer:
             gate = chain.items.gate(0)
             self._put_gate(Fork(self.tree.scaffold.plan(gate), chain.level, gate.expect), None)
             return
-        for number, entry in enumerate(chain.entries):
+        shown = max(1, self.spare.items(len(chain.entries)))
+        for number, entry in enumerate(chain.entries[:shown]):
             self.add(entry, deep, void)
             fork = chain.forks[number]
             unit = self._put_gate(fork, fork.chosen)
-            self._put(fork.lead[fork.width :])
-        self._add_unused(chain, unit, deep)
+            self.written += len(fork.lead)
+            if number + 1 < min(shown, len(chain.entries)):
+                self._put(fork.lead[fork.width :])
+        if shown < len(chain.entries):
+            self.open.add(unit)
+            for entry, fork in zip(chain.entries[shown:], chain.forks[shown:], strict=True):
+                self.written += sum(len(clean(leaf)) for leaf in leaves(entry)) + len(fork.lead)
+        else:
+            self._add_unused(chain, unit, shown - len(chain.entries), deep)
 
-    def _add_unused(self, chain: Chain, unit: int, deep: int) -> None:
-        """Items behind the end of a list, as they are shown while its last gate is open."""
+    def _add_unused(self, chain: Chain, unit: int, room: int, deep: int) -> None:
+        """Up to `room` items behind the end of a list, as they are shown while its last gate is open."""
         items, last = chain.items, chain.option(len(chain.entries) - 1)
-        room = self.spare.items()
         if items.most is not None:
             room = min(room, items.most - chain.counted(len(chain.entries) - 1))
         if room > 0:
@@ -180,6 +219,7 @@ class _Composer:
 
     def _put_gate(self, fork: Fork, option: int | None) -> int:
         """The positions of a gate: what all its leads begin with is pinned, the rest is one unit."""
+        self._start()
         plan, pad = fork.plan, self.tree.scaffold.lexicon.pad_id
         if not fork.allowed:
             fork.allowed = tuple(range(len(plan.leads)))
@@ -190,6 +230,9 @@ class _Composer:
         right = [pad] * width if option is None else plan.taken(option, width, pad)[:width]
         self._put(right[plan.common :], unit)
         return unit
+
+    def _start(self) -> None:
+        self.starts.append(Start(len(self.ids), self.written))
 
     def _unit(self) -> int:
         self.count += 1
@@ -214,4 +257,4 @@ def _holds(value: Any, found: Any) -> bool:
     return bool(value == found)
 
 
-__all__ = ["PINNED", "LaidOut", "Spare", "lay_out"]
+__all__ = ["PINNED", "LaidOut", "Spare", "Start", "lay_out"]

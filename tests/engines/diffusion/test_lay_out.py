@@ -45,8 +45,14 @@ CASES: list[tuple[Contract, Any]] = [
 def random_spare(seed: int) -> Spare:
     chance = random.Random(seed)
     return Spare(
-        lambda: chance.randrange(4), lambda: chance.randrange(3), lambda: chance.random() < 0.5
+        lambda taken, usual: taken + chance.randrange(4),
+        lambda count: count + chance.randrange(3),
+        lambda: chance.random() < 0.5,
     )
+
+
+def wide(pads: int, items: int = 0) -> Spare:
+    return Spare(lambda taken, usual: taken + pads, lambda count: count + items)
 
 
 @pytest.mark.parametrize(("contract", "value"), CASES)
@@ -81,16 +87,61 @@ def test_only_decisions_belong_to_units(lexicon: Lexicon) -> None:
 def test_spare_length_is_filled_with_pads(lexicon: Lexicon) -> None:
     value = {"number": "507", "street": "Elm", "unit": None}
     bare = lay_out(Json.of(ADDRESS), value, lexicon)
-    wide = lay_out(Json.of(ADDRESS), value, lexicon, Spare(lambda: 5))
-    assert wide.ids.count(lexicon.pad_id) == 15
-    assert len(wide.ids) == len(bare.ids) + 15
-    assert wide.clean == bare.clean
+    more = lay_out(Json.of(ADDRESS), value, lexicon, wide(5))
+    assert more.ids.count(lexicon.pad_id) == 15
+    assert len(more.ids) == len(bare.ids) + 15
+    assert more.clean == bare.clean
+
+
+def test_a_slot_that_has_not_grown_yet_shows_the_beginning_of_its_text(lexicon: Lexicon) -> None:
+    value = {"number": "507", "street": "Elm Street " * 8, "unit": None}
+    whole = lay_out(Json.of(ADDRESS), value, lexicon)
+    cut = lay_out(
+        Json.of(ADDRESS), value, lexicon, Spare(lambda taken, usual: min(taken, usual(6)))
+    )
+    assert len(cut.ids) < len(whole.ids)
+    assert cut.clean == whole.clean
+    street = whole.units[whole.units.index(PINNED, 3) :]
+    assert len(set(cut.units)) == len(set(whole.units)) == 4
+    [unit] = {u for u in street if street.count(u) > 6 and u != PINNED}
+    text = [i for i, u in zip(whole.ids, whole.units, strict=True) if u == unit]
+    shown = [i for i, u in zip(cut.ids, cut.units, strict=True) if u == unit]
+    assert shown == text[: len(shown)]
+    assert 0 < len(shown) < len(text)
+
+
+def test_a_long_list_shows_its_first_items_behind_an_open_gate(lexicon: Lexicon) -> None:
+    contract = Json.of({"type": "array", "items": {"type": "integer"}})
+    whole = lay_out(contract, [1, 2, 3, 4], lexicon)
+    cut = lay_out(contract, [1, 2, 3, 4], lexicon, Spare(items=lambda count: 2))
+    assert cut.clean == whole.clean
+    assert cut.text == whole.text
+    assert len(cut.open) == 1
+    [gate] = cut.open
+    asked = [i for i, unit in zip(cut.ids, cut.units, strict=True) if unit == gate]
+    assert lexicon.text(asked).strip() == ","  # it goes on
+    assert lexicon.text(cut.ids).startswith("[1, 2,")
+    assert "3" not in lexicon.text(cut.ids)
+
+
+def test_starts_tell_how_much_of_the_answer_stands_before_them(
+    fill: Callable[..., Any], random_schema: Callable[[int], dict[str, Any]], lexicon: Lexicon
+) -> None:
+    for contract, value in CASES:
+        bare = lay_out(contract, value, lexicon)
+        for start in bare.starts:
+            before = [i for i in bare.ids[: start.at] if i != lexicon.pad_id]
+            assert tuple(before) == bare.clean[: start.clean]
+        spare = lay_out(contract, value, lexicon, random_spare(3))
+        counts = [start.clean for start in spare.starts]
+        assert counts == sorted(counts)
+        assert counts[-1] <= len(spare.clean)
 
 
 def test_items_behind_the_end_are_pads_behind_an_open_gate(lexicon: Lexicon) -> None:
     contract = Json.of({"type": "array", "items": {"type": "string"}})
     bare = lay_out(contract, ["x"], lexicon)
-    more = lay_out(contract, ["x"], lexicon, Spare(lambda: 2, lambda: 2))
+    more = lay_out(contract, ["x"], lexicon, wide(2, items=2))
     assert not bare.open
     assert len(more.open) == 1
     assert more.open <= more.gates
