@@ -1,0 +1,179 @@
+"""Labelled rows for `carrara adapt`: prompts and answers of a data folder, each with the contract of its answer.
+
+python -m benchmarks.training_mix DATA OUT.jsonl [--only TASK=ROWS ...] [--seed N]
+
+DATA holds mix/train.jsonl.xz with `task`, `prompt`, `response` and `src` a line. A task's contract is that of
+examples/tasks/TASK.yaml; where a row asks for other fields, in another order, or for a table or list of its own, the
+contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
+to their contract; both are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Table, Text, to_data
+from carrara.engines.errors import CarraraError
+from carrara.workflows.steps import Llm
+from carrara.workflows.yaml.compile import core_of
+from carrara.workflows.yaml.load import load
+
+TASKS = Path(__file__).parent.parent / "examples" / "tasks"
+NEVER = frozenset(("function_call",))
+UNCONFIRMED = ("zzzDavid/ICDAR-2019-SROIE",)
+SELF_INSTRUCT, CONFIRMED_PARTS = "yizhongw/self-instruct", ("quoref", "quartz")
+
+
+def main() -> None:
+    arguments = _arguments()
+    wanted = dict(entry.split("=") for entry in arguments.only)
+    counts: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    rows = []
+    contracts: dict[str, Contract | None] = {}
+    for row in _shuffled(arguments.data, arguments.seed):
+        task = row["task"]
+        if task in NEVER or (wanted and counts[task] >= int(wanted.get(task, 0))):
+            continue
+        if not is_licensed(row.get("src", "")):
+            skipped["licence not confirmed"] += 1
+            continue
+        if task not in contracts:
+            contracts[task] = task_contract(task)
+        found = with_contract(row, contracts[task])
+        if found is None:
+            skipped[f"{task}: does not hold to its contract"] += 1
+            continue
+        counts[task] += 1
+        rows.append(found)
+    random.Random(arguments.seed).shuffle(rows)
+    with arguments.out.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    print(json.dumps({"rows": len(rows), "tasks": counts, "skipped": skipped}, indent=2))
+
+
+def is_licensed(source: str) -> bool:
+    """Whether a row may be trained on, by where it comes from."""
+    if source.startswith(UNCONFIRMED):
+        return False
+    return not source.startswith(SELF_INSTRUCT) or source.endswith(CONFIRMED_PARTS)
+
+
+def task_contract(task: str) -> Contract | None:
+    """The contract of the one step of examples/tasks/TASK.yaml, None if there is no such pipeline."""
+    path = TASKS / f"{task}.yaml"
+    if not path.is_file():
+        return None
+    pipeline = load(path).definition
+    core = core_of(pipeline.steps[0], pipeline)
+    assert isinstance(core, Llm)
+    return core.contract
+
+
+def with_contract(row: Mapping[str, Any], contract: Contract | None) -> dict[str, Any] | None:
+    """The row with its contract and its answer as a value; None if no contract suits it."""
+    response = row["response"]
+    base = {"prompt": row["prompt"], "task": row["task"], "src": row.get("src", "")}
+    for candidate in _candidates(response, contract):
+        try:
+            value = candidate.parse(response)
+        except CarraraError:
+            continue
+        if isinstance(candidate, Text):
+            return {**base, "response": response}
+        return {**base, "response": value, "contract": to_data(candidate)}
+    return None
+
+
+def _candidates(response: str, contract: Contract | None) -> Iterator[Contract]:
+    if isinstance(contract, Json):
+        fitted = _for_keys(contract, response)
+        yield fitted or contract
+        return
+    if isinstance(contract, Choice):
+        yield contract
+        return
+    if response.startswith("|"):
+        header = response.split("\n", 1)[0].strip().strip("|").split("|")
+        try:
+            yield Table(tuple(Column(name.strip()) for name in header))
+        except CarraraError:
+            return
+        return
+    if response.startswith("- "):
+        yield Outline(max_depth=4)
+    if response[:1] in "[{":
+        try:
+            yield Json.of(schema_of(json.loads(response)))
+        except ValueError:
+            return
+    yield Text()
+
+
+def _for_keys(contract: Json, response: str) -> Json | None:
+    """The contract with the answer's keys in the answer's order, where these are not its own."""
+    try:
+        value = json.loads(response)
+    except ValueError:
+        return None
+    schema = contract.schema
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return None
+    if list(value) == list(properties):
+        return None
+    if not value.keys() <= properties.keys():
+        return Json.of(schema_of(value))
+    kept = {key: properties[key] for key in value}
+    return Json.of({**schema, "properties": kept, "required": list(kept)})
+
+
+def schema_of(value: Any) -> dict[str, Any]:
+    """A schema that a value fits and that says no more than its form: texts may be null, lists may be longer."""
+    match value:
+        case None | str():
+            return {"type": ["string", "null"]}
+        case bool():
+            return {"type": "boolean"}
+        case int() | float():
+            return {"type": "number"}
+        case list():
+            kinds = {json.dumps(schema_of(item)): item for item in value}
+            if len(kinds) > 1:
+                raise ValueError("items of several kinds")
+            inner = schema_of(value[0]) if value else {"type": "string"}
+            if inner == {"type": ["string", "null"]}:
+                inner = {"type": "string"}
+            return {"type": "array", "items": inner}
+        case dict():
+            parts = {str(key): schema_of(part) for key, part in value.items()}
+            return {"type": "object", "properties": parts, "required": list(parts)}
+    raise ValueError(f"no schema for {value!r}")
+
+
+def _shuffled(folder: Path, seed: int) -> list[dict[str, Any]]:
+    with lzma.open(folder / "mix" / "train.jsonl.xz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", action="append", default=[], metavar="TASK=ROWS")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Labelled rows to train on: JSON lines (.jsonl, or .jsonl.xz) with a prompt, the right answer and its contract."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from carrara.engines.contract import Contract, Text, from_data
+from carrara.engines.errors import CarraraError, LoadingError
+from carrara.engines.request import Message
+
+KEYS = frozenset(("prompt", "messages", "response", "contract", "task", "id", "src", "weight"))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example. `value` is the answer as the contract reads it, the text itself under `Text`.
+
+    `task` groups rows in evaluations. `where` names file and line for errors.
+    """
+
+    messages: tuple[Message, ...]
+    contract: Contract
+    value: Any
+    task: str
+    where: str
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, one at a time.
+
+    A row has `prompt` (a string) or `messages` (a list of {"role", "content"}), `response` (a string, or the value
+    itself), and may have `contract` (as `contract.to_data` writes it; without one the answer is free text) and
+    `task`. `id`, `src` and `weight` are allowed and not used.
+
+    Raises:
+        LoadingError: names file and line, and what is wrong there.
+    """
+    empty = True
+    try:
+        with _opened(path) as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    empty = False
+                    yield _row(line, f"{path}:{number}")
+    except (OSError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise LoadingError(f"{path}: cannot be read: {error}") from error
+    if empty:
+        raise LoadingError(f"{path}: holds no rows")
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".xz":
+        return lzma.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise LoadingError(f"{where}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise LoadingError(f"{where}: a row is a JSON object, not {type(found).__name__}")
+    if unknown := sorted(found.keys() - KEYS):
+        raise LoadingError(f"{where}: unknown keys {unknown}; known are {', '.join(sorted(KEYS))}")
+    if "response" not in found:
+        raise LoadingError(f"{where}: has no 'response'")
+    try:
+        contract = from_data(found["contract"]) if found.get("contract") else Text()
+        value = _value(contract, found["response"])
+    except (CarraraError, TypeError) as error:
+        raise LoadingError(f"{where}: {error}") from error
+    return Row(_messages(found, where), contract, value, str(found.get("task", "")), where)
+
+
+def _value(contract: Contract, response: Any) -> Any:
+    if isinstance(contract, Text):
+        return response if isinstance(response, str) else json.dumps(response, ensure_ascii=False)
+    return contract.parse(response) if isinstance(response, str) else response
+
+
+def _messages(found: Mapping[str, Any], where: str) -> tuple[Message, ...]:
+    if ("prompt" in found) == ("messages" in found):
+        raise LoadingError(f"{where}: a row has either 'prompt' or 'messages'")
+    if "prompt" in found:
+        if not isinstance(found["prompt"], str):
+            raise LoadingError(f"{where}: 'prompt' is not a string")
+        return (Message("user", found["prompt"]),)
+    try:
+        return tuple(Message(m["role"], m["content"]) for m in found["messages"])
+    except (TypeError, KeyError) as error:
+        raise LoadingError(
+            f"{where}: 'messages' is a list of objects with 'role' and 'content'"
+        ) from error
