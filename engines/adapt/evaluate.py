@@ -18,7 +18,6 @@ from carrara.engines.errors import EngineError
 from carrara.engines.local import LocalModel
 from carrara.engines.request import Completion, Limits, Request
 
-
 _MOST_TOKENS = 1024
 
 
