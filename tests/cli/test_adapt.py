@@ -1,0 +1,55 @@
+"""`carrara adapt` as its users call it; what it trains is tested in tests/engines/adapt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROW = {
+    "prompt": "Is it red or blue?",
+    "response": "red",
+    "contract": {"kind": "choice", "options": ["red", "blue"]},
+}
+QUICK = ["--set", "step_tokens=16", "--set", "row_tokens=64", "--set", "rank=2", "--workers", "0"]
+
+
+@pytest.mark.weights
+def test_an_adapter_is_trained_cut_off_and_finished(shell: Any) -> None:
+    shell.write("rows.jsonl", json.dumps(ROW) + "\n")
+    words = ["adapt", "--data", "rows.jsonl", "--out", "mine", *QUICK, "--steps", "2"]
+    stopped = shell(*words, "--minutes", "0")
+    assert stopped.code == 1
+    assert "go on with: carrara adapt --resume --data rows.jsonl --out mine" in stopped.err
+    refused = shell(*words)
+    assert (refused.code, "Resume it" in refused.err) == (1, True)
+    done = shell("adapt", "--data", "rows.jsonl", "--out", "mine", "--resume", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["done"], found["steps"]) == (True, 2)
+    folder: Path = shell.folder / "mine"
+    settings = json.loads((folder / "diffusion.json").read_text())
+    assert settings["slots_grow"] is True
+    assert (folder / "adapter_model.safetensors").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--data", "none.jsonl"], 2, "none.jsonl: cannot be read"),
+        (["--data", "rows.jsonl"], 2, "rows.jsonl:1: not JSON"),
+        (["--data", "rows.jsonl", "--set", "rank"], 2, "--set takes NAME=VALUE, not 'rank'"),
+        (["--data", "rows.jsonl", "--set", "ranks=3"], 1, "unknown in a recipe: ['ranks']"),
+        (["--data", "rows.jsonl", "--resume", "--steps", "3"], 2, "leave out its numbers"),
+    ],
+)
+@pytest.mark.weights
+def test_a_wrong_call_says_what_is_wrong(
+    shell: Any, words: list[str], code: int, told: str
+) -> None:
+    shell.write("rows.jsonl", "{\n")
+    ended = shell("adapt", "--out", "mine", *words)
+    assert told in ended.err
+    assert ended.code == code
