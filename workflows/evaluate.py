@@ -50,14 +50,14 @@ async def evaluate(
     marker = marker_of(workflow, scoring)
     use = UseListener()
     outcomes: dict[int, Outcome] = {}
-    begun: list[int] = []
+    begun: list[tuple[int, Any]] = []
 
     def rows() -> Iterator[Record]:
         until = None if seconds is None else time.monotonic() + seconds
         for record in labelled(source, limit, seed):
             if until is not None and begun and time.monotonic() >= until:
                 return
-            begun.append(record.index)
+            begun.append((record.index, _gold(record, marker)))
             yield record
 
     async def each(outcome: Outcome) -> None:
@@ -77,28 +77,20 @@ async def evaluate(
         workflow.name,
         source,
         marker.scoring.rule if marker.scoring else "",
-        result.seconds,
+        result.seconds if use.seconds is None else use.seconds,
         concurrency,
         use.engines,
         session.fingerprints(use.engines),
         [
-            evaluated(outcomes[index], use.row(number), marker)
-            for index, number in sorted((index, number) for number, index in enumerate(begun))
+            evaluated(outcomes[index], gold, use.row(number), marker)
+            for number, (index, gold) in sorted(enumerate(begun), key=lambda row: row[1][0])
         ],
     )
 
 
-def evaluated(outcome: Outcome, use: RowUse, marker: Marker) -> EvaluatedRow:
-    """The marks of one row.
-
-    Raises:
-        SourceError: its gold cannot be read.
-    """
+def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> EvaluatedRow:
+    """The marks of one row, whose gold is JSON data."""
     record = outcome.record
-    try:
-        gold = marker.gold(record.fields[GOLD])
-    except ValueError as wrong:
-        raise SourceError(f"{record.where}: {wrong}") from wrong
     scoring = marker.scoring_for(gold)
     error = "" if outcome.error is None else str(outcome.error)
     answer = None if error else marker.answer(outcome.value)
@@ -116,3 +108,10 @@ def evaluated(outcome: Outcome, use: RowUse, marker: Marker) -> EvaluatedRow:
         confidence=use.confidence,
         sure=tuple(sure),
     )
+
+
+def _gold(record: Record, marker: Marker) -> Any:
+    try:
+        return marker.gold(record.fields[GOLD])
+    except ValueError as error:
+        raise SourceError(f"{record.where}: {error}") from error

@@ -44,8 +44,9 @@ class EvaluatedRow:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """`rule` is the scoring rule, "" where it depended on the row's gold; `seconds` the wall time of all rows,
-    `concurrency` of them at once; `fingerprints` tell the weights of each engine that answered."""
+    """`rule` is the scoring rule, "" where it depended on the row's gold. `seconds` is the wall time of all rows from
+    the first call of an engine on, with `concurrency` rows at once; `fingerprints` tell the weights of each engine
+    that answered."""
 
     workflow: str
     source: str

@@ -82,6 +82,13 @@ class UseListener:
             case Rejected():
                 self._engine(event.engine).rejected += 1
 
+    @property
+    def seconds(self) -> float | None:
+        """From the first call of an engine to the last answer, over all rows; None without any."""
+        began = [row.began for row in self.rows.values() if row.began is not None]
+        ended = [row.ended for row in self.rows.values() if row.ended is not None]
+        return max(ended) - min(began) if began and ended else None
+
     def row(self, number: int) -> RowUse:
         """The use of the row that was begun as number `number`."""
         return self.rows.setdefault(number, RowUse())
