@@ -1,93 +1,26 @@
-"""Evaluation: a workflow over labelled rows, with marks, latencies and what the engines did for it.
+"""Evaluation: a workflow over labelled rows, with marks, times, calibration and what the engines did for it.
 
-A row is a JSON object with `gold`, `kind` (extract, classify, qa, reason or format) and the fields that the workflow
-takes as inputs, usually `prompt` or `input`; `task` and `id` name it.
+A row is a JSON object with `gold`, the right answer, and the fields that the workflow takes as inputs; `id` and `task`
+name it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from statistics import quantiles
 from typing import Any
 
-from carrara.engines.request import Usage
-from carrara.runtime.events import EngineAnswered, Event, Listener, Rejected
+from carrara.runtime.events import Listener
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.calls import Definition
-from carrara.workflows.plain import plain
-from carrara.workflows.records import Record, SourceError, read_records
-from carrara.workflows.score import KINDS, Score, Totals, score, total
+from carrara.workflows.evaluation import EvaluatedRow, Evaluation
+from carrara.workflows.labelled import GOLD, labelled
+from carrara.workflows.records import Record, SourceError
+from carrara.workflows.row_use import RowUse, UseListener
+from carrara.workflows.scoring.rule import Marker, marker_of
+from carrara.workflows.scoring.score import Scoring, score
+from carrara.workflows.scoring.sure import judged_parts
 from carrara.workflows.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatedRow:
-    """One row's answer as JSON data, or the error; `score` are its marks. `task` is "" where the row names none."""
-
-    key: str
-    task: str
-    kind: str
-    gold: Any
-    answer: Any
-    error: str
-    score: Score
-    seconds: float
-
-
-@dataclass(slots=True)
-class EngineUse:
-    """What one engine did: its calls, how many of its answers were rejected, its tokens and passes."""
-
-    calls: int = 0
-    rejected: int = 0
-    usage: Usage = field(default_factory=Usage)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """`totals` over the rows; `latency_s` holds the percentiles 50, 90 and 99 of a row's wall time, with
-    `concurrency` rows at once; `seconds` is the wall time of all."""
-
-    workflow: str
-    source: str
-    totals: Totals
-    seconds: float
-    concurrency: int
-    latency_s: dict[str, float]
-    engines: dict[str, EngineUse]
-    rows: Sequence[EvaluatedRow] = field(repr=False)
-
-    def summary(self) -> dict[str, Any]:
-        """Everything but the rows, as JSON data. Shares are in [0, 1].
-
-        `accuracy` is that of the classifications, None where there are none; `failed` counts the rows without an
-        answer, `failures` their reasons; `tasks` holds the marks of each task that rows name.
-        """
-        classified = [row.score.exact for row in self.rows if row.kind == "classify"]
-        failures = Counter(row.error for row in self.rows if row.error)
-        return {
-            "workflow": self.workflow,
-            "data": self.source,
-            **_marks(self.totals),
-            "accuracy": round(sum(classified) / len(classified), 4) if classified else None,
-            "failed": failures.total(),
-            "failures": dict(failures.most_common(5)),
-            "tasks": {task: _marks(total(scores)) for task, scores in self._by_task().items()},
-            "seconds": round(self.seconds, 2),
-            "concurrency": self.concurrency,
-            "latency_s": {name: round(value, 3) for name, value in self.latency_s.items()},
-            "engines": {name: _use(use) for name, use in sorted(self.engines.items())},
-        }
-
-    def _by_task(self) -> dict[str, list[Score]]:
-        found: dict[str, list[Score]] = {}
-        for row in self.rows:
-            if row.task:
-                found.setdefault(row.task, []).append(row.score)
-        return found
 
 
 async def evaluate(
@@ -96,114 +29,89 @@ async def evaluate(
     session: Session,
     *,
     limit: int | None = None,
+    seed: int | None = None,
+    seconds: float | None = None,
     concurrency: int = 16,
+    engine: str | None = None,
+    scoring: Scoring | None = None,
     seen: Callable[[Outcome], None] | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Evaluation:
     """Run `workflow` over the labelled rows in `source` (JSON lines) and score the answers.
 
-    A row whose step fails counts as not parsed.
+    `limit` takes the first rows, with a `seed` a sample; after `seconds` no further row is begun. `engine` is asked
+    at every step, whatever the step says, and no other. `scoring` None: as the workflow tells. A row whose step
+    fails counts as not parsed.
 
     Raises:
-        SourceError: the file cannot be read, or a row has no gold.
+        SourceError: the file cannot be read, or a row has no gold or gold that cannot be.
         InputError: the workflow's inputs cannot be read from rows.
     """
-    found: dict[int, EvaluatedRow] = {}
-    engines: dict[str, EngineUse] = {}
+    marker = marker_of(workflow, scoring)
+    use = UseListener()
+    outcomes: dict[int, Outcome] = {}
+    begun: list[tuple[int, Any]] = []
+
+    def rows() -> Iterator[Record]:
+        until = None if seconds is None else time.monotonic() + seconds
+        for record in labelled(source, limit, seed):
+            if until is not None and begun and time.monotonic() >= until:
+                return
+            begun.append((record.index, _gold(record, marker)))
+            yield record
 
     async def each(outcome: Outcome) -> None:
-        found[outcome.record.index] = evaluated(outcome)
+        outcomes[outcome.record.index] = outcome
         if seen is not None:
             seen(outcome)
 
-    def listen(event: Event) -> None:
-        if isinstance(event, EngineAnswered):
-            use = engines.setdefault(event.engine, EngineUse())
-            use.calls += 1
-            use.usage += event.usage
-        elif isinstance(event, Rejected):
-            engines.setdefault(event.engine, EngineUse()).rejected += 1
-
-    batch = batch_of(
-        workflow, _labelled(source, limit), Binder(workflow), each, concurrency=concurrency
+    batch = batch_of(workflow, rows(), Binder(workflow), each, concurrency=concurrency)
+    result = await session.execute(
+        batch,
+        name=f"{workflow.name} (evaluation)",
+        listeners=(use, *listeners),
+        settings_of=workflow,
+        engine=engine,
     )
-    name = f"{workflow.name} (evaluation)"
-    heard = (listen, *listeners)
-    result = await session.execute(batch, name=name, listeners=heard, settings_of=workflow)
-    rows = [found[index] for index in sorted(found)]
     return Evaluation(
         workflow.name,
         source,
-        total(row.score for row in rows),
-        result.seconds,
+        marker.scoring.rule if marker.scoring else "",
+        result.seconds if use.seconds is None else use.seconds,
         concurrency,
-        _percentiles([row.seconds for row in rows]),
-        engines,
-        rows,
+        use.engines,
+        session.fingerprints(use.engines),
+        [
+            evaluated(outcomes[index], gold, use.row(number), marker)
+            for number, (index, gold) in sorted(enumerate(begun), key=lambda row: row[1][0])
+        ],
     )
 
 
-def evaluated(outcome: Outcome) -> EvaluatedRow:
-    """The marks of one row."""
-    row = outcome.record.fields
-    answer, error = None, ""
-    if outcome.error is None:
-        answer = _answer(plain(outcome.value))
-    else:
-        error = str(outcome.error)
-    task, kind, gold = str(row.get("task", "")), row["kind"], row["gold"]
-    marks = score(kind, gold, answer, task=task, parsed=not error)
-    key = outcome.record.key
-    return EvaluatedRow(key, task, kind, gold, answer, error, marks, outcome.seconds)
+def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> EvaluatedRow:
+    """The marks of one row, whose gold is JSON data."""
+    record = outcome.record
+    scoring = marker.scoring_for(gold)
+    error = "" if outcome.error is None else str(outcome.error)
+    answer = None if error else marker.answer(outcome.value)
+    sure = [] if error else judged_parts(scoring, gold, answer, use.fields, marker.places)
+    return EvaluatedRow(
+        key=record.key,
+        task=str(record.fields.get("task", "")),
+        gold=gold,
+        answer=answer,
+        error=error,
+        score=score(scoring, gold, answer, parsed=not error, places=marker.places),
+        ms=outcome.seconds * 1000 if use.ms is None else use.ms,
+        passes=use.usage.passes,
+        tokens=use.usage.completion_tokens,
+        confidence=use.confidence,
+        sure=tuple(sure),
+    )
 
 
-def _labelled(source: str, limit: int | None) -> Iterator[Record]:
-    for record in islice(read_records(source), limit):
-        if record.problem is not None:
-            raise SourceError(f"{record.where}: {record.problem}")
-        missing = [name for name in ("gold", "kind") if name not in record.fields]
-        if missing:
-            raise SourceError(f"{record.where}: a labelled row needs {' and '.join(missing)}")
-        if record.fields["kind"] not in KINDS:
-            kind, known = record.fields["kind"], ", ".join(KINDS)
-            raise SourceError(
-                f"{record.where}: there is no kind {kind!r} of task; there are: {known}"
-            )
-        yield record
-
-
-def _answer(value: Any) -> Any:
-    """The answer among a pipeline's outputs: the one called `answer`, or the only one."""
-    if isinstance(value, dict):
-        if "answer" in value:
-            return value["answer"]
-        if len(value) == 1 and isinstance(next(iter(value.values())), str | dict | list):
-            return next(iter(value.values()))
-    return value
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float]:
-    if len(seconds) < 2:
-        return dict.fromkeys(("p50", "p90", "p99"), seconds[0] if seconds else 0.0)
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98]}
-
-
-def _marks(totals: Totals) -> dict[str, Any]:
-    return {
-        "rows": totals.count,
-        "exact_match": round(totals.exact_match, 4),
-        "field_f1": round(totals.field_f1, 4),
-        "parse_rate": round(totals.parse_rate, 4),
-    }
-
-
-def _use(use: EngineUse) -> dict[str, int]:
-    return {
-        "calls": use.calls,
-        "rejected": use.rejected,
-        "prompt_tokens": use.usage.prompt_tokens,
-        "cached_tokens": use.usage.cached_tokens,
-        "completion_tokens": use.usage.completion_tokens,
-        "passes": use.usage.passes,
-    }
+def _gold(record: Record, marker: Marker) -> Any:
+    try:
+        return marker.gold(record.fields[GOLD])
+    except ValueError as error:
+        raise SourceError(f"{record.where}: {error}") from error

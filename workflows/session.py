@@ -148,10 +148,12 @@ class Session:
         listeners: Sequence[Listener] = (),
         control: RunControl | None = None,
         settings_of: Definition[..., Any] | None = None,
+        engine: str | None = None,
     ) -> RunResult[Any]:
         """Run any function as a workflow. For callers that build their own, such as jobs.
 
-        The policy and the limits that `settings_of` brings along hold where the session has none.
+        The policy and the limits that `settings_of` brings along hold where the session has none. `engine` is
+        asked at every step, whatever the step says, and no other; None leaves it to steps and policy.
         """
         if not self._open:
             raise CarraraError("the session is not open: use it in `async with carrara.session()`")
@@ -163,7 +165,7 @@ class Session:
             options=replace(self._options, source=source),
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
-            resources=self._resources_for(settings_of),
+            resources={**self._resources_for(settings_of), "only_engine": engine},
             run_id=run_id,
             control=control,
         )
@@ -173,6 +175,11 @@ class Session:
         room: EngineRoom = self._resources["engines"]
         await room.open()
         return room
+
+    def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
+        """The fingerprints of those of the engines that are open."""
+        room: EngineRoom = self._resources["engines"]
+        return {name: room[name].fingerprint for name in names if name in room}
 
     async def _make_resources(self, stack: AsyncExitStack) -> dict[str, Any]:
         from carrara.runtime.cassette import Cassette

@@ -140,7 +140,7 @@ class Llm(Definition[P, R_co]):
             messages=self.prompt.build(values, self.answer),
             output=self.contract,
             validate=accept,
-            engine=self.options.engine,
+            engine=step.resources.get("only_engine") or self.options.engine,
             limits=self.answering.limits,
             sampling=self.answering.sampling,
             tags=self.options.tags,

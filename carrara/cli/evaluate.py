@@ -1,4 +1,4 @@
-"""`carrara eval`: a workflow over labelled rows, with marks and latencies."""
+"""`carrara eval`: a workflow over labelled rows, with marks, times and calibration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrara.cli.options import (
-    EngineChoice,
+    AUTO,
     EngineOption,
     How,
     ModelOption,
@@ -20,18 +20,30 @@ from carrara.cli.options import (
     ReplayOption,
     Target,
 )
-from carrara.cli.outcome import FAILED, finish, give, note
+from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
-    from carrara.workflows.evaluate import Evaluation
+    from carrara.workflows.evaluation import Evaluation
+    from carrara.workflows.scoring.score import Scoring
 
 
 def evaluate(
     target: Target,
     rows: Annotated[Path, typer.Argument(help="Labelled rows, JSON lines.", metavar="DATA.jsonl")],
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first rows.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Rows at once.")] = 16,
-    engine: EngineOption = EngineChoice.auto,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take so many rows.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Draw the rows at random instead of taking the first.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further row after this time.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Rows at once; 1 to time answers that share nothing.")
+    ] = 16,
+    score: Annotated[
+        str | None, typer.Option(help="How to score: a rule, before what the workflow says.")
+    ] = None,
+    engine: EngineOption = AUTO,
     model: ModelOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the marks as JSON.")] = False,
     output: Annotated[
@@ -41,16 +53,24 @@ def evaluate(
     replay: ReplayOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a workflow over labelled rows and print accuracy, F1, parse rate, latencies and engine calls.
+    """Run a workflow over labelled rows and print exact match, F1, parse rate, times, calibration and engine calls.
 
-    A row that fails counts as one whose answer did not parse; the exit code is 1 only when every row failed.
+    With --engine every step asks that engine and no other. A row that fails counts as one whose answer did not
+    parse; the exit code is 1 only when every row failed.
     """
     from carrara.workflows.outputs import make_place, write_outputs
 
     how = How(engine, model, record, replay, quiet)
     if output is not None:
         make_place(output.with_suffix(".jsonl"))
-    found = finish(_evaluate(how, target, rows, limit, concurrency))
+    chosen = {
+        "limit": limit,
+        "seed": seed,
+        "seconds": seconds,
+        "concurrency": concurrency,
+        "scoring": None if score is None else _scoring(score),
+    }
+    found = finish(_evaluate(how, target, rows, chosen))
     if output is not None:
         write_outputs([asdict(row) for row in found.rows], output.with_suffix(".jsonl"))
     summary = found.summary()
@@ -61,9 +81,7 @@ def evaluate(
         raise typer.Exit(FAILED)
 
 
-async def _evaluate(
-    how: How, target: str, rows: Path, limit: int | None, concurrency: int
-) -> Evaluation:
+async def _evaluate(how: How, target: str, rows: Path, chosen: Mapping[str, Any]) -> Evaluation:
     from carrara.workflows.evaluate import evaluate as score_rows
     from carrara.workflows.target import load_workflow
 
@@ -74,37 +92,60 @@ async def _evaluate(
                 workflow,
                 str(rows),
                 session,
-                limit=limit,
-                concurrency=concurrency,
+                engine=how.only_engine,
                 listeners=progress,
+                **chosen,
             )
 
 
+def _scoring(rule: str) -> Scoring:
+    from typing import cast
+
+    from carrara.workflows.scoring.score import Rule, Scoring
+
+    try:
+        return Scoring(cast(Rule, rule))
+    except ValueError as error:
+        raise usage(f"--score: {error}") from error
+
+
 def _text(summary: Mapping[str, Any]) -> str:
-    latency = ", ".join(f"{name} {value:.2f} s" for name, value in summary["latency_s"].items())
+    speed = summary["ms_per_answer"]
     lines = [
         f"{summary['workflow']} on {summary['data']}: {summary['rows']} rows in {summary['seconds']} s",
-        f"accuracy     {_share(summary['accuracy'])} of the classifications",
         f"exact match  {_share(summary['exact_match'])}",
         f"field F1     {_share(summary['field_f1'])}",
         f"parse rate   {_share(summary['parse_rate'])}",
-        f"latency      {latency} ({summary['concurrency']} at once)",
+        f"an answer    median {speed['median']:.0f} ms, p95 {speed['p95']:.0f} ms "
+        f"({summary['concurrency']} at once)",
     ]
-    if summary["accuracy"] is None:
-        del lines[1]
+    if summary["tokens_per_pass"] is not None:
+        lines.append(
+            f"passes       {summary['passes_per_row']} a row, {summary['tokens_per_pass']} tokens a pass"
+        )
+    if (sure := summary["calibration"]["overall"]) is not None:
+        lines.append(
+            f"confidence   mean {_share(sure['confidence'])}, AUROC {_share(sure['auroc'])}, "
+            f"ECE {_share(sure['ece'])}"
+        )
     for name, use in summary["engines"].items():
         lines.append(
             f"{name:12} {use['calls']} calls, {use['rejected']} rejected, {use['passes']} passes, "
             f"{use['completion_tokens']} tokens"
         )
-    if len(summary["tasks"]) > 1:
-        for task, marks in summary["tasks"].items():
-            lines.append(
-                f"{task}: {marks['rows']} rows, exact match {_share(marks['exact_match'])}, "
-                f"field F1 {_share(marks['field_f1'])}, parse rate {_share(marks['parse_rate'])}"
-            )
+    lines += _parts("field", summary["fields"]) + _parts("task", summary["tasks"])
     return "\n".join(lines)
 
 
+def _parts(what: str, parts: Mapping[str, Any]) -> list[str]:
+    """A line for each field or task, if there are several."""
+    if len(parts) < 2:
+        return []
+    return [
+        f"{what} {name}: exact match {_share(marks['exact_match'])}, F1 {_share(marks['field_f1'])}"
+        for name, marks in parts.items()
+    ]
+
+
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}"

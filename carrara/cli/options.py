@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +21,8 @@ if TYPE_CHECKING:
 JOURNAL = Path(".carrara/journal.db")
 
 
-class EngineChoice(StrEnum):
-    auto = "auto"
-    diffusion = "diffusion"
-    ar = "ar"
-
+AUTO = "auto"
+"""The engine option that leaves the choice to the router."""
 
 Target = Annotated[
     str,
@@ -35,7 +31,10 @@ Target = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    EngineChoice, typer.Option("--engine", help="Which engines may answer; auto asks the router.")
+    str,
+    typer.Option(
+        "--engine", help="The engine to ask, a name of `carrara engines`; auto asks the router."
+    ),
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
@@ -57,10 +56,10 @@ class How:
     """The options that say how, not what, to run.
 
     Raises:
-        Exit: both a cassette to write and one to read.
+        Exit: both a cassette to write and one to read, or an engine that there is not.
     """
 
-    engine: EngineChoice
+    engine: str
     model: str | None
     record: Path | None
     replay: Path | None
@@ -71,12 +70,25 @@ class How:
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
+        if self.engine != AUTO:
+            from carrara.engines.errors import LoadingError
+            from carrara.engines.registry import known
+
+            try:
+                known(self.engine)
+            except LoadingError as error:
+                raise usage(f"--engine: {error}") from error
+
+    @property
+    def only_engine(self) -> str | None:
+        """The engine that alone may be asked, None where the router chooses."""
+        return None if self.engine == AUTO else self.engine
 
     def session(self, journal: SqliteJournal | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
 
-        engines = None if self.engine == EngineChoice.auto else (self.engine.value,)
+        engines = None if self.only_engine is None else (self.only_engine,)
         return session(
             journal=journal,
             engines=engines,

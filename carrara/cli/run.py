@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from carrara.cli.options import (
+    AUTO,
     JOURNAL,
-    EngineChoice,
     EngineOption,
     How,
     JournalOption,
@@ -73,7 +73,7 @@ def run(
     go_on: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this job.")
     ] = False,
-    engine: EngineOption = EngineChoice.auto,
+    engine: EngineOption = AUTO,
     model: ModelOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
@@ -105,7 +105,7 @@ def resume(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder or file for the result.")
     ] = None,
-    engine: EngineOption = EngineChoice.auto,
+    engine: EngineOption = AUTO,
     model: ModelOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,

@@ -7,6 +7,7 @@ declared, strings without end. Small models lose themselves there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ def narrowed(schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
     - a string without a bound of its own gets `maxLength` = `longest` characters, a number without
       bounds stays between -10**15 and 10**15;
     - an object with declared properties takes no others, unless it says that it does;
+    - a mapping whose keys are listed (`propertyNames` with an enum) takes them by a pattern, which llguidance knows;
     - a property that may be left out but could also be null or an empty list is asked for: saying
       "nothing" is better evidence than silence, which small models fall into early.
     """
@@ -57,7 +59,7 @@ def was_cut(value: Any, longest: int) -> bool:
 def _narrowed(schema: Any, longest: int, root: Mapping[str, Any]) -> Any:
     if not isinstance(schema, Mapping):
         return schema
-    new = dict(schema)
+    new = _with_key_pattern(schema)
     for key in _ONE:
         if key in new:
             new[key] = _narrowed(new[key], longest, root)
@@ -75,6 +77,18 @@ def _narrowed(schema: Any, longest: int, root: Mapping[str, Any]) -> Any:
         new["additionalProperties"] = False
         new["required"] = _asked_for(schema, root)
     return new
+
+
+def _with_key_pattern(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with listed keys, those as a pattern; any other schema as it is."""
+    names = schema.get("propertyNames")
+    listed = names.get("enum") if isinstance(names, Mapping) else None
+    if not listed or schema.get("properties") or schema.get("patternProperties"):
+        return dict(schema)
+    rest = {key: part for key, part in schema.items() if key != "propertyNames"}
+    keys = "|".join(re.escape(name) for name in listed if isinstance(name, str))
+    values = schema.get("additionalProperties", True)
+    return {**rest, "patternProperties": {f"^({keys})$": values}, "additionalProperties": False}
 
 
 def _missing_sides(schema: Mapping[str, Any]) -> dict[str, int]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from carrara.workflows.plain import plain
-from carrara.workflows.score import score as marks
-from carrara.workflows.score import total
+from carrara.workflows.scoring.score import Scoring, total
+from carrara.workflows.scoring.score import score as marks
 
 HERE = Path(__file__).parent
 COURSES = {
@@ -64,7 +64,8 @@ def score(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     gold = {row["name"]: row for row in map(json.loads, lines)}
     known = [row for row in rows if row["name"] in gold]
     recipes = total(
-        marks("extract", _without_name(gold[row["name"]]), _without_name(row)) for row in known
+        marks(Scoring("fields"), _without_name(gold[row["name"]]), _without_name(row))
+        for row in known
     )
     right = sum(row["course"] == gold[row["name"]]["course"] for row in known)
     return {

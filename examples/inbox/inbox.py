@@ -16,7 +16,7 @@ from pydantic import BaseModel, create_model
 
 from carrara import llm, step, workflow
 from carrara.workflows.plain import plain
-from carrara.workflows.score import score, total
+from carrara.workflows.scoring.score import Scoring, score, total
 
 HERE = Path(__file__).parent
 KNOWN = json.loads((HERE / "intents.json").read_text(encoding="utf-8"))
@@ -109,7 +109,9 @@ def marks(gold: list[dict[str, Any]], found: list[Triage]) -> dict[str, Any]:
     pairs = list(zip(gold, found, strict=True))
     domains = [g["domain"] == f.domain for g, f in pairs]
     intents = [g["intent"] == f.intent for g, f in pairs]
-    slots = total(score("extract", g["slots"], f.slots or {}) for g, f in pairs if g["slots"])
+    slots = total(
+        score(Scoring("fields"), g["slots"], f.slots or {}) for g, f in pairs if g["slots"]
+    )
     return {
         "messages": len(pairs),
         "domain_accuracy": round(sum(domains) / len(pairs), 3),

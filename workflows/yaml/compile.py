@@ -65,11 +65,18 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
             static_plan=partial(sketch_of, pipeline),
         )
         self.policy, self.limits = pipeline.policy, pipeline.engines
+        self.scoring = pipeline.score
 
     @cached_property
     def spec(self) -> StepSpec:
         self.prepare()
         return StepSpec(self.name, self._run, "workflow", returns=self.returns)
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """The annotation of each output, Any where it cannot be told."""
+        models = models_of(self.pipeline)
+        return {name: models.of(kind, name) for name, kind in self.pipeline.output_types.items()}
 
     def prepare(self) -> None:
         """Import what the steps name, here and in the pipelines that are used.

@@ -10,6 +10,7 @@ from typing import Any
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.step import StepKind
+from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type
 from carrara.workflows.yaml.targets import Parameters
 from carrara.workflows.yaml.type_facts import exported
@@ -164,6 +165,7 @@ class PipelineDef:
     policy: Policy | None = None
     description: str = ""
     output_types: Mapping[str, Type] = field(default_factory=dict)
+    score: Scoring | None = None
 
     @property
     def value_type(self) -> Type:

@@ -187,6 +187,18 @@ class StepDoc(Doc):
     cache: bool | None = Field(None, description="false: never take the result of an earlier run.")
 
 
+class ScoreDoc(Doc):
+    """How `carrara eval` compares an answer with gold."""
+
+    rule: Literal["fields", "label", "number", "answers", "cells", "form"] = Field(
+        description="fields: JSON, field by field. label: the whole answer. number: the last number. answers: "
+        "a set of short answers. cells: a table, list, CSV or JSON text, cell by cell. form: that, well-formed."
+    )
+    unordered: list[str] | None = Field(
+        None, description="Keys whose lists mean the same in any order. Only with fields."
+    )
+
+
 class PipelineDoc(Doc):
     """A Carrara pipeline."""
 
@@ -204,6 +216,9 @@ class PipelineDoc(Doc):
         None, description="Limits of the engines this pipeline asks, by name."
     )
     policy: PolicyDoc | None = Field(None, description="How engines are chosen.")
+    score: ScoreDoc | None = Field(
+        None, description="How answers are scored by `carrara eval`; by their type if left out."
+    )
     steps: dict[str, StepDoc] | None = Field(
         None, description="The steps: name to step. Their order does not matter.", min_length=1
     )

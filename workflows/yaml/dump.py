@@ -13,6 +13,7 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.routing.policy import to_data as policy_data
+from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.definition import (
     Ask,
     Call,
@@ -51,6 +52,7 @@ def dumps(pipeline: PipelineDef) -> str:
         types={n: _block(field_notation(f)) for n, f in pipeline.types.items()} or None,
         engines=_flow_values(engines) or None,
         policy=None if pipeline.policy is None else _policy(pipeline.policy),
+        score=None if pipeline.score is None else _score(pipeline.score),
         steps={step.name: _step(step, pipeline) for step in pipeline.steps},
         outputs={name: _value(value) for name, value in pipeline.outputs.items()} or None,
     )
@@ -115,6 +117,10 @@ def _action(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
     if arguments:
         found["with"] = {name: _value(value) for name, value in arguments.items()}
     return found
+
+
+def _score(score: Scoring) -> dict[str, Any]:
+    return _given(rule=score.rule, unordered=sorted(score.unordered) or None)
 
 
 def _policy(policy: Policy) -> dict[str, Any]:

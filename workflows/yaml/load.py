@@ -50,8 +50,7 @@ class Pipeline:
     @property
     def outputs(self) -> Mapping[str, Any]:
         """The annotation of each output, Any where it cannot be told."""
-        models = models_of(self.definition)
-        return {name: models.of(kind, name) for name, kind in self.definition.output_types.items()}
+        return self.workflow.outputs
 
     @property
     def limits(self) -> Mapping[str, EngineLimits]:

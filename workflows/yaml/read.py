@@ -18,6 +18,7 @@ from carrara.engines.errors import CarraraError
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy, from_data
 from carrara.workflows.errors import DefinitionError
+from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.actions import llm_step
 from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.definition import Ask, Expression, PipelineDef, StepDef, Value
@@ -122,6 +123,7 @@ class _File:
             policy=self.policy(doc),
             description=doc.description or "",
             output_types=output_types,
+            score=self.score(doc),
         )
         self.note_defaults(made, reader)
         self.note_unanswerable(made)
@@ -227,6 +229,14 @@ class _File:
             found[name] = reader.value(raw, ("outputs", name), names)
             types[name] = reader.type or ANY
         return found, types
+
+    def score(self, doc: PipelineDoc) -> Scoring | None:
+        if doc.score is None:
+            return None
+        if doc.score.unordered is not None and doc.score.rule != "fields":
+            text = f"'unordered' goes with the rule 'fields', not with '{doc.score.rule}'"
+            self.notes.at_key(("score", "unordered"), text)
+        return Scoring(doc.score.rule, frozenset(doc.score.unordered or ()))
 
     def policy(self, doc: PipelineDoc) -> Policy | None:
         if doc.policy is None:

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from carrara.workflows.yaml.document import ExampleDoc, LimitsDoc, OutlineDoc, RepeatDoc, StepDoc
+from carrara.workflows.yaml.document import (
+    ExampleDoc,
+    LimitsDoc,
+    OutlineDoc,
+    RepeatDoc,
+    ScoreDoc,
+    StepDoc,
+)
 from carrara.workflows.yaml.document_base import Doc
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
@@ -71,6 +78,8 @@ def context(where: Location) -> str:
             return f"step '{name}'"
         case ("policy", *_):
             return "the policy"
+        case ("score", *_):
+            return "the score"
         case ("types" | "inputs" | "engines" | "outputs" as part, str(name), *_):
             return f"{part[:-1]} '{name}'"
         case _:
@@ -134,7 +143,7 @@ def _note(
 
 def _subject(spot: Location) -> str:
     place = context(spot)
-    inside = {"the pipeline": 0, "the policy": 1}.get(place, 2)
+    inside = {"the pipeline": 0, "the policy": 1, "the score": 1}.get(place, 2)
     words = [str(part) for part in spot[inside:]]
     if not words:
         return place
@@ -179,6 +188,8 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
             model = LimitsDoc
         case ("outline",):
             model = OutlineDoc
+        case ("score",):
+            model = ScoreDoc
         case ("policy",):
             model = PolicyDoc
         case ("policy", "rules", _):

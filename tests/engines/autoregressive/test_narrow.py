@@ -39,12 +39,21 @@ def objects(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+def mapping(keys: list[str], values: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "propertyNames": {"enum": keys},
+        "additionalProperties": values,
+    }
+
+
 SCHEMAS = st.recursive(
     LEAVES,
     lambda parts: (
         objects(parts)
         | st.builds(lambda part: {"type": "array", "items": part}, parts)
         | st.builds(lambda one, two: {"anyOf": [one, two]}, parts, parts)
+        | st.builds(mapping, st.lists(st.sampled_from("abc"), min_size=1, unique=True), parts)
     ),
     max_leaves=6,
 )
@@ -129,3 +138,12 @@ def test_schemas_in_which_narrower_could_be_wider_are_left_alone(keyword: str) -
 def test_a_string_that_ended_at_the_bound_is_noticed() -> None:
     assert was_cut({"a": [1, {"b": "xxxx"}]}, 4)
     assert not was_cut({"a": ["xxx", "xxxxx", None, 4]}, 4)
+
+
+def test_the_listed_keys_of_a_mapping_become_a_pattern() -> None:
+    schema = mapping(["a", "b.c"], {"type": "integer", "minimum": 0, "maximum": 9})
+    narrow = Draft202012Validator(narrowed(schema, 5))
+    assert narrow.is_valid({"a": 1, "b.c": 2})
+    assert not narrow.is_valid({"bxc": 1})
+    assert not narrow.is_valid({"a": 10})
+    assert "propertyNames" not in narrowed(schema, 5)

@@ -1,0 +1,101 @@
+"""What the engines did for each row of an evaluation, heard from the run's events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from carrara.engines.request import Usage
+from carrara.runtime.events import EngineAnswered, EngineCalled, Event, Rejected
+
+_ROW = re.compile(r"/record\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sureness:
+    """How sure the engine was of its last answer to one step; see `Confidence`."""
+
+    overall: float | None
+    fields: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class EngineUse:
+    """What one engine did: its calls, how many of its answers were rejected, its tokens and passes."""
+
+    calls: int = 0
+    rejected: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(slots=True)
+class RowUse:
+    """`began` and `ended` are unix seconds: the first call of an engine, the last answer of one; None for neither.
+    `last` holds the last answers by step."""
+
+    began: float | None = None
+    ended: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    last: dict[str, Sureness] = field(default_factory=dict)
+
+    @property
+    def ms(self) -> float | None:
+        """Milliseconds from the first call of an engine to the last answer; loading weights comes before."""
+        if self.began is None or self.ended is None:
+            return None
+        return (self.ended - self.began) * 1000
+
+    @property
+    def confidence(self) -> float | None:
+        """That of the least sure step, None where an engine could not tell."""
+        found = [sure.overall for sure in self.last.values()]
+        known = [one for one in found if one is not None]
+        return min(known) if known and len(known) == len(found) else None
+
+    @property
+    def fields(self) -> Mapping[str, float]:
+        """By JSON pointer into the answer; only where one step made it."""
+        return next(iter(self.last.values())).fields if len(self.last) == 1 else {}
+
+
+class UseListener:
+    """Listens to a run that has `record[i]` for its rows."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, RowUse] = {}
+        self.engines: dict[str, EngineUse] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case EngineCalled():
+                row = self._row(event.path)
+                row.began = event.at if row.began is None else row.began
+            case EngineAnswered():
+                use = self._engine(event.engine)
+                use.calls += 1
+                use.usage += event.usage
+                row = self._row(event.path)
+                row.ended = event.at
+                row.usage += event.usage
+                row.last[event.path] = Sureness(event.confidence, event.fields)
+            case Rejected():
+                self._engine(event.engine).rejected += 1
+
+    @property
+    def seconds(self) -> float | None:
+        """From the first call of an engine to the last answer, over all rows; None without any."""
+        began = [row.began for row in self.rows.values() if row.began is not None]
+        ended = [row.ended for row in self.rows.values() if row.ended is not None]
+        return max(ended) - min(began) if began and ended else None
+
+    def row(self, number: int) -> RowUse:
+        """The use of the row that was begun as number `number`."""
+        return self.rows.setdefault(number, RowUse())
+
+    def _row(self, path: str) -> RowUse:
+        found = _ROW.search(path)
+        return self.row(int(found[1])) if found else RowUse()
+
+    def _engine(self, name: str) -> EngineUse:
+        return self.engines.setdefault(name, EngineUse())

@@ -1,0 +1,1 @@
+"""Scoring of answers against gold: rules, places of fields, calibration."""

@@ -1,0 +1,74 @@
+"""Which rule a workflow's answers are scored by, if its file does not say: its output contract tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.engines.contract import Contract, Json, Outline, Table
+from carrara.engines.errors import CarraraError, ContractError
+from carrara.workflows.calls import Definition
+from carrara.workflows.plain import plain
+from carrara.workflows.scoring.places import Places
+from carrara.workflows.scoring.score import Scoring
+from carrara.workflows.types import value_type
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What is needed to score the answers of one workflow. `contract` None: it cannot be told; then `scoring`
+    depends on the gold of each row unless it is given. `output` of a pipeline's outputs is the answer, "" for all
+    of them, or for what another workflow gives."""
+
+    contract: Contract | None
+    scoring: Scoring | None
+    places: Places
+    output: str = ""
+
+    def answer(self, value: Any) -> Any:
+        """The answer as JSON data."""
+        found = plain(value)
+        return found[self.output] if self.output else found
+
+    def scoring_for(self, gold: Any) -> Scoring:
+        if self.scoring is not None:
+            return self.scoring
+        return Scoring("fields" if isinstance(gold, Mapping | list) else "label")
+
+    def gold(self, gold: Any) -> Any:
+        """Gold as JSON data; a table or nested list may be given as Markdown.
+
+        Raises:
+            ValueError: Markdown that is not of the contract's form.
+        """
+        if isinstance(gold, str) and isinstance(self.contract, Table | Outline):
+            try:
+                return plain(self.contract.parse(gold))
+            except ContractError as error:
+                raise ValueError(f"gold does not fit the answer's type: {error}") from error
+        return gold
+
+
+def marker_of(workflow: Definition[..., Any], given: Scoring | None = None) -> Marker:
+    """How to score `workflow`: as `given`, as its pipeline says under `score`, or as its output contract tells.
+
+    Of a pipeline with several outputs the one called `answer` is scored, else all of them together.
+    """
+    outputs = getattr(workflow, "outputs", {})
+    output = "answer" if "answer" in outputs else next(iter(outputs)) if len(outputs) == 1 else ""
+    contract = _contract(outputs[output] if output else workflow.returns)
+    scoring = given or getattr(workflow, "scoring", None)
+    if scoring is None and contract is not None:
+        scoring = Scoring("fields" if isinstance(contract, Json | Table | Outline) else "label")
+    schema = contract.schema if isinstance(contract, Json) else None
+    return Marker(contract, scoring, Places(schema), output)
+
+
+def _contract(annotation: Any) -> Contract | None:
+    if annotation is None or annotation is Any:
+        return None
+    try:
+        return value_type(annotation).contract
+    except CarraraError:
+        return None
