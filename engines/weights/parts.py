@@ -29,7 +29,9 @@ def split(file: Path, folder: Path, part_bytes: int) -> list[Path]:
     if part_bytes < 1:
         raise CarraraError(f"a part has at least 1 byte, not {part_bytes}")
     folder.mkdir(parents=True, exist_ok=True)
-    written, listed, whole = [], [], hashlib.sha256()
+    written: list[Path] = []
+    listed: list[dict[str, str]] = []
+    whole = hashlib.sha256()
     try:
         with file.open("rb") as source:
             while some := source.read(part_bytes):
