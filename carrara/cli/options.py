@@ -26,6 +26,7 @@ class EngineChoice(StrEnum):
     auto = "auto"
     diffusion = "diffusion"
     ar = "ar"
+    verified = "verified"
 
 
 Target = Annotated[
