@@ -17,9 +17,9 @@ from carrara.engines.verified.draft import Draft
 
 Mask = NDArray[np.int32]
 
-LEAST_CHANCE = 0.15
-"""A draft is followed while it is at least so likely to be right from here to there: reading one more token on a CPU
-costs about a sixth of a pass."""
+LEAST_CHANCE = 0.2
+"""A draft is followed while it is at least so likely to be right from here to there. Reading one more token takes about
+a quarter of what a pass over one token takes (1: 27 ms, 16: 122 ms; SmolLM2, int8, one thread, AVX-512)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class VerifyingPlan(Plan):
 class VerifyingBatcher(Batcher):
     """See `Batcher`; between passes the caller also says how each answer goes on."""
 
-    def __init__(self, limits: BatchLimits = BatchLimits()) -> None:
+    def __init__(self, limits: BatchLimits) -> None:
         super().__init__(limits)
         self._ahead: dict[int, int] = {}
         self._drafting: set[int] = set()
@@ -62,7 +62,9 @@ class VerifyingBatcher(Batcher):
     def _answer_passes(self, answering: list[_Seat]) -> list[Pass]:
         """The widest rows first, with as many of the next ones as little padding allows."""
         widths = {
-            seat.row: min(seat.known - seat.fed + self._ahead.get(seat.ticket, 0), self.limits.width)
+            seat.row: min(
+                seat.known - seat.fed + self._ahead.get(seat.ticket, 0), self.limits.width
+            )
             for seat in answering
             if seat.ticket not in self._drafting
         }

@@ -47,7 +47,8 @@ class VerifyingDecoder(Decoder):
     ) -> None:
         super().__init__(local)
         self.tally = Tally()
-        self._drafter, self._course, self._clock = drafter, course, clock
+        self.drafter = drafter
+        self._course, self._clock = course, clock
 
     def serve(self, plan: VerifyingPlan, answers: Mapping[int, VerifiedAnswer]) -> None:
         """Do all that the plan says, and decide for each answer how it goes on."""
@@ -55,8 +56,8 @@ class VerifyingDecoder(Decoder):
         if plan.spots:
             begun = self._clock()
             batch = [answers[spot.ticket] for spot in plan.spots]
-            with self._local.pace.timed("draft", self._drafter.places(plan.spots, batch)):
-                self._drafter.denoise(plan.spots, batch, self._cache)
+            with self._local.pace.timed("draft", self.drafter.places(plan.spots, batch)):
+                self.drafter.denoise(plan.spots, batch, self._cache)
             self._count(batch, begun)
             self.tally.draft_passes += len(batch)
         for answer in answers.values():

@@ -32,7 +32,8 @@ class Draft:
     """Grows by `extend`, while the answer goes through it with `follow`.
 
     `cursor` is the byte of the draft at which the answer stands, None while it went another way; `over` are the bytes
-    it has gone beyond the draft's end. `encode` cuts text into the tokens that the model is used to.
+    it has gone beyond the draft's end, by its length where it is elsewhere. `encode` cuts text into the tokens that the
+    model is used to.
     """
 
     encode: Encode
@@ -51,10 +52,10 @@ class Draft:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the answer followed the draft to its end."""
-        return self.cursor is not None and self.cursor == len(self.raw)
+        """Whether the answer has come to the draft's end, or got longer on another way."""
+        return self.over > 0 if self.cursor is None else self.cursor == len(self.raw)
 
-    def extend(self, pieces: Iterable[Piece]) -> None:
+    def extend(self, pieces: Iterable[Piece], answer: bytes = b"") -> None:
         """Add to the end. What the answer wrote beyond the old end is compared now."""
         grown = bytearray(self.raw)
         for piece in pieces:
@@ -63,6 +64,9 @@ class Draft:
                 grown += piece.raw
         self.raw = bytes(grown)
         self._spelled.clear()  # the last token may be cut otherwise now
+        if over := self.over:
+            self.over = 0
+            self.follow(answer, over)
 
     def follow(self, answer: bytes, new: int) -> None:
         """Go on over the last `new` bytes of an answer."""
@@ -107,8 +111,9 @@ class Draft:
         for length in range(min(_MOST_MATCH, len(answer)), _LEAST_MATCH - 1, -1):
             found = self.raw.find(answer[-length:], self._lost)
             if found >= 0:
-                self.cursor = found + length
+                self.cursor, self.over = found + length, 0
                 return
+        self.over = max(0, len(answer) - len(self.raw))
 
     def _spelling(self, at: int) -> int | None:
         if at not in self._spelled and at < len(self.raw):

@@ -128,11 +128,7 @@ class Drafter:
     def _hand_over(self, answer: VerifiedAnswer, sketch: Sketch, draft: Draft) -> None:
         """Add what the canvas has settled to the draft. Nothing settled: it is to be denoised."""
         pieces = sketch.new_pieces()
-        over = draft.over
-        draft.extend(pieces)
-        if over:
-            draft.over = 0
-            draft.follow(answer.raw, over)
+        draft.extend(pieces, answer.raw)
         answer.is_drafting = not pieces and sketch.view is not None
 
     def _give_up(self, answer: VerifiedAnswer) -> None:

@@ -2,8 +2,8 @@
 
 The diffusion passes draft a block of text, or a whole answer on its scaffold; one causal pass of the same weights
 accepts the longest beginning that the AR engine would have written, and one token more. After speculative decoding
-(arXiv 2211.17192), with the model's own diffusion mode as the draft model. This file is the life of the engine: `rounds`
-serves, `course` decides, `drafting` and `decode` compute.
+(arXiv 2211.17192), with the model's own diffusion mode as the draft model. This file is the life of the engine:
+`rounds` serves, `course` decides, `drafting` and `decode` compute.
 """
 
 from __future__ import annotations
@@ -66,6 +66,9 @@ class VerifiedEngine(AutoregressiveEngine):
             f"{found.line}; {tally.accepted:,} of {tally.drafted:,} drafted tokens accepted, "
             f"{tally.draft_passes:,} passes drafted and {tally.verifying_passes:,} verified"
         )
+        failed = self._rounds.decoder.drafter.failed if self._rounds else 0
+        if failed:
+            line += f", {failed:,} answers could not be drafted"
         if self.local.adapter is None:
             line += "; no diffusion adapter: drafts are poor, it mostly writes token by token"
         return Health(True, line)

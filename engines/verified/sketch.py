@@ -76,7 +76,7 @@ _Decided = tuple[int, float]
 
 def _of_text(canvas: FreeCanvas) -> Iterator[_Decided]:
     for token, sure in zip(canvas.tokens, canvas.sure, strict=False):
-        if token in canvas.eos_ids:
+        if token == canvas.mask_id or token in canvas.eos_ids:
             return
         yield token, 1.0 if sure is None else sure
 

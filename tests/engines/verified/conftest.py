@@ -90,7 +90,12 @@ def _contract(draw: random.Random) -> Contract:
             least = draw.randint(1, 2)
             return Outline(draw.randint(1, 3), least, least + draw.randint(0, 2))
         case _:
-            patterns = (r"[a-c]{3}-\d{2}", r"(on|in)( the town)+", r"\d+(\.\d\d)?", r"[a-z ]{0,30}x")
+            patterns = (
+                r"[a-c]{3}-\d{2}",
+                r"(on|in)( the town)+",
+                r"\d+(\.\d\d)?",
+                r"[a-z ]{0,30}x",
+            )
             return Regex(draw.choice(patterns))
 
 

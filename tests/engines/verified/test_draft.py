@@ -55,8 +55,18 @@ def test_what_was_written_beyond_the_end_is_compared_when_the_draft_grows() -> N
     found = draft(b"the ")
     found.follow(b"the cat", 7)
     assert (found.is_used_up, found.over) == (True, 3)
-    found.extend([Piece(BY_TEXT[b"cat"], b"cat")])
-    assert found.cursor == 4
+    found.extend([Piece(BY_TEXT[b"cat"], b"cat")], b"the cat")
+    assert (found.cursor, found.over) == (7, 0)
+
+
+def test_a_draft_that_the_answer_left_is_used_up_once_the_answer_is_longer() -> None:
+    found = draft(b"[1, 2,")
+    found.follow(b"[1, 7", 5)
+    assert (found.cursor, found.is_used_up) == (None, False)
+    found.follow(b"[1, 7, 3", 3)
+    assert (found.cursor, found.is_used_up, found.over) == (None, True, 2)
+    found.extend([Piece(1, b" 1, 7, 3, 4]")], b"[1, 7, 3")
+    assert found.raw[found.cursor :] == b", 4]"
 
 
 def test_a_stretch_is_as_likely_as_all_that_was_decided_in_it() -> None:
