@@ -47,11 +47,12 @@ class Course:
                 self._look_ahead(answer)
 
     def _draft_on(self, answer: VerifiedAnswer) -> None:
-        """Begin a draft, or its next window, where that is due."""
+        """Begin a draft, or its next window, where that is due: never twice without a decision in between, since a
+        draft may come to nothing."""
         draft, sketch = answer.draft, answer.sketch
         if draft is not None and draft.is_ahead:
             return
-        if answer.is_text or answer.way is None:
+        if answer.way is None or (answer.is_text and answer.decisions):
             self._settle_account(answer)
             self._choose(answer)
         elif draft is not None and draft.is_used_up and sketch is not None and sketch.view:

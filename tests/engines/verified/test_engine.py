@@ -193,6 +193,19 @@ def test_a_draft_that_is_no_number_is_dropped_and_the_answer_goes_on(
     with_pair(tiny_folder, body, ways=(1,))
 
 
+def test_a_draft_of_nothing_is_not_made_again_and_again(
+    tiny_folder: Path, with_pair: With, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:
+        monkeypatch.setattr("carrara.engines.verified.sketch.Sketch.new_pieces", lambda _: [])
+        for contract in (Text(), PERSON):
+            request = ask(output=contract)
+            found = await asyncio.wait_for(verified.complete(request), 20)
+            assert found.text == (await ar.complete(request)).text
+
+    with_pair(tiny_folder, body, ways=(1,))
+
+
 def test_a_caller_who_gives_up_while_his_draft_is_made_leaves_his_place(
     tiny_folder: Path, with_pair: With
 ) -> None:
