@@ -59,12 +59,13 @@ class Course:
             self._drafter.go_on(answer)
 
     def _choose(self, answer: VerifiedAnswer) -> None:
+        answer.way = answer.draft = answer.sketch = None
+        if answer.room < _LEAST_ROOM:
+            return
         worth = self._worth_of(answer)
         answer.way = worth.choose()
-        answer.draft = answer.sketch = None
-        way = worth.ways[answer.way]
-        if way != 0 and answer.room >= _LEAST_ROOM:
-            self._drafter.begin(answer, way)
+        if worth.ways[answer.way] != 0:
+            self._drafter.begin(answer, worth.ways[answer.way])
 
     def _look_ahead(self, answer: VerifiedAnswer) -> None:
         own = len(answer.tokens) - answer.valid
