@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from carrara.engines.contract import Contract
-from carrara.engines.diffusion.settings import PLAIN, Settings, check_ids, settings_of
+from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
+from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.request import Completion, Request, Watch
 
@@ -81,6 +81,16 @@ class DiffusionEngine:
     def fingerprint(self) -> str:
         parts = f"{self.local.fingerprint}\n{self._usual_settings().line}"
         return f"diffusion-{hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()}"
+
+    def checked_settings(self) -> Settings:
+        """How the model, which is open, is denoised here.
+
+        Raises:
+            LoadingError: diffusion.json is damaged or names other tokens than the tokenizer uses.
+        """
+        settings = self._usual_settings()
+        self._check_ids(settings)
+        return settings
 
     @property
     def context_tokens(self) -> int:
@@ -165,8 +175,7 @@ class DiffusionEngine:
         from carrara.engines.diffusion.rounds import Rounds
         from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 
-        settings = self._usual_settings()
-        check_ids(settings, self.local.tokenizer)
+        settings = self.checked_settings()
         limits = self._limits or default_limits(self.local)
         rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))
@@ -174,7 +183,22 @@ class DiffusionEngine:
         return _Open(rounds, maker, settings, loop)
 
     def _usual_settings(self) -> Settings:
-        return settings_of(self.local) if self._settings is None else self._settings
+        if self._settings is not None:
+            return self._settings
+        adapter = self.local.adapter
+        return PLAIN if adapter is None else Settings.of_adapter(adapter.folder)
+
+    def _check_ids(self, settings: Settings) -> None:
+        tokenizer = self.local.tokenizer
+        for wanted, found, what in (
+            (settings.mask_token_id, tokenizer.mask_id, "mask_token_id"),
+            (settings.slot_pad_id, tokenizer.slot_pad_id, "slot_pad_id"),
+        ):
+            if wanted is not None and wanted != found:
+                raise LoadingError(
+                    f"diffusion.json names {what} {wanted}, the tokenizer uses {found}. "
+                    f"Name it in adapter_config.json too ({_ADAPTER_KEYS[what]})."
+                )
 
     async def _prompt(self, request: Request) -> list[int]:
         """The prompt's tokens, made on another thread.
@@ -207,6 +231,9 @@ class DiffusionEngine:
         settings = now.settings if adapted or self.local.adapter is None else PLAIN
         canvas = now.maker.canvas(request, settings)
         return Job(request, prompt, canvas, settings, adapted, self.local.device)
+
+
+_ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_token_id"}
 
 
 def default_limits(local: LocalModel) -> BatchLimits:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carrara.engines.errors import LoadingError
-
-if TYPE_CHECKING:
-    from carrara.engines.local import LocalModel
-    from carrara.engines.tokenizer import Tokenizer
 
 FILE = "diffusion.json"
 
@@ -89,29 +85,3 @@ class Settings:
 PLAIN = Settings(block_tokens=64, most_steps=8, slot_tokens=16)
 """For plain AR weights. They are poor denoisers and more steps do not make them better: SmolLM2-135M wrote six
 address fields as wrongly in 8 passes as in 133."""
-
-
-def settings_of(local: LocalModel) -> Settings:
-    """How the model of `local`, which is open, wants to be decoded: as its adapter says, `PLAIN` without one."""
-    adapter = local.adapter
-    return PLAIN if adapter is None else Settings.of_adapter(adapter.folder)
-
-
-def check_ids(settings: Settings, tokenizer: Tokenizer) -> None:
-    """Refuse settings that name other tokens than the tokenizer uses.
-
-    Raises:
-        LoadingError: says which, and where to name them.
-    """
-    for wanted, found, what in (
-        (settings.mask_token_id, tokenizer.mask_id, "mask_token_id"),
-        (settings.slot_pad_id, tokenizer.slot_pad_id, "slot_pad_id"),
-    ):
-        if wanted is not None and wanted != found:
-            raise LoadingError(
-                f"{FILE} names {what} {wanted}, the tokenizer uses {found}. "
-                f"Name it in adapter_config.json too ({_ADAPTER_KEYS[what]})."
-            )
-
-
-_ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_token_id"}

@@ -171,11 +171,14 @@ class Llama(nn.Module):
         return cos, sin
 
     def quicken(self) -> None:
-        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""
+        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory.
+
+        Weights of a shape that the operator does not take keep to exact products, in quick passes too.
+        """
         for module in self.modules():
-            if isinstance(module, JoinedLinear):
+            if isinstance(module, JoinedLinear) and QuickWeight.fits(module.weight):
                 module.quick = QuickWeight(module.weight)
-        if self.config.vocab_size % GROUP == 0:
+        if self.config.vocab_size % GROUP == 0 and QuickWeight.fits(self.head):
             self.quick_head = QuickWeight(self.head)
 
     def _quick_logits(self, x: Tensor, head: QuickWeight, allowed: Tensor | None) -> Tensor:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.local import AutoregressiveEngine, OpenEngine, default_limits
-from carrara.engines.diffusion.settings import PLAIN, Settings, check_ids, settings_of
+from carrara.engines.diffusion.engine import DiffusionEngine
+from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Health
 from carrara.engines.local import LocalModel
 
@@ -82,8 +83,7 @@ class VerifiedEngine(AutoregressiveEngine):
         from carrara.engines.verified.rounds import VerifyingRounds
 
         local = self.local
-        settings = settings_of(local) if self._settings is None else self._settings
-        check_ids(settings, local.tokenizer)
+        settings = DiffusionEngine(local, settings=self._settings).checked_settings()
         limits = self._limits or default_limits(local)
         drafter = self._drafter(CanvasMaker.of(Lexicon(local.tokenizer)), settings)
         course = Course(local, drafter, limits.width, self._ways)

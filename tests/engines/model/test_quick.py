@@ -30,22 +30,21 @@ def model() -> Llama:
 def test_int8_weights_are_as_close_as_their_step() -> None:
     weight = torch.randn(48, 64)
     quick = QuickWeight(weight)
-    back = quick.values.float()[:, :64] * quick.scale.float()[:, None]
+    back = quick.values.float() * quick.scale.float()[:, None]
     step = weight.abs().amax(1, keepdim=True) / 127
     assert bool(((back - weight).abs() <= 0.52 * step).all())
     assert int(quick.values.abs().max()) <= 127
+
+
+def test_a_weight_that_the_operator_reads_past_is_not_quick() -> None:
+    assert not QuickWeight.fits(torch.zeros(8, 72))
+    assert QuickWeight.fits(torch.zeros(72, 64))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 16, 33])
 def test_an_int8_product_does_not_depend_on_its_neighbours(rows: int) -> None:
     quick, x = QuickWeight(torch.randn(96, 64)), torch.randn(40, 64)
     assert torch.equal(quick(x[4 : 4 + rows]), quick(x)[4 : 4 + rows])
-
-
-@pytest.mark.parametrize("inputs", [8, 36, 72, 100])
-def test_an_int8_product_takes_any_number_of_inputs(inputs: int) -> None:
-    weight, x = torch.randn(48, inputs), torch.randn(5, inputs)
-    torch.testing.assert_close(QuickWeight(weight)(x), x @ weight.T, atol=0.3, rtol=0.05)
 
 
 def test_quick_logits_are_close_and_the_best_ones_exact(model: Llama) -> None:
@@ -83,9 +82,12 @@ def test_answer_tokens_get_the_same_bits_in_every_batch(model: Llama) -> None:
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_embedded_model_is_steady_too(smollm2_folder: Path, threads: int) -> None:
-    model = load_model(smollm2_folder)
+def test_the_embedded_model_is_steady_too(
+    smollm2_folder: Path, threads: int, dtype: torch.dtype
+) -> None:
+    model = load_model(smollm2_folder, dtype)
     model.quicken()
     torch.set_num_threads(threads)
     prompts_are_steady(model, length=37)
@@ -94,7 +96,7 @@ def test_the_embedded_model_is_steady_too(smollm2_folder: Path, threads: int) ->
 
 def prompts_are_steady(model: Llama, length: int) -> None:
     tokens = torch.randint(5, 500, (1, length))
-    cache = KVCache(model.config, 4, 256)
+    cache = KVCache(model.config, 4, 256, model.dtype)
 
     def feed(row: int, start: int, stop: int, width: int) -> Tensor:
         part = torch.zeros(1, max(width, 16), dtype=torch.int64)
@@ -119,14 +121,14 @@ def prompts_are_steady(model: Llama, length: int) -> None:
 
 def answers_are_steady(model: Llama, length: int) -> None:
     start, tokens = torch.randn(*shape_of(model, length)), [5, 17, 300, 41]
-    alone = KVCache(model.config, 1, 256)
+    alone = KVCache(model.config, 1, 256, model.dtype)
     alone.put(0, 0, start)
     wanted = [
         model(torch.tensor([[token]]), torch.tensor([[length + n]]), None, alone, quick=True)[0, 0]
         for n, token in enumerate(tokens)
     ]
     for batch, row in ((2, 1), (4, 0), (4, 3)):
-        cache = KVCache(model.config, 4, 256)
+        cache = KVCache(model.config, 4, 256, model.dtype)
         cache.data.normal_()
         cache.put(row, 0, start)
         for n, token in enumerate(tokens):
@@ -134,7 +136,7 @@ def answers_are_steady(model: Llama, length: int) -> None:
             others[row], positions[row] = token, length + n
             found = model(others, positions, None, cache, rows=slice(0, batch), quick=True)
             assert torch.equal(found[row, 0], wanted[n])
-    cache = KVCache(model.config, 4, 256)
+    cache = KVCache(model.config, 4, 256, model.dtype)
     cache.put(1, 0, start)
     several = torch.randint(5, 500, (3, 4))
     several[1] = torch.tensor(tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,12 @@ from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_config, targets
 from carrara.engines.verified.engine import VerifiedEngine
 
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 Body = Callable[[AutoregressiveEngine, VerifiedEngine], Awaitable[None]]
 
 
@@ -26,13 +33,15 @@ Body = Callable[[AutoregressiveEngine, VerifiedEngine], Awaitable[None]]
 def random_folder(
     tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[int], Path]:
-    """`random_folder(seed)` is the tiny model with random weights of its own."""
+    """`random_folder(seed)` is a tiny model with random weights of its own, in sizes that int8 weights can have."""
     known: dict[int, Path] = {}
 
     def make(seed: int) -> Path:
         if seed not in known:
             folder = tmp_path_factory.mktemp("random") / "model"
             shutil.copytree(tiny_folder, folder)
+            config = json.loads((folder / "config.json").read_text()) | SIZES
+            (folder / "config.json").write_text(json.dumps(config))
             model = Llama.random(load_config(folder), seed=seed, spread=0.1 + 0.1 * (seed % 4))
             tensors = {name: tensor.clone() for name, tensor in targets(model).items()}
             save_file(tensors, folder / "model.safetensors")

@@ -194,7 +194,7 @@ def test_a_perfect_draft_takes_few_passes(tiny_folder: Path, with_pair: With) ->
 
 @pytest.mark.parametrize("quick", QUICK)
 def test_a_seeded_warm_answer_is_the_same_too(
-    tiny_folder: Path, with_pair: With, quick: bool
+    random_folder: Folder, with_pair: With, quick: bool
 ) -> None:
     requests = [
         ask("the town", contract, 40, sampling=Sampling(0.9, 0.95, seed=seed))
@@ -208,4 +208,4 @@ def test_a_seeded_warm_answer_is_the_same_too(
         for one, other in zip(wanted, found, strict=True):
             assert same(one, other)
 
-    with_pair(tiny_folder, body, quick=quick, ways=(1,))
+    with_pair(random_folder(1), body, quick=quick, ways=(1,))
