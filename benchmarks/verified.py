@@ -19,9 +19,10 @@ import os
 import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def prompts() -> list[Request]:
 
 
 def ask(text: str, output: Contract) -> Request:
-    return Request((Message("user", text),), output, Limits(max_tokens=64))
+    return Request((Message("user", text),), output, Limits(max_tokens=40))
 
 
 class Told(Drafter):
@@ -194,10 +195,13 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         }
         for number, request in enumerate(requests):
             # From here on the prompt is in the prefix cache, for all alike.
-            told.answers[request.messages[-1].content] = (await ar.complete(request)).text
-            turn = number % len(sides)
-            for name in [*sides][turn:] + [*sides][:turn]:
+            await ar.complete(replace(request, limits=Limits(max_tokens=1)))
+            await sides["ar"].take(ar, request)
+            told.answers[request.messages[-1].content] = sides["ar"].answers[-1].text
+            for name in ("adaptive", "drafting", "told"):
                 await sides[name].take(engines[name], request)
+            if number % 10 == 9:
+                print(f"{number + 1} of {len(requests)} prompts", file=sys.stderr, flush=True)
         tallies = {name: tally(engines[name]) for name in ("adaptive", "drafting", "told")}
         together = await crowd(adaptive, requests, options.batch)
         line, threads = local.line, await local.run(torch.get_num_threads)

@@ -8,7 +8,8 @@ Legend: B rows, T token places a row, S slots of the cache looked at, K position
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 from carrara.engines.diffusion.prepare import CanvasMaker
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.settings import Settings
-from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
 from carrara.engines.request import Sampling
@@ -53,7 +53,7 @@ class Drafter:
         self.failed = 0
 
     def begin(self, answer: VerifiedAnswer, way: Way) -> None:
-        """Put a new canvas behind the answer's tokens; where that cannot be done, the answer goes on without."""
+        """Put a new canvas behind the tokens of an answer; where that cannot be done, the answer goes on without."""
         settings = self._settings_for(answer)
         most = answer.room
         if answer.is_text:
@@ -63,19 +63,16 @@ class Drafter:
             limits=replace(answer.request.limits, max_tokens=most),
             sampling=Sampling(),
         )
-        try:
-            canvas = self._maker.canvas(request, settings)
-        except EngineRefused:  # a contract or a limit for which there is no scaffold
-            self._give_up(answer)
-            return
         steps = [s for s in (way, answer.request.limits.max_steps, settings.most_steps) if s]
         vocabulary = self._local.tokenizer.vocabulary
-        answer.sketch = Sketch(canvas, settings, vocabulary, min(steps, default=None))
         answer.draft = Draft(self._local.tokenizer.encode, vocabulary)
         answer.canvas_from = len(answer.tokens) if answer.is_text else answer.prompt
         if not answer.is_text:
             answer.draft.follow(answer.raw, len(answer.raw))
-        self._hand_over(answer, answer.sketch, answer.draft)
+        with self._risking(answer):  # there may be no scaffold for the contract, or none so short
+            canvas = self._maker.canvas(request, settings)
+            answer.sketch = Sketch(canvas, settings, vocabulary, min(steps, default=None))
+            self._hand_over(answer, answer.sketch, answer.draft)
 
     def go_on(self, answer: VerifiedAnswer) -> None:
         """Denoise the next window of the canvas, behind what the answer has come to."""
@@ -117,13 +114,9 @@ class Drafter:
     def _settle(self, answer: VerifiedAnswer, logits: Tensor) -> None:
         assert answer.sketch is not None
         assert answer.draft is not None
-        try:
-            done = answer.sketch.take(logits, self._table)
-        except (CarraraError, FloatingPointError):
-            self._give_up(answer)
-            return
-        if done:
-            self._hand_over(answer, answer.sketch, answer.draft)
+        with self._risking(answer):
+            if answer.sketch.take(logits, self._table):
+                self._hand_over(answer, answer.sketch, answer.draft)
 
     def _hand_over(self, answer: VerifiedAnswer, sketch: Sketch, draft: Draft) -> None:
         """Add what the canvas has settled to the draft. Nothing settled: it is to be denoised."""
@@ -131,9 +124,14 @@ class Drafter:
         draft.extend(pieces, answer.raw)
         answer.is_drafting = not pieces and sketch.view is not None
 
-    def _give_up(self, answer: VerifiedAnswer) -> None:
-        self.failed += 1
-        answer.sketch, answer.is_drafting = None, False
+    @contextmanager
+    def _risking(self, answer: VerifiedAnswer) -> Iterator[None]:
+        """Whatever goes wrong with a draft costs the draft, not the answer; it is counted."""
+        try:
+            yield
+        except Exception:
+            self.failed += 1
+            answer.sketch, answer.is_drafting = None, False
 
     def _settings_for(self, answer: VerifiedAnswer) -> Settings:
         usual = answer.adapted or self._local.adapter is None
