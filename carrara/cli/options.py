@@ -26,7 +26,6 @@ class EngineChoice(StrEnum):
     auto = "auto"
     diffusion = "diffusion"
     ar = "ar"
-    verified = "verified"
 
 
 Target = Annotated[
