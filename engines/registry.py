@@ -144,6 +144,12 @@ def _autoregressive(setting: Setting) -> Engine:
     return AutoregressiveEngine(setting.model)
 
 
+def _verified(setting: Setting) -> Engine:
+    from carrara.engines.verified.engine import VerifiedEngine
+
+    return VerifiedEngine(setting.model)
+
+
 _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 
 
@@ -163,6 +169,14 @@ def _check_diffusion(name: str, source: str | Path) -> Availability:
 
 def _check_autoregressive(name: str, source: str | Path) -> Availability:
     return _check_local(name, source, (*_PACKAGES, "llguidance"))
+
+
+def _check_verified(name: str, source: str | Path) -> Availability:
+    found = _check_autoregressive(name, source)
+    if not found.ok or source != DEFAULT or (EMBEDDED / "adapter_config.json").is_file():
+        return found
+    line = f"{found.line} without a diffusion adapter: drafts are poor, about as fast as ar"
+    return Availability(name, True, line)
 
 
 def _check_local(name: str, source: str | Path, packages: Iterable[str]) -> Availability:
@@ -189,5 +203,6 @@ def _check_local(name: str, source: str | Path, packages: Iterable[str]) -> Avai
 KINDS: Mapping[str, Kind] = {
     "diffusion": Kind(_diffusion, _check_diffusion),
     "ar": Kind(_autoregressive, _check_autoregressive),
+    "verified": Kind(_verified, _check_verified),
 }
 """Every engine that can be opened by name."""

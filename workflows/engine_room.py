@@ -17,7 +17,7 @@ from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.runtime.cassette import Cassette
 from carrara.workflows.errors import did_you_mean
 
-DEFAULT_ENGINES = ("diffusion", "ar")
+DEFAULT_ENGINES = ("diffusion", "ar", "verified")
 
 
 class EngineRoom(Mapping[str, Engine]):

@@ -153,14 +153,8 @@ class Batcher:
         seats = sorted(self._seated.values(), key=lambda seat: seat.row)
         answering = [seat for seat in seats if seat.answering]
         prompting = [seat for seat in seats if not seat.answering]
-        passes = [
-            part
-            for part in (
-                self._prompt_pass(prompting, bool(answering), found),
-                self._answer_pass(answering),
-            )
-            if part is not None
-        ]
+        prompts = self._prompt_pass(prompting, bool(answering), found)
+        passes = ([] if prompts is None else [prompts]) + self._answer_passes(answering)
         slots = max((f.start + p.width for p in passes for f in p.feeds), default=0)
         return Plan(exchanges, tuple(passes), len(seats), slots)
 
@@ -224,11 +218,11 @@ class Batcher:
             width = max(width, amount)
         return Pass("prompt", width, tuple(feeds)) if feeds else None
 
-    def _answer_pass(self, answering: list[_Seat]) -> Pass | None:
-        """Every answering request moves on by a token, and over as many forced ones as little padding
-        allows."""
+    def _answer_passes(self, answering: list[_Seat]) -> list[Pass]:
+        """At most one: every answering request moves on by a token, and over as many forced ones as little
+        padding allows."""
         if not answering:
-            return None
+            return []
         pending = [min(seat.known - seat.fed, self.limits.width) for seat in answering]
         width = min(pending)
         for wider in sorted(set(pending)):
@@ -238,4 +232,4 @@ class Batcher:
             Feed(seat.ticket, seat.row, seat.fed, min(amount, width))
             for seat, amount in zip(answering, pending, strict=True)
         )
-        return Pass("answer", width, tuple(feeds))
+        return [Pass("answer", width, tuple(feeds))]

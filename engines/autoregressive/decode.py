@@ -83,7 +83,7 @@ class Decoder:
         )
         for answer, is_due, token, chance in zip(batch, due, chosen, chances, strict=True):
             if is_due and answer.failure is None:
-                with _blaming(answer):
+                with blaming(answer):
                     answer.decide(token, chance)
 
     def _inputs(self, part: Pass, batch: Sequence[Answer]) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Decoder:
         bits = np.full((len(batch), words), -1, dtype=np.int32)
         for row, guide in enumerate(guides):
             if guide is not None:
-                with _blaming(batch[row]):
+                with blaming(batch[row]):
                     guide.allowed(bits[row])
         flags = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
         found = torch.from_numpy(flags[:, : self._model.config.vocab_size].view(np.bool_))
@@ -149,7 +149,7 @@ class Decoder:
 
 
 @contextmanager
-def _blaming(answer: Answer) -> Iterator[None]:
+def blaming(answer: Answer) -> Iterator[None]:
     """An engine error here is this answer's alone; the others in the pass go on."""
     try:
         yield

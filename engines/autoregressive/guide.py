@@ -59,6 +59,10 @@ class Guide:
             self._check()
         return tokens
 
+    def copy(self) -> Guide:
+        """Another guide at the same place, to look ahead with."""
+        return Guide(self._matcher.deep_copy())
+
     def _check(self) -> None:
         if self._matcher.is_error():
             raise EngineRefused(f"the grammar of the contract failed: {self._matcher.get_error()}")

@@ -38,7 +38,7 @@ _INLINE_CHARACTERS = 4000
 
 
 @dataclass(slots=True)
-class _Open:
+class OpenEngine:
     """What exists while the engine is open."""
 
     rounds: Rounds
@@ -63,7 +63,7 @@ class AutoregressiveEngine:
         self._clock = clock
         self._tickets = count()
         self._users = 0
-        self._open: _Open | None = None
+        self._open: OpenEngine | None = None
 
     @property
     def name(self) -> str:
@@ -152,7 +152,7 @@ class AutoregressiveEngine:
         finally:
             await self.local.__aexit__(kind, error, trace)
 
-    def _started(self) -> _Open:
+    def _started(self) -> OpenEngine:
         from carrara.engines.autoregressive.decode import Decoder
         from carrara.engines.autoregressive.guide import Guides
         from carrara.engines.autoregressive.rounds import Rounds
@@ -160,7 +160,7 @@ class AutoregressiveEngine:
         limits = self._limits or default_limits(self.local)
         rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
-        return _Open(rounds, Guides(self.local.tokenizer), loop)
+        return OpenEngine(rounds, Guides(self.local.tokenizer), loop)
 
     async def _prepared(self, request: Request, guides: Guides) -> Answer:
         """Check the request and make its tokens and its grammar, on another thread where that takes
@@ -173,8 +173,6 @@ class AutoregressiveEngine:
         return await asyncio.to_thread(self._answer, request, guides)
 
     def _answer(self, request: Request, guides: Guides) -> Answer:
-        from carrara.engines.autoregressive.answer import Answer
-
         local, most = self.local, request.limits.max_tokens
         adapted = local.uses_adapter(request.adapter)
         if most < 1:
@@ -187,7 +185,13 @@ class AutoregressiveEngine:
             )
         longest = longest_string(most)
         guide = guides.start(request.output, longest)
-        return Answer(request, prompt, guide, local.tokenizer, longest=longest, adapted=adapted)
+        kind = self._answer_kind()
+        return kind(request, prompt, guide, local.tokenizer, longest=longest, adapted=adapted)
+
+    def _answer_kind(self) -> type[Answer]:
+        from carrara.engines.autoregressive.answer import Answer
+
+        return Answer
 
 
 def longest_string(max_tokens: int) -> int:

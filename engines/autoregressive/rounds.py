@@ -54,7 +54,7 @@ class Rounds:
     ) -> None:
         self._name, self._local, self._decoder, self._clock = name, local, decoder, clock
         self._limits = limits
-        self._batch = Batcher(limits)
+        self._batch = self._empty_batch()
         self._live: dict[int, Live] = {}
         self._gone: set[int] = set()
         self._wake = asyncio.Event()
@@ -231,7 +231,10 @@ class Rounds:
             self._refuse(live, failure)
         self._live.clear()
         self._gone.clear()
-        self._batch = Batcher(self._limits)
+        self._batch = self._empty_batch()
+
+    def _empty_batch(self) -> Batcher:
+        return Batcher(self._limits)
 
     def _find_prefix(self, ticket: int) -> int:
         answer = self._live[ticket].answer

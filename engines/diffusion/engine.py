@@ -82,6 +82,16 @@ class DiffusionEngine:
         parts = f"{self.local.fingerprint}\n{self._usual_settings().line}"
         return f"diffusion-{hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()}"
 
+    def checked_settings(self) -> Settings:
+        """How the model, which is open, is denoised here.
+
+        Raises:
+            LoadingError: diffusion.json is damaged or names other tokens than the tokenizer uses.
+        """
+        settings = self._usual_settings()
+        self._check_ids(settings)
+        return settings
+
     @property
     def context_tokens(self) -> int:
         return self.local.config.max_positions
@@ -165,8 +175,7 @@ class DiffusionEngine:
         from carrara.engines.diffusion.rounds import Rounds
         from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 
-        settings = self._usual_settings()
-        self._check_ids(settings)
+        settings = self.checked_settings()
         limits = self._limits or default_limits(self.local)
         rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))

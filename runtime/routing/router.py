@@ -14,7 +14,7 @@ from typing import Literal
 from carrara.engines.engine import Ability
 from carrara.engines.errors import EngineRefused
 from carrara.runtime.routing.evidence import Evidence
-from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.policy import AUTO, Policy
 
 Repair = Literal["off", "structural", "infill", "escalate"]
 How = Literal["ask", "renoise", "again"]
@@ -152,15 +152,20 @@ def _named(
         rule for rule in policy.rules if rule.fits(facts.kind, facts.tags, facts.prompt_tokens)
     ]
     if not rules:
-        return list(engines), f"policy {policy.name!r} has no rule for it"
+        return _usual(engines), f"policy {policy.name!r} has no rule for it"
     names = [name for name in rules[0].engines if name in engines]
     reason = rules[0].reason or f"policy {policy.name!r}"
     if not names:
         missing = ", ".join(rules[0].engines)
-        return list(engines), f"{reason}; {missing} not open, so any engine that is"
+        return _usual(engines), f"{reason}; {missing} not open, so any engine that is"
     if names[0] != rules[0].engines[0]:
         reason += f"; {rules[0].engines[0]} is not open"
     return names, reason
+
+
+def _usual(engines: Mapping[str, EngineFacts]) -> list[str]:
+    """The engines that the default policy would ask, else all there are: some answer only when they are named."""
+    return [name for name in AUTO.rules[-1].engines if name in engines] or list(engines)
 
 
 def _roomy_first(

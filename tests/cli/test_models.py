@@ -97,7 +97,7 @@ def test_remove_says_what_it_freed(home: Path) -> None:
 def test_engines_that_cannot_be_used_are_shown_with_the_fix() -> None:
     found = call("engines")
     assert found.exit_code == 1
-    assert found.stdout.count("not ready") == 2
+    assert found.stdout.count("not ready") == 3
     assert "-> carrara models pull smollm2" in found.stdout
 
 

@@ -30,15 +30,15 @@ def here(source: str | Path = "smollm2") -> dict[str, Availability]:
     return {found.name: found for found in registry.availability(source)}
 
 
-def test_without_weights_both_local_engines_say_what_to_pull() -> None:
-    assert set(here()) == {"diffusion", "ar"}
+def test_without_weights_all_local_engines_say_what_to_pull() -> None:
+    assert set(here()) == {"diffusion", "ar", "verified"}
     for found in here().values():
         assert not found.ok
         assert "not here yet (93 MB to fetch)" in found.line
         assert found.fix == "carrara models pull smollm2"
 
 
-def test_without_torch_both_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_all_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     found_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "torch" else found_spec(name)
@@ -76,6 +76,7 @@ def test_without_an_adapter_diffusion_works_and_says_that_it_is_poor(
     assert found["diffusion"].ok
     assert "answers are poor, the router falls back to ar" in found["diffusion"].line
     assert str(registry.EMBEDDED) in found["diffusion"].fix
+    assert "drafts are poor, about as fast as ar" in found["verified"].line
 
 
 def test_an_adapter_in_the_embedded_folder_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +85,7 @@ def test_an_adapter_in_the_embedded_folder_is_noticed(monkeypatch: pytest.Monkey
     (registry.EMBEDDED / "adapter_config.json").write_text("{}")
     assert "with its diffusion adapter" in here()["diffusion"].line
     assert here()["diffusion"].fix == ""
+    assert here()["verified"].line == here()["ar"].line
 
 
 def test_a_folder_as_source_is_checked(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_folder_as_source_is_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("difusion", "Did you mean 'diffusion'?"), ("gpt", "Known engines: diffusion, ar.")],
+    [("difusion", "Did you mean 'diffusion'?"), ("gpt", "Known engines: diffusion, ar, verified.")],
 )
 def test_an_unknown_engine_is_an_error_that_helps(name: str, hint: str) -> None:
     for ask in (registry.known, lambda n: registry.open_engines(["ar", n])):
@@ -141,8 +143,11 @@ def test_the_local_engines_are_opened_without_loading_anything() -> None:
         "from carrara.engines.registry import availability, open_engines\n"
         "availability()\n"
         "assert 'torch' not in sys.modules and 'tokenizers' not in sys.modules\n"
-        "found = open_engines(['diffusion', 'ar'])\n"
+        "found = open_engines(['diffusion', 'ar', 'verified'])\n"
         "print({name: engine.name for name, engine in found.items()})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stderr, done.stdout) == ("", "{'diffusion': 'diffusion', 'ar': 'ar'}\n")
+    assert (done.stderr, done.stdout) == (
+        "",
+        "{'diffusion': 'diffusion', 'ar': 'ar', 'verified': 'verified'}\n",
+    )

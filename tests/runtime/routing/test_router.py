@@ -87,6 +87,17 @@ def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_sai
     assert (names(bare), bare.reason) == (["diffusion", "ar"], "policy 'bare' has no rule for it")
 
 
+def test_an_engine_outside_the_default_policy_answers_when_it_is_named_or_alone() -> None:
+    verified = EngineFacts("verified", frozenset({"schema"}), 2048)
+    three = {**BOTH, "verified": verified}
+    bare = route(CALL, three, Policy("bare"), Evidence())
+    assert names(bare) == ["diffusion", "ar"]
+    named = route(CALL, three, Policy("named", (Rule(("verified", "ar")),)), Evidence())
+    assert names(named) == ["verified", "ar"]
+    assert names(route(replace(CALL, engine="verified"), three, AUTO, Evidence())) == ["verified"]
+    assert names(routed(verified=verified)) == ["verified"]
+
+
 def test_a_hopeless_engine_is_passed_over_and_the_reason_says_so() -> None:
     evidence = Evidence()
     for _ in range(4):

@@ -205,11 +205,14 @@ def test_the_system_message_and_settings_reach_the_engine(load_text: Load) -> No
 
 
 def test_a_step_asks_the_engine_that_it_names(load_text: Load) -> None:
-    pipeline = load_text("steps:\n  a: {llm: a, engine: ar}\n  b: {llm: b, engine: auto}\n")
-    engines = {name: ScriptedEngine(name, echo) for name in ("diffusion", "ar")}
+    pipeline = load_text(
+        "steps:\n  a: {llm: a, engine: ar}\n  b: {llm: b, engine: auto}\n"
+        "  c: {llm: c, engine: verified}\n"
+    )
+    engines = {name: ScriptedEngine(name, echo) for name in ("diffusion", "ar", "verified")}
     carrara.run_sync(pipeline.workflow, engines=engines)
     asked = {name: [r.messages[-1].content for r in e.requests] for name, e in engines.items()}
-    assert asked == {"diffusion": ["b"], "ar": ["a"]}
+    assert asked == {"diffusion": ["b"], "ar": ["a"], "verified": ["c"]}
 
 
 # ---------------------------------------------------------------- inputs

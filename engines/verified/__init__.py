@@ -1,0 +1,1 @@
+"""The engine "verified": diffusion drafts, one causal pass accepts what the AR engine would have written."""
