@@ -37,8 +37,10 @@ class JoinedLinear(nn.Module):
         self.register_buffer("adapter_up", None, persistent=False)
         self.quick = None
 
-    def rows_of(self, part: str) -> slice:
-        """Where the outputs of `part` lie among all outputs."""
+    def rows_of(self, part: str | None) -> slice:
+        """Where the outputs of `part` lie among all outputs; None stands for all of them."""
+        if part is None:
+            return slice(0, self.weight.shape[0])
         start = 0
         for name, size in self.parts.items():
             if name == part:
