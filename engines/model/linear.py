@@ -70,12 +70,18 @@ class QuickWeight:
         low, high = weight.aminmax(dim=1, keepdim=True)
         peak = torch.maximum(-low, high).float().clamp_min(1e-30)
         scale = (peak / 127 * (1 + 2**-8)).to(torch.bfloat16)
-        self.values = (weight / scale.float()).round_().to(torch.int8)
+        # With AVX-512 the operator reads inputs 16 at a time, also beyond the end of the last row: torch
+        # 2.13 crashed on 72 inputs.
+        self._padding = -weight.shape[1] % 32
+        values = (weight / scale.float()).round_().to(torch.int8)
+        self.values = F.pad(values, (0, self._padding)) if self._padding else values
         self.scale = scale[:, 0].contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., inputs] -> [..., outputs] in the dtype of x."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if self._padding:
+            flat = F.pad(flat, (0, self._padding))
         y = torch._weight_int8pack_mm(flat, self.values, self.scale)
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 
