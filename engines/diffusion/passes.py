@@ -16,7 +16,7 @@ Legend: B rows, T columns, N columns of one pass, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -104,6 +104,8 @@ class Passes:
     shifted logits they predict the block's first token. None under full attention, where they change.
     """
 
+    after: Tensor | None
+
     def __init__(
         self,
         model: Llama,
@@ -120,8 +122,6 @@ class Passes:
         if kind not in ("whole", "up to block"):
             copies = rows if guidance is None else 2 * rows
             self._cache = KVCache(model.config, copies, columns, model.dtype, model.device)
-
-    after: Tensor | None
 
     def look(self, clean: Sequence[int], view: BlockView) -> tuple[int, Tensor]:
         """Logits [B, N, V] of the columns fed, and the first of them."""
@@ -176,13 +176,13 @@ class Passes:
             return run(tokens, call, first)
         hidden = tokens.masked_fill(guide.given, guide.mask_id)
         if self._cache is None:
-            both = Call(2 * self._rows, start, stop - start, past, replaces, keeps)
-            with_, without = run(torch.cat((tokens, hidden)), both, first).chunk(2)
+            both = replace(call, rows=2 * self._rows)
+            logits, free = run(torch.cat((tokens, hidden)), both, first).chunk(2)
         else:
-            with_ = run(tokens, call, first)
-            other = Call(self._rows, start, stop - start, past, replaces, keeps, True)
-            without = run(hidden, other, slice(self._rows, 2 * self._rows))
-        return without + (guide.scale + 1) * (with_ - without)
+            logits = run(tokens, call, first)
+            other = replace(call, unconditional=True)
+            free = run(hidden, other, slice(self._rows, 2 * self._rows))
+        return free + (guide.scale + 1) * (logits - free)
 
     def _pass(self, batch: Tensor, call: Call, sees: int, rows: slice) -> Tensor:
         fed = slice(call.start, call.start + call.length)
@@ -190,12 +190,15 @@ class Passes:
         positions = self._sight.positions[:, fed].repeat(again, 1)
         mask = self._sight.seen[:, None, fed, :sees].repeat(again, 1, 1, 1)
         slots = torch.arange(fed.start, fed.stop, device=batch.device).expand_as(positions)
+        last = slots.new_full((len(batch), 1), call.length - 1)
         logits: Tensor = self._model(
             batch[:, fed],
             positions,
             mask,
             self._cache,
             rows=None if self._cache is None else rows,
+            # Of columns that are only kept, at most the last one's logits are used.
+            pick=last if call.keeps and self._trace is None else None,
             slots=slots,
         )
         return logits

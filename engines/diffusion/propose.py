@@ -17,8 +17,8 @@ from carrara.engines.diffusion.passes import Passes
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How logits are read.
+class Proposer:
+    """How logits become proposals.
 
     shifted: the logits at position i-1 predict the token at i. suppressed: tokens never proposed.
     begin_suppressed: tokens left out when confidence is measured, but not when tokens are chosen, which
@@ -33,7 +33,7 @@ class Reading:
     begin_suppressed: Sequence[int] = ()
     narrowed: Callable[[Tensor], Tensor] | None = None
 
-    def read(self, start: int, logits: Tensor, before: Tensor | None) -> Proposal:
+    def propose(self, start: int, logits: Tensor, before: Tensor | None) -> Proposal:
         """logits [B, N, V] of columns `start` on; `before` [B, V] are those of the column in front of them."""
         logits = logits.float()
         if self.shifted:
@@ -47,18 +47,18 @@ class Reading:
         return Proposal(start, tokens, self.measure(logits.softmax(-1), tokens))
 
 
-PLAIN = Reading()
-SHIFTED = Reading(shifted=True)
+PLAIN = Proposer()
+SHIFTED = Proposer(shifted=True)
 
 
 def looking(
-    passes: Passes, reading: Reading = PLAIN
+    passes: Passes, proposer: Proposer = PLAIN
 ) -> Callable[[Sequence[int], BlockView], Proposal]:
     """A look for `refine`: one pass, read."""
 
     def look(clean: Sequence[int], view: BlockView) -> Proposal:
         start, logits = passes.look(clean, view)
-        return reading.read(start, logits, passes.after)
+        return proposer.propose(start, logits, passes.after)
 
     return look
 

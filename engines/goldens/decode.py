@@ -10,7 +10,7 @@ from torch import Tensor
 
 from carrara.engines.diffusion import commit
 from carrara.engines.diffusion.measure import filtered
-from carrara.engines.diffusion.propose import Reading
+from carrara.engines.diffusion.propose import Proposer
 from carrara.engines.diffusion.samplers import adapted, dream, llada, llada2, sdar
 from carrara.engines.goldens.causal import greedy
 from carrara.engines.goldens.compare import close, same
@@ -113,7 +113,7 @@ def _masked_diffusion(
         new=params["max_new_tokens"],
         block=params["block_size"],
         steps=params["steps"],
-        reading=_reading(params),
+        proposer=_proposer(params),
         guide=_guide(params),
         cache=params.get("use_cache") or "none",
         rule=rule,
@@ -131,7 +131,7 @@ def _infill(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Ten
         pad_id=facts["eos_token_id"],
         block=params["block_size"],
         steps=params["steps"],
-        reading=_reading(params),
+        proposer=_proposer(params),
         guide=_guide(params),
         trace=record,
     )
@@ -152,7 +152,7 @@ def _block_diffusion(
         new=params["max_new_tokens"],
         block=params["block_size"],
         steps_a_block=params.get("steps_per_block") or -(-params["steps"] // blocks),
-        reading=_reading(params),
+        proposer=_proposer(params),
         guide=_guide(params),
         trace=record,
     )
@@ -169,7 +169,7 @@ def _dream(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Tens
             new=params["max_new_tokens"],
             steps=params["steps"],
             threshold=params["threshold"],
-            reading=_dream_reading("maskgit_plus", params),
+            proposer=_dream_proposer("maskgit_plus", params),
             trace=record,
         )
         return rows, rows
@@ -182,7 +182,7 @@ def _dream(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Tens
         steps=params["steps"],
         order=params["alg"],
         eps=params["eps"],
-        reading=_dream_reading(params["alg"], params),
+        proposer=_dream_proposer(params["alg"], params),
         draw=lambda count: torch.tensor(next(draws)),
         trace=record,
     )
@@ -221,7 +221,7 @@ def _sdar(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Tenso
         steps=params["denoising_steps"],
         order=params["remasking_strategy"],
         stop_ids=params.get("stopping_criteria_idx") or (),
-        reading=Reading(
+        proposer=Proposer(
             narrowed=lambda logits: filtered(
                 logits / params["temperature"], params.get("top_k"), params.get("top_p")
             )
@@ -263,6 +263,7 @@ def _llada2_sampler(
         new=params["max_new_tokens"],
         block=params["block_size"],
         steps=params["steps_per_block"],
+        least_a_step=params.get("minimal_topk", 1),
         threshold=params["threshold"],
         trace=record,
     )
@@ -318,19 +319,19 @@ def _only(case: Case) -> list[int]:
     return case.prompts[0]
 
 
-def _reading(params: Facts) -> Reading:
-    return Reading(
+def _proposer(params: Facts) -> Proposer:
+    return Proposer(
         shifted=bool(params.get("right_shift_logits")),
         suppressed=params.get("suppress_tokens") or (),
         begin_suppressed=params.get("begin_suppress_tokens") or (),
     )
 
 
-def _dream_reading(order: dream.Order, params: Facts) -> Reading:
+def _dream_proposer(order: dream.Order, params: Facts) -> Proposer:
     def narrowed(logits: Tensor) -> Tensor:
         return filtered(filtered(logits, top_p=params.get("top_p")), params.get("top_k"))
 
-    return Reading(dream.MEASURES[order], shifted=True, narrowed=narrowed)
+    return Proposer(dream.MEASURES[order], shifted=True, narrowed=narrowed)
 
 
 def _guide(params: Facts) -> adapted.Guide:

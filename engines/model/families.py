@@ -35,9 +35,13 @@ def family_of(found: Fields, where: str) -> Family:
     kind = found.get("model_type")
     family = FAMILIES.get(str(kind))
     if family is None:
+        other = (
+            "DiffusionGemma is decoded by carrara.engines.diffusion.gemma only."
+            if kind == "diffusion_gemma"
+            else "Use a checkpoint of one of these shapes, or serve this one over HTTP."
+        )
         raise LoadingError(
-            f"{where}: model_type {kind!r} is not supported, only {', '.join(FAMILIES)}. "
-            "Use a checkpoint of one of these shapes, or serve this one over HTTP."
+            f"{where}: model_type {kind!r} is not supported, only {', '.join(FAMILIES)}. {other}"
         )
     if quantised := found.get("quantization_config") or found.get("compression_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised

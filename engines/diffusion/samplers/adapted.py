@@ -13,7 +13,7 @@ from torch import Tensor
 from carrara.engines.diffusion.block_canvas import Block, BlockCanvas, when_settled
 from carrara.engines.diffusion.commit import CommitRule, scheduled
 from carrara.engines.diffusion.passes import Guidance, Passes, Trace, block_sight, full_sight
-from carrara.engines.diffusion.propose import PLAIN, Reading, looking
+from carrara.engines.diffusion.propose import PLAIN, Proposer, looking
 from carrara.engines.diffusion.quotas import plan, rounded
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.llada import kind_of
@@ -54,7 +54,7 @@ def masked_diffusion(
     new: int,
     block: int,
     steps: int,
-    reading: Reading = PLAIN,
+    proposer: Proposer = PLAIN,
     guide: Guide = UNGUIDED,
     cache: Literal["none", "prefix", "dual"] = "none",
     rule: CommitRule | None = None,
@@ -74,7 +74,7 @@ def masked_diffusion(
     )
     guidance = guide.over(rows.tokens, rows.real, mask_id)
     passes = Passes(model, full_sight(rows.real), kind_of(cache), guidance, trace)
-    refine(canvas, looking(passes, reading), rule or scheduled(plan(rounded, each)))
+    refine(canvas, looking(passes, proposer), rule or scheduled(plan(rounded, each)))
     return canvas.tokens
 
 
@@ -86,7 +86,7 @@ def infill(
     pad_id: int,
     block: int | None,
     steps: int,
-    reading: Reading = PLAIN,
+    proposer: Proposer = PLAIN,
     guide: Guide = UNGUIDED,
     trace: Trace | None = None,
 ) -> Tensor:
@@ -99,7 +99,7 @@ def infill(
     canvas = BlockCanvas(rows.tokens, mask_id, blocks, when_settled(most=each))
     guidance = guide.over(rows.tokens, rows.real, mask_id)
     passes = Passes(model, full_sight(rows.real), "whole", guidance, trace)
-    refine(canvas, looking(passes, reading), scheduled(plan(rounded, each)))
+    refine(canvas, looking(passes, proposer), scheduled(plan(rounded, each)))
     return canvas.tokens
 
 
@@ -113,7 +113,7 @@ def block_diffusion(
     new: int,
     block: int,
     steps_a_block: int,
-    reading: Reading = PLAIN,
+    proposer: Proposer = PLAIN,
     guide: Guide = UNGUIDED,
     trace: Trace | None = None,
 ) -> Tensor:
@@ -133,5 +133,5 @@ def block_diffusion(
     canvas = BlockCanvas(rows.tokens, mask_id, blocks, ends, stops, context=start)
     guidance = guide.over(rows.tokens, rows.real, mask_id)
     passes = Passes(model, block_sight(rows.real, block), "again", guidance, trace)
-    refine(canvas, looking(passes, reading), scheduled(plan(rounded, steps_a_block)))
+    refine(canvas, looking(passes, proposer), scheduled(plan(rounded, steps_a_block)))
     return canvas.tokens[:, : canvas.reached]

@@ -19,7 +19,7 @@ from carrara.engines.diffusion.commit import (
 )
 from carrara.engines.diffusion.measure import Measure, margin, negative_entropy, probability
 from carrara.engines.diffusion.passes import Passes, Sight, Trace, full_sight
-from carrara.engines.diffusion.propose import SHIFTED, Reading, looking
+from carrara.engines.diffusion.propose import SHIFTED, Proposer, looking
 from carrara.engines.diffusion.quotas import falls
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.llada import steps_a_block
@@ -45,7 +45,7 @@ def generate(
     steps: int,
     order: Order = "entropy",
     eps: float = 1e-3,
-    reading: Reading = SHIFTED,
+    proposer: Proposer = SHIFTED,
     draw: Callable[[int], Tensor] = torch.rand,
     trace: Trace | None = None,
 ) -> Tensor:
@@ -53,7 +53,7 @@ def generate(
     shares = falls(steps, eps)
     rule = at_random(shares, draw) if order == "origin" else falling(shares)
     rows = padded_left(prompts, new, mask_id, pad_id, model.device)
-    return _one_block(model, rows, new, mask_id, rule, lambda: steps, reading, trace)
+    return _one_block(model, rows, new, mask_id, rule, lambda: steps, proposer, trace)
 
 
 def carried_threshold(
@@ -64,7 +64,7 @@ def carried_threshold(
     new: int,
     steps: int,
     threshold: float,
-    reading: Reading = SHIFTED,
+    proposer: Proposer = SHIFTED,
     trace: Trace | None = None,
 ) -> Tensor:
     """One row: equal quotas for `steps` passes, what is not sure enough carried over. [1, T].
@@ -76,7 +76,7 @@ def carried_threshold(
         raise ValueError(f"{new} new tokens are no multiple of {steps} steps")
     rule = Carried(new, steps, threshold)
     rows = padded_left([prompt], new, mask_id, mask_id, model.device)
-    return _one_block(model, rows, new, mask_id, rule, lambda: rule.steps, reading, trace)
+    return _one_block(model, rows, new, mask_id, rule, lambda: rule.steps, proposer, trace)
 
 
 def blocks(
@@ -90,7 +90,7 @@ def blocks(
     cache: Literal["prefix", "dual"],
     threshold: float | None = None,
     eps: float = 1e-3,
-    reading: Reading | None = None,
+    proposer: Proposer | None = None,
     trace: Trace | None = None,
 ) -> Tensor:
     """Block by block with a cache. A block's first pass commits its first position, the others what is at
@@ -109,8 +109,8 @@ def blocks(
         rule, ends = confidence_threshold(threshold), when_settled(2)
     canvas = BlockCanvas(rows.tokens, mask_id, parts, ends, context=parts[0].start)
     passes = Passes(model, full_sight(rows.real), cache, trace=trace)
-    reading = reading or Reading(measure, shifted=True)
-    refine(canvas, looking(passes, reading), _first_position_first(rule))
+    proposer = proposer or Proposer(measure, shifted=True)
+    refine(canvas, looking(passes, proposer), _first_position_first(rule))
     return canvas.tokens
 
 
@@ -121,7 +121,7 @@ def _one_block(
     mask_id: int,
     rule: CommitRule,
     steps: Callable[[], int],
-    reading: Reading,
+    proposer: Proposer,
     trace: Trace | None,
 ) -> Tensor:
     starts = torch.full_like(rows.prompts, rows.tokens.shape[1] - new)
@@ -130,7 +130,7 @@ def _one_block(
         rows.tokens, mask_id, parts, lambda now: after(steps())(now), context=parts[0].start
     )
     passes = Passes(model, counted_sight(rows.real), "whole", trace=trace)
-    refine(canvas, looking(passes, reading), rule)
+    refine(canvas, looking(passes, proposer), rule)
     return canvas.tokens
 
 

@@ -89,6 +89,7 @@ def sample(
     block: int,
     steps: int,
     threshold: float,
+    least_a_step: int = 1,
     kind: Kind = "up to block",
     trace: Trace | None = None,
 ) -> Tensor:
@@ -100,7 +101,8 @@ def sample(
     if len({len(prompt) for prompt in prompts}) > 1:
         raise ValueError("prompts of one batch must be of one length here")
 
-    return _decoded(model, prompts, mask_id, new, block, steps, threshold, never, kind, trace)
+    most = min(steps, new // least_a_step)
+    return _decoded(model, prompts, mask_id, new, block, most, threshold, never, kind, trace)
 
 
 def edit(

@@ -16,7 +16,7 @@ from carrara.engines.diffusion.commit import (
     threshold_or_quota,
 )
 from carrara.engines.diffusion.passes import Passes, Trace, block_sight
-from carrara.engines.diffusion.propose import PLAIN, Reading, looking
+from carrara.engines.diffusion.propose import PLAIN, Proposer, looking
 from carrara.engines.diffusion.quotas import even
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.rows import blank, whole_blocks
@@ -36,7 +36,7 @@ def generate(
     order: Order = "low_confidence_dynamic",
     threshold: float = 0.85,
     stop_ids: Sequence[int] = (),
-    reading: Reading = PLAIN,
+    proposer: Proposer = PLAIN,
     trace: Trace | None = None,
 ) -> Tensor:
     """One row, up to the end of the block in which the last new token stands. [1, T].
@@ -58,6 +58,6 @@ def generate(
     canvas = BlockCanvas(tokens, mask_id, blocks, when_settled(most=steps), stops, context=context)
     sight = block_sight(torch.ones_like(tokens, dtype=torch.bool), block)
     passes = Passes(model, sight, "blockwise", trace=trace)
-    refine(canvas, looking(passes, reading), rules[order])
+    refine(canvas, looking(passes, proposer), rules[order])
     passes.keep(canvas.take_clean(), canvas.tokens)
     return canvas.tokens

@@ -18,7 +18,7 @@ from carrara.engines.diffusion.block_canvas import Block, BlockCanvas, when_sett
 from carrara.engines.diffusion.commit import confidence_threshold
 from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.diffusion.passes import Kind, Passes, block_sight, full_sight
-from carrara.engines.diffusion.propose import Reading, looking
+from carrara.engines.diffusion.propose import Proposer, looking
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.rows import whole_blocks
 from carrara.engines.diffusion.settings import PLAIN, Settings
@@ -141,9 +141,9 @@ def refined(
         context, blocks = len(prompt), [Block(len(prompt), end)]
         sight, kind = full_sight(real), "whole"
     silent = {i for i in range(tokenizer.vocab_size) if not tokenizer.token_bytes(i)}
-    reading = Reading(shifted=settings.logit_shift, suppressed=sorted(silent - tokenizer.eos_ids))
+    proposer = Proposer(shifted=settings.logit_shift, suppressed=sorted(silent - tokenizer.eos_ids))
     canvas = BlockCanvas(tokens, tokenizer.mask_id, blocks, when_settled(), context=context)
-    look = looking(Passes(model, sight, kind), reading)
+    look = looking(Passes(model, sight, kind), proposer)
     made = refine(canvas, look, confidence_threshold(settings.threshold))
     return tokens[0, len(prompt) :].tolist(), made.passes
 

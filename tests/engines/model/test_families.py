@@ -54,6 +54,11 @@ def test_variants_of_the_families_are_arguments_of_one_model() -> None:
     ("family", "change", "words"),
     [
         ("llada", {"model_type": "bert"}, "model_type 'bert' is not supported, only llama, a2d-"),
+        (
+            "llada",
+            {"model_type": "diffusion_gemma"},
+            ".* is decoded by carrara.engines.diffusion.g",
+        ),
         ("llada", {"alibi": True}, "alibi True is not supported, only False"),
         ("llada", {"block_type": "sequential"}, "block_type 'sequential'"),
         ("llada", {"layer_norm_type": "default"}, "layer_norm_type 'default'"),
