@@ -102,6 +102,7 @@ class Passes:
 
     `after` [B, V] are the logits of the last column before the block, where a pass computed them: with
     shifted logits they predict the block's first token. None under full attention, where they change.
+    `resight` makes the sight anew from all tokens when a block begins, None: it stays.
     """
 
     after: Tensor | None
@@ -113,8 +114,10 @@ class Passes:
         kind: Kind,
         guidance: Guidance | None = None,
         trace: Trace | None = None,
+        resight: Callable[[Tensor], Sight] | None = None,
     ) -> None:
         self._model, self._sight, self._kind = model, sight, kind
+        self._resight = resight
         self._guidance, self._trace = guidance, trace
         rows, columns = sight.positions.shape
         self._rows, self.after = rows, None
@@ -127,6 +130,8 @@ class Passes:
         """Logits [B, N, V] of the columns fed, and the first of them."""
         block, tokens = view.block, view.tokens
         end = tokens.shape[1]
+        if view.first and self._resight is not None:
+            self._sight = self._resight(tokens)
         match self._kind:
             case "whole":
                 return 0, self._fed(tokens, 0, end, end)

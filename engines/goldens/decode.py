@@ -152,6 +152,7 @@ def _block_diffusion(
         new=params["max_new_tokens"],
         block=params["block_size"],
         steps_a_block=params.get("steps_per_block") or -(-params["steps"] // blocks),
+        hides_written_pads=True,
         proposer=_proposer(params),
         guide=_guide(params),
         trace=record,

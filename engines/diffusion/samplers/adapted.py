@@ -12,7 +12,7 @@ from torch import Tensor
 
 from carrara.engines.diffusion.block_canvas import Block, BlockCanvas, when_settled
 from carrara.engines.diffusion.commit import CommitRule, scheduled
-from carrara.engines.diffusion.passes import Guidance, Passes, Trace, block_sight, full_sight
+from carrara.engines.diffusion.passes import Guidance, Passes, Sight, Trace, block_sight, full_sight
 from carrara.engines.diffusion.propose import PLAIN, Proposer, looking
 from carrara.engines.diffusion.quotas import plan, rounded
 from carrara.engines.diffusion.refine import refine
@@ -115,12 +115,14 @@ def block_diffusion(
     steps_a_block: int,
     proposer: Proposer = PLAIN,
     guide: Guide = UNGUIDED,
+    hides_written_pads: bool = False,
     trace: Trace | None = None,
 ) -> Tensor:
     """`new` tokens behind each prompt in blocks that see what is before them and themselves. [B, T].
 
     Ends after the block in which the last of the rows has written `eos_id`. Each block begins with one
-    pass over all that is before it.
+    pass over all that is before it. The reference takes any `pad_id` in a prompt or a settled block for
+    padding; `hides_written_pads` does so, too.
     """
     rows = padded_left(prompts, new, mask_id, pad_id, model.device, multiple=block)
     start = rows.tokens.shape[1] - new
@@ -131,7 +133,19 @@ def block_diffusion(
 
     ends = when_settled(most=steps_a_block)
     canvas = BlockCanvas(rows.tokens, mask_id, blocks, ends, stops, context=start)
-    guidance = guide.over(rows.tokens, rows.real, mask_id)
-    passes = Passes(model, block_sight(rows.real, block), "again", guidance, trace)
+    real = rows.tokens != pad_id if hides_written_pads else rows.real
+    guidance = guide.over(rows.tokens, real, mask_id)
+
+    def resight(tokens: Tensor) -> Sight:
+        return block_sight(tokens != pad_id, block)
+
+    passes = Passes(
+        model,
+        block_sight(real, block),
+        "again",
+        guidance,
+        trace,
+        resight if hides_written_pads else None,
+    )
     refine(canvas, looking(passes, proposer), scheduled(plan(rounded, steps_a_block)))
     return canvas.tokens[:, : canvas.reached]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.contract import Choice, Column, Contract, Json, Table, Text
 from carrara.engines.diffusion.batch import BatchLimits
 from carrara.engines.diffusion.block_canvas import Block, BlockCanvas, when_settled
@@ -22,6 +23,7 @@ from carrara.engines.diffusion.propose import Proposer, looking
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.rows import whole_blocks
 from carrara.engines.diffusion.settings import PLAIN, Settings
+from carrara.engines.errors import LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.config import Denoising
 from carrara.engines.model.llama import Llama
@@ -165,6 +167,19 @@ def test_prompts_of_block_families_share_a_cache_of_whole_blocks(family: Path) -
             assert cached % 32 == 0
         case _:  # full attention: every token depends on the answer
             assert cached == 0
+
+
+def test_a_model_that_only_denoises_is_refused_by_the_autoregressive_engine(family: Path) -> None:
+    async def main() -> str:
+        local = LocalModel.open(family, dtype=torch.float32, device="cpu", threads=1)
+        async with AutoregressiveEngine(local) as engine:
+            return (await engine.complete(request(Choice(("a", "b"))))).text
+
+    if "a2d" in json.loads((family / "config.json").read_text())["model_type"]:
+        assert asyncio.run(main()) in ("a", "b")  # adapted from an AR model, which it still is
+    else:
+        with pytest.raises(LoadingError, match="was trained to denoise and predicts no next token"):
+            asyncio.run(main())
 
 
 def test_settings_follow_the_checkpoint() -> None:

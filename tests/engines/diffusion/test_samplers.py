@@ -122,6 +122,23 @@ def test_rows_of_a_batch_do_not_see_each_other(
         assert alone[0, -new:].tolist() == blocks[number, -new:].tolist()
 
 
+def test_a_padding_token_in_a_text_is_text_unless_the_reference_is_wanted() -> None:
+    """The reference does not see it, nor does it count as a position."""
+    model = load_model(GOLDENS / "a2d_llama")
+    common: dict[str, Any] = {
+        "mask_id": 319, "pad_id": 3, "eos_id": -1, "new": 12, "block": 8, "steps_a_block": 4,
+    }  # fmt: skip
+
+    def written(prompt: list[int], **how: Any) -> list[int]:
+        found = adapted.block_diffusion(model, [prompt], **common, **how)
+        return found[0, -12:].tolist()
+
+    without = written([50, 60, 70])
+    assert written([50, 3, 60, 70], hides_written_pads=True) == without
+    assert written([50, 3, 60, 70]) != without
+    assert written([50, 60, 70], hides_written_pads=True) == without
+
+
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 @pytest.mark.parametrize("threshold", [None, 0.4])
 def test_every_cache_fills_every_mask(

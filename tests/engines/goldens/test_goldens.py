@@ -34,8 +34,12 @@ def test_every_pass_of_every_case_is_that_of_the_reference(family: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of a golden folder that may be changed."""
+    """A copy of a golden folder with two of its cases, that may be changed."""
     shutil.copytree(GOLDENS / "llada21", tmp_path / "copy")
+    path = tmp_path / "copy" / "cases.json"
+    found = json.loads(path.read_text())
+    found["decode"] = [case for case in found["decode"] if case["name"] == "sampler_0"]
+    path.write_text(json.dumps(found))
     return tmp_path / "copy"
 
 
@@ -68,7 +72,7 @@ def test_one_other_number_in_a_decoding_run_fails_its_case_alone(
 ) -> None:
     edit_array(folder, array, change)
     found = run_folder(folder)
-    assert (found.passed, found.failed, list(found.failures)) == (5, 1, ["sampler_0"])
+    assert (found.passed, found.failed, list(found.failures)) == (1, 1, ["sampler_0"])
     assert words in found.failures["sampler_0"]
 
 
@@ -107,7 +111,7 @@ def test_what_cannot_be_repeated_is_skipped_with_the_reason(
 ) -> None:
     edit_case(folder, "sampler_0", change)
     found = run_folder(folder)
-    assert (found.passed, found.failed, found.skipped) == (5, 0, 1)
+    assert (found.passed, found.failed, found.skipped) == (1, 0, 1)
     assert words in found.skips["sampler_0"]
 
 
