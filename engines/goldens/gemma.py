@@ -12,14 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.gemma import (
-    GemmaCache,
-    GemmaPass,
-    GemmaSettings,
-    NotInstalled,
-    generate,
-    load_gemma,
-)
+from carrara.engines.diffusion.gemma import GemmaPass, GemmaSettings, generate
+from carrara.engines.diffusion.gemma_model import GemmaCache, NotInstalled, load_gemma
 from carrara.engines.goldens.compare import close, same
 from carrara.engines.goldens.folder import Case, Folder, Skip
 

@@ -11,14 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.gemma import (
-    Drawn,
-    GemmaPass,
-    GemmaSettings,
-    NotInstalled,
-    generate,
-    load_gemma,
-)
+from carrara.engines.diffusion.gemma import Drawn, GemmaPass, GemmaSettings, generate
+from carrara.engines.diffusion.gemma_model import NotInstalled, load_gemma
 from carrara.engines.errors import LoadingError
 
 CONFIG: dict[str, Any] = {
