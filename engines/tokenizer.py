@@ -41,6 +41,8 @@ class Tokenizer:
         self._inner = files.load()
         self._mask_id = files.mask_id() if mask_id is None else mask_id
         self._slot_pad_id = files.slot_pad_id() if slot_pad_id is None else slot_pad_id
+        if self._slot_pad_id is None:
+            self._slot_pad_id = _unused(files, self._inner)
         self.bos_id = files.id_of("bos")
         self.eos_ids = files.eos_ids()
         pad_id = files.id_of("pad")
@@ -212,10 +214,16 @@ class Tokenizer:
 def _vocab_size(files: TokenizerFolder, inner: tokenizers.Tokenizer) -> int:
     highest = max(inner.get_vocab(with_added_tokens=False).values(), default=-1)
     highest = max(highest, *(token["id"] for token in files.added()), 0)
-    stated = files.config.get("vocab_size")
+    stated = files.rows
     if stated is not None and highest >= stated:
         raise LoadingError(
             f"{files.folder}: tokenizer.json has the token id {highest}, config.json only {stated} ids; "
             "the two belong to different models"
         )
-    return int(stated or highest + 1)
+    return stated or highest + 1
+
+
+def _unused(files: TokenizerFolder, inner: tokenizers.Tokenizer) -> int | None:
+    """An id that the model has and no token, the last one; None where every id has a token."""
+    used = max(inner.get_vocab(with_added_tokens=True).values(), default=-1)
+    return files.rows - 1 if files.rows is not None and files.rows - 1 > used else None

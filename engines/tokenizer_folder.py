@@ -87,9 +87,15 @@ class TokenizerFolder:
         inner.no_padding()
         return inner
 
+    @property
+    def rows(self) -> int | None:
+        """How many ids the model has, where its config.json says so (LLaDA's may have more than its vocabulary)."""
+        found = self.config.get("embedding_size") or self.config.get("vocab_size")
+        return None if found is None else int(found)
+
     def added(self) -> list[dict[str, Any]]:
         """The added tokens that the model's embedding has a row for."""
-        limit = self.config.get("vocab_size")
+        limit = self.rows
         found = self.spec.get("added_tokens") or []
         return [token for token in found if limit is None or token["id"] < limit]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
+from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.request import Completion, Request, Watch
 
@@ -157,6 +157,12 @@ class AutoregressiveEngine:
         from carrara.engines.autoregressive.guide import Guides
         from carrara.engines.autoregressive.rounds import Rounds
 
+        config = self.local.config
+        if config.denoising is not None and config.denoising.attention is not None:
+            raise LoadingError(
+                f"engine {self._name!r}: {self.local.source} ({config.model_type}) was trained to denoise and "
+                "predicts no next token. Give it to the engine 'diffusion'."
+            )
         limits = self._limits or default_limits(self.local)
         rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")

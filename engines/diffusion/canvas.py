@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.scaffold.lexicon import Row
@@ -53,15 +53,23 @@ class Reading:
     logits: Sequence[float]
 
 
-class Canvas(Protocol):
-    """An answer in the making."""
+V_co = TypeVar("V_co", covariant=True)
+R_contra = TypeVar("R_contra", contravariant=True)
 
-    def view(self) -> View | None:
+
+class Canvas(Protocol[V_co, R_contra]):
+    """An answer in the making, or a batch of them: what is to be looked at next (V), what was read there (R).
+
+    Scaffolds and free text show a `View` and take a `Reading`; the batches of `block_canvas` show and take
+    tensors.
+    """
+
+    def view(self) -> V_co | None:
         """The block as it stands, None once the answer is finished. Asking twice changes nothing."""
         ...
 
-    def settle(self, reading: Reading, rule: CommitRule, step: int) -> None:
-        """Take a reading of the last view and commit what `rule` picks, at least one decision.
+    def settle(self, reading: R_contra, rule: CommitRule, step: int) -> None:
+        """Take a reading of the last view and commit what `rule` picks.
 
         `step` counts the block's denoising steps from 0.
         """
@@ -71,20 +79,12 @@ class Canvas(Protocol):
         """Decide all that is left without the model: the limit of steps is reached."""
         ...
 
-    def take_clean(self) -> list[int]:
-        """Clean tokens of blocks settled since the last call: they belong into the cache, in order."""
+    def take_clean(self) -> Sequence[int]:
+        """What was settled since the last call and belongs into the cache, in order: clean tokens, or
+        columns of a batch. A new block begins where there is some."""
         ...
 
     @property
     def undecided(self) -> int:
         """Decisions left in the block last viewed."""
-        ...
-
-    @property
-    def settled_share(self) -> float:
-        """The share of the canvas that is final, in [0, 1]."""
-        ...
-
-    def show(self) -> str:
-        """The answer so far; what is undecided is shown as dots."""
         ...

@@ -1,15 +1,15 @@
 """Commit rules: which positions become final in a denoising step.
 
-A rule looks at numbers only: how sure the model is of its best token at each undecided position. New decoding
-papers become new functions here.
+A rule looks at numbers only: how sure the model is of its best token at each undecided position (`measure`
+has several ways to say that). New decoding papers become new functions here. `quotas` says how many
+positions a step commits where a rule commits fixed numbers.
 
 Legend: B canvases, T positions (or other units of decision, such as gates).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,16 +45,20 @@ def fixed_steps(quotas: Tensor) -> CommitRule:
     """
 
     def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
-        ranked = confidence.masked_fill(~undecided, -torch.inf)
-        commit = torch.zeros_like(undecided)
         if step >= quotas.shape[1]:
-            return commit
-        for row, quota in enumerate(quotas[:, step].tolist()):
-            if quota:
-                commit[row, ranked[row].topk(min(quota, ranked.shape[1])).indices] = True
-        return commit & undecided
+            return torch.zeros_like(undecided)
+        return surest(confidence, undecided, quotas[:, step])
 
     return rule
+
+
+def surest(confidence: Tensor, undecided: Tensor, counts: Tensor) -> Tensor:
+    """The `counts[b]` surest undecided positions of canvas b, all where there are fewer. counts [B] int."""
+    ranked = confidence.masked_fill(~undecided, -torch.inf)
+    order = ranked.sort(dim=1, descending=True, stable=True).indices
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(1, order, places)
+    return undecided & (ranks < counts[:, None])
 
 
 def at_least(rule: CommitRule, count: int) -> CommitRule:
@@ -69,24 +73,147 @@ def at_least(rule: CommitRule, count: int) -> CommitRule:
     return wider
 
 
-def quotas(masked: int, steps: int) -> list[int]:
-    """How many of `masked` positions each of `steps` steps commits; steps without any are left out.
+def scheduled(plan: Callable[[Tensor], Tensor]) -> CommitRule:
+    """As `fixed_steps`, by quotas [B, steps] that `plan` makes from the undecided of a block's first step."""
+    current = fixed_steps(torch.zeros(1, 0, dtype=torch.int64))
 
-    The linear schedule of masked diffusion: of what is left, the share by which the mask rate falls. The rate,
-    one minus the share that is unmasked, is taken in single precision as published samplers do: halves are
-    rounded by it.
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        nonlocal current
+        if step == 0:
+            current = fixed_steps(plan(undecided).to(undecided.device))
+        return current(confidence, undecided, step)
+
+    return rule
+
+
+def threshold_or_quota(threshold: float, quotas: Sequence[int]) -> CommitRule:
+    """Commit all that is surer than `threshold` if that is the step's quota or more, else the surest of the quota.
+
+    Steps beyond the last quota go on with it. After SDAR (arXiv 2510.06303, dynamic low-confidence
+    remasking) and LLaDA 2.
     """
-    unmasked = 1 - torch.arange(steps, -1, -1, dtype=torch.float32) / steps
-    rates = (1 - unmasked).tolist()
-    falls = [1 - _single(after / before) for before, after in pairwise(rates)]
-    found, left = [], masked
-    for fall in falls:
-        share = round(left * fall)
-        if share:
-            found.append(share)
-        left -= share
-    return found
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        quota = quotas[min(step, len(quotas) - 1)]
+        sure = undecided & (confidence > threshold)
+        enough = sure.sum(1, keepdim=True) >= quota
+        filled = surest(confidence, undecided, torch.full((len(sure),), quota, device=sure.device))
+        return torch.where(enough, sure, filled)
+
+    return rule
 
 
-def _single(value: float) -> float:
-    return torch.tensor(value, dtype=torch.float32).item()
+def above(threshold: float) -> CommitRule:
+    """Commit what is surer than `threshold`, which may be nothing: the rule of edits in LLaDA 2.1."""
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        return undecided & (confidence > threshold)
+
+    return rule
+
+
+def factor(factor: float) -> CommitRule:
+    """Commit as many of the surest as there are ranks r (from 1) with a confidence of 1 - factor / (r + 1) or
+    more, and at least one.
+
+    After the factor strategy of Fast-dLLM (arXiv 2505.22618).
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        ordered = confidence.masked_fill(~undecided, -torch.inf).sort(1, descending=True).values
+        ranks = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
+        passed = ordered >= 1 - factor / (ranks + 1)
+        passed[:, 0] = True
+        return surest(confidence, undecided, passed.sum(1))
+
+    return rule
+
+
+def entropy_bounded(bound: float) -> CommitRule:
+    """Commit the surest positions as long as the entropies of those before them, in nats, add up to `bound`
+    at most; so at least one. `confidence` is `measure.negative_entropy`.
+
+    What is committed together is then nearly independent. After arXiv 2505.24857.
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        entropy = (-confidence).masked_fill(~undecided, torch.inf)
+        ordered, order = entropy.sort(dim=1, stable=True)
+        before = ordered.cumsum(1) - ordered
+        return undecided & torch.zeros_like(undecided).scatter(1, order, before <= bound)
+
+    return rule
+
+
+def in_order(quotas: Sequence[int]) -> CommitRule:
+    """Commit the step's quota of positions from the first undecided one on, whatever the confidence.
+
+    After SDAR's sequential decoding.
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        quota = quotas[min(step, len(quotas) - 1)]
+        first = undecided.int().argmax(1, keepdim=True)
+        places = torch.arange(undecided.shape[1], device=undecided.device)
+        return undecided & (places >= first) & (places < first + quota)
+
+    return rule
+
+
+def falling(shares: Sequence[float]) -> CommitRule:
+    """Commit the step's share of what is undecided on average over the canvases, rounded down; the surest.
+
+    After the samplers of Dream (arXiv 2508.15487); `quotas.falls` makes their shares.
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        if step >= len(shares):
+            return torch.zeros_like(undecided)
+        mean = undecided.sum() / undecided.shape[0]
+        count = int(mean * shares[step])
+        return surest(
+            confidence, undecided, torch.full((len(undecided),), count, device=undecided.device)
+        )
+
+    return rule
+
+
+def at_random(shares: Sequence[float], draw: Callable[[int], Tensor]) -> CommitRule:
+    """Commit each undecided position with the step's share as its chance.
+
+    `draw(n)` gives n uniform numbers in [0, 1), for the undecided positions row by row. The original
+    sampler of masked diffusion (Dream's "origin"), which ranks nothing.
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        commit = torch.zeros_like(undecided)
+        if step < len(shares):
+            numbers = draw(int(undecided.sum())).to(undecided.device)
+            commit[undecided] = numbers < shares[step]
+        return commit
+
+    return rule
+
+
+class Carried:
+    """Commit the surest of a quota where they pass `threshold`, and the surest in any case; the rest is carried
+    over to the next step's quota.
+
+    One canvas. The quota of each of `steps` steps is an equal part of `count`; steps that are needed
+    beyond them have what was carried alone. `steps` grows then. After Fast-dLLM's sampler for Dream
+    without blocks.
+    """
+
+    def __init__(self, count: int, steps: int, threshold: float) -> None:
+        self.steps, self._quota, self._threshold = steps, count // steps, threshold
+        self._carried = 0
+
+    def __call__(self, confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        count = self._quota + self._carried
+        taken = surest(confidence, undecided, torch.tensor([count], device=confidence.device))
+        best = surest(confidence, undecided, torch.tensor([1], device=confidence.device))
+        commit = taken & ((confidence >= self._threshold) | best)
+        self._carried = int((taken & ~commit).sum())
+        if self._carried and step >= self.steps - 1:
+            self._quota, self.steps = 0, self.steps + 1
+        return commit

@@ -17,7 +17,7 @@ from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
-from carrara.engines.model.attention import full
+from carrara.engines.model.attention import full, visible_up_to
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS
 
@@ -48,11 +48,12 @@ class Decoder:
         self._cache.reserve(plan.rows, self._slots(plan, jobs))
         for move in plan.moves:
             self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
-        if plan.feeds:
-            self._load_prefixes(plan.feeds, jobs)
-            with self._local.pace.timed("prompt", sum(feed.count for feed in plan.feeds)):
-                self._encode(plan.feeds, [jobs[feed.ticket] for feed in plan.feeds])
-            self._keep_prefixes(plan.feeds, jobs)
+        feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
+        if feeds:
+            self._load_prefixes(feeds, jobs)
+            with self._local.pace.timed("prompt", sum(feed.count for feed in feeds)):
+                self._encode(feeds, [jobs[feed.ticket] for feed in feeds])
+            self._keep_prefixes(feeds, jobs)
         encoded_s = time.monotonic() - begun
         if plan.spots:
             with self._local.pace.timed("canvas", len(plan.spots)):
@@ -60,7 +61,8 @@ class Decoder:
         return encoded_s
 
     def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:
-        """One causal pass over prompts and settled blocks; their keys and values stay."""
+        """One pass over prompts and settled blocks; their keys and values stay."""
+        feeds = [_from_border(feed, job) for feed, job in zip(feeds, batch, strict=True)]
         # Padded to a steady pass (see `model.llama`): what it leaves in the prefix cache has the bits that every
         # decoder would have computed.
         width = max(STEADY_TOKENS, *(feed.count for feed in feeds))
@@ -77,7 +79,8 @@ class Decoder:
         logits = self._model(
             inputs,
             positions,
-            cache=self._cache,
+            self._sight(feeds, batch, positions),
+            self._cache,
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=self._switch(batch),
@@ -86,20 +89,36 @@ class Decoder:
             if is_wanted:
                 job.last = logits[number, 0]
 
+    def _sight(
+        self, feeds: Sequence[Feed], batch: Sequence[Job], positions: Tensor
+    ) -> Tensor | None:
+        """Who sees whom among clean tokens; None where all rows are causal, which makes a steady pass."""
+        if all(job.settings.attention == "causal" for job in batch):
+            return None
+        limits = []
+        for feed, job, row in zip(feeds, batch, positions, strict=True):
+            block = 1 if job.settings.attention == "causal" else job.settings.attention_block_tokens
+            last = feed.start + feed.count - 1
+            limits.append((row // block * block + block - 1).clamp_max(last))
+        return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
+
     def _denoise(self, spots: Sequence[Spot], batch: Sequence[Job]) -> None:
         """One pass over all blocks, each seeing its row's cache and itself in both directions.
 
-        It writes the blocks behind the rows' lengths, where the next pass writes over them.
+        Clean tokens that see the block are computed with it. It writes the blocks behind the rows' lengths,
+        where the next pass writes over them.
         """
-        views = [job.view for job in batch if job.view is not None]
-        width = max(len(view.tokens) for view in views)
-        starts = [spot.length for spot in spots]
-        inputs, positions = self._inputs([view.tokens for view in views], starts, width)
+        starts = [
+            job.settings.context_start(spot.length) for spot, job in zip(spots, batch, strict=True)
+        ]
+        fed = [_fed(job, start) for job, start in zip(batch, starts, strict=True)]
+        width = max(map(len, fed))
+        inputs, positions = self._inputs(fed, starts, width)
         ends = torch.tensor(
-            [spot.length + len(view.tokens) for spot, view in zip(spots, views, strict=True)],
+            [start + len(tokens) for start, tokens in zip(starts, fed, strict=True)],
             device=self._local.device,
         )
-        sources = [_sources(job) for job in batch]
+        sources = [_sources(job, start) for job, start in zip(batch, starts, strict=True)]
         most = max(map(len, sources))
         logits = self._model(
             inputs,
@@ -119,7 +138,7 @@ class Decoder:
     def _settle(self, job: Job, logits: Tensor) -> None:
         """Let one job take its logits; what goes wrong there is its own affair."""
         try:
-            if job.view is not None and job.settings.logit_shift and job.view.offsets[0] == 0:
+            if _needs_last(job):
                 assert job.last is not None
                 logits = torch.cat((job.last[None], logits[1:]))
             job.take(logits, self._table)
@@ -159,23 +178,53 @@ class Decoder:
             job = jobs[feed.ticket]
             known = job.tokens[: min(feed.start + feed.count, job.prompt)]
             take = partial(self._cache.take, feed.row)
-            self._local.prefix_cache.insert(self._local.prefix_key(job.adapted), known, take)
+            self._local.prefix_cache.insert(job.prefix_key(self._local), known, take)
 
     def _slots(self, plan: Plan, jobs: Mapping[int, Job]) -> int:
         fed = [feed.start for feed in plan.feeds]
         width = max((max(feed.count, STEADY_TOKENS) for feed in plan.feeds), default=0)
-        views = [job.view for spot in plan.spots if (job := jobs[spot.ticket])]
-        block = max((len(view.tokens) for view in views if view is not None), default=0)
-        lengths = [spot.length for spot in plan.spots]
-        return max(max(fed, default=0) + width, max(lengths, default=0) + block)
+        spots = [(jobs[spot.ticket], spot.length) for spot in plan.spots]
+        starts = [job.settings.context_start(length) for job, length in spots]
+        sizes = [len(_fed(job, start)) for (job, _), start in zip(spots, starts, strict=True)]
+        most_fed = max((_reach(feed, jobs[feed.ticket]) for feed in plan.feeds), default=0)
+        return max(
+            max(fed, default=0) + width + most_fed,
+            max(starts, default=0) + max(sizes, default=0),
+        )
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
 
 
-def _sources(job: Job) -> list[int]:
-    """The places in the block whose logits say something about the wanted positions."""
+def _fed(job: Job, start: int) -> list[int]:
+    """What a denoising pass computes of a job: clean tokens from `start` on, and the block."""
+    assert job.view is not None
+    return [*job.tokens[start:], *job.view.tokens]
+
+
+def _sources(job: Job, start: int) -> list[int]:
+    """The places among what is fed whose logits say something about the wanted positions."""
     if job.view is None:
         return []
-    shift = int(job.settings.logit_shift)
-    return [max(offset - shift, 0) for offset in job.view.offsets]
+    context, shift = len(job.tokens) - start, int(job.settings.logit_shift)
+    return [max(context + offset - shift, 0) for offset in job.view.offsets]
+
+
+def _needs_last(job: Job) -> bool:
+    """Whether the logits of the block's first position come from a pass before: nothing in front was fed."""
+    if job.view is None or not job.settings.logit_shift or job.view.offsets[0] != 0:
+        return False
+    return job.settings.context_start(len(job.tokens)) == len(job.tokens)
+
+
+def _from_border(feed: Feed, job: Job) -> Feed:
+    """The feed from the border of its first block on: what it completes must be computed as a whole."""
+    start = feed.start - _reach(feed, job)
+    return Feed(feed.ticket, feed.row, start, feed.count + feed.start - start)
+
+
+def _reach(feed: Feed, job: Job) -> int:
+    """How many tokens before the feed belong to its first block."""
+    if job.settings.attention != "block":
+        return 0
+    return feed.start - job.settings.context_start(feed.start)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from carrara.engines.contract import Contract
-from carrara.engines.diffusion.settings import PLAIN, Settings
+from carrara.engines.diffusion.settings import Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
@@ -48,8 +48,8 @@ class _Open:
 class DiffusionEngine:
     """See `carrara.engines.engine.Engine`.
 
-    `settings` None: those of the model's adapter, `PLAIN` without one. `limits` None: 16 canvases and 1 GiB of cache on
-    a CPU, 64 and 8 GiB on a GPU.
+    `settings` None: those of the model's adapter, without one those of its checkpoint. `limits` None: 16
+    canvases and 1 GiB of cache on a CPU, 64 and 8 GiB on a GPU.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class DiffusionEngine:
         line = f"{self._name}: {self.local.line}"
         if self._open is None:
             return Health(False, line)
-        if self.local.adapter is None:
+        if self.local.adapter is None and self.local.config.denoising is None:
             line += (
                 "; no diffusion adapter: plain AR weights, a poor denoiser, expect low confidence"
             )
@@ -186,7 +186,11 @@ class DiffusionEngine:
         if self._settings is not None:
             return self._settings
         adapter = self.local.adapter
-        return PLAIN if adapter is None else Settings.of_adapter(adapter.folder)
+        return self._bare_settings() if adapter is None else Settings.of_adapter(adapter.folder)
+
+    def _bare_settings(self) -> Settings:
+        """Those of the weights without an adapter."""
+        return Settings.of_checkpoint(self.local.config.denoising)
 
     def _check_ids(self, settings: Settings) -> None:
         tokenizer = self.local.tokenizer
@@ -228,8 +232,9 @@ class DiffusionEngine:
         from carrara.engines.diffusion.job import Job
 
         adapted = self.local.uses_adapter(request.adapter)
-        settings = now.settings if adapted or self.local.adapter is None else PLAIN
-        canvas = now.maker.canvas(request, settings)
+        bare = not adapted and self.local.adapter is not None
+        settings = self._bare_settings() if bare else now.settings
+        canvas = now.maker.canvas(request, settings, len(prompt))
         return Job(request, prompt, canvas, settings, adapted, self.local.device)
 
 

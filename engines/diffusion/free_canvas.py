@@ -22,7 +22,8 @@ class FreeCanvas:
 
     A token of `eos_ids` ends the answer: what stands behind it is given up. `row` says which tokens may
     stand anywhere (None: all). `decode` makes text for `show`; `stops` looks at settled text and says
-    whether a stop string ends it.
+    whether a stop string ends it. `lead` tokens before the canvas belong to its first block, which is that
+    much shorter.
     """
 
     start: Sequence[int]
@@ -32,6 +33,7 @@ class FreeCanvas:
     row: Row | None = None
     decode: Callable[[Sequence[int]], str] = lambda ids: ""
     stops: Callable[[str], bool] = lambda text: False
+    lead: int = 0
     tokens: list[int] = field(init=False)
     sure: list[float | None] = field(init=False)
     begin: int = field(init=False, default=0)
@@ -47,7 +49,8 @@ class FreeCanvas:
     @property
     def end(self) -> int:
         """Where the current block ends."""
-        return min(self.begin + self.block, len(self.tokens))
+        used = (self.lead + self.begin) % self.block
+        return min(self.begin + self.block - used, len(self.tokens))
 
     def view(self) -> View | None:
         while self.begin < len(self.tokens):

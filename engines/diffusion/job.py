@@ -21,6 +21,7 @@ from carrara.engines.diffusion.scaffold import read as reading
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import EngineError
+from carrara.engines.local import LocalModel
 from carrara.engines.prefix_cache import Hit
 from carrara.engines.request import Confidence, Progress, Request, StopReason
 
@@ -68,6 +69,13 @@ class Job:
     @property
     def is_finished(self) -> bool:
         return self.view is None
+
+    def prefix_key(self, local: LocalModel) -> str:
+        """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
+        blocks."""
+        key, settings = local.prefix_key(self.adapted), self.settings
+        blocks = f" blocks of {settings.attention_block_tokens}"
+        return key if settings.attention == "causal" else key + blocks
 
     def take(self, logits: Tensor, table: MaskTable) -> None:
         """Let the canvas settle what the logits [K, V] of the view say, and look at what comes next."""

@@ -37,15 +37,17 @@ class CanvasMaker:
     def of(cls, lexicon: Lexicon) -> CanvasMaker:
         return cls(lexicon, {})
 
-    def canvas(self, request: Request, settings: Settings) -> ScaffoldCanvas | FreeCanvas:
-        """The canvas of a request, with its draft on it.
+    def canvas(
+        self, request: Request, settings: Settings, prompt: int = 0
+    ) -> ScaffoldCanvas | FreeCanvas:
+        """The canvas of a request behind `prompt` tokens, with its draft on it.
 
         Raises:
             EngineRefused: no scaffold holds the contract, its shortest answer exceeds the token limit, or the
             draft does not fit.
         """
         if isinstance(request.output, Text):
-            return self._free(request, settings)
+            return self._free(request, settings, prompt)
         scaffold = self._scaffold(request.output)
         most = request.limits.max_tokens
         if scaffold.least_tokens > most:
@@ -75,7 +77,7 @@ class CanvasMaker:
                 raise EngineRefused("no scaffold holds this contract: nested too deep") from error
         return self._scaffolds[contract]
 
-    def _free(self, request: Request, settings: Settings) -> FreeCanvas:
+    def _free(self, request: Request, settings: Settings, prompt: int) -> FreeCanvas:
         mask = self.lexicon.mask_id
         tokens = [mask] * request.limits.max_tokens
         if request.draft is not None:
@@ -88,6 +90,7 @@ class CanvasMaker:
             self.lexicon.text_row(),
             self.lexicon.text,
             lambda text: first_stop(text, request.stop) is not None,
+            prompt - settings.context_start(prompt) if settings.attention == "block" else 0,
         )
 
     def _free_draft(self, draft: Draft, most: int) -> list[int]:

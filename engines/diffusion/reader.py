@@ -5,6 +5,7 @@ Legend: K positions wanted, V vocabulary, N sites.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -49,6 +50,25 @@ class MaskTable:
         for row in rows:
             number = self._index[row] = len(self._index)
             self._masks[number] = torch.from_numpy(row.mask).to(self.device)
+
+
+Forward = Callable[[list[int], View], Tensor]
+"""(clean tokens to encode first, block) -> logits [K, V] for the block's `offsets`, unshifted."""
+
+
+def looking(
+    forward: Forward,
+    table: MaskTable | None = None,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+) -> Callable[[Sequence[int], View], Reading]:
+    """A look for `refine`: run the model, then read what the canvas wants to know."""
+    masks = table or MaskTable()
+
+    def look(clean: Sequence[int], view: View) -> Reading:
+        return read(forward(list(clean), view), view, masks, sampling, generator)
+
+    return look
 
 
 def read(

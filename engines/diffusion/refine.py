@@ -1,23 +1,22 @@
-"""The denoising loop: a canvas, a model, a commit rule, a schedule.
+"""The denoising loop: a canvas, a look at it, a commit rule, a schedule.
 
-The loop for one canvas. `batch` drives many canvases with the same parts, all of them in each pass.
+Every decoder of one canvas or one closed batch is this loop: what differs are the canvas (a scaffold, free
+text, blocks of a batch), how it is looked at (model and cache: `reader`, `passes`) and the rule
+(`commit`). `batch` drives many canvases of different requests with the same parts, all of them in each
+pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-
-from carrara.engines.diffusion.canvas import Canvas, Reading, View
+from carrara.engines.diffusion.canvas import Canvas
 from carrara.engines.diffusion.commit import CommitRule, at_least
-from carrara.engines.diffusion.reader import GREEDY, MaskTable, read
-from carrara.engines.request import Sampling
 
-Forward = Callable[[list[int], View], Tensor]
-"""(clean tokens to encode first, block) -> logits [K, V] for the block's `offsets`, unshifted."""
+V = TypeVar("V")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +35,17 @@ class Refined:
 
 
 def refine(
-    canvas: Canvas,
-    forward: Forward,
+    canvas: Canvas[V, R],
+    look: Callable[[Sequence[int], V], R],
     rule: CommitRule,
     schedule: Schedule = Schedule(),
-    *,
-    table: MaskTable | None = None,
-    sampling: Sampling = GREEDY,
-    generator: torch.Generator | None = None,
-    watch: Callable[[Canvas, int], None] | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> Refined:
     """Denoise a canvas block by block until it is settled. Mutates the canvas.
 
-    `watch` sees the canvas after each pass, with the number of passes made.
+    `look` gets what was settled since the last look (for its cache) and the view, and gives what the model
+    says. `watch` is called after each pass with the number of passes made.
     """
-    table = table or MaskTable()
     passes, step = 0, 0
     while (view := canvas.view()) is not None:
         if schedule.steps is not None and passes >= schedule.steps:
@@ -58,16 +53,16 @@ def refine(
             return Refined(passes, cut=True)
         clean = canvas.take_clean()
         step = 0 if clean else step
-        reading: Reading = read(forward(clean, view), view, table, sampling, generator)
+        reading = look(clean, view)
         left = None if schedule.steps is None else schedule.steps - passes
         canvas.settle(reading, within(rule, canvas, left), step)
         passes, step = passes + 1, step + 1
         if watch is not None:
-            watch(canvas, passes)
+            watch(passes)
     return Refined(passes, cut=False)
 
 
-def within(rule: CommitRule, canvas: Canvas, passes_left: int | None) -> CommitRule:
+def within(rule: CommitRule, canvas: Canvas[Any, Any], passes_left: int | None) -> CommitRule:
     """The rule, committing fast enough to be done with the block in the passes that are left."""
     if passes_left is None:
         return rule

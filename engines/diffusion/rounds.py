@@ -222,7 +222,9 @@ class Rounds:
 
     def _find_prefix(self, ticket: int) -> int:
         job = self._live[ticket].job
-        key = self._local.prefix_key(job.adapted)
+        if job.settings.attention == "full":  # nothing is kept: all of it sees the answer
+            return 0
+        key = job.prefix_key(self._local)
         job.hit = self._local.prefix_cache.find(key, job.tokens, most=job.prompt - 1)
         return job.hit.tokens
 

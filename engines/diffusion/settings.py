@@ -1,13 +1,17 @@
-"""How a model denoises: what an adapter says about itself in `diffusion.json` beside its weights."""
+"""How a model denoises: what an adapter says about itself in `diffusion.json` beside its weights, or a
+checkpoint of a diffusion family in its config.json."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from carrara.engines.errors import LoadingError
+
+if TYPE_CHECKING:
+    from carrara.engines.model.config import Denoising
 
 FILE = "diffusion.json"
 
@@ -25,6 +29,10 @@ class Settings:
     completed at once. None: as many as the threshold takes.
     items_ahead: items of a list that are shown before it is known that they exist.
     mask_token_id, slot_pad_id: what the adapter was trained with, None: the tokenizer's own.
+    attention: whom the prompt and settled blocks see. "causal": what is before them, as in an AR model.
+    "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
+    themselves. "full": everything up to the end of the block being refined, so nothing is kept between
+    passes. The block itself sees all of them and itself in any case.
     """
 
     logit_shift: bool = True
@@ -38,6 +46,8 @@ class Settings:
     items_ahead: int = 2
     mask_token_id: int | None = None
     slot_pad_id: int | None = None
+    attention: Literal["causal", "block", "full"] = "causal"
+    attention_block_tokens: int = 32
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -46,6 +56,10 @@ class Settings:
                 raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
+        if self.attention not in ("causal", "block", "full"):
+            raise LoadingError(
+                f"{FILE}: attention is causal, block or full, not {self.attention!r}"
+            )
         if not 0 < self.threshold <= 1:
             raise LoadingError(
                 f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
@@ -75,6 +89,35 @@ class Settings:
             return cls(**found)
         except (LoadingError, TypeError) as error:
             raise LoadingError(f"{path}: {error}") from error
+
+    @classmethod
+    def of_checkpoint(cls, how: Denoising | None) -> Settings:
+        """What suits a checkpoint without an adapter: `PLAIN` for an AR model, else as it was trained.
+
+        Of a model adapted to diffusion whose config.json does not say how, full attention is assumed.
+        """
+        if how is None:
+            return PLAIN
+        if how.attention != "block":
+            return cls(logit_shift=how.shifted, attention="full")
+        block = how.block or 32
+        return cls(
+            logit_shift=how.shifted,
+            block_tokens=max(block, 32),
+            text_block_tokens=block,
+            attention="block",
+            attention_block_tokens=block,
+        )
+
+    def context_start(self, length: int) -> int:
+        """From which of `length` clean tokens on a pass over the next block must compute them, too: they see it."""
+        match self.attention:
+            case "causal":
+                return length
+            case "block":
+                return length - length % self.attention_block_tokens
+            case "full":
+                return 0
 
     @property
     def line(self) -> str:

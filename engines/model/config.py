@@ -1,23 +1,10 @@
-"""What a Llama-shaped checkpoint says about itself in config.json, checked and in our words."""
+"""Sizes and variants of one model, in our words. `families` reads them from a checkpoint's config.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from carrara.engines.errors import LoadingError
-
-MODEL_TYPES = ("llama", "a2d-llama")
-"""Plain Llama, and Llama adapted to diffusion: same tensors and maths, another attention pattern."""
-
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +19,52 @@ class RopeScaling:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertsConfig:
+    """A mixture of experts in place of the feed-forward network, from layer `first_layer` on.
+
+    A token goes through `chosen` of `count` experts, `hidden` wide each, taken from its best
+    `chosen_groups` of `groups` equal groups, and through the shared experts (`shared_hidden` wide in all,
+    0: none). Their weights are scores, `normalised` to sum 1, times `scale`. `biased`: a bias that counts
+    for the choice only.
+    """
+
+    count: int
+    chosen: int
+    hidden: int
+    shared_hidden: int = 0
+    groups: int = 1
+    chosen_groups: int = 1
+    scale: float = 1.0
+    normalised: bool = True
+    biased: bool = False
+    first_layer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Denoising:
+    """How a checkpoint was trained to denoise. None where config.json leaves it open.
+
+    `attention`: "full" (everything sees everything) or "block" (blocks of `block` positions see what is
+    before them and themselves). `mask_id` stands at what is undecided. `shifted`: the logits at position
+    i - 1 predict the token at i.
+    """
+
+    attention: Literal["full", "block"] | None = None
+    block: int | None = None
+    mask_id: int | None = None
+    shifted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LlamaConfig:
-    """Sizes of one model. `tied`: the output head is the embedding. `max_positions`: its context length."""
+    """Sizes and variants of one model. `tied`: the output head is the embedding. `max_positions`: its
+    context length.
+
+    `attention_bias`: of query, key and value projections, and of the output projection unless
+    `output_bias` says otherwise. `qk_norm`: queries and keys are normed head by head before they are
+    turned. `rotary_dim`: how many dimensions of a head are turned, None: all. `experts` None: every layer
+    has a plain feed-forward network. `denoising` None: an autoregressive model.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -50,83 +81,32 @@ class LlamaConfig:
     attention_bias: bool = False
     mlp_bias: bool = False
     model_type: str = "llama"
+    output_bias: bool | None = None
+    qk_norm: bool = False
+    rotary_dim: int | None = None
+    experts: ExpertsConfig | None = None
+    denoising: Denoising | None = None
 
     @property
     def group(self) -> int:
         """How many query heads share a key/value head."""
         return self.heads // self.kv_heads
 
+    @property
+    def turned(self) -> int:
+        """How many dimensions of a head rotary position turns."""
+        return self.head_dim if self.rotary_dim is None else self.rotary_dim
+
+    def has_experts(self, layer: int) -> bool:
+        return self.experts is not None and layer >= self.experts.first_layer
+
     @classmethod
     def from_dict(cls, found: Mapping[str, Any], where: str = "config.json") -> LlamaConfig:
-        """Read the fields of a Hugging Face `config.json`. `where` names the file in errors.
+        """Read the fields of a published `config.json`. `where` names the file in errors.
 
         Raises:
             LoadingError: another architecture, a missing size, or a variant this model does not compute.
         """
-        _check_architecture(found, where)
-        heads = int(found["num_attention_heads"])
-        hidden = int(found["hidden_size"])
-        # transformers 5 moved rope_theta and rope_scaling into rope_parameters.
-        rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
-        return cls(
-            vocab_size=int(found["vocab_size"]),
-            hidden_size=hidden,
-            intermediate_size=int(found["intermediate_size"]),
-            layers=int(found["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(found.get("num_key_value_heads") or heads),
-            head_dim=int(found.get("head_dim") or hidden // heads),
-            max_positions=int(found.get("max_position_embeddings", 2048)),
-            rms_eps=float(found.get("rms_norm_eps", 1e-6)),
-            rope_theta=float(rope.get("rope_theta") or found.get("rope_theta") or 10000.0),
-            rope_scaling=_rope_scaling(rope, where),
-            tied=bool(found.get("tie_word_embeddings", False)),
-            attention_bias=bool(found.get("attention_bias", False)),
-            mlp_bias=bool(found.get("mlp_bias", False)),
-            model_type=str(found["model_type"]),
-        )
+        from carrara.engines.model.families import family_of
 
-
-def _check_architecture(found: Mapping[str, Any], where: str) -> None:
-    kind = found.get("model_type")
-    if kind not in MODEL_TYPES:
-        raise LoadingError(
-            f"{where}: model_type {kind!r} is not supported, only {', '.join(MODEL_TYPES)}. "
-            "Use a Llama-shaped checkpoint, or serve this one over HTTP."
-        )
-    if missing := [name for name in _SIZES if not found.get(name)]:
-        raise LoadingError(f"{where}: lacks {', '.join(missing)}")
-    if (act := found.get("hidden_act", "silu")) != "silu":
-        raise LoadingError(f"{where}: hidden_act {act!r} is not supported, only 'silu'")
-    heads, kv_heads = found["num_attention_heads"], found.get("num_key_value_heads")
-    if kv_heads and heads % kv_heads:
-        raise LoadingError(
-            f"{where}: {heads} attention heads cannot share {kv_heads} KV heads evenly"
-        )
-    if not found.get("head_dim") and found["hidden_size"] % heads:
-        raise LoadingError(
-            f"{where}: hidden_size {found['hidden_size']} is not divisible by {heads} heads"
-        )
-
-
-def _rope_scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    try:
-        match kind:
-            case "default":
-                return None
-            case "linear":
-                return RopeScaling("linear", float(rope["factor"]))
-            case "llama3":
-                return RopeScaling(
-                    "llama3",
-                    float(rope["factor"]),
-                    float(rope["low_freq_factor"]),
-                    float(rope["high_freq_factor"]),
-                    int(rope["original_max_position_embeddings"]),
-                )
-    except KeyError as error:
-        raise LoadingError(f"{where}: rope type {kind!r} lacks {error}") from error
-    raise LoadingError(
-        f"{where}: rope type {kind!r} is not supported, only default, linear and llama3"
-    )
+        return family_of(found, where).read(found, where)

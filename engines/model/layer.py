@@ -1,4 +1,4 @@
-"""One layer of a Llama: attention and a gated feed-forward network, each behind a norm.
+"""One layer of a Llama: attention and a gated feed-forward network or experts, each behind a norm.
 
 Legend: B batch, T new positions, D hidden, H key/value heads, E head size.
 """
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carrara.engines.model.config import LlamaConfig
+from carrara.engines.model.experts import Experts
 from carrara.engines.model.kv import CacheView
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.pattern import Pattern, attend
@@ -17,7 +18,15 @@ from carrara.engines.model.rope import rotate
 
 
 class Layer(nn.Module):
-    """Attention and a gated feed-forward network, each behind a norm and added to its input."""
+    """Attention and a gated feed-forward network, each behind a norm and added to its input.
+
+    With a mixture of experts `gate_up` and `down` are the shared experts, through which every token passes,
+    and `experts` adds the chosen ones.
+    """
+
+    experts: Experts | None
+    norm_q: nn.Parameter | None
+    norm_k: nn.Parameter | None
 
     def __init__(self, config: LlamaConfig, index: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -33,8 +42,15 @@ class Layer(nn.Module):
             config.attention_bias,
             dtype,
         )
-        self.out = JoinedLinear(queries, {"o_proj": hidden}, config.attention_bias, dtype)
+        output_bias = config.attention_bias if config.output_bias is None else config.output_bias
+        self.out = JoinedLinear(queries, {"o_proj": hidden}, output_bias, dtype)
+        self.norm_q = parameter(self.size, dtype=dtype) if config.qk_norm else None
+        self.norm_k = parameter(self.size, dtype=dtype) if config.qk_norm else None
         self.norm_mlp = parameter(hidden, dtype=dtype)
+        self.experts = None
+        if config.experts is not None and config.has_experts(index):
+            self.experts = Experts(config.experts, hidden, dtype)
+            inner = config.experts.shared_hidden
         self.gate_up = JoinedLinear(
             hidden, {"gate_proj": inner, "up_proj": inner}, config.mlp_bias, dtype
         )
@@ -53,14 +69,25 @@ class Layer(nn.Module):
         """x [B, T, D] -> [B, T, D]."""
         batch, new, _ = x.shape
         joined = self.qkv(norm(x, self.norm_attention, self.eps), switch, quick)
-        joined = rotate(joined.view(batch, new, -1, self.size), cos, sin)
+        joined = joined.view(batch, new, -1, self.size)
+        if self.norm_q is not None and self.norm_k is not None:
+            joined = self._normed(joined, self.norm_q, self.norm_k)
+        joined = rotate(joined, cos, sin)
         q, kv = joined[:, :, : self.heads], joined[:, :, self.heads :]
         kv = kv.view(batch, new, 2, self.kv_heads, self.size)
         keys, values = kv.permute(2, 0, 3, 1, 4) if view is None else view.extend(self.index, kv)
         x = x + self.out(attend(q, keys, values, pattern), switch, quick)
-        gate, up = self.gate_up(norm(x, self.norm_mlp, self.eps), switch, quick).chunk(2, dim=-1)
+        between = norm(x, self.norm_mlp, self.eps)
+        gate, up = self.gate_up(between, switch, quick).chunk(2, dim=-1)
         inner: Tensor = self.down(F.silu(gate) * up, switch, quick)
-        return x + inner
+        return x + inner if self.experts is None else x + inner + self.experts(between)
+
+    def _normed(self, joined: Tensor, norm_q: Tensor, norm_k: Tensor) -> Tensor:
+        """Queries and keys among the heads [B, T, N, E] normed head by head, values as they are."""
+        keys = self.heads + self.kv_heads
+        q = norm(joined[:, :, : self.heads], norm_q, self.eps)
+        k = norm(joined[:, :, self.heads : keys], norm_k, self.eps)
+        return torch.cat((q, k, joined[:, :, keys:]), dim=2)
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -37,8 +37,10 @@ class JoinedLinear(nn.Module):
         self.register_buffer("adapter_up", None, persistent=False)
         self.quick = None
 
-    def rows_of(self, part: str) -> slice:
-        """Where the outputs of `part` lie among all outputs."""
+    def rows_of(self, part: str | None) -> slice:
+        """Where the outputs of `part` lie among all outputs; None stands for all of them."""
+        if part is None:
+            return slice(0, self.weight.shape[0])
         start = 0
         for name, size in self.parts.items():
             if name == part:
@@ -59,17 +61,8 @@ class JoinedLinear(nn.Module):
         return y
 
 
-QUICK_STEP = 32
-"""The operator reads inputs by the step, past the end of others: on AVX-512 wrong sums, or a fault of the process."""
-
-
 class QuickWeight:
-    """An int8 copy of a weight [outputs, inputs], symmetric, one bfloat16 scale an output. `fits` comes first."""
-
-    @staticmethod
-    def fits(weight: Tensor) -> bool:
-        """Whether the operator takes a weight of this shape on every processor."""
-        return weight.shape[1] % QUICK_STEP == 0
+    """An int8 copy of a weight [outputs, inputs], symmetric, one bfloat16 scale an output."""
 
     def __init__(self, weight: Tensor) -> None:
         # The scale is rounded (a little up, so that nothing exceeds 127) before it is divided by:
@@ -77,12 +70,18 @@ class QuickWeight:
         low, high = weight.aminmax(dim=1, keepdim=True)
         peak = torch.maximum(-low, high).float().clamp_min(1e-30)
         scale = (peak / 127 * (1 + 2**-8)).to(torch.bfloat16)
-        self.values = (weight / scale.float()).round_().to(torch.int8)
+        # With AVX-512 the operator reads inputs 16 at a time, also beyond the end of the last row: torch
+        # 2.13 crashed on 72 inputs.
+        self._padding = -weight.shape[1] % 32
+        values = (weight / scale.float()).round_().to(torch.int8)
+        self.values = F.pad(values, (0, self._padding)) if self._padding else values
         self.scale = scale[:, 0].contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., inputs] -> [..., outputs] in the dtype of x."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if self._padding:
+            flat = F.pad(flat, (0, self._padding))
         y = torch._weight_int8pack_mm(flat, self.values, self.scale)
         return y.to(x.dtype).view(*x.shape[:-1], -1)
 

@@ -25,6 +25,8 @@ it):
     prefer it to a causal mask: it skips the future and is *steady* (below).
 - `rows` says which cache rows the batch stands for: None for rows 0..B-1, a slice of B rows (both cost
   nothing), or an int64 tensor [B] (copies the keys it reads).
+- `slots` [B, T] int64, where given, are the cache slots in which the new keys and values are written; they
+  differ from the positions only in rows with padding in front, where slots count it and positions do not.
 - `allowed` [B, T or K, V] bool, where given: the logits of all other tokens come back as -inf.
 - `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
   The head is the costliest layer (V is large): ask only for what is used.
@@ -124,12 +126,14 @@ class Llama(nn.Module):
         switch: Tensor | None = None,
         quick: bool | Literal["head"] = False,
         allowed: Tensor | None = None,
+        slots: Tensor | None = None,
     ) -> Tensor:
         """Logits of one pass; see the module's docstring. Mutates `cache` when `keep` is true."""
         batch = tokens.shape[0]
         x = F.embedding(tokens, self.embedding)
         pattern = self._pattern(positions, mask, cache, quick is True)
-        view = None if cache is None else CacheView(cache, rows, positions, pattern.slots, keep)
+        places = positions if slots is None else slots
+        view = None if cache is None else CacheView(cache, rows, places, pattern.slots, keep)
         cos, sin = self._angles(positions)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
         for layer in self.layers:
@@ -171,14 +175,11 @@ class Llama(nn.Module):
         return cos, sin
 
     def quicken(self) -> None:
-        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory.
-
-        Weights of a shape that the operator does not take keep to exact products, in quick passes too.
-        """
+        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""
         for module in self.modules():
-            if isinstance(module, JoinedLinear) and QuickWeight.fits(module.weight):
+            if isinstance(module, JoinedLinear) and module.weight.numel():
                 module.quick = QuickWeight(module.weight)
-        if self.config.vocab_size % GROUP == 0 and QuickWeight.fits(self.head):
+        if self.config.vocab_size % GROUP == 0:
             self.quick_head = QuickWeight(self.head)
 
     def _quick_logits(self, x: Tensor, head: QuickWeight, allowed: Tensor | None) -> Tensor:

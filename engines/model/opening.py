@@ -7,6 +7,7 @@ then.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
-from carrara.engines.prefix_cache import PrefixCache
+from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
 from carrara.engines.weights.store import ensure
@@ -92,11 +93,17 @@ def load(opening: Opening) -> Loaded:
     return Loaded(
         model,
         tokenizer,
-        PrefixCache(budget, lambda payload: payload.nbytes),
+        PrefixCache(budget, lambda payload: payload.nbytes, _prefix_block(model)),
         Pace(torch.get_num_threads() if device.type == "cpu" and opening.threads is None else 1),
         adapter,
         _fingerprint(folder, model, tokenizer, adapter),
     )
+
+
+def _prefix_block(model: Llama) -> int:
+    """Tokens in a block of the prefix cache: whole blocks of the model, where it attends in blocks."""
+    how = model.config.denoising
+    return math.lcm(BLOCK_TOKENS, how.block) if how is not None and how.block else BLOCK_TOKENS
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -1,7 +1,10 @@
 """Rotary position embedding, half-split as Llama checkpoints store it: dimension i turns with i + E/2.
 
-Legend: B batch, T positions, N heads, E head size. After arXiv 2104.09864; the `llama3` stretch follows
-the Llama 3.1 release (low frequencies divided by the factor, high ones kept, a ramp between).
+Some families turn only the first R dimensions of a head; the rest pass through.
+
+Legend: B batch, T positions, N heads, E head size, R turned dimensions. After arXiv 2104.09864; the
+`llama3` stretch follows the Llama 3.1 release (low frequencies divided by the factor, high ones kept, a
+ramp between).
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ from carrara.engines.model.config import LlamaConfig, RopeScaling
 
 
 def inverse_frequencies(config: LlamaConfig) -> Tensor:
-    """Turns per position of each of the E/2 dimension pairs, [E/2] float32."""
-    even = torch.arange(0, config.head_dim, 2, dtype=torch.float32)
-    plain = 1.0 / (config.rope_theta ** (even / config.head_dim))
+    """Turns per position of each of the R/2 dimension pairs, [R/2] float32."""
+    even = torch.arange(0, config.turned, 2, dtype=torch.float32)
+    plain = 1.0 / (config.rope_theta ** (even / config.turned))
     match config.rope_scaling:
         case None:
             return plain
@@ -40,10 +43,10 @@ class Turns:
     def __init__(self, config: LlamaConfig) -> None:
         with torch.device("cpu"):  # a model may be built elsewhere, this is computed here
             self._frequencies = inverse_frequencies(config)
-            self._table = torch.empty(2, 0, config.head_dim)
+            self._table = torch.empty(2, 0, config.turned)
 
     def at(self, positions: Tensor, dtype: torch.dtype, highest: int) -> tuple[Tensor, Tensor]:
-        """For `rotate`: two of [B, T, 1, E], computed in float32. No position is above `highest`."""
+        """For `rotate`: two of [B, T, 1, R], computed in float32. No position is above `highest`."""
         if highest >= self._table.shape[1] or self._table.device != positions.device:
             blocks = range(0, highest + 1, self.STEP)
             self._table = torch.cat([self._block(start) for start in blocks], dim=1).to(
@@ -60,5 +63,8 @@ class Turns:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn every head of x [B, T, N, E] by its angles [B, T, N or 1, E]."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+    """Turn every head of x [B, T, N, E] by its angles [B, T, N or 1, R]."""
+    turned = cos.shape[-1]
+    if turned < x.shape[-1]:
+        return torch.cat((rotate(x[..., :turned], cos, sin), x[..., turned:]), dim=-1)
+    return torch.addcmul(x * cos, x.roll(turned // 2, dims=-1), sin)

@@ -82,3 +82,21 @@ def check(path: Path) -> None:
         raise LoadingError(f"{path}: is not a safetensors file")
     if (whole := 8 + length + max(ends, default=0)) != size:
         raise LoadingError(f"{path}: holds {size:,} bytes, its header promises {whole:,}")
+
+
+def first_cut_off(path: Path) -> str | None:
+    """The first tensor whose bytes lie beyond the end of the file, None if there is none or no header."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            header = json.loads(file.read(length)) if length <= _MOST_HEADER_BYTES else {}
+        starts = {
+            tensor["data_offsets"][1]: name
+            for name, tensor in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LookupError, struct.error):
+        return None
+    beyond = [end for end in starts if 8 + length + end > size]
+    return str(starts[min(beyond)]) if beyond else None

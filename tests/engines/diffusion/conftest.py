@@ -19,6 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from carrara.engines.contract import Contract
 from carrara.engines.diffusion.canvas import View
 from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
+from carrara.engines.diffusion.reader import looking
 from carrara.engines.diffusion.refine import Schedule, refine
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.compile import compiled
@@ -127,7 +128,7 @@ class Filler:
             size = (len(view.offsets), len(self.lexicon.tokenizer.vocabulary))
             return torch.from_numpy(noise.standard_normal(size) * spread)
 
-        done = refine(canvas, forward, rule or confidence_threshold(0.3), Schedule(steps))
+        done = refine(canvas, looking(forward), rule or confidence_threshold(0.3), Schedule(steps))
         clean += canvas.take_clean()
         text = read.text(tree.root)
         return Filled(text, contract.parse(text), done.passes, clean, tree)

@@ -11,6 +11,7 @@ from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Ta
 from carrara.engines.diffusion.canvas import View
 from carrara.engines.diffusion.commit import confidence_threshold
 from carrara.engines.diffusion.confidence import of_tree
+from carrara.engines.diffusion.reader import looking
 from carrara.engines.diffusion.refine import Refined, refine
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.compile import compiled
@@ -80,7 +81,7 @@ def answered(
 ) -> tuple[Any, Refined, Tree]:
     tree = Tree(Scaffold(compiled(contract), lexicon), budget)
     canvas = ScaffoldCanvas(tree, grow=grow)
-    done = refine(canvas, Oracle(tree, gold), confidence_threshold(0.9))
+    done = refine(canvas, looking(Oracle(tree, gold)), confidence_threshold(0.9))
     assert not canvas.is_cramped
     return contract.parse(read.text(tree.root)), done, tree
 

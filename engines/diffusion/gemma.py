@@ -1,0 +1,213 @@
+"""DiffusionGemma: transformers' native model, decoded by the loop of this engine.
+
+Clean tokens are encoded once, a canvas is denoised in some passes (`gemma_model`). Its noise is uniform
+(`uniform_canvas`), and each pass is told what the last one said (self-conditioning).
+
+Legend: B rows, N positions of the canvas, T tokens of prompt and answer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from carrara.engines.diffusion.commit import entropy_bounded
+from carrara.engines.diffusion.gemma_model import GemmaCache
+from carrara.engines.diffusion.refine import refine
+from carrara.engines.diffusion.uniform_canvas import Denoised, Noisy, UniformCanvas
+from carrara.engines.errors import LoadingError
+
+
+@dataclass(frozen=True, slots=True)
+class GemmaSettings:
+    """How a canvas is denoised. Defaults are those that the model was published with.
+
+    Pass n of `steps`, counted down, has temperature t_min + (t_max - t_min) * n / steps. See
+    `UniformCanvas` for `stable` and `sure`, `commit.entropy_bounded` for `entropy_bound`.
+    """
+
+    steps: int = 48
+    entropy_bound: float = 0.1
+    t_min: float = 0.4
+    t_max: float = 0.8
+    stable: int = 1
+    sure: float = 0.005
+    pad_id: int = 0
+    eos_ids: tuple[int, ...] = ()
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> GemmaSettings:
+        """Read `generation_config.json`; without the file, the defaults.
+
+        Raises:
+            LoadingError: it cannot be read as JSON.
+        """
+        path = folder / "generation_config.json"
+        if not path.is_file():
+            return cls()
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
+        eos, plain = found.get("eos_token_id"), cls()
+        return cls(
+            int(found.get("max_denoising_steps") or plain.steps),
+            float((found.get("sampler_config") or {}).get("entropy_bound", plain.entropy_bound)),
+            float(found.get("t_min", plain.t_min)),
+            float(found.get("t_max", plain.t_max)),
+            int(found.get("stability_threshold", plain.stable)),
+            float(found.get("confidence_threshold", plain.sure)),
+            int(found.get("pad_token_id") or 0),
+            tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
+        )
+
+
+class Noise(Protocol):
+    """All that is random in decoding. Canvases are [B, N] int64."""
+
+    def canvas(self) -> Tensor:
+        """A canvas to begin with."""
+        ...
+
+    def renoise(self) -> Tensor:
+        """Tokens for what was not accepted."""
+        ...
+
+    def draw(self, shares: Tensor) -> Tensor:
+        """One token for each position by its probabilities [B, N, V]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Noise from a generator, None for torch's own. `greedy` takes the best token instead of drawing one."""
+
+    rows: int
+    length: int
+    vocab_size: int
+    generator: torch.Generator | None = None
+    greedy: bool = False
+    device: torch.device | str = "cpu"
+
+    def canvas(self) -> Tensor:
+        size = (self.rows, self.length)
+        return torch.randint(self.vocab_size, size, generator=self.generator, device=self.device)
+
+    def renoise(self) -> Tensor:
+        return self.canvas()
+
+    def draw(self, shares: Tensor) -> Tensor:
+        if self.greedy:
+            return shares.argmax(-1)
+        drawn = shares.flatten(0, 1).multinomial(1, generator=self.generator)
+        return drawn.view(shares.shape[:2])
+
+
+@dataclass(frozen=True, slots=True)
+class GemmaPass:
+    """One denoising pass as it happened. `accepted` [B, N] took the drawn tokens, the others `renoised` ones."""
+
+    start: int
+    before: Noisy
+    said: Denoised
+    raw: Tensor
+    accepted: Tensor
+    after: Tensor
+    finished: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All tokens [B, T], and how many denoising passes each row took part in [B]."""
+
+    tokens: Tensor
+    passes: Tensor
+    encoded: int
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    new: int,
+    settings: GemmaSettings,
+    noise: Noise,
+    trace: Callable[[GemmaPass], None] | None = None,
+) -> Written:
+    """Write ceil(new / canvas length) canvases behind prompts, fewer where all rows end before.
+
+    Prompts are padded on the left. Behind the first of `eos_ids` a row is padding.
+    """
+    device, width = model.device, max(map(len, prompts))
+    pad = settings.pad_id
+    tokens = torch.tensor(
+        [[*[pad] * (width - len(prompt)), *prompt] for prompt in prompts], device=device
+    )
+    real = torch.tensor(
+        [[False] * (width - len(prompt)) + [True] * len(prompt) for prompt in prompts],
+        device=device,
+    )
+    cache, unread, encoded = GemmaCache(model), tokens, 0
+    ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    passes = torch.zeros(len(prompts), dtype=torch.int64, device=device)
+    for _ in range(-(-new // model.config.canvas_length)):
+        cache.encode(unread, real)
+        encoded += 1
+        best, made = _denoised(cache, settings, noise, ended, trace)
+        passes += made
+        unread, ended = _ended(best, ended, settings)
+        real = torch.ones_like(unread, dtype=torch.bool)
+        tokens = torch.cat((tokens, unread), 1)
+        if bool(ended.all()):
+            break
+    return Written(tokens, passes, encoded)
+
+
+def _denoised(
+    cache: GemmaCache,
+    settings: GemmaSettings,
+    noise: Noise,
+    ended: Tensor,
+    trace: Callable[[GemmaPass], None] | None,
+) -> tuple[Tensor, Tensor]:
+    """Refine one canvas: its best tokens [B, N], and the passes that rows took part in [B]."""
+    canvas = UniformCanvas(
+        noise.canvas(), noise.renoise, settings.steps, settings.stable, settings.sure
+    )
+    passes = torch.zeros_like(ended, dtype=torch.int64)
+    seen: list[tuple[Noisy, Denoised, Tensor]] = []
+
+    def look(clean: Sequence[int], view: Noisy) -> Denoised:
+        passes.add_(~(canvas.finished | ended))
+        raw = cache.denoise(view.tokens, view.logits)
+        left = (settings.steps - view.step) / settings.steps
+        logits = raw / (settings.t_min + (settings.t_max - settings.t_min) * left)
+        shares = logits.softmax(-1)
+        entropy = -(shares * logits.log_softmax(-1)).sum(-1)
+        said = Denoised(noise.draw(shares), logits.argmax(-1), entropy, logits)
+        seen[:] = [(view, said, raw)]
+        return said
+
+    def watch(number: int) -> None:
+        if trace is not None:
+            view, said, raw = seen[0]
+            trace(
+                GemmaPass(
+                    cache.length, view, said, raw, canvas.accepted, canvas.tokens, canvas.finished
+                )
+            )
+
+    refine(canvas, look, entropy_bounded(settings.entropy_bound), watch=watch)
+    return canvas.best, passes
+
+
+def _ended(best: Tensor, ended: Tensor, settings: GemmaSettings) -> tuple[Tensor, Tensor]:
+    """A finished canvas with padding behind ends of text, and which rows have ended."""
+    ends = torch.isin(best, torch.tensor(settings.eos_ids, dtype=torch.int64, device=best.device))
+    behind = (ends.cumsum(1) - ends.int() > 0) | ended[:, None]
+    return best.masked_fill(behind, settings.pad_id), ended | ends.any(1)

@@ -1,0 +1,183 @@
+"""DiffusionGemma decodes as transformers itself does, with the same noise."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from carrara.engines.diffusion.gemma import Drawn, GemmaPass, GemmaSettings, generate
+from carrara.engines.diffusion.gemma_model import NotInstalled, load_gemma
+from carrara.engines.errors import LoadingError
+
+CONFIG: dict[str, Any] = {
+    "model_type": "diffusion_gemma",
+    "architectures": ["DiffusionGemmaForBlockDiffusion"],
+    "canvas_length": 8,
+    "eos_token_id": [1, 6],
+    "text_config": {
+        "model_type": "diffusion_gemma_text",
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "global_head_dim": 16,
+        "num_global_key_value_heads": 1,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+        "max_position_embeddings": 128,
+    },
+    "vision_config": {
+        "model_type": "gemma4_vision",
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "patch_size": 4,
+        "position_embedding_size": 8,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with random weights, as transformers saves it."""
+    from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
+
+    path = tmp_path_factory.mktemp("gemma")
+    torch.manual_seed(3)
+    model = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig(**CONFIG))
+    for weight in model.parameters():
+        weight.data = torch.randn_like(weight) * (0.3 if weight.dim() > 1 else 0.05) + (
+            0.0 if weight.dim() > 1 else 1.0
+        )
+    model.save_pretrained(path)
+    (path / "generation_config.json").write_text(
+        json.dumps({"max_denoising_steps": 6, "eos_token_id": [1, 6], "pad_token_id": 0,
+                    "sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": 2.0}})
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return load_gemma(folder)
+
+
+class InOrder:
+    """Draws from torch's generator in the order in which transformers does."""
+
+    def __init__(self, rows: int) -> None:
+        self._noise = Drawn(rows, 8, 64)
+
+    def canvas(self) -> Tensor:
+        return self._noise.canvas()
+
+    def renoise(self) -> Tensor:
+        return self._noise.renoise()
+
+    def draw(self, shares: Tensor) -> Tensor:
+        return self._noise.draw(shares)
+
+
+@pytest.mark.parametrize("prompts", [[[5, 9, 33, 2]], [[5, 9, 33, 2], list(range(10, 23)), [7]]])
+@pytest.mark.parametrize(("stable", "sure"), [(0, 1.5), (1, 2.0), (2, 0.005)])
+def test_the_same_noise_gives_the_tokens_of_the_reference(
+    model: Any,
+    prompts: list[list[int]],
+    stable: int,
+    sure: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A mark for compiled samplers; it would import torch's compiler, which takes seconds and warns.
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
+    width = max(map(len, prompts))
+    tokens = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    torch.manual_seed(11)
+    wanted = model.generate(
+        tokens, attention_mask=real, max_new_tokens=20, max_denoising_steps=6, t_min=0.3, t_max=0.9,
+        stability_threshold=stable, confidence_threshold=sure, eos_token_id=[1, 6], pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(11)
+    settings = GemmaSettings(6, 2.0, 0.3, 0.9, stable, sure, 0, (1, 6))
+    found = generate(model, prompts, 20, settings, InOrder(len(prompts)))
+    assert found.tokens.tolist() == wanted.sequences.tolist()
+    new = (found.tokens[:, width:] != 0).sum(1)
+    assert torch.allclose(new / found.passes, wanted.tokens_per_forward)
+
+
+def test_the_same_seed_gives_the_same_text_and_each_pass_can_be_watched(model: Any) -> None:
+    settings = GemmaSettings(5, 1.0, eos_ids=())
+
+    def run(seed: int) -> tuple[list[int], list[GemmaPass]]:
+        seen: list[GemmaPass] = []
+        noise = Drawn(1, 8, 64, torch.Generator().manual_seed(seed))
+        written = generate(model, [[4, 5]], 16, settings, noise, seen.append)
+        return written.tokens[0].tolist(), seen
+
+    text, seen = run(1)
+    assert run(1)[0] == text != run(2)[0]
+    assert [p.start for p in seen] == [2] * 5 + [10] * 5
+    assert all(bool(p.accepted.any()) for p in seen)  # at least one token a pass
+    kept = seen[0].accepted
+    assert torch.equal(seen[1].before.tokens[kept], seen[0].said.drawn[kept])
+
+
+def test_settings_are_read_from_the_checkpoint(folder: Path, tmp_path: Path) -> None:
+    found = GemmaSettings.of_folder(folder)
+    assert (found.steps, found.entropy_bound, found.eos_ids, found.pad_id) == (6, 2.0, (1, 6), 0)
+    assert (found.t_min, found.sure) == (0.4, 0.005)
+    assert GemmaSettings.of_folder(tmp_path) == GemmaSettings()
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(LoadingError, match=r"generation_config.json: cannot be read"):
+        GemmaSettings.of_folder(tmp_path)
+
+
+def test_a_missing_tensor_is_named(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.decoder.norm.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(LoadingError, match=r"tensors are missing: model.decoder.norm.weight"):
+        load_gemma(tmp_path)
+
+
+def test_without_transformers_the_error_says_how_to_install_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(NotInstalled, match=r"pip install 'carrara\[gemma\]'"):
+        load_gemma(folder)
+
+
+def test_without_transformers_golden_cases_are_skipped_with_the_reason(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    from carrara.engines.goldens.run import run_folder
+
+    case = {"name": "one", "algorithm": "diffusion_gemma_generate", "arrays": {}}
+    found = {"format": "goldens-1", "family": "diffusion_gemma", "forward": [], "decode": [case]}
+    (tmp_path / "cases.json").write_text(json.dumps(found))
+    save_file({"x": torch.zeros(1)}, tmp_path / "cases.safetensors")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    summary = run_folder(tmp_path)
+    assert (summary.passed, summary.failed, summary.skipped) == (0, 0, 1)
+    assert "pip install 'carrara[gemma]'" in summary.skips["one"]

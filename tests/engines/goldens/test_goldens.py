@@ -1,0 +1,152 @@
+"""Every family computes and decodes what its public reference does; and a golden run can tell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from carrara.engines.goldens.run import run_folder
+
+GOLDENS = Path(__file__).parents[2] / "goldens"
+COUNTS = {"a2d_llama": 20, "ar_llama": 9, "dream": 12, "llada": 15, "llada21": 6, "sdar": 7}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("family", COUNTS)
+def test_every_pass_of_every_case_is_that_of_the_reference(family: str) -> None:
+    found = run_folder(GOLDENS / family)
+    assert (found.failures, found.skips) == ({}, {})
+    assert (found.family, found.passed) == (family, COUNTS[family])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of a golden folder with two of its cases, that may be changed."""
+    shutil.copytree(GOLDENS / "llada21", tmp_path / "copy")
+    path = tmp_path / "copy" / "cases.json"
+    found = json.loads(path.read_text())
+    found["decode"] = [case for case in found["decode"] if case["name"] == "sampler_0"]
+    path.write_text(json.dumps(found))
+    return tmp_path / "copy"
+
+
+def edit_case(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = folder / "cases.json"
+    found = json.loads(path.read_text())
+    change(next(case for case in found["forward"] + found["decode"] if case["name"] == name))
+    path.write_text(json.dumps(found))
+
+
+def edit_array(folder: Path, name: str, change: Callable[[torch.Tensor], Any]) -> None:
+    path = folder / "cases.safetensors"
+    arrays = load_file(path)
+    change(arrays[name])
+    save_file(arrays, path)
+
+
+@pytest.mark.parametrize(
+    ("array", "change", "words"),
+    [
+        ("sampler_0.sequences", lambda a: a[0, -1].add_(1), "sequences at"),
+        ("sampler_0.canvas", lambda a: a[3, 0, -1].add_(1), "canvas"),
+        ("sampler_0.commit_pass", lambda a: a[0, -1].add_(1), "commit_pass"),
+        ("sampler_0.top1", lambda a: a[2, 0, 3].add_(1), "top1 of pass 2"),
+        ("sampler_0.conf", lambda a: a[2, 0, 3].add_(0.01), "conf of pass 2: off by 0.01"),
+    ],
+)
+def test_one_other_number_in_a_decoding_run_fails_its_case_alone(
+    folder: Path, array: str, change: Callable[[torch.Tensor], Any], words: str
+) -> None:
+    edit_array(folder, array, change)
+    found = run_folder(folder)
+    assert (found.passed, found.failed, list(found.failures)) == (1, 1, ["sampler_0"])
+    assert words in found.failures["sampler_0"]
+
+
+@pytest.mark.parametrize("array", ["logits", "router_logits_1", "router_topk_0"])
+def test_one_other_number_in_a_forward_pass_fails_its_case(folder: Path, array: str) -> None:
+    edit_array(folder, f"fwd_b8_0.{array}", lambda a: a[0, 0, 0].add_(1))
+    assert array in run_folder(folder).failures["fwd_b8_0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda case: case.update(nfe=5), "forward passes: 29, recorded 5"),
+        (lambda case: case["calls"][4].update(past_len=8), "call 4"),
+        (lambda case: case["calls"][4].update(replace=True), "call 4"),
+        (lambda case: case["params"].pop("threshold"), "KeyError: 'threshold'"),
+    ],
+)
+def test_another_number_of_passes_or_another_cache_fails(
+    folder: Path, change: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    edit_case(folder, "sampler_0", change)
+    assert words in run_folder(folder).failures["sampler_0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda case: case.update(algorithm="levenshtein"), "algorithm 'levenshtein' is not known"),
+        (lambda case: case["params"].update(temperature=0.7), "temperature 0.7 draws numbers"),
+        (lambda case: case["params"].update(remasking="random"), "remasking 'random' draws"),
+    ],
+)
+def test_what_cannot_be_repeated_is_skipped_with_the_reason(
+    folder: Path, change: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    edit_case(folder, "sampler_0", change)
+    found = run_folder(folder)
+    assert (found.passed, found.failed, found.skipped) == (1, 0, 1)
+    assert words in found.skips["sampler_0"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "cases.json").unlink(), "cases.json does not exist"),
+        (lambda f: (f / "cases.json").write_text("{}"), "format None is not 'goldens-1'"),
+        (lambda f: (f / "cases.safetensors").write_bytes(b"no"), "cases.safetensors: cannot"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors does not exist"),
+        (
+            lambda f: edit_case(f, "sampler_0", lambda c: c["arrays"].update(canvas="gone")),
+            "lacks 'gone', which case 'sampler_0' names",
+        ),
+    ],
+)
+def test_a_damaged_folder_fails_as_a_whole(
+    folder: Path, damage: Callable[[Path], Any], words: str
+) -> None:
+    damage(folder)
+    found = run_folder(folder)
+    assert (found.passed, found.failed) == (0, 1)
+    assert words in found.failures["folder"]
+
+
+def test_the_command_prints_a_line_for_each_folder_and_fails_with_one(folder: Path) -> None:
+    (folder / "cases.json").write_text("{}")
+    command = [sys.executable, "-m", "carrara.engines.goldens", GOLDENS / "ar_llama", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (good["family"], good["passed"], good["failed"], good["skipped"]) == (
+        "ar_llama",
+        9,
+        0,
+        0,
+    )
+    assert (bad["passed"], bad["failed"]) == (0, 1)
+    assert done.returncode == 1
