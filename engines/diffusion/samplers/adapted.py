@@ -20,6 +20,7 @@ from carrara.engines.diffusion.samplers.llada import kind_of
 from carrara.engines.diffusion.samplers.rows import (
     Prompts,
     blocks_behind,
+    check_one_length,
     padded_left,
     padded_right,
 )
@@ -64,7 +65,12 @@ def masked_diffusion(
 
     `rule` None: the linear schedule's quotas, at most ceil(steps / blocks) passes a block. Another one
     takes as many passes as it needs, with the dual cache at most so many.
+
+    Raises:
+        ValueError: a cache for prompts of several lengths, whose blocks lie in different columns.
     """
+    if cache != "none":
+        check_one_length(prompts)
     rows = padded_right(prompts, new, mask_id, pad_id, model.device)
     blocks = blocks_behind(rows.prompts, new, block)
     each = -(-steps // len(blocks))

@@ -13,7 +13,12 @@ from carrara.engines.diffusion.passes import Guidance, Kind, Passes, Trace, full
 from carrara.engines.diffusion.propose import looking
 from carrara.engines.diffusion.quotas import even, plan
 from carrara.engines.diffusion.refine import refine
-from carrara.engines.diffusion.samplers.rows import Prompts, blocks_behind, padded_left
+from carrara.engines.diffusion.samplers.rows import (
+    Prompts,
+    blocks_behind,
+    check_one_length,
+    padded_left,
+)
 from carrara.engines.model.llama import Llama
 
 
@@ -67,8 +72,7 @@ def fast(
         ValueError: see `generate`; or prompts of several lengths.
     """
     each = steps_a_block(new, block, steps)
-    if len({len(prompt) for prompt in prompts}) > 1:
-        raise ValueError("prompts of one batch must be of one length here")
+    check_one_length(prompts)
     rows = padded_left(prompts, new, mask_id, mask_id, model.device)
     blocks = blocks_behind(rows.prompts, new, block)
     ends = when_settled(least=0 if cache == "none" else 2)

@@ -21,7 +21,7 @@ from carrara.engines.diffusion.passes import Kind, Passes, Sight, Trace, block_s
 from carrara.engines.diffusion.propose import looking
 from carrara.engines.diffusion.quotas import even
 from carrara.engines.diffusion.refine import refine
-from carrara.engines.diffusion.samplers.rows import Prompts, blank, whole_blocks
+from carrara.engines.diffusion.samplers.rows import Prompts, blank, check_one_length, whole_blocks
 from carrara.engines.model.llama import Llama
 
 
@@ -98,8 +98,7 @@ def sample(
     Raises:
         ValueError: prompts of several lengths.
     """
-    if len({len(prompt) for prompt in prompts}) > 1:
-        raise ValueError("prompts of one batch must be of one length here")
+    check_one_length(prompts)
 
     most = min(steps, new // least_a_step)
     return _decoded(model, prompts, mask_id, new, block, most, threshold, never, kind, trace)

@@ -74,6 +74,16 @@ def blank(
     return torch.tensor([[*prompt, *[mask_id] * (total - len(prompt))]], device=device)
 
 
+def check_one_length(prompts: Prompts) -> None:
+    """Raises ValueError where prompts of one batch differ in length."""
+    lengths = sorted({len(prompt) for prompt in prompts})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"prompts of one batch must be of one length here, not {', '.join(map(str, lengths))}. "
+            "Decode them in batches of equal length."
+        )
+
+
 def _rows(
     tokens: list[list[int]], real: list[list[bool]], prompts: Prompts, device: torch.device
 ) -> Rows:

@@ -162,6 +162,10 @@ def test_steps_and_blocks_that_do_not_divide_are_refused_with_the_numbers() -> N
         dream.carried_threshold(model, [1], mask_id=300, new=20, steps=7, threshold=0.5)
     with pytest.raises(ValueError, match="prompts of one batch must be of one length"):
         llada.fast(model, [[1], [1, 2]], mask_id=300, new=8, block=8, steps=8)
+    with pytest.raises(ValueError, match="of one length here, not 1, 2"):
+        adapted.masked_diffusion(
+            model, [[1], [1, 2]], mask_id=300, pad_id=290, new=8, block=8, steps=8, cache="prefix"
+        )
 
 
 def test_a_stop_token_leaves_later_blocks_masked() -> None:
