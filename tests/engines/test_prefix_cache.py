@@ -129,7 +129,7 @@ class PrefixCacheAgainstASet(RuleBasedStateMachine):
 
     @rule(key=KEYS, tokens=PROMPTS)
     def insert_with_room_and_find(self, key: str, tokens: list[int]) -> None:
-        put(self.cache, tokens, key, size=1)
+        self.insert(key, tokens, size=1)
         if self.cache.budget >= 200:
             assert self.cache.find(key, tokens).tokens == len(tokens) // BLOCK * BLOCK
 
