@@ -32,6 +32,7 @@ GPU: dict[str, Any] = {
     "steps": 900,
     "step_tokens": 131072,
     "row_tokens": 1024,
+    "row_examples": 32,
     "most_tokens": 1536,
     "rank": 64,
     "alpha": 128.0,

@@ -71,7 +71,7 @@ class PoolMaker:
                 left_out += 1
             elif example.canvases or example.taught:
                 drawn.append(example)
-        packed = pack(drawn, recipe.row_tokens, recipe.shift)
+        packed = pack(drawn, recipe.row_tokens, recipe.shift, recipe.row_examples)
         random.Random(f"{recipe.seed} {number} rows").shuffle(packed)
         return Pool(packed, len(drawn), left_out, unfit, problem)
 

@@ -50,8 +50,10 @@ class PackedRow:
         return len(self.tokens)
 
 
-def pack(examples: Iterable[Example], row_tokens: int, shift: bool) -> list[PackedRow]:
-    """All examples in rows of at most `row_tokens`; a longer example gets a row of its own.
+def pack(
+    examples: Iterable[Example], row_tokens: int, shift: bool, most: int = 1 << 30
+) -> list[PackedRow]:
+    """All examples in rows of at most `row_tokens` and `most` examples; a longer example gets a row of its own.
 
     Examples that begin alike stand side by side, so the result is ordered by beginnings: shuffle it.
     """
@@ -59,7 +61,7 @@ def pack(examples: Iterable[Example], row_tokens: int, shift: bool) -> list[Pack
     rows: list[PackedRow] = []
     group: list[Example] = []
     for example in ordered:
-        if group and _length([*group, example]) > row_tokens:
+        if group and (len(group) >= most or _length([*group, example]) > row_tokens):
             rows.append(_row(group, shift))
             group = []
         group.append(example)

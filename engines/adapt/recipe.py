@@ -18,7 +18,8 @@ class Recipe:
     """What a training does. All of it goes into the checkpoint: a training is resumed with the recipe it began with.
 
     steps: optimiser steps; step_tokens: positions in each. row_tokens: positions packed into one row; longer
-    examples stand alone up to most_tokens, and what is longer still is left out and counted.
+    examples stand alone up to most_tokens, and what is longer still is left out and counted. row_examples: examples
+    of a row at most; they begin alike, so many of them make a small step one-sided.
     learning_rate rises over the first `warmup` share and falls along a cosine to a tenth.
     method, rank, alpha: low-rank adapters on all linear layers, or all weights.
     shift: the logits at i-1 predict the token at i, on the canvas as in the text.
@@ -35,6 +36,7 @@ class Recipe:
     steps: int = 1000
     step_tokens: int = 2048
     row_tokens: int = 512
+    row_examples: int = 8
     most_tokens: int = 1280
     learning_rate: float = 5e-4
     warmup: float = 0.03
@@ -58,7 +60,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "step_tokens": 16, "row_tokens": 16, "rank": 1, "block_tokens": 8}
+        least = {"steps": 1, "step_tokens": 16, "row_tokens": 16, "row_examples": 1}
+        least |= {"rank": 1, "block_tokens": 8}
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise CarraraError(f"{name} is at least {number}, not {getattr(self, name)}")
