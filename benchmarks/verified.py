@@ -1,6 +1,6 @@
 """The engine "verified" against "ar" on the embedded model: the same prompts, one after the other, in one run.
 
-    python benchmarks/verified.py [--prompts 138] [--batch 8] [--threads N] [--dtype float32] [--no-quick]
+    python benchmarks/verified.py [--prompts 138] [--tokens 40] [--batch 8] [--threads N] [--no-quick]
 
 Prints one JSON object. The prompts are the messages and recipes of `examples/`, under every kind of contract. Each goes
 through all engines in turn, so that a busy moment hits all of them. "adaptive" drafts where that was worth its time,
@@ -100,7 +100,7 @@ def prompts() -> list[Request]:
 
 
 def ask(text: str, output: Contract) -> Request:
-    return Request((Message("user", text),), output, Limits(max_tokens=40))
+    return Request((Message("user", text),), output, Limits())
 
 
 class Told(Drafter):
@@ -179,7 +179,8 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
     )
     requests = prompts()
     random.Random(options.seed).shuffle(requests)
-    requests = requests[: options.prompts]
+    limits = Limits(max_tokens=options.tokens)
+    requests = [replace(request, limits=limits) for request in requests[: options.prompts]]
     sides = {name: Side() for name in ("ar", "adaptive", "drafting", "told")}
     async with (
         AutoregressiveEngine(local) as ar,
@@ -283,6 +284,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--prompts", type=int, default=138)
+    parser.add_argument("--tokens", type=int, default=40, help="of each answer at most")
     parser.add_argument("--batch", type=int, default=8, help="requests at once in the second part")
     parser.add_argument("--model", default="smollm2", help="a name or a folder")
     parser.add_argument("--threads", type=int, default=None)

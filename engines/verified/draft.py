@@ -70,10 +70,10 @@ class Draft:
 
     def follow(self, answer: bytes, new: int) -> None:
         """Go on over the last `new` bytes of an answer."""
+        if self.cursor is not None:
+            self._go_on(answer[len(answer) - new :])
         if self.cursor is None:
             self._come_back(answer)
-        elif new:
-            self._go_on(answer[len(answer) - new :])
 
     def candidates(self, at: int) -> Iterator[int]:
         """Tokens that write the draft from byte `at` on, the likeliest first."""
@@ -104,7 +104,9 @@ class Draft:
             self.over += max(0, len(written) - rest)
             self.cursor += min(rest, len(written))
         else:
-            self._lost, self.cursor, self.over = self.cursor, None, 0
+            pairs = enumerate(zip(written, self.raw[self.cursor :], strict=False))
+            shared = next(at for at, (mine, drafted) in pairs if mine != drafted)
+            self._lost, self.cursor = self.cursor + shared, None
 
     def _come_back(self, answer: bytes) -> None:
         """Find the longest end of the answer in the rest of the draft."""

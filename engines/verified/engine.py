@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 class VerifiedEngine(AutoregressiveEngine):
     """See `carrara.engines.engine.Engine`. It can, accepts and refuses what the AR engine does.
 
+    With int8 answer tokens, the default on a CPU, the text is equal to the last bit of its confidences. Without them a
+    wider pass rounds otherwise: in bfloat16, 90 of 100 answers of up to 20 tokens were equal. `health` says so.
+
     `settings` None: those of the model's adapter, as the diffusion engine reads them. `limits`: see the AR engine.
     `ways`: how drafts are made (`worth`); None finds out while working which one is worth its time.
     """
@@ -70,6 +73,8 @@ class VerifiedEngine(AutoregressiveEngine):
         failed = self._rounds.decoder.drafter.failed if self._rounds else 0
         if failed:
             line += f", {failed:,} answers could not be drafted"
+        if not self.local.model.is_quick:
+            line += "; without int8 answer tokens near ties may fall otherwise than for ar"
         if self.local.adapter is None:
             line += "; no diffusion adapter: drafts are poor, it mostly writes token by token"
         return Health(True, line)

@@ -51,6 +51,15 @@ def test_after_a_wrong_field_the_answer_comes_back_at_the_next_key() -> None:
     assert found.raw[found.cursor :] == b': "dog"}'
 
 
+def test_it_comes_back_at_once_where_one_pass_wrote_the_end_of_the_wrong_field_and_the_next_key() -> (
+    None
+):
+    found = draft(b'{"n": "8111", "street": "Madison"}')
+    found.follow(b'{"n": "', 7)
+    found.follow(b'{"n": "811", "street":', 15)
+    assert found.raw[found.cursor :] == b' "Madison"}'
+
+
 def test_what_was_written_beyond_the_end_is_compared_when_the_draft_grows() -> None:
     found = draft(b"the ")
     found.follow(b"the cat", 7)

@@ -93,6 +93,16 @@ def test_a_limit_of_steps_bounds_each_draft(tiny_folder: Path, with_pair: With) 
     with_pair(tiny_folder, body, ways=(None,), settings=Settings(threshold=1.0))
 
 
+def test_without_int8_answer_tokens_its_health_names_the_near_ties(
+    random_folder: Callable[[int], Path], with_pair: With
+) -> None:
+    async def body(_ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:
+        assert verified.local.model.is_quick != ("near ties" in verified.health().line)
+
+    for quick in (True, False):
+        with_pair(random_folder(0), body, quick=quick)
+
+
 class Watched(VerifiedEngine):
     """Keeps its answers."""
 
