@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from carrara.runtime.repair.edits import replaced, replay
 
 Certainty = Literal["certain", "likely", "guess"]
 _RANK: dict[Certainty, float] = {"certain": 1.0, "likely": 0.5, "guess": 0.0}
@@ -72,7 +73,7 @@ class RepairReport:
             start = edit.start + moved
             inverse.append((start, start + len(edit.after), edit.before))
             moved += len(edit.after) - len(edit.before)
-        return _replaced(self.text, inverse)
+        return replaced(self.text, inverse)
 
     def to_data(self) -> dict[str, Any]:
         """JSON data for logs and traces; the value is left out."""
@@ -83,11 +84,6 @@ class RepairReport:
             "edits": [asdict(edit) for edit in self.edits],
             "problems": [asdict(problem) for problem in self.problems],
         }
-
-
-def replay(source: str, edits: Iterable[Edit]) -> str:
-    """`source` with `edits` made. They are in order and do not overlap."""
-    return _replaced(source, [(edit.start, edit.end, edit.after) for edit in edits])
 
 
 def rewrite(
@@ -110,14 +106,6 @@ def cut(text: str, start: int, end: int, rule: str, reason: str) -> tuple[Edit, 
     """Edits that keep only `start` to `end` of `text`."""
     spans = ((0, start), (end, len(text)))
     return tuple(Edit(a, b, text[a:b], "", rule, reason) for a, b in spans if a < b)
-
-
-def _replaced(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
-    parts, at = [], 0
-    for start, end, new in spans:
-        parts += [text[at:start], new]
-        at = end
-    return "".join(parts) + text[at:]
 
 
 __all__ = ["Certainty", "Edit", "Problem", "RepairReport", "cut", "replay", "rewrite"]

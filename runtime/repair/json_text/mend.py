@@ -1,0 +1,138 @@
+"""From broken JSON text to edits: where the value starts, the search, and the check of what came out."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from carrara.runtime.repair.edits import replaced
+from carrara.runtime.repair.json_text.search import Mended, mend
+from carrara.runtime.repair.masks import has_masks
+from carrara.runtime.repair.report import Certainty, Edit
+
+_START = re.compile(r"[{\[\uff5b\uff3b\u3010]")
+_PLAUSIBLE = re.compile(
+    r"[{\uff5b]\s*+(?:[\"'“‘„«`}\uff5d,{/#]|[\w$][\w$\-]*+[\"'”]?\s*+[:\uff1a=]|\[MASK|<\|?m|$)"
+    r"|[\[\uff3b\u3010]\s*+(?:[\"'“‘„«`{\[\]\uff3b\uff5b,/]|-?\d|(?:true|false|null|True|False|None)\b|\[MASK|<\|?m|$)"
+)
+_TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
+_ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
+_STARTS_TRIED = 3
+_GOOD_ENOUGH = 9.0
+
+# How sure each repair is. What is not named is "certain": the text has no other reading.
+LIKELY = frozenset(
+    {
+        "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
+        "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost",
+        "member_restarted", "text_around", "unescaped_twice",
+    }
+)  # fmt: skip
+REASONS = {
+    "array_close_lost": "a key stands in a list: the list ended before it",
+    "bad_escape": "JSON knows no such escape",
+    "bracket_lost": "what follows needs a bracket here",
+    "close_lost": "what follows belongs outside",
+    "colon_swapped": "a colon belongs behind a key",
+    "comma_swapped": "members are separated by commas",
+    "comment": "JSON has no comments",
+    "dup_bracket": "the bracket stands twice",
+    "dup_colon": "the colon stands twice",
+    "dup_comma": "a comma without a member",
+    "dup_key_token": "the key stands twice",
+    "extra_close": "nothing is open here to be closed",
+    "inner_quotes": "a quote inside a string is escaped",
+    "joined_strings": "JSON has no operators",
+    "key_quote_lost": "the key's other quote is there",
+    "mask_left": "a left-over token of the decoder",
+    "member_restarted": "the same text begins again behind it, and goes on there",
+    "missing_colon": "a colon belongs behind a key",
+    "missing_comma": "a comma belongs between members",
+    "number_spelling": "JSON spells numbers otherwise",
+    "python_literal": "JSON's spelling of the literal",
+    "raw_control": "control characters are escaped in strings",
+    "raw_newline": "line breaks are escaped in strings",
+    "single_quotes": "JSON has double quotes only",
+    "smart_quotes": "typographic quotes delimit this string",
+    "strange_space": "no white space of JSON",
+    "text_around": "text around the JSON value",
+    "trailing_comma": "no member follows this comma",
+    "unclosed_end": "the text ends inside of it",
+    "unquoted_keys": "keys are quoted",
+    "value_missing": "a value belongs here",
+    "value_quote_lost": "the string's other quote is there",
+    "value_quotes_lost": "strings are quoted",
+    "wide_punctuation": "punctuation of another script",
+    "wrong_bracket": "what is open here is closed by the other bracket",
+}
+
+
+class JsonRepair(NamedTuple):
+    """Edits that make `text` the JSON of `value`; `empty` the offsets of the values that are missing in it."""
+
+    edits: tuple[Edit, ...]
+    text: str
+    value: Any
+
+
+def edits_for_json(text: str) -> JsonRepair | None:
+    """The cheapest repair that leaves valid JSON, None if there is none that loses nothing."""
+    masked = has_masks(text)
+    best: tuple[float, int, Mended] | None = None
+    for start in _starts(text):
+        found = mend(text, start, masked)
+        if found is None:
+            continue
+        cost = found.cost + (0.0 if best is None else 6.0)
+        if best is None or cost < best[0]:
+            best = (cost, start, found)
+        if cost <= _GOOD_ENOUGH:
+            break
+    if best is None:
+        return None
+    _, start, found = best
+    edits = list(found.edits)
+    if text[:start]:
+        edits.insert(0, (0, start, "", "text_around"))
+    return _checked(text, edits)
+
+
+def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | None:
+    place = 0
+    edits = []
+    for start, end, after, rule in found:
+        if start < place:
+            return None  # two repairs of one place: the reading contradicts itself
+        place = end
+        if start == end and not after:
+            continue
+        edits.append(_edit(text, start, end, after, rule))
+    mended = replaced(text, ((e.start, e.end, e.after) for e in edits))
+    try:
+        value = json.loads(mended)
+    except (ValueError, RecursionError):
+        return None
+    return JsonRepair(tuple(edits), mended, value)
+
+
+def _edit(text: str, start: int, end: int, after: str, rule: str) -> Edit:
+    before = text[start:end]
+    certainty: Certainty = "likely" if rule in LIKELY else "certain"
+    if rule == "text_around" and not re.search(r"\w", before):
+        certainty = "certain"
+    return Edit(start, end, before, after, rule, REASONS[rule], 1, certainty)
+
+
+def _starts(text: str) -> list[int]:
+    """Offsets where the value may start, the likeliest first."""
+    if _TORN.match(text):
+        return [0]  # a member without its object: the search opens one
+    found = [m.start() for m, _ in zip(_PLAUSIBLE.finditer(text), range(_STARTS_TRIED), strict=False)]
+    if not found:
+        first = _START.search(text)
+        found = [first.start()] if first else []
+    return found
+
+
+__all__ = ["JsonRepair", "edits_for_json"]

@@ -1,0 +1,59 @@
+"""A start that was written twice: at a block border a decoder begins a member or an element anew.
+
+The first try is an exact prefix of what follows it, so nothing is lost when it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from carrara.runtime.repair.json_text.lexemes import SPACE, WINDOW
+from carrara.runtime.repair.json_text.states import KEY, VALUE, Frame, State, edited
+
+_ANCESTORS = 6
+
+
+def restarted(text: str, s: State) -> list[State]:
+    """States in which the member being read, or one around it, is dropped because it starts again later."""
+    found = []
+    frame, comma = s.frame, s.comma
+    for _ in range(_ANCESTORS):
+        if frame is None:
+            break
+        start = frame.member
+        if 0 <= start < s.at:
+            for again in _repeats(text, start, s.at):
+                found.append(_from(text, s, frame, start, again))
+                break
+        frame, comma = frame.parent, -1
+    if s.frame is not None and s.frame.member < 0 and s.frame.parent is None:
+        pass
+    return found
+
+
+def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
+    trail = s.trail
+    while trail is not None and trail.end > start and trail.start >= start:
+        trail = trail.earlier  # repairs of what is dropped
+    trail = edited(trail, start, again, "", "member_restarted")
+    expect = KEY if frame.kind == "{" else VALUE
+    return State(s.cost + 0.9, again, expect, frame._replace(member=frame.before), trail, start, -1)
+
+
+def _repeats(text: str, start: int, at: int) -> Iterator[int]:
+    """Where the text from `start` on begins again: all of it up to there is a prefix of what follows."""
+    least = text[start : max(at, start + 2)].rstrip()
+    if len(least) < 3:
+        return
+    again = text.find(least, max(at, start + 1), at + WINDOW)
+    if again < 0:
+        place = SPACE.match(text, at).end()  # type: ignore[union-attr]
+        again = place if text.startswith(least, place) and place > start else -1
+    if again > start:
+        fragment = text[start:again].rstrip()
+        fragment = fragment if text.startswith(fragment, again) else fragment.rstrip(",").rstrip()
+        if fragment and text.startswith(fragment, again):
+            yield again
+
+
+__all__ = ["restarted"]

@@ -1,0 +1,83 @@
+"""The search for the cheapest repair: several readings side by side, the one furthest behind goes first.
+
+At most WIDTH readings are kept, and equal ones become one, so time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+from carrara.runtime.repair.json_text.clean import read_on
+from carrara.runtime.repair.json_text.moves import moves
+from carrara.runtime.repair.json_text.states import END, VALUE, State, edits_of
+
+WIDTH = 12
+SLACK = 5.0  # a reading that costs so much more than the best is given up
+DEAREST = 200.0
+
+
+class Mended(NamedTuple):
+    """The cheapest reading: its edits (start, end, after, rule) in the order of the text, its cost, and by how much
+    the next best reading was dearer."""
+
+    edits: list[tuple[int, int, str, str]]
+    cost: float
+    margin: float
+
+
+def mend(text: str, start: int, masked: bool) -> Mended | None:
+    """Read the JSON value that starts at `start` of `text` to the end of it, None if no reading is left."""
+    first = State(0.0, start, VALUE, None, None, start)
+    heap: list[tuple[int, int, float, State]] = []
+    count = 0
+    known: dict[tuple[int, int, int, bool], float] = {}
+    ended: State | None = None
+    margin = 9.0
+
+    def push(state: State) -> None:
+        nonlocal count
+        count += 1
+        heapq.heappush(heap, (state.at, state.expect, state.cost, count, state))  # type: ignore[misc]
+
+    push(read_on(text, first, masked))
+    best = 0.0
+    while heap:
+        state: State = heapq.heappop(heap)[-1]  # type: ignore[assignment]
+        if state.expect == END:
+            if ended is None or state.cost < ended.cost:
+                margin = min(margin, ended.cost - state.cost) if ended else margin
+                ended = state
+            else:
+                margin = min(margin, state.cost - ended.cost)
+            continue
+        if not heap:
+            best = state.cost
+            known.clear()
+        elif state.cost > best + SLACK:
+            continue
+        frame = state.frame
+        sort = (state.at, state.expect, frame.shape if frame else 0, state.comma >= 0)
+        if known.get(sort, 1e9) <= state.cost:
+            continue
+        known[sort] = state.cost
+        for following in moves(text, state, masked):
+            if following.cost < best + DEAREST and following != state:
+                push(read_on(text, following, masked) if following.expect != END else following)
+        if len(heap) > WIDTH:
+            heap = _narrowed(heap)
+        if heap:
+            best = min(item[2] for item in heap)
+        if len(heap) == 1:
+            known.clear()
+    return None if ended is None else Mended(edits_of(ended.trail), ended.cost, margin)
+
+
+def _narrowed(heap: list) -> list:  # type: ignore[type-arg]
+    """The WIDTH cheapest readings."""
+    heap = heapq.nsmallest(WIDTH, heap, key=lambda item: (item[2], -item[0]))
+    heapq.heapify(heap)
+    return heap
+
+
+__all__ = ["Mended", "mend"]

@@ -1,0 +1,66 @@
+"""Markdown repaired in passes: each finds the faults of one sort, and the next one reads what it left.
+
+The passes go on until none finds a fault, so what comes out has none that they know; a text that keeps moving is
+given back as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from carrara.runtime.repair.edits import composed, replay
+from carrara.runtime.repair.markdown_text.fences import fence_fixes, glued_opening_fixes
+from carrara.runtime.repair.markdown_text.headings import heading_fixes
+from carrara.runtime.repair.markdown_text.left_over import mask_fixes
+from carrara.runtime.repair.markdown_text.lines import Fix, Lines, edits_of
+from carrara.runtime.repair.markdown_text.lists import list_fixes
+from carrara.runtime.repair.markdown_text.regions import regions
+from carrara.runtime.repair.markdown_text.tables import table_fixes
+from carrara.runtime.repair.masks import has_masks
+from carrara.runtime.repair.report import Edit
+
+_PASSES = 40
+
+
+def edits_for_markdown(text: str, kind: str, refused: Collection[str] = ()) -> tuple[str, tuple[Edit, ...]]:
+    """The repaired text, and the edits that lead to it; `text` itself and none when nothing is at fault.
+
+    Fixes whose certainty or rule is in `refused` are left out; see `proposals_for_markdown` for them.
+    """
+    now, edits = text, ()
+    for _ in range(_PASSES):
+        found = next_edits(now, kind, refused)
+        if not found:
+            return now, edits
+        edits = composed(text, edits, found)
+        now = replay(now, found)
+    return text, ()
+
+
+def next_edits(text: str, kind: str, refused: Collection[str] = ()) -> list[Edit]:
+    """The edits of the first sort of fault that is found."""
+    lines = Lines.of(text)
+    found = regions(lines.rows, text)
+    kinds = found.kinds
+    passes = (
+        lambda: glued_opening_fixes(lines, found),
+        lambda: fence_fixes(lines, found),
+        lambda: mask_fixes(lines, kinds) if has_masks(text) else [],
+        lambda: heading_fixes(lines, kinds),
+        lambda: list_fixes(lines, kinds, kind),
+        lambda: table_fixes(lines, kinds, kind),
+    )
+    for find in passes:
+        edits = edits_of(lines, _allowed(find(), refused))
+        if edits:
+            return edits
+    return []
+
+
+def _allowed(fixes: list[Fix], refused: Collection[str]) -> list[Fix]:
+    if not refused:
+        return fixes
+    return [fix for fix in fixes if fix.certainty not in refused and fix.rule not in refused]
+
+
+__all__ = ["edits_for_markdown", "next_edits"]

@@ -1,0 +1,153 @@
+"""Tables in a text: where they are, which of them are sound, and what the others are handed to.
+
+A table is a paragraph with pipes that has a delimiter row, or whose lines all are rows. Sound tables cost one
+look a line.
+"""
+
+from __future__ import annotations
+
+import re
+
+from carrara.runtime.repair.markdown_text import cells
+from carrara.runtime.repair.markdown_text.lines import Fix, Lines, columns
+from carrara.runtime.repair.markdown_text.regions import CONTAINER, PLAIN
+from carrara.runtime.repair.markdown_text.table_mend import mend
+from carrara.runtime.repair.markdown_text.table_parts import Line
+
+_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\|)")
+_WIDE = str.maketrans({"｜": "|", "│": "|", "┃": "|", "￨": "|", "¦": "|"})
+_MOST_PARTS = 64  # paragraphs looked at for one table
+_OTHER_PIPES = re.compile(r"[｜│┃￨¦]")
+
+
+def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
+    """Repairs of all tables."""
+    rows = lines.rows
+    if "|" not in lines.text and not _OTHER_PIPES.search(lines.text):
+        return []
+    fixes: list[Fix] = []
+    at, size = 0, len(rows)
+    while at < size:
+        if kinds[at] != PLAIN or "|" not in rows[at]:
+            at += 1
+            continue
+        first, after = _paragraph(rows, kinds, at)
+        if _is_sound(rows, first, after):
+            after = _with_stray_rows(rows, kinds, first, after, kind, fixes)
+            at = after
+            continue
+        at = max(after, _mend(rows, kinds, first, after, kind, fixes))
+    return fixes
+
+
+def _paragraph(rows: list[str], kinds: bytearray, at: int) -> tuple[int, int]:
+    """The lines around `at` without a blank one between them."""
+    first = at
+    while first > 0 and kinds[first - 1] == PLAIN and not _is_blank(rows[first - 1]) and at - first < 4:
+        first -= 1
+    after = at + 1
+    while after < len(rows) and kinds[after] == PLAIN and not _is_blank(rows[after]):
+        after += 1
+    return first, after
+
+
+def _is_blank(row: str) -> bool:
+    return not row or not row.strip(" \t>")
+
+
+def _is_sound(rows: list[str], first: int, after: int) -> bool:
+    """Whether a paragraph is one rectangular table, perhaps with text above it."""
+    at = first
+    while at < after and "|" not in rows[at]:
+        at += 1
+    if after - at < 2:
+        return False
+    header, delimiter = rows[at].strip(), rows[at + 1].strip()
+    if header[:1] == ">" or delimiter[:1] != "|" != header[:1]:
+        header, delimiter = (_bare(rows[i]) for i in (at, at + 1))
+    if not cells.is_delimiter(delimiter):
+        return False
+    wide = cells.count(header)
+    if cells.count(delimiter) != wide or cells.is_delimiter(header):
+        return False
+    if header[:1] != "|" and delimiter[:1] == "|":
+        return False
+    base = columns(rows[at][: len(rows[at]) - len(rows[at].lstrip())])
+    for number in range(at + 1, after):
+        row = rows[number]
+        body = row.strip()
+        if body[:1] == ">":
+            body = _bare(row)
+        elif columns(row[: len(row) - len(row.lstrip())]) > base + 3:
+            return False
+        if "|" not in body or (number > at + 1 and body[:1] in "|:-" and "--" in body and cells.is_delimiter(body)):
+            return False
+        if cells.count(body) != wide:
+            return False
+    return True
+
+
+def _bare(row: str) -> str:
+    prefix = CONTAINER.match(row)
+    body = row[prefix.end() :] if prefix else row
+    if m := _ITEM.match(body):
+        body = body[m.end() :]
+    return body.strip()
+
+
+def _line(rows: list[str], number: int, gap: bool) -> Line:
+    raw = rows[number]
+    prefix = CONTAINER.match(raw).end()  # type: ignore[union-attr]
+    if m := _ITEM.match(raw, prefix):
+        prefix = m.end()
+    return Line(number, raw[:prefix], raw[prefix:].strip(), gap)
+
+
+def _with_stray_rows(
+    rows: list[str], kinds: bytearray, first: int, after: int, kind: str, fixes: list[Fix]
+) -> int:
+    """Rows behind blank lines below a sound table belong to it: then the table is mended after all."""
+    if _following(rows, kinds, first, after) is None:
+        return after
+    return max(after, _mend(rows, kinds, first, after, kind, fixes))
+
+
+def _following(rows: list[str], kinds: bytearray, first: int, after: int) -> int | None:
+    """The first line of a paragraph of rows behind blank lines, if it is no table of its own."""
+    at = after
+    while at < len(rows) and kinds[at] == PLAIN and _is_blank(rows[at]) and at - after < 4:
+        at += 1
+    if at == after or at >= len(rows) or kinds[at] != PLAIN or "|" not in rows[at]:
+        return None
+    body, sample = _bare(rows[at]), _bare(rows[after - 1])
+    if (body[:1] == "|") != (sample[:1] == "|"):
+        return None
+    if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < 3):
+        return None
+    if at + 1 < len(rows) and cells.is_delimiter(_bare(rows[at + 1])) and not cells.is_delimiter(body):
+        header = next((_bare(rows[n]) for n in range(first, after) if "|" in rows[n]), "")
+        if cells.split(body) != cells.split(header):
+            return None
+    return at
+
+
+def _mend(
+    rows: list[str], kinds: bytearray, first: int, after: int, kind: str, fixes: list[Fix]
+) -> int:
+    """Collect the table that starts in this paragraph over blank lines, and mend it. The line after it."""
+    lines = [_line(rows, number, False) for number in range(first, after)]
+    end = after
+    for _ in range(_MOST_PARTS):
+        start = _following(rows, kinds, first, end)
+        if start is None:
+            break
+        _, end = _paragraph(rows, kinds, start)
+        lines += [_line(rows, number, number == start) for number in range(start, end)]
+    fixed, used = mend(lines, kind)
+    fixes += fixed
+    if used >= len(lines):
+        return end
+    return max(after, lines[used].number) if used else after
+
+
+__all__ = ["table_fixes"]
