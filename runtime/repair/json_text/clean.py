@@ -17,6 +17,7 @@ from carrara.runtime.repair.json_text.lexemes import (
 from carrara.runtime.repair.json_text.states import COLON, DONE, KEY, NEXT, VALUE, Frame, State
 from carrara.runtime.repair.masks import MASK
 
+DEEPEST = 900  # brackets inside of each other; Python's reader gives up soon after
 _BLANK = re.compile(r"[ \t\r\n]*+")
 
 
@@ -57,6 +58,8 @@ def read_on(text: str, state: State, masked: bool) -> State:
                 frame = Frame(c, frame, at, shape, frame.depth + 1 if frame else 1)
                 at, comma, expect = at + 1, -1, KEY if c == "{" else VALUE
                 end = at
+                if frame.depth > DEEPEST:
+                    break
                 continue
             else:
                 found = number(text, at, at + LONGEST) or literal(text, at)
@@ -106,4 +109,4 @@ def _has_mask(text: str, at: int, c: str) -> bool:
     return MASK.search(text, at, found.end()) is not None if found else MASK.match(text, at) is not None
 
 
-__all__ = ["read_on"]
+__all__ = ["DEEPEST", "read_on"]

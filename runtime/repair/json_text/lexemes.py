@@ -13,9 +13,9 @@ LONGEST = 1 << 16  # a sound string longer than this is found with str.find
 STRING = re.compile(
     r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 )
-NUMBER = re.compile(r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};:)/#]|$)")
+NUMBER = re.compile(r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)")
 LITERAL = re.compile(r"(?:true|false|null)(?![\w-])")
-OTHER_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};:)/#]|$)")
+OTHER_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)")
 OTHER_LITERAL = re.compile(r"(?:TRUE|True|FALSE|False|NULL|Null|None|undefined|nil)(?![\w-])")
 SPELLED = {
     "TRUE": "true",
@@ -31,9 +31,9 @@ SPELLED = {
 
 SPACE = re.compile(r"[ \t\r\n\x0b\x0c\xa0\u200b\u2028\u2029\u3000\ufeff]*+")
 STRANGE_SPACE = re.compile(r"[\x0b\x0c\xa0\u200b\u2028\u2029\u3000\ufeff]")
-COMMENT = re.compile(r"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|#[^\n]*+")
+COMMENT = re.compile(r"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|#[^\n]*+|(?:\\[nrt](?![a-z]))++|(?:\.\.\.|…),?")
 BARE_KEY = re.compile(r"[\w$@][\w$@.\- ]{0,80}+(?=[\"'\u201d\u2019]?\s{0,8}+(?:[:\uff1a]|=>?))")
-BARE_VALUE = re.compile(r"[^,\]}\[{\n\r\"“”]++")
+BARE_VALUE = re.compile(r"[^,\]}\[{\n\r\"“”，｝］、]++")
 CUT_OPEN = re.compile(r"[^\n\r\"“”]{1,400}?[\"”](?=\s{0,200}+(?:[,}\]:]|$))")
 
 # Punctuation of other widths and scripts, and what it stands for outside of strings.
@@ -68,13 +68,13 @@ CLOSER = {"{": "}", "[": "]"}
 VALUE_START = frozenset("{[-0123456789tfnTFN+.") | frozenset(QUOTES) | {"\uff5b", "\uff3b"}
 
 # What may follow the closing quote of a key, or of a value in an object or in an array, when all is well.
-AFTER_KEY = re.compile(r"\s*+(?:[:\uff1a]|=>?)")
+AFTER_KEY = re.compile(r"(?:\s|\\[nrt](?![a-z]))*+(?:[:\uff1a]|=>?)")
 AFTER_IN_OBJECT = re.compile(
-    r"\s*+(?:[}\]\uff5d]|$|[,;\uff0c\u3001]\s*+(?:[}\]]|$|[\"'“‘„«`](?:[^\"'”’\n]{0,200}+[\"'”’»`]\s*+[:\uff1a=]"
+    r"(?:\s|\\[nrt](?![a-z]))*+(?:[}\]\uff5d]|$|[,;\uff0c\u3001](?:\s|\\[nrt](?![a-z]))*+(?:[}\]]|$|[\"'“‘„«`](?:[^\"'”’\n]{0,200}+[\"'”’»`]\s*+[:\uff1a=]"
     r"|[^:\n]{1,80}:)|[\w$@][\w$@.\- ]{0,80}+[\"'”]?\s*+[:\uff1a=]|[,/#]))"
 )
 AFTER_IN_ARRAY = re.compile(
-    r"\s*+(?:[\]}\uff3d]|$|[,;\uff0c\u3001]\s*+(?:[\]}\"“‘„«`'{\[,/#\uff5b]|$|-?\d"
+    r"(?:\s|\\[nrt](?![a-z]))*+(?:[\]}\uff3d]|$|[,;\uff0c\u3001](?:\s|\\[nrt](?![a-z]))*+(?:[\]}\"“‘„«`'{\[,/#\uff5b]|$|-?\d"
     r"|(?:true|false|null|True|False|None)\b))"
 )
 AFTER_ROOT = re.compile(r"\s*+$")
@@ -99,8 +99,9 @@ def skip(text: str, at: int) -> Skipped:
     if end > at and not text[at:end].isascii():
         dropped += [(at + m.start(), at + m.end(), "strange_space") for m in STRANGE_SPACE.finditer(text[at:end])]
     start = at
-    while end < len(text) and text[end] in "/#" and (found := COMMENT.match(text, end)):
-        dropped.append((_before_blanks(text, end, start), found.end(), "comment"))
+    while end < len(text) and text[end] in "/#\\.…" and (found := COMMENT.match(text, end)):
+        rule = "comment" if text[end] in "/#" else "strange_space" if text[end] == "\\" else "ellipsis"
+        dropped.append((_before_blanks(text, end, start), found.end(), rule))
         start = found.end()
         end = SPACE.match(text, start).end()  # type: ignore[union-attr]
     return Skipped(end, tuple(dropped))

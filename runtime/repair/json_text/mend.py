@@ -18,6 +18,7 @@ _PLAUSIBLE = re.compile(
 )
 _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
+_MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
 _STARTS_TRIED = 3
 _GOOD_ENOUGH = 9.0
 
@@ -26,7 +27,7 @@ LIKELY = frozenset(
     {
         "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
         "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost",
-        "member_restarted", "text_around", "unescaped_twice",
+        "member_restarted", "text_around", "ellipsis", "unescaped_twice",
     }
 )  # fmt: skip
 REASONS = {
@@ -37,6 +38,7 @@ REASONS = {
     "colon_swapped": "a colon belongs behind a key",
     "comma_swapped": "members are separated by commas",
     "comment": "JSON has no comments",
+    "ellipsis": "an ellipsis is no member",
     "dup_bracket": "the bracket stands twice",
     "dup_colon": "the colon stands twice",
     "dup_comma": "a comma without a member",
@@ -78,10 +80,13 @@ class JsonRepair(NamedTuple):
 
 def edits_for_json(text: str) -> JsonRepair | None:
     """The cheapest repair that leaves valid JSON, None if there is none that loses nothing."""
+    if (whole := _unescaped(text)) is not None:
+        return whole
     masked = has_masks(text)
+    torn = _TORN.match(text) is not None
     best: tuple[float, int, Mended] | None = None
     for start in _starts(text):
-        found = mend(text, start, masked)
+        found = mend(text, start, masked, torn=torn)
         if found is None:
             continue
         cost = found.cost + (0.0 if best is None else 6.0)
@@ -98,6 +103,19 @@ def edits_for_json(text: str) -> JsonRepair | None:
     return _checked(text, edits)
 
 
+def _unescaped(text: str) -> JsonRepair | None:
+    """JSON that was written as the content of a JSON string: one layer of escapes too much."""
+    if not _ESCAPED.match(text):
+        return None
+    try:
+        plain = json.loads(f'"{text.strip()}"', strict=False)
+        value = json.loads(plain)
+    except (ValueError, RecursionError):
+        return None
+    edit = Edit(0, len(text), text, plain, "unescaped_twice", "the text of a string, not of a value", 1, "likely")
+    return JsonRepair((edit,), plain, value)
+
+
 def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | None:
     place = 0
     edits = []
@@ -107,6 +125,8 @@ def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | 
         place = end
         if start == end and not after:
             continue
+        if rule == "text_around" and _MEMBER.search(text, start, end):
+            return None  # more values stand there: they would be lost
         edits.append(_edit(text, start, end, after, rule))
     mended = replaced(text, ((e.start, e.end, e.after) for e in edits))
     try:

@@ -266,7 +266,7 @@ def _next(text: str, s: State, c: str, masked: bool) -> Moves:
         found += _colon_in_list(text, s) if frame.kind == "[" else _colon_behind_value(text, s)
     elif c == "+" and text[s.end - 1] == '"' and (m := re.compile(r'\s*\+\s*"').match(text, s.end)):
         trail = edited(s.trail, s.end - 1, m.end(), "", "joined_strings")
-        found += _string_from(text, s._replace(trail=trail, cost=s.cost + 1.0), m.end() - 1, masked)
+        found += _string_from(text, s._replace(trail=trail, cost=s.cost + 0.3), m.end() - 1, masked)
     elif c in lex.VALUE_START or lex.BARE_KEY.match(text, at):
         found += _missing_comma(text, s, c)
     if frame.parent is not None:
@@ -440,11 +440,9 @@ def _done(text: str, s: State, c: str, masked: bool) -> Moves:
     if c in ",，" and closed is not None and s.closer >= 0:
         trail = edited(s.trail, s.closer, s.closer + 1, "", "extra_close")
         found.append(State(s.cost + 2.0, at, NEXT, closed, trail, s.end))
-    if _GOES_ON.match(text, at) and not text.startswith('"""', at):
-        cost = 9.0
-    else:
-        cost = 1.0
-    found.append(State(s.cost + cost, len(text), END, None, edited(s.trail, s.end, len(text), "", "text_around"), s.end))
+    if _GOES_ON.match(text, at):
+        return found  # more of the value, or another one: it may not be dropped
+    found.append(State(s.cost + 1.0, len(text), END, None, edited(s.trail, s.end, len(text), "", "text_around"), s.end))
     return found
 
 
@@ -455,6 +453,10 @@ def _string(text: str, s: State, masked: bool, key: bool) -> Moves:
     frame = s.frame
     kind = "k" if key else frame.kind if frame else ""
     found = []
+    if text.startswith('"""', s.at) and (close := text.find('"""', s.at + 3)) > 0 and not key:
+        trail = edited(s.trail, s.at, s.at + 3, '"', "single_quotes")
+        trail = _contents(text, trail, s.at + 3, close, masked)
+        return [_on(s, close + 3, edited(trail, close, close + 3, '"', "single_quotes"), 0.1)]
     for end, after, cost in endings(text, s.at, kind):
         trail = s.trail
         if text[s.at] != '"':

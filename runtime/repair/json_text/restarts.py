@@ -26,8 +26,6 @@ def restarted(text: str, s: State) -> list[State]:
                 found.append(_from(text, s, frame, start, again))
                 break
         frame, comma = frame.parent, -1
-    if s.frame is not None and s.frame.member < 0 and s.frame.parent is None:
-        pass
     return found
 
 
@@ -37,7 +35,7 @@ def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
         trail = trail.earlier  # repairs of what is dropped
     trail = edited(trail, start, again, "", "member_restarted")
     expect = KEY if frame.kind == "{" else VALUE
-    return State(s.cost + 0.9, again, expect, frame._replace(member=frame.before), trail, start, -1)
+    return State(s.cost + 0.9, again, expect, frame._replace(member=frame.before, before=-1), trail, start, -1)
 
 
 def _repeats(text: str, start: int, at: int) -> Iterator[int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import heapq
 from typing import NamedTuple
 
-from carrara.runtime.repair.json_text.clean import read_on
+from carrara.runtime.repair.json_text.clean import DEEPEST, read_on
 from carrara.runtime.repair.json_text.moves import moves
-from carrara.runtime.repair.json_text.states import END, VALUE, State, edits_of
+from carrara.runtime.repair.json_text.states import END, KEY, VALUE, State, edited, edits_of, opened
 
 WIDTH = 12
 SLACK = 5.0  # a reading that costs so much more than the best is given up
-DEAREST = 200.0
+HOPELESS = 30.0  # more cost than that, and CHARACTERS less than one for each repair, is no broken JSON
+CHARACTERS = 8
+LEAST_MOVES = 1000  # and one more for each character: more than any text needs that can be mended
 
 
 class Mended(NamedTuple):
@@ -26,9 +28,12 @@ class Mended(NamedTuple):
     margin: float
 
 
-def mend(text: str, start: int, masked: bool) -> Mended | None:
-    """Read the JSON value that starts at `start` of `text` to the end of it, None if no reading is left."""
+def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | None:
+    """Read the JSON value that starts at `start` of `text` to the end of it, None if no reading is left. `torn`: it
+    starts with a member whose object was never opened."""
     first = State(0.0, start, VALUE, None, None, start)
+    if torn:
+        first = State(2.0, start, KEY, opened("{", None, start), edited(None, start, start, "{", "bracket_lost"), start)
     heap: list[tuple[int, int, float, State]] = []
     count = 0
     known: dict[tuple[int, int, int, bool], float] = {}
@@ -42,7 +47,11 @@ def mend(text: str, start: int, masked: bool) -> Mended | None:
 
     push(read_on(text, first, masked))
     best = 0.0
+    left = LEAST_MOVES + len(text)
     while heap:
+        left -= 1
+        if left < 0:
+            return None
         state: State = heapq.heappop(heap)[-1]  # type: ignore[assignment]
         if state.expect == END:
             if ended is None or state.cost < ended.cost:
@@ -57,12 +66,14 @@ def mend(text: str, start: int, masked: bool) -> Mended | None:
         elif state.cost > best + SLACK:
             continue
         frame = state.frame
+        if frame is not None and frame.depth > DEEPEST:
+            return None
         sort = (state.at, state.expect, frame.shape if frame else 0, state.comma >= 0)
         if known.get(sort, 1e9) <= state.cost:
             continue
         known[sort] = state.cost
         for following in moves(text, state, masked):
-            if following.cost < best + DEAREST and following != state:
+            if following.cost < HOPELESS + (following.at - start) / CHARACTERS:
                 push(read_on(text, following, masked) if following.expect != END else following)
         if len(heap) > WIDTH:
             heap = _narrowed(heap)

@@ -16,9 +16,11 @@ PLACE = "…"
 _REASON = "a left-over token of the decoder"
 
 
-def mask_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
-    """Take the masks out of cells, items and headings. A single [MASK] in prose may be meant, and stays."""
+def mask_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
+    """Take the masks out of cells, items and headings. A [MASK] in prose, or the only one in a document, may be meant,
+    and stays."""
     fixes = []
+    several = kind in ("table", "list") or sum(1 for _, _ in zip(MASK.finditer(lines.text), "ab", strict=False)) > 1
     for number, row in enumerate(lines.rows):
         if kinds[number] != PLAIN or not MASK.search(row):
             continue
@@ -26,7 +28,7 @@ def mask_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
             text = _RUN.sub("---", row)
             fixes.append(Fix(number, number + 1, (text,), "delim_garbled", _REASON, "likely"))
             continue
-        text = _without(row, sure="|" in MASK.sub("", row) or _ITEM.match(row) is not None or row.startswith("#"))
+        text = _without(row, sure=several and ("|" in MASK.sub("", row) or _ITEM.match(row) is not None or row.startswith("#")))
         if _EMPTIED.fullmatch(text) and not _EMPTIED.fullmatch(row):
             text = f"{text.rstrip()} {PLACE}"  # an item without text would join the line above or below
         if text != row:

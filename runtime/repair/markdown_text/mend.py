@@ -22,14 +22,17 @@ from carrara.runtime.repair.report import Edit
 _PASSES = 40
 
 
-def edits_for_markdown(text: str, kind: str, refused: Collection[str] = ()) -> tuple[str, tuple[Edit, ...]]:
+def edits_for_markdown(
+    text: str, kind: str, refused: Collection[str] = (), first: list[Edit] | None = None
+) -> tuple[str, tuple[Edit, ...]]:
     """The repaired text, and the edits that lead to it; `text` itself and none when nothing is at fault.
 
-    Fixes whose certainty or rule is in `refused` are left out; see `proposals_for_markdown` for them.
+    Fixes whose certainty or rule is in `refused` are left out. `first` are the edits of the first pass, if known.
     """
-    now, edits = text, ()
-    for _ in range(_PASSES):
-        found = next_edits(now, kind, refused)
+    now: str = text
+    edits: tuple[Edit, ...] = ()
+    for number in range(_PASSES):
+        found = first if number == 0 and first is not None else next_edits(now, kind, refused)
         if not found:
             return now, edits
         edits = composed(text, edits, found)
@@ -45,7 +48,7 @@ def next_edits(text: str, kind: str, refused: Collection[str] = ()) -> list[Edit
     passes = (
         lambda: glued_opening_fixes(lines, found),
         lambda: fence_fixes(lines, found),
-        lambda: mask_fixes(lines, kinds) if has_masks(text) else [],
+        lambda: mask_fixes(lines, kinds, kind) if has_masks(text) else [],
         lambda: heading_fixes(lines, kinds),
         lambda: list_fixes(lines, kinds, kind),
         lambda: table_fixes(lines, kinds, kind),

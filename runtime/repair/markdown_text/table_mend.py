@@ -150,7 +150,7 @@ def _missing_delimiter(lines: list[Line], first: int, kind: str) -> tuple[list[F
     same = sum(line.wide == wide for line in rows)
     framed = all(line.text.startswith("|") for line in rows) and sum(line.text.endswith("|") for line in rows) + 1 >= len(rows)
     sure = framed and rows[0].text.endswith("|")
-    if not sure and not (kind == "table" or (wide >= 3 and len(rows) >= 3)):
+    if not sure and not (kind == "table" and len(rows) >= 2):
         return [], 0
     if wide < 2 or same * 3 < len(rows) * 2 or (not sure and same < len(rows)):
         return [], 0
