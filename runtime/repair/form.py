@@ -15,7 +15,9 @@ from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
 from carrara.runtime.repair.report import Problem, RepairFailed, RepairReport
 
 KINDS = ("auto", "json", "table", "list", "outline", "mixed", "text")
-_JSON_FIRST = re.compile(r"\s*(?:```(?:json|json5|jsonc)?[ \t]*\n\s*)?[{\[](?!MASK\]|[ xX]\]|[^\]\n]*\]\()")
+_JSON_FIRST = re.compile(
+    r"\s*(?:```(?:json|json5|jsonc)?[ \t]*\n\s*)?[{\[](?!MASK\]|[ xX]\]|[^\]\n]*\]\()"
+)
 
 
 def repair(
@@ -26,9 +28,9 @@ def repair(
 ) -> RepairReport:
     """Mend the form of `text` without a model. Sound text comes back as the same object, unedited.
 
-    `kind` is a contract, or one of KINDS for text without one. For a contract, and for JSON with an edit that the policy
-    does not allow, a text that cannot be mended in full comes back unchanged with `ok` False and the problems; in
-    Markdown each fault is mended for itself. "text" is Markdown too; "auto" is JSON where the text begins like it.
+    `kind` is a contract, or one of KINDS for text without one. For a contract, and for JSON with an edit that the
+    policy does not allow, a text that cannot be mended in full comes back unchanged with `ok` False and the problems;
+    in Markdown each fault is mended for itself. "text" is Markdown too; "auto" is JSON where the text begins like it.
 
     Raises:
         CarraraError: unknown kind, or a wrong schema. RepairFailed: if the policy asks for it.

@@ -18,7 +18,14 @@ from carrara.runtime.repair.report import Edit, Hole
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 _LOST = frozenset({"value_missing", "mask_left"})
 _EMPTIED = frozenset({"mask_left", "cells_missing"})
-_NAMES = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", dict: "object"}
+_NAMES = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
 
 
 def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
@@ -76,10 +83,7 @@ def _type(schema: Mapping[str, Any], value: Any, path: tuple[Any, ...]) -> str:
     for part in path:
         if not isinstance(node, dict):
             break
-        if isinstance(part, int):
-            node = node.get("items")
-        else:
-            node = node.get("properties", {}).get(part)
+        node = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
     if isinstance(node, dict) and isinstance(node.get("type"), str):
         return "number" if node["type"] == "integer" else str(node["type"])
     name = next((part for part in reversed(path) if isinstance(part, str)), None)
@@ -89,7 +93,12 @@ def _type(schema: Mapping[str, Any], value: Any, path: tuple[Any, ...]) -> str:
         part = left.pop()
         if isinstance(part, dict):
             for key, inner in part.items():
-                if key == name and inner is not None and not isinstance(inner, dict | list) and inner != "":
+                if (
+                    key == name
+                    and inner is not None
+                    and not isinstance(inner, dict | list)
+                    and inner != ""
+                ):
                     counted[_NAMES[type(inner)]] += 1
             left += part.values()
         elif isinstance(part, list):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from carrara.engines.contract import Json
 from carrara.engines.errors import ContractError
@@ -29,7 +30,10 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_SCAN = json.JSONDecoder(parse_constant=_no_constant).scan_once
+_SCAN: Callable[[str, int], tuple[Any, int]] = cast(
+    Any, json.JSONDecoder(parse_constant=_no_constant)
+).scan_once
+
 
 def sound_value(text: str) -> tuple[bool, Any]:
     """Whether `text` is JSON and nothing else, without left-over masks; and its value."""
@@ -74,17 +78,27 @@ def repair_json(text: str, contract: Json, policy: RepairPolicy) -> RepairReport
     if first.value is not None:
         return RepairReport(text, "json", False, problems=before, problems_before=before)
     found = _found(text)
-    reason = "nothing in it can be read as JSON" if found is None else _objection(text, found, contract)
+    reason = (
+        "nothing in it can be read as JSON" if found is None else _objection(text, found, contract)
+    )
     proposals = found.edits if found is not None else ()
     if reason is None and found is not None:
         if all(policy.takes(edit.certainty, edit.rule) for edit in found.edits):
             value = contract.parse(found.text)
-            return RepairReport(found.text, "json", True, value, found.edits, problems_before=before)
+            return RepairReport(
+                found.text, "json", True, value, found.edits, problems_before=before
+            )
         reason = f"its repair is less than {policy.min_certainty}"
     problem = Problem(f"{first}; not repaired: {reason}")
     holes = json_holes(found, contract.schema_text) if found is not None else ()
     return RepairReport(
-        text, "json", False, problems=(problem,), proposals=proposals, holes=holes, problems_before=before
+        text,
+        "json",
+        False,
+        problems=(problem,),
+        proposals=proposals,
+        holes=holes,
+        problems_before=before,
     )
 
 
@@ -102,7 +116,9 @@ def json_problems(text: str, contract: Json) -> tuple[Problem, ...]:
 def _violated(schema_text: str | None, value: Any) -> tuple[Problem, ...]:
     if schema_text is None:
         return ()
-    return tuple(Problem(f"{path or 'value'}: {why}", path) for path, why in violations(schema_text, value))
+    return tuple(
+        Problem(f"{path or 'value'}: {why}", path) for path, why in violations(schema_text, value)
+    )
 
 
 def _fault(text: str) -> str:
@@ -110,7 +126,11 @@ def _fault(text: str) -> str:
         json.loads(text)
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
-    return "not JSON: left-over masks" if has_masks(text) else "not JSON: a number that JSON does not know"
+    return (
+        "not JSON: left-over masks"
+        if has_masks(text)
+        else "not JSON: a number that JSON does not know"
+    )
 
 
 def _hole_problem(hole: Hole) -> Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +32,7 @@ class RepairPolicy:
             raise CarraraError(f"max_tier is 1, 2 or 3, not {self.max_tier!r}")
 
     @property
-    def refused(self) -> Collection[str]:
+    def refused(self) -> frozenset[str]:
         """Certainties and rules whose edits are not made."""
         least = CERTAINTIES.index(self.min_certainty)
         return frozenset(CERTAINTIES[least + 1 :]) | self.without

@@ -49,7 +49,13 @@ def read_on(text: str, state: State, masked: bool) -> State:
                 found = string(text, at, at + LONGEST)
                 if found is None:
                     break
-                follow = AFTER_ROOT.match if frame is None else in_object if frame.kind == "{" else in_array
+                follow = (
+                    AFTER_ROOT.match
+                    if frame is None
+                    else in_object
+                    if frame.kind == "{"
+                    else in_array
+                )
                 if follow(text, found.end()) is None:
                     break
                 at = found.end()
@@ -106,7 +112,11 @@ def read_on(text: str, state: State, masked: bool) -> State:
 def _has_mask(text: str, at: int, c: str) -> bool:
     """Whether a mask stands at `at`, or in the string that opens there."""
     found = STRING.match(text, at, at + LONGEST) if c == '"' else None
-    return MASK.search(text, at, found.end()) is not None if found else MASK.match(text, at) is not None
+    return (
+        MASK.search(text, at, found.end()) is not None
+        if found
+        else MASK.match(text, at) is not None
+    )
 
 
 __all__ = ["DEEPEST", "read_on"]

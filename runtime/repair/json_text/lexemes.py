@@ -10,12 +10,14 @@ from carrara.runtime.repair.masks import MASK
 WINDOW = 4096  # how far a broken string is followed, in characters
 LONGEST = 1 << 16  # a sound string longer than this is found with str.find
 
-STRING = re.compile(
-    r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
+NUMBER = re.compile(
+    r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
 )
-NUMBER = re.compile(r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)")
 LITERAL = re.compile(r"(?:true|false|null)(?![\w-])")
-OTHER_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)")
+OTHER_NUMBER = re.compile(
+    r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
+)
 OTHER_LITERAL = re.compile(r"(?:TRUE|True|FALSE|False|NULL|Null|None|undefined|nil)(?![\w-])")
 SPELLED = {
     "TRUE": "true",
@@ -31,7 +33,9 @@ SPELLED = {
 
 SPACE = re.compile(r"[ \t\r\n\x0b\x0c\xa0\u200b\u2028\u2029\u3000\ufeff]*+")
 STRANGE_SPACE = re.compile(r"[\x0b\x0c\xa0\u200b\u2028\u2029\u3000\ufeff]")
-COMMENT = re.compile(r"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|#[^\n]*+|(?:\\[nrt](?![a-z]))++|(?:\.\.\.|…),?")
+COMMENT = re.compile(
+    r"//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|$)|#[^\n]*+|(?:\\[nrt](?![a-z]))++|(?:\.\.\.|…),?"
+)
 BARE_KEY = re.compile(r"[\w$@][\w$@.\- ]{0,80}+(?=[\"'\u201d\u2019]?\s{0,8}+(?:[:\uff1a]|=>?))")
 BARE_VALUE = re.compile(r"[^,\]}\[{\n\r\"“”，｝］、]++")
 CUT_OPEN = re.compile(r"[^\n\r\"“”]{1,400}?[\"”](?=\s{0,200}+(?:[,}\]:]|$))")
@@ -55,9 +59,9 @@ QUOTES = {
     '"': '"\u201d\uff02',
     "'": "'\u2019",
     "`": "`'",
-    "\u201c": "\u201d\u201c\"\uff02",
-    "\u201d": "\u201d\"",
-    "\u201e": "\u201c\u201d\"",
+    "\u201c": '\u201d\u201c"\uff02',
+    "\u201d": '\u201d"',
+    "\u201e": '\u201c\u201d"',
     "\u2018": "\u2019\u2018'",
     "\u00ab": "\u00bb",
     "\uff02": '\uff02"',
@@ -97,10 +101,15 @@ def skip(text: str, at: int) -> Skipped:
     end = SPACE.match(text, at).end()  # type: ignore[union-attr]
     dropped: list[tuple[int, int, str]] = []
     if end > at and not text[at:end].isascii():
-        dropped += [(at + m.start(), at + m.end(), "strange_space") for m in STRANGE_SPACE.finditer(text[at:end])]
+        dropped += [
+            (at + m.start(), at + m.end(), "strange_space")
+            for m in STRANGE_SPACE.finditer(text[at:end])
+        ]
     start = at
     while end < len(text) and text[end] in "/#\\.…" and (found := COMMENT.match(text, end)):
-        rule = "comment" if text[end] in "/#" else "strange_space" if text[end] == "\\" else "ellipsis"
+        rule = (
+            "comment" if text[end] in "/#" else "strange_space" if text[end] == "\\" else "ellipsis"
+        )
         dropped.append((_before_blanks(text, end, start), found.end(), rule))
         start = found.end()
         end = SPACE.match(text, start).end()  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from carrara.runtime.repair.edits import replaced
+from carrara.runtime.repair.edits import composed, replaced
 from carrara.runtime.repair.json_text.search import Mended, mend
 from carrara.runtime.repair.masks import has_masks
 from carrara.runtime.repair.report import Certainty, Edit
@@ -20,6 +20,7 @@ _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
 _MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
 _STARTS_TRIED = 3
+_ROUNDS = 2
 _GOOD_ENOUGH = 9.0
 
 # How sure each repair is. What is not named is "certain": the text has no other reading.
@@ -79,7 +80,19 @@ class JsonRepair(NamedTuple):
 
 
 def edits_for_json(text: str) -> JsonRepair | None:
-    """The cheapest repair that leaves valid JSON, None if there is none that loses nothing."""
+    """The cheapest repair that leaves valid JSON without masks, None if there is none that loses nothing."""
+    found = _cheapest(text)
+    for _ in range(_ROUNDS):
+        if found is None or not has_masks(found.text):
+            return found
+        again = _cheapest(found.text)  # masks in a string whose quotes had to be found first
+        if again is None:
+            return None
+        found = again._replace(edits=composed(text, found.edits, again.edits))
+    return None
+
+
+def _cheapest(text: str) -> JsonRepair | None:
     if (whole := _unescaped(text)) is not None:
         return whole
     masked = has_masks(text)
@@ -112,7 +125,16 @@ def _unescaped(text: str) -> JsonRepair | None:
         value = json.loads(plain)
     except (ValueError, RecursionError):
         return None
-    edit = Edit(0, len(text), text, plain, "unescaped_twice", "the text of a string, not of a value", 1, "likely")
+    edit = Edit(
+        0,
+        len(text),
+        text,
+        plain,
+        "unescaped_twice",
+        "the text of a string, not of a value",
+        1,
+        "likely",
+    )
     return JsonRepair((edit,), plain, value)
 
 
@@ -148,7 +170,9 @@ def _starts(text: str) -> list[int]:
     """Offsets where the value may start, the likeliest first."""
     if _TORN.match(text):
         return [0]  # a member without its object: the search opens one
-    found = [m.start() for m, _ in zip(_PLAUSIBLE.finditer(text), range(_STARTS_TRIED), strict=False)]
+    found = [
+        m.start() for m, _ in zip(_PLAUSIBLE.finditer(text), range(_STARTS_TRIED), strict=False)
+    ]
     if not found:
         first = _START.search(text)
         found = [first.start()] if first else []

@@ -16,7 +16,7 @@ _ANCESTORS = 6
 def restarted(text: str, s: State) -> list[State]:
     """States in which the member being read, or one around it, is dropped because it starts again later."""
     found = []
-    frame, comma = s.frame, s.comma
+    frame = s.frame
     for _ in range(_ANCESTORS):
         if frame is None:
             break
@@ -25,7 +25,7 @@ def restarted(text: str, s: State) -> list[State]:
             for again in _repeats(text, start, s.at):
                 found.append(_from(text, s, frame, start, again))
                 break
-        frame, comma = frame.parent, -1
+        frame = frame.parent
     return found
 
 
@@ -35,7 +35,15 @@ def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
         trail = trail.earlier  # repairs of what is dropped
     trail = edited(trail, start, again, "", "member_restarted")
     expect = KEY if frame.kind == "{" else VALUE
-    return State(s.cost + 0.9, again, expect, frame._replace(member=frame.before, before=-1), trail, start, -1)
+    return State(
+        s.cost + 0.9,
+        again,
+        expect,
+        frame._replace(member=frame.before, before=-1),
+        trail,
+        start,
+        -1,
+    )
 
 
 def _repeats(text: str, start: int, at: int) -> Iterator[int]:

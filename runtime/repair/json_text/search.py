@@ -14,7 +14,9 @@ from carrara.runtime.repair.json_text.states import END, KEY, VALUE, State, edit
 
 WIDTH = 12
 SLACK = 5.0  # a reading that costs so much more than the best is given up
-HOPELESS = 30.0  # more cost than that, and CHARACTERS less than one for each repair, is no broken JSON
+HOPELESS = (
+    30.0  # more cost than that, and CHARACTERS less than one for each repair, is no broken JSON
+)
 CHARACTERS = 8
 LEAST_MOVES = 1000  # and one more for each character: more than any text needs that can be mended
 
@@ -33,8 +35,15 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
     starts with a member whose object was never opened."""
     first = State(0.0, start, VALUE, None, None, start)
     if torn:
-        first = State(2.0, start, KEY, opened("{", None, start), edited(None, start, start, "{", "bracket_lost"), start)
-    heap: list[tuple[int, int, float, State]] = []
+        first = State(
+            2.0,
+            start,
+            KEY,
+            opened("{", None, start),
+            edited(None, start, start, "{", "bracket_lost"),
+            start,
+        )
+    heap: list[tuple[int, int, float, int, State]] = []
     count = 0
     known: dict[tuple[int, int, int, bool], float] = {}
     ended: State | None = None
@@ -43,7 +52,7 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
     def push(state: State) -> None:
         nonlocal count
         count += 1
-        heapq.heappush(heap, (state.at, state.expect, state.cost, count, state))  # type: ignore[misc]
+        heapq.heappush(heap, (state.at, state.expect, state.cost, count, state))
 
     push(read_on(text, first, masked))
     best = 0.0
@@ -52,7 +61,7 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
         left -= 1
         if left < 0:
             return None
-        state: State = heapq.heappop(heap)[-1]  # type: ignore[assignment]
+        state = heapq.heappop(heap)[-1]
         if state.expect == END:
             if ended is None or state.cost < ended.cost:
                 margin = min(margin, ended.cost - state.cost) if ended else margin
@@ -84,7 +93,9 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
     return None if ended is None else Mended(edits_of(ended.trail), ended.cost, margin)
 
 
-def _narrowed(heap: list) -> list:  # type: ignore[type-arg]
+def _narrowed(
+    heap: list[tuple[int, int, float, int, State]],
+) -> list[tuple[int, int, float, int, State]]:
     """The WIDTH cheapest readings."""
     heap = heapq.nsmallest(WIDTH, heap, key=lambda item: (item[2], -item[0]))
     heapq.heapify(heap)

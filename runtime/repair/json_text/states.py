@@ -5,7 +5,7 @@ States are values that share their past, so that a search can keep several readi
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 VALUE, KEY, COLON, NEXT, DONE, END = range(6)
 
@@ -16,7 +16,7 @@ class Frame(NamedTuple):
     apart from others without comparing them."""
 
     kind: str
-    parent: Optional[Frame]
+    parent: Frame | None
     opened: int
     shape: int
     depth: int
@@ -32,7 +32,7 @@ class Trail(NamedTuple):
     end: int
     after: str
     rule: str
-    earlier: Optional[Trail]
+    earlier: Trail | None
 
 
 class State(NamedTuple):

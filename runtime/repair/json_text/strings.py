@@ -55,8 +55,8 @@ def endings(text: str, at: int, kind: str) -> list[Ending]:
     line_end = len(text) if line_end < 0 else line_end
     found_ends: list[Ending] = []
     strong = False
-    inner, escaped = 0, style
-    for end in _quotes(text, at):
+    escaped = style
+    for inner, end in enumerate(_quotes(text, at)):
         breaks = text.count("\n", at, end)
         odd = 1.5 if inner % 2 else 0.0
         cost = escaped + (1.6 if kind == "k" else 0.7) * min(breaks, 3) + odd
@@ -70,7 +70,6 @@ def endings(text: str, at: int, kind: str) -> list[Ending]:
             strong = True
         elif inner == 0 and _may_follow(text, after, kind):
             found_ends.append(Ending(end, end + 1, cost + 0.4))
-        inner += 1
         escaped += _price(text, end, after, kind)
         if escaped > 8.0:
             break
@@ -86,14 +85,20 @@ def _price(text: str, quote: int, after: int, kind: str) -> float:
     price = 0.4 if after == quote + 1 else 0.8
     if after < len(text) and text[after] in _STRUCTURE:
         price += 1.0
-    elif text[quote - 1] in _STRUCTURE or (text[quote - 1] in " \n" and text[quote - 2 : quote - 1] in _STRUCTURE):
+    elif text[quote - 1] in _STRUCTURE or (
+        text[quote - 1] in " \n" and text[quote - 2 : quote - 1] in _STRUCTURE
+    ):
         price += 0.8
     return 2.5 * price if kind == "k" else price
 
 
 def _may_follow(text: str, after: int, kind: str) -> bool:
     """What may stand behind a closing quote where another repair has to explain it."""
-    if after >= len(text) or text[after] in _STARTS or (kind == "{" and BARE_KEY.match(text, after)):
+    if (
+        after >= len(text)
+        or text[after] in _STARTS
+        or (kind == "{" and BARE_KEY.match(text, after))
+    ):
         return True
     c = text[after]
     return (c in ":：=" and kind != "k") or (kind == "k" and c in ",}") or c in ",;，、}]+[<"
@@ -163,7 +168,9 @@ def inner_edits(text: str, start: int, end: int) -> list[tuple[int, int, str, st
             after = _ESCAPED.get(mark, f"\\u{ord(mark):04x}")
             if mark == "\r" and text[place + 1 : place + 2] == "\n":
                 after = ""
-            edits.append((place, place + 1, after, "raw_newline" if mark in "\r\n" else "raw_control"))
+            edits.append(
+                (place, place + 1, after, "raw_newline" if mark in "\r\n" else "raw_control")
+            )
     return edits
 
 

@@ -126,8 +126,10 @@ def looks_like_delimiter(line: str, masked: str) -> bool:
         return True
     if "|" not in masked and "+" not in masked and len(set(masked.replace(" ", ""))) > 2:
         return False
-    return _LOOSE.fullmatch(masked) is not None and ("|" in masked or "+" in masked or " " in masked.strip()) and (
-        _STROKE.search(masked) is not None or ":" in masked
+    return (
+        _LOOSE.fullmatch(masked) is not None
+        and ("|" in masked or "+" in masked or " " in masked.strip())
+        and (_STROKE.search(masked) is not None or ":" in masked)
     )
 
 

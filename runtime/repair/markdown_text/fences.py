@@ -15,8 +15,11 @@ _HEADING = re.compile(r" {0,3}#{2,6}[ \t]+\S")
 _TITLE = re.compile(r" {0,3}#{1,6}[ \t]+\S")
 _OPENS = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*[\w+#.-]+[ \t]*$")
 _TEXTS = frozenset({"md", "markdown", "mdx"})
+_SHORT_OPEN = re.compile(r"([ \t>]*)(?:``|~~)([\w+#.-]+)[ \t]*$")
 _TRIALS = 12
-_GLUED_OPEN = re.compile(r"^(?P<text>(?![ \t>]*(?:[-*+]|\d+[.)])?[ \t]*[`~]).*\S)[ \t]*(?P<fence>`{3,}[\w+#.-]*)[ \t]*$")
+_GLUED_OPEN = re.compile(
+    r"^(?P<text>(?![ \t>]*(?:[-*+]|\d+[.)])?[ \t]*[`~]).*\S)[ \t]*(?P<fence>`{3,}[\w+#.-]*)[ \t]*$"
+)
 
 
 def fence_fixes(lines: Lines, found: Regions) -> list[Fix]:
@@ -44,7 +47,9 @@ def _as_rows(fix: Fix) -> tuple[str, ...]:
 
 def _disorder(rows: list[str], found: Regions) -> tuple[int, int]:
     """How many fences are not closed, and how many swallow the opening of another."""
-    return sum(not f.closed for f in found.fences), sum(bool(_swallowed(rows, f)) for f in found.fences)
+    return sum(not f.closed for f in found.fences), sum(
+        bool(_swallowed(rows, f)) for f in found.fences
+    )
 
 
 def _swallowed(rows: list[str], fence: Fence) -> int:
@@ -52,11 +57,21 @@ def _swallowed(rows: list[str], fence: Fence) -> int:
     shown = _shows_markdown(fence)
     for at in range(fence.first + 1, fence.last):
         row = rows[at]
-        if shown and _HEADING.match(row) and not rows[at - 1].strip() and _level(row) in _levels(rows[: fence.first]):
+        if (
+            shown
+            and _HEADING.match(row)
+            and not rows[at - 1].strip()
+            and _level(row) in _levels(rows[: fence.first])
+        ):
             shown = False
         if shown:
             continue
-        if fence.mark in row and (m := _OPENS.match(row)) and m.group(1)[0] == fence.mark[0] and len(m.group(1)) >= len(fence.mark):
+        if (
+            fence.mark in row
+            and (m := _OPENS.match(row))
+            and m.group(1)[0] == fence.mark[0]
+            and len(m.group(1)) >= len(fence.mark)
+        ):
             return at
     return 0
 
@@ -77,6 +92,22 @@ def _levels(rows: list[str]) -> set[int]:
 def _candidates(lines: Lines, found: Regions, trouble: list[Fence]) -> Iterator[Fix]:
     """Where the end may have been, the surest first."""
     rows = lines.rows
+    for fence in trouble:
+        if (
+            fence.last > fence.first
+            and rows[fence.first].strip() == rows[fence.first + 1].strip()
+            and fence.info
+        ):
+            yield Fix(
+                fence.first,
+                fence.first + 1,
+                (),
+                "fence_repeated",
+                "the fence opens twice",
+                "certain",
+            )
+    for fence in found.fences:
+        yield from _short_opening(rows, fence, found)
     for fence in found.fences:
         yield from _short_ends(rows, fence)
     for fence in found.fences:
@@ -93,6 +124,26 @@ def _candidates(lines: Lines, found: Regions, trouble: list[Fence]) -> Iterator[
         at = _swallowed(rows, fence)
         if at:
             yield from _before_opening(rows, fence, at)
+
+
+def _short_opening(rows: list[str], fence: Fence, found: Regions) -> Iterator[Fix]:
+    """What closes a fence opens one where the real opening has a mark too few."""
+    if fence.info:
+        return
+    for at in range(fence.first - 1, max(-1, fence.first - 200), -1):
+        if found.kinds[at]:
+            return
+        if m := _SHORT_OPEN.match(rows[at]):
+            text = m.group(1) + fence.mark + m.group(2)
+            yield Fix(
+                at,
+                at + 1,
+                (text,),
+                "fence_open_short",
+                f"a fence opens with {fence.mark}",
+                "likely",
+            )
+            return
 
 
 def _short_ends(rows: list[str], fence: Fence) -> Iterator[Fix]:
@@ -116,10 +167,23 @@ def _glued_ends(rows: list[str], fence: Fence) -> Iterator[Fix]:
         indent = _indent(rows[fence.first])
         if body.endswith(mark) and body.strip() != mark and body.count(mark) == 1:
             text = body[: -len(mark)].rstrip()
-            yield Fix(at, at + 1, (text, indent + mark), "fence_close_glued", "the newline before the fence's end is lost")
+            yield Fix(
+                at,
+                at + 1,
+                (text, indent + mark),
+                "fence_close_glued",
+                "the newline before the fence's end is lost",
+            )
         elif body.lstrip().startswith(mark + " ") and body.count(mark) == 1:
             rest = body.lstrip()[len(mark) :].strip()
-            yield Fix(at, at + 1, (indent + mark, "", rest), "fence_close_glued", "the newline behind the fence's end is lost", "likely")
+            yield Fix(
+                at,
+                at + 1,
+                (indent + mark, "", rest),
+                "fence_close_glued",
+                "the newline behind the fence's end is lost",
+                "likely",
+            )
 
 
 def _before_headings(rows: list[str], fence: Fence) -> Iterator[Fix]:
@@ -135,7 +199,14 @@ def _before_headings(rows: list[str], fence: Fence) -> Iterator[Fix]:
         while place > fence.first + 1 and not rows[place - 1].strip():
             place -= 1
         text = _indent(rows[fence.first]) + fence.mark
-        yield Fix(place, place, (text,), "fence_unclosed", "a heading follows: the code ended before it", "likely")
+        yield Fix(
+            place,
+            place,
+            (text,),
+            "fence_unclosed",
+            "a heading follows: the code ended before it",
+            "likely",
+        )
 
 
 def _before_opening(rows: list[str], fence: Fence, at: int) -> Iterator[Fix]:
@@ -148,7 +219,14 @@ def _before_opening(rows: list[str], fence: Fence, at: int) -> Iterator[Fix]:
     if place <= fence.first + 1:
         place = at
     text = _indent(rows[fence.first]) + fence.mark
-    yield Fix(place, place, (text,), "fence_unclosed", "another fence opens: the code ended before it", "likely")
+    yield Fix(
+        place,
+        place,
+        (text,),
+        "fence_unclosed",
+        "another fence opens: the code ended before it",
+        "likely",
+    )
 
 
 def _at_the_end(lines: Lines, fence: Fence) -> Fix:
@@ -158,7 +236,13 @@ def _at_the_end(lines: Lines, fence: Fence) -> Fix:
         place -= 1
     text = _indent(rows[fence.first]) + fence.mark
     if place == len(rows):
-        return Fix(place - 1, place, (rows[place - 1], text), "fence_unclosed", "the text ends inside of the code")
+        return Fix(
+            place - 1,
+            place,
+            (rows[place - 1], text),
+            "fence_unclosed",
+            "the text ends inside of the code",
+        )
     return Fix(place, place, (text,), "fence_unclosed", "the text ends inside of the code")
 
 
@@ -190,7 +274,16 @@ def glued_opening_fixes(lines: Lines, found: Regions) -> list[Fix]:
             if fence.closed and not m.group("fence").strip("`"):
                 continue
             reason = "the newline before the fence is lost"
-            fixes.append(Fix(at, at + 1, (m.group("text"), "", m.group("fence")), "fence_glued", reason, "likely"))
+            fixes.append(
+                Fix(
+                    at,
+                    at + 1,
+                    (m.group("text"), "", m.group("fence")),
+                    "fence_glued",
+                    reason,
+                    "likely",
+                )
+            )
             return fixes
     return fixes
 

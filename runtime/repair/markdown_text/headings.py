@@ -11,7 +11,9 @@ from carrara.runtime.repair.markdown_text.regions import PLAIN
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)$")
 _TIGHT = re.compile(r" {0,3}(#{1,6})(?=[^\s#\d!:;,.)\]])")
 _WIDE = re.compile(r" {0,3}([#＃]{1,6})(?<!#)[ \t　]*(?=\S)|[ ]{0,3}(＃[#＃]{0,5})[ \t　]*(?=\S)")
-_GLUED = re.compile(r"(?<=[^\s#\\&(\[/=])[ \t]*(?<![\w/&=])(#{2,6})[ \t]+(?=\S)|(?<=[.!?:。！？])[ \t]*(#{1,6})[ \t]+(?=[^\W\d_])")
+_GLUED = re.compile(
+    r"(?<=[^\s#\\&(\[/=])[ \t]*(?<![\w/&=])(#{2,6})[ \t]+(?=\S)|(?<=[.!?:。！？])[ \t]*(#{1,6})[ \t]+(?=[^\W\d_])"
+)
 
 
 def heading_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
@@ -37,7 +39,10 @@ def heading_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
                 fixes += _spaced(lines.rows, number, row, several)
                 before = None
                 continue
-            if before is not None and before[1] == body:
+            if before is not None and _is_cut(before[1], body):
+                reason = "the heading begins anew right below"
+                fixes.append(Fix(before[0], number, (), "heading_fragment_dup", reason, "likely"))
+            elif before is not None and before[1] == body:
                 reason = "the same heading stands right above"
                 fixes.append(Fix(before[0] + 1, number + 1, (), "heading_duplicated", reason))
                 continue
@@ -45,6 +50,45 @@ def heading_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
             continue
         before = None
         fixes += _glued(row, number)
+    return fixes
+
+
+def _is_cut(fragment: str, whole: str) -> bool:
+    """Whether a line is the beginning of another one, cut within a word."""
+    more = whole[len(fragment) :]
+    return (
+        len(fragment) > 5
+        and bool(more)
+        and whole.startswith(fragment)
+        and fragment[-1:].isalpha()
+        and more[0].isalpha()
+    )
+
+
+def paragraph_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
+    """A paragraph of one line that begins the next one, cut within a word: a decoder began it anew."""
+    fixes = []
+    last: tuple[int, str] | None = None
+    blank = True
+    for number, row in enumerate(lines.rows):
+        if not row or row.isspace():
+            blank = True
+            continue
+        if kinds[number] != PLAIN or not row[0].isalpha():
+            last = None
+        elif blank:
+            if (
+                last is not None
+                and row[:16] == last[1][:16]
+                and last[1].count(" ") > 2
+                and _is_cut(last[1], row)
+            ):
+                reason = "the paragraph begins anew below"
+                fixes.append(Fix(last[0], number, (), "paragraph_fragment_dup", reason, "likely"))
+            last = number, row.rstrip()
+        else:
+            last = None
+        blank = False
     return fixes
 
 
@@ -59,14 +103,24 @@ def _spaced(rows: list[str], number: int, row: str, several: bool) -> list[Fix]:
         text = f"{'#' * len(marks)} {row[wide.end() :]}"
         return [Fix(number, number + 1, (text,), "heading_mark", "headings begin with #", "likely")]
     text = f"{row[: m.end()]} {row[m.end() :]}"
-    if len(m.group(1)) == 1 and not (several and _alone(rows, number) and _is_title(rows, number, row)):
+    if len(m.group(1)) == 1 and not (
+        several and _alone(rows, number) and _is_title(rows, number, row)
+    ):
         return []
-    return [Fix(number, number + 1, (text,), "heading_no_space", "a blank belongs behind the marks of a heading")]
+    return [
+        Fix(
+            number,
+            number + 1,
+            (text,),
+            "heading_no_space",
+            "a blank belongs behind the marks of a heading",
+        )
+    ]
 
 
 def _is_title(rows: list[str], number: int, row: str) -> bool:
-    """Several words, no second tag, and nothing but blank lines above."""
-    return " " in row.strip() and row.count("#") == 1 and not any(line.strip() for line in rows[:number])
+    """No second tag, and nothing but blank lines above."""
+    return row.count("#") == 1 and not any(line.strip() for line in rows[:number])
 
 
 def _alone(rows: list[str], number: int) -> bool:
@@ -91,4 +145,4 @@ def _glued(row: str, number: int) -> list[Fix]:
     return []
 
 
-__all__ = ["heading_fixes"]
+__all__ = ["heading_fixes", "paragraph_fixes"]

@@ -10,17 +10,19 @@ from carrara.runtime.repair.markdown_text.regions import PLAIN
 from carrara.runtime.repair.masks import MASK
 
 _RUN = re.compile(rf"(?:{MASK.pattern})(?:[ \t]*(?:{MASK.pattern}))*")
-_ITEM = re.compile(r"[ \t>]*(?:[-*+•]|\d{1,9}[.)])[ \t]")
 _EMPTIED = re.compile(r"[ \t>]*(?:[-*+•]|\d{1,9}[.)])[ \t]*")
 PLACE = "…"
+_WHOLE = re.compile(
+    rf"(?:\||^[ \t>]*(?:[-*+•]|\d{{1,9}}[.)]))[ \t]*(?:{MASK.pattern})[ \t]*(?:\||$)"
+)
 _REASON = "a left-over token of the decoder"
 
 
 def mask_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
-    """Take the masks out of cells, items and headings. A [MASK] in prose, or the only one in a document, may be meant,
-    and stays."""
+    """Take the masks out of cells, items and headings. A single [MASK] within the text of a page may be meant, and
+    stays."""
     fixes = []
-    several = kind in ("table", "list") or sum(1 for _, _ in zip(MASK.finditer(lines.text), "ab", strict=False)) > 1
+    asked = kind in ("table", "list")
     for number, row in enumerate(lines.rows):
         if kinds[number] != PLAIN or not MASK.search(row):
             continue
@@ -28,7 +30,7 @@ def mask_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             text = _RUN.sub("---", row)
             fixes.append(Fix(number, number + 1, (text,), "delim_garbled", _REASON, "likely"))
             continue
-        text = _without(row, sure=several and ("|" in MASK.sub("", row) or _ITEM.match(row) is not None or row.startswith("#")))
+        text = _without(row, sure=asked or _WHOLE.search(row) is not None)
         if _EMPTIED.fullmatch(text) and not _EMPTIED.fullmatch(row):
             text = f"{text.rstrip()} {PLACE}"  # an item without text would join the line above or below
         if text != row:

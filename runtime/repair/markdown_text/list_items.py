@@ -17,7 +17,8 @@ MARKER = re.compile(r"(?:([-*+])|(\d{1,9})([.)]))(?=[ \t]|$)")
 BREAK = re.compile(r"([-*_])[ \t]*(?:\1[ \t]*){2,}$")
 GLYPHS = "•◦▪▫‣●○■□∙⁃◆◇➢➤►▸"
 LOOSE = re.compile(
-    rf"(?:[-*+](?=[ \t]|$|\[[ xX]?\]|[^\W\d_])|\d{{1,9}}[.)．、）]|[{GLYPHS}–—·]|[０-９]{{1,3}}[.)．、）]|\[[ xX]?\][ \t])"
+    rf"(?:[-*+](?=[ \t]|$|\[[ xX]?\]|[^\W\d_]|\*\*|__)|\d{{1,9}}[ \t]?[.)．、）]|[{GLYPHS}–—·]"
+    rf"|[０-９]{{1,3}}[.)．、）]|\[[ xX]?\][ \t])"
 )
 
 
@@ -80,13 +81,17 @@ def blocks(rows: list[str], kinds: bytearray) -> Iterator[list[Row]]:
             row = row_of(at, rows[at], kinds[at])
             if not row.body:
                 blank = True
-            elif row.quote.count(">") != first.quote.count(">") and (blank or row.quote):
-                break
-            elif row.kind == PLAIN and row.column <= first.column and not LOOSE.match(row.body) and (blank or _is_other(row)):
-                break
-            elif row.kind != PLAIN and row.column <= first.column:
-                break
-            elif BREAK.match(row.body) and row.column <= first.column and row.kind == PLAIN:
+            elif (
+                (row.quote.count(">") != first.quote.count(">") and (blank or row.quote))
+                or (
+                    row.kind == PLAIN
+                    and row.column <= first.column
+                    and not LOOSE.match(row.body)
+                    and (blank or _is_other(row))
+                )
+                or (row.kind != PLAIN and row.column <= first.column)
+                or (BREAK.match(row.body) and row.column <= first.column and row.kind == PLAIN)
+            ):
                 break
             else:
                 blank = False
@@ -108,7 +113,9 @@ def _begins(row: Row) -> bool:
 
 def _is_other(row: Row) -> bool:
     """A line that ends a list without a blank line before it."""
-    return row.body[0] in "#|<" and not row.body.startswith("<|") or BREAK.match(row.body) is not None
+    return (row.body[0] in "#|<" and not row.body.startswith("<|")) or BREAK.match(
+        row.body
+    ) is not None
 
 
 def marker_of(body: str) -> re.Match[str] | None:
@@ -139,7 +146,7 @@ def items(block: list[Row]) -> list[Item]:
         match = marker_of(row.body) if row.kind == PLAIN else None
         inside = [n for n in stack if row.column >= found[n].content]
         base = found[inside[-1]].content if inside else 0
-        if match is None or row.column - base >= 4 and (inside or row.column >= 4):
+        if match is None or (row.column - base >= 4 and (inside or row.column >= 4)):
             if not (text_before and row.kind == PLAIN):
                 stack = [n for n in stack if row.column >= found[n].content]
             text_before = row.kind == PLAIN
@@ -160,4 +167,17 @@ def items(block: list[Row]) -> list[Item]:
     return found
 
 
-__all__ = ["BREAK", "FENCED", "GLYPHS", "LOOSE", "MARKER", "Item", "Row", "blocks", "item_of", "items", "marker_of", "row_of"]
+__all__ = [
+    "BREAK",
+    "FENCED",
+    "GLYPHS",
+    "LOOSE",
+    "MARKER",
+    "Item",
+    "Row",
+    "blocks",
+    "item_of",
+    "items",
+    "marker_of",
+    "row_of",
+]

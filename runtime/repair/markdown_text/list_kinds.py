@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 from carrara.runtime.repair.markdown_text.lines import Fix
 from carrara.runtime.repair.markdown_text.list_items import Item, Row, items
@@ -90,14 +91,23 @@ def _belongs(level: list[Item], at: int, run: list[Item]) -> bool:
         return True
     if len(run) > 1 and run[-1].mark != run[-2].mark and run[-2].mark == item.mark:
         return True
-    return at + 1 < len(level) and level[at + 1].mark == before.mark and not level[at + 1].ordered and len(run) > 0
+    return (
+        at + 1 < len(level)
+        and level[at + 1].mark == before.mark
+        and not level[at + 1].ordered
+        and len(run) > 0
+    )
 
 
 def _lost_numbers(level: list[Item], rows: dict[int, Row]) -> list[Fix]:
     """A bullet between the numbers k and k+2."""
     fixes = []
     for before, item, after in zip(level, level[1:], level[2:], strict=False):
-        if item.ordered or not (before.ordered and after.ordered) or after.number != before.number + 2:
+        if (
+            item.ordered
+            or not (before.ordered and after.ordered)
+            or after.number != before.number + 2
+        ):
             continue
         if before.mark != after.mark or item.gap or after.gap:
             continue
@@ -139,7 +149,9 @@ def _pushed(item: Item, block: list[Row], by: int) -> list[Fix]:
             break
         if row.body:
             text = f"{row.quote}{' ' * (row.column + by)}{row.body}"
-            fixes.append(Fix(row.line, row.line + 1, (text,), "numbering", "the item's number is longer"))
+            fixes.append(
+                Fix(row.line, row.line + 1, (text,), "numbering", "the item's number is longer")
+            )
     return fixes
 
 
@@ -148,7 +160,7 @@ def _counted(given: list[int]) -> list[int] | None:
     own (years, steps of ten, a countdown)."""
     if len(given) < 2 or len(set(given)) == 1:
         return None
-    steps = {b - a for a, b in zip(given, given[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(given)}
     if len(steps) == 1 and (steps != {-1} or len(given) > 2) and 0 not in steps:
         return None if len(given) > 2 or steps == {1} else _from(given)
     if max(given) > 1000 or (max(given) > 3 * len(given) + 20 and given[0] != 1):
@@ -164,7 +176,9 @@ def _from(given: list[int]) -> list[int]:
 
 
 def _fix(row: Row, body: str, rule: str, reason: str, certainty: Certainty = "certain") -> Fix:
-    return Fix(row.line, row.line + 1, (f"{row.quote}{' ' * row.column}{body}",), rule, reason, certainty)
+    return Fix(
+        row.line, row.line + 1, (f"{row.quote}{' ' * row.column}{body}",), rule, reason, certainty
+    )
 
 
 __all__ = ["sibling_fixes"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
+from carrara.runtime.repair.markdown_text.list_glued import glued_fix, written
 from carrara.runtime.repair.markdown_text.list_items import (
     GLYPHS,
     Row,
@@ -20,7 +20,8 @@ from carrara.runtime.repair.report import Certainty
 
 _GLYPH = re.compile(rf"([{GLYPHS}])[ \t]*(?=\S)")
 _DASH = re.compile(r"([–—·])[ \t]+(?=\S)")
-_TIGHT_BULLET = re.compile(r"([-*+])(?=\[[ xX]?\]|[^\W\d_]|[`\[(\"“'])")
+_TIGHT_BULLET = re.compile(r"([-*+])(?=\[[ xX]?\]|[^\W\d_]|[`\[(\"“'])|([-+])(?=\*\*|__|!\[)")
+_SPACED_NUMBER = re.compile(r"(\d{1,3})[ \t]+([.)])[ \t]+(?=\S)")
 _TIGHT_NUMBER = re.compile(r"(\d{1,4})([.)])(?=[^\s\d.,)])")
 _WIDE_NUMBER = re.compile(r"([0-9０-９]{1,3})([．、）])[ \t]*(?=\S)|([０-９]{1,3})[.)][ \t]*(?=\S)")
 _OPTION = re.compile(r"-\w(?:[ ,=]|$)")
@@ -28,12 +29,11 @@ _BARE = re.compile(r"(?:[-*+]|\d{1,9}[.)])$")
 _TWICE = re.compile(r"((?:[-*+]|\d{1,9}[.)]))[ \t]+\1[ \t]+(?=\S)")
 _BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(
-    r"(?P<tight>\[[ xX]\])(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<empty>\[\])[ \t]*(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<spaced>\[(?: [xX] ?|[xX] | {2,})\])[ \t]*"
+    r"(?P<tight>\[[ xX]\])(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<empty>\[\])[ \t]*(?=[^\s(\[:]|\[[^\]]*\]\()"
+    r"|(?P<spaced>\[(?: [xX] ?|[xX] | {2,})\])[ \t]*"
     r"|(?P<open>\[([ xX]))[ \t]+(?=[^\s\]])|(?P<closed>([xX ]?)\])[ \t]+|(?P<round>\([ xX]?\))[ \t]+"
 )
 _NO_MARK = re.compile(r"\[([ xX]?)\][ \t]+(?=\S)")
-_GLUED_TASK = re.compile(r"(?<=[^\s|])[ \t]*(?=[-*+][ \t]\[[ xX]\][ \t])")
-_GLUED_NUMBER = re.compile(r"(?<=[^\s\d.])([ \t]*)(\d{1,3})([.)])[ \t]+(?=\S)")
 
 
 def mark_fixes(block: list[Row], kind: str) -> list[Fix]:
@@ -88,6 +88,9 @@ def _fix(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | None:
         return _no_marker(block, at, facts, kind)
     if _BARE.match(body):
         return _split(block, at, kind)
+    if _is_fragment(block, at, found):
+        reason = "the item begins anew on the next line"
+        return Fix(row.line, row.line + 1, (), "item_fragment_dup", reason, "likely")
     if (m := _TWICE.match(body)) and _is_doubled(block, at, m):
         rest = body[m.end() :]
         return _line(row, f"{m.group(1)} {rest}", "dup_marker", "the marker stands twice", "likely")
@@ -96,15 +99,11 @@ def _fix(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | None:
         fix = _task(row, start, facts)
         if fix is not None:
             return fix
-    return _glued(block, at, found, facts)
+    return glued_fix(block, at, found, facts.boxes > 0)
 
 
 def _line(row: Row, body: str, rule: str, reason: str, certainty: Certainty = "certain") -> Fix:
-    return Fix(row.line, row.line + 1, (_written(row, body),), rule, reason, certainty)
-
-
-def _written(row: Row, body: str) -> str:
-    return f"{row.quote}{' ' * row.column}{body}"
+    return Fix(row.line, row.line + 1, (written(row, body),), rule, reason, certainty)
 
 
 def _no_marker(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | None:
@@ -114,21 +113,45 @@ def _no_marker(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | Non
     if (m := _GLYPH.match(body)) and (kind == "list" or facts.glyphs > 1 or facts.bullets):
         mark = facts.bullet(column)
         return _line(row, f"{mark} {body[m.end() :]}", "bullet_glyph", "a bullet of Markdown")
-    if (m := _DASH.match(body)) and (facts.dashes > 2 or column in facts.bullets or (kind == "list" and facts.dashes > 1)):
-        return _line(row, f"{facts.bullet(column)} {body[m.end() :]}", "bullet_glyph", "a bullet of Markdown", "likely")
+    if (m := _DASH.match(body)) and (
+        facts.dashes > 2 or column in facts.bullets or (kind == "list" and facts.dashes > 1)
+    ):
+        return _line(
+            row,
+            f"{facts.bullet(column)} {body[m.end() :]}",
+            "bullet_glyph",
+            "a bullet of Markdown",
+            "likely",
+        )
     if m := _WIDE_NUMBER.match(body):
         digits = (m.group(1) or m.group(3)).translate(_DIGITS)
         if column in facts.ordered or kind == "list" or _numbers_beside(block, at, int(digits)):
-            return _line(row, f"{digits}. {body[m.end() :]}", "number_glyph", "digits and stops of Markdown")
+            return _line(
+                row, f"{digits}. {body[m.end() :]}", "number_glyph", "digits and stops of Markdown"
+            )
     if (m := _TIGHT_NUMBER.match(body)) and _beside(block, at, ordered=True):
         marks = facts.ordered.get(column)
         if (marks and m.group(2) in marks) or _numbers_beside(block, at, int(m.group(1))):
-            return _line(row, f"{m.group()} {body[m.end() :]}", "missing_space", "a blank belongs behind the marker")
-    if (m := _TIGHT_BULLET.match(body)) and _beside(block, at, ordered=False) and _is_bullet(body, m.group(1)):
+            return _line(
+                row,
+                f"{m.group()} {body[m.end() :]}",
+                "missing_space",
+                "a blank belongs behind the marker",
+            )
+    if (
+        (m := _TIGHT_BULLET.match(body))
+        and _beside(block, at, ordered=False)
+        and _is_bullet(body, m.group())
+    ):
         marks = facts.bullets.get(column)
         boxed = body[1:2] == "[" and facts.boxes > 0
-        if (marks and m.group(1) in marks) or boxed:
-            return _line(row, f"{m.group(1)} {body[1:]}", "missing_space", "a blank belongs behind the marker")
+        if (marks and m.group() in marks) or boxed:
+            return _line(
+                row, f"{m.group()} {body[1:]}", "missing_space", "a blank belongs behind the marker"
+            )
+    if (m := _SPACED_NUMBER.match(body)) and _numbers_beside(block, at, int(m.group(1))):
+        text = f"{m.group(1)}{m.group(2)} {body[m.end() :]}"
+        return _line(row, text, "number_glyph", "no blank within the marker", "likely")
     if (m := _NO_MARK.match(body)) and facts.boxes and column in facts.bullets:
         box = m.group(1) or " "
         text = f"{facts.bullet(column)} [{box}] {body[m.end() :]}"
@@ -172,7 +195,7 @@ def _numbers_beside(block: list[Row], at: int, number: int) -> bool:
     """Whether the next or the previous number stands at the column of this line."""
     for near in (at - 1, at - 2, at + 1, at + 2):
         if 0 <= near < len(block) and block[near].column == block[at].column:
-            m = re.match(r"([0-9０-９]{1,4})[.)．、）]", block[near].body)
+            m = re.match(r"([0-9０-９]{1,4})[ \t]?[.)．、）]", block[near].body)
             if m and abs(int(m.group(1).translate(_DIGITS)) - number) == 1:
                 return True
     return False
@@ -192,7 +215,25 @@ def _split(block: list[Row], at: int, kind: str) -> Fix | None:
         return None
     text = f"{row.body} {following.body}"
     reason = "the newline between marker and text"
-    return Fix(row.line, following.line + 1, (_written(row, text),), "marker_split_newline", reason)
+    return Fix(row.line, following.line + 1, (written(row, text),), "marker_split_newline", reason)
+
+
+def _is_fragment(block: list[Row], at: int, found: re.Match[str]) -> bool:
+    """Whether an item is the beginning of the next one, cut within a word: a decoder began it anew."""
+    if at + 1 >= len(block):
+        return False
+    row, following = block[at], block[at + 1]
+    if following.column != row.column or following.kind != PLAIN:
+        return False
+    other = marker_of(following.body)
+    if other is None:
+        return False
+    mine, whole = row.body[found.end() :].strip(), following.body[other.end() :].strip()
+    if len(mine) < 6 or len(mine) >= len(whole) or not whole.startswith(mine):
+        return False
+    same = found.group(2) is not None and found.group(2) == other.group(2)
+    cut = mine[-1].isalnum() and whole[len(mine)].isalnum() and " " in mine
+    return same or (cut and mine[-1].isascii())
 
 
 def _is_doubled(block: list[Row], at: int, found: re.Match[str]) -> bool:
@@ -224,72 +265,9 @@ def _task(row: Row, start: int, facts: _Facts) -> Fix | None:
     else:
         box = "x" if "x" in m.group().lower() else " "
     text = f"{body[:start]}[{box}] {rest}"
-    return _line(row, text, "task_malformed", "a task item begins with [ ] or [x] and a blank", "likely")
-
-
-def _glued(block: list[Row], at: int, found: re.Match[str], facts: _Facts) -> Fix | None:
-    """Items on the line of the item before them."""
-    row, body = block[at], block[at].body
-    if found.group(2):
-        cuts = _number_cuts(block, at, found)
-        rule = "inline_glued_ordered"
-    else:
-        start = found.end()
-        if not facts.boxes or "[" not in body[start + 4 :]:
-            return None
-        coded = cells.code_spans(body)
-        cuts = [
-            (m.start(), m.end())
-            for m in _GLUED_TASK.finditer(body, start + 4)
-            if not cells.within(body, [m.end()], coded)
-        ]
-        rule = "inline_glued_task"
-    if not cuts:
-        return None
-    pieces, last = [], 0
-    for a, b in cuts:
-        pieces.append(body[last:a].rstrip())
-        last = b
-    pieces.append(body[last:])
-    rows = tuple(_written(row, piece) for piece in pieces)
-    return Fix(row.line, row.line + 1, rows, rule, "the newline before the item is lost")
-
-
-def _number_cuts(block: list[Row], at: int, found: re.Match[str]) -> list[tuple[int, int]]:
-    """Where the next numbers stand in the text of a numbered item: the numbers that are missing behind it."""
-    row, body = block[at], block[at].body
-    number, mark = int(found.group(2)), found.group(3)
-    candidates = [m for m in _GLUED_NUMBER.finditer(body, found.end() + 1)] if mark in body[found.end() :] else []
-    if not candidates:
-        return []
-    coded = cells.code_spans(body)
-    following = _next_number(block, at, mark)
-    cuts: list[tuple[int, int]] = []
-    tight = False
-    wanted = number + 1
-    for m in candidates:
-        if int(m.group(2)) == wanted and m.group(3) == mark and not cells.within(body, [m.start(2)], coded):
-            cuts.append((m.start(1), m.start(2)))
-            tight = tight or not m.group(1)
-            wanted += 1
-    if not cuts:
-        return []
-    if following is not None:
-        return cuts if following == wanted else []
-    return cuts if number > 1 or tight or len(cuts) > 1 else []
-
-
-def _next_number(block: list[Row], at: int, mark: str) -> int | None:
-    """The number of the next item of this list, None where it ends."""
-    row = block[at]
-    for later in block[at + 1 : at + 400]:
-        if not later.body or later.column > row.column + 1:
-            continue
-        found = marker_of(later.body) if later.kind == PLAIN else None
-        if found is None or later.column < row.column:
-            return None if found is None or later.column < row.column - 1 else None
-        return int(found.group(2)) if found.group(2) and found.group(3) == mark else None
-    return None
+    return _line(
+        row, text, "task_malformed", "a task item begins with [ ] or [x] and a blank", "likely"
+    )
 
 
 __all__ = ["mark_fixes"]

@@ -32,7 +32,14 @@ def nesting_fixes(block: list[Row], kind: str) -> list[Fix]:
         inside = [open_ for open_ in stack if row.column >= open_.content]
         base = inside[-1].content if inside else 0
         if inside and row.column - base >= 4 and (text_before or loose or kind == "list"):
-            return _shifted(block, at, base - row.column, row.column, "over_indent", "so far the item would be text or code")
+            return _shifted(
+                block,
+                at,
+                base - row.column,
+                row.column,
+                "over_indent",
+                "so far the item would be text or code",
+            )
         if len(stack) > len(inside):
             before = stack[len(inside)]
             fix = _under(block, at, item, before)
@@ -49,11 +56,20 @@ def nesting_fixes(block: list[Row], kind: str) -> list[Fix]:
 
 def _under(block: list[Row], at: int, item: Item, before: Item) -> list[Fix]:
     """An item that stands between its parent's marker and its parent's text."""
-    if not before.column < item.column < before.content or item.mark == before.mark and not item.ordered:
+    if not before.column < item.column < before.content or (
+        item.mark == before.mark and not item.ordered
+    ):
         return []
     if item.ordered and before.ordered and not _restarts(block, at, item, before):
         return []
-    return _shifted(block, at, before.content - item.column, item.column, "child_underindent", "an item's child begins under its text")
+    return _shifted(
+        block,
+        at,
+        before.content - item.column,
+        item.column,
+        "child_underindent",
+        "an item's child begins under its text",
+    )
 
 
 def _restarts(block: list[Row], at: int, item: Item, before: Item) -> bool:
@@ -63,11 +79,17 @@ def _restarts(block: list[Row], at: int, item: Item, before: Item) -> bool:
     for row in block[at + 1 :]:
         if row.body and row.column <= before.column and row.kind == PLAIN:
             found = marker_of(row.body)
-            return found is not None and found.group(2) is not None and int(found.group(2)) == before.number + 1
+            return (
+                found is not None
+                and found.group(2) is not None
+                and int(found.group(2)) == before.number + 1
+            )
     return False
 
 
-def _paragraph(block: list[Row], at: int, stack: list[Item], gap: bool, text_before: bool) -> list[Fix]:
+def _paragraph(
+    block: list[Row], at: int, stack: list[Item], gap: bool, text_before: bool
+) -> list[Fix]:
     """A further paragraph or a fence of an item, indented more than its marker and less than its text."""
     row = block[at]
     if not stack or not (gap or row.kind == FENCED):
@@ -79,14 +101,18 @@ def _paragraph(block: list[Row], at: int, stack: list[Item], gap: bool, text_bef
     reason = "an item's paragraph begins under its text"
     fixes = []
     for later in block[at:]:
-        if later.kind != row.kind or (row.kind == PLAIN and (not later.body or marker_of(later.body))):
+        if later.kind != row.kind or (
+            row.kind == PLAIN and (not later.body or marker_of(later.body))
+        ):
             break
         if later.body:
             fixes.append(_moved(later, delta, "cont_underindent", reason, "likely"))
     return fixes
 
 
-def _shifted(block: list[Row], at: int, delta: int, least: int, rule: str, reason: str) -> list[Fix]:
+def _shifted(
+    block: list[Row], at: int, delta: int, least: int, rule: str, reason: str
+) -> list[Fix]:
     """Move a line, and the lines behind it that are indented as far at least, by `delta` columns."""
     fixes = []
     for row in block[at:]:
@@ -100,7 +126,9 @@ def _shifted(block: list[Row], at: int, delta: int, least: int, rule: str, reaso
 
 def _moved(row: Row, delta: int, rule: str, reason: str, certainty: Certainty = "certain") -> Fix:
     column = max(0, row.column + delta)
-    return Fix(row.line, row.line + 1, (f"{row.quote}{' ' * column}{row.body}",), rule, reason, certainty)
+    return Fix(
+        row.line, row.line + 1, (f"{row.quote}{' ' * column}{row.body}",), rule, reason, certainty
+    )
 
 
 def flat_fixes(block: list[Row]) -> list[Fix]:
@@ -110,9 +138,8 @@ def flat_fixes(block: list[Row]) -> list[Fix]:
         return []
     fixes: list[Fix] = []
     for first, after, delta, _ in runs:
-        for row in block[first:after]:
-            if row.body:
-                fixes.append(_moved(row, delta, "flattened", "the numbering goes on behind these bullets"))
+        reason = "the numbering goes on behind these bullets"
+        fixes += [_moved(row, delta, "flattened", reason) for row in block[first:after] if row.body]
     return fixes
 
 
@@ -141,7 +168,9 @@ def _flat_runs(block: list[Row]) -> list[tuple[int, int, int, bool]]:
         item = item_of(row, found, gap)
         if item.ordered:
             if owner is not None and first >= 0 and item.column == owner.column:
-                runs.append((first, at, owner.content - owner.column, item.number == owner.number + 1))
+                runs.append(
+                    (first, at, owner.content - owner.column, item.number == owner.number + 1)
+                )
             owner, first = item, -1
         elif owner is not None and item.column == owner.column:
             if first < 0:

@@ -6,20 +6,23 @@ given back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 
 from carrara.runtime.repair.edits import composed, replay
 from carrara.runtime.repair.markdown_text.fences import fence_fixes, glued_opening_fixes
-from carrara.runtime.repair.markdown_text.headings import heading_fixes
+from carrara.runtime.repair.markdown_text.headings import heading_fixes, paragraph_fixes
 from carrara.runtime.repair.markdown_text.left_over import mask_fixes
 from carrara.runtime.repair.markdown_text.lines import Fix, Lines, edits_of
 from carrara.runtime.repair.markdown_text.lists import list_fixes
 from carrara.runtime.repair.markdown_text.regions import regions
 from carrara.runtime.repair.markdown_text.tables import table_fixes
-from carrara.runtime.repair.masks import has_masks
+from carrara.runtime.repair.masks import MASK, has_masks
 from carrara.runtime.repair.report import Edit
 
 _PASSES = 40
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_GAP = re.compile(r"\W+")
 
 
 def edits_for_markdown(
@@ -34,10 +37,21 @@ def edits_for_markdown(
     for number in range(_PASSES):
         found = first if number == 0 and first is not None else next_edits(now, kind, refused)
         if not found:
-            return now, edits
+            return (text, ()) if edits and loses_words(text, now) else (now, edits)
         edits = composed(text, edits, found)
         now = replay(now, found)
     return text, ()
+
+
+def loses_words(before: str, after: str) -> bool:
+    """Whether a word of `before` is nowhere in `after`: the last guard, behind which no rule can do harm."""
+    missing = set(_WORD.findall(MASK.sub(" ", before) if has_masks(before) else before)) - set(
+        _WORD.findall(after)
+    )
+    if not missing:
+        return False
+    squeezed = _GAP.sub("", after)
+    return any(word not in squeezed for word in missing)
 
 
 def next_edits(text: str, kind: str, refused: Collection[str] = ()) -> list[Edit]:
@@ -45,11 +59,12 @@ def next_edits(text: str, kind: str, refused: Collection[str] = ()) -> list[Edit
     lines = Lines.of(text)
     found = regions(lines.rows, text)
     kinds = found.kinds
-    passes = (
+    passes: tuple[Callable[[], list[Fix]], ...] = (
         lambda: glued_opening_fixes(lines, found),
         lambda: fence_fixes(lines, found),
         lambda: mask_fixes(lines, kinds, kind) if has_masks(text) else [],
         lambda: heading_fixes(lines, kinds),
+        lambda: paragraph_fixes(lines, kinds),
         lambda: list_fixes(lines, kinds, kind),
         lambda: table_fixes(lines, kinds, kind),
     )

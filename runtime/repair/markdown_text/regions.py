@@ -13,7 +13,9 @@ from carrara.runtime.repair.markdown_text.lines import columns
 FENCE = re.compile(r"[ \t>]*+(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?(`{3,}|~{3,})([^\n]*)$")
 CONTAINER = re.compile(r"[ \t]*+(?:>[ \t]?)*+[ \t]*+")
 _MARKER = re.compile(r"[ \t>]*+(?:[-*+•◦▪‣●○]|\d{1,9}[.)])(?:[ \t]|$|\[)")
-_RAW_TAG = re.compile(r"<(script|pre|style|textarea)(?=[\s>]|$)|<!--|<\?|<!\[CDATA\[|<![A-Za-z]", re.I)
+_RAW_TAG = re.compile(
+    r"<(script|pre|style|textarea)(?=[\s>]|$)|<!--|<\?|<!\[CDATA\[|<![A-Za-z]", re.I
+)
 _RAW_END = {"<!--": "-->", "<?": "?>", "<![cdata[": "]]>"}
 _BLOCK_TAG = re.compile(
     r"</?(?:address|article|aside|base|basefont|blockquote|body|caption|center|col|colgroup|dd|details|dialog|dir|div"
@@ -69,8 +71,7 @@ def regions(rows: list[str], text: str) -> Regions:
             continue
         body = row.lstrip(" \t>")
         first = body[:1]
-        if (("```" in row or "~~~" in row) and (m := FENCE.match(row))
-                and not (m.group(1)[0] == "`" and "`" in m.group(2)) and (in_list or columns(row[: len(row) - len(row.lstrip())]) < 4)):  # fmt: skip
+        if ("```" in row or "~~~" in row) and (m := _opening(row, in_list)):
             at = _fence(rows, at, m, found)
             blank = True
             continue
@@ -78,7 +79,12 @@ def regions(rows: list[str], text: str) -> Regions:
             in_list = True
         elif blank and c not in " \t>":
             in_list = False
-        if blank and not in_list and c in " \t" and columns(row[: len(row) - len(row.lstrip())]) >= 4:
+        if (
+            blank
+            and not in_list
+            and c in " \t"
+            and columns(row[: len(row) - len(row.lstrip())]) >= 4
+        ):
             at = _indented(rows, at, found.kinds)
             continue
         if first == "<":
@@ -96,8 +102,24 @@ def regions(rows: list[str], text: str) -> Regions:
     return found
 
 
+def _opening(row: str, in_list: bool) -> re.Match[str] | None:
+    """The opening of a fence, if the line is one: far indented only inside of a list."""
+    found = FENCE.match(row)
+    if found is None or (found.group(1)[0] == "`" and "`" in found.group(2)):
+        return None
+    return found if in_list or columns(row[: len(row) - len(row.lstrip())]) < 4 else None
+
+
 def _needs_a_look(text: str) -> bool:
-    return "```" in text or "~~~" in text or "    " in text or "\t" in text or "<" in text or "$$" in text or text.startswith("---")
+    return (
+        "```" in text
+        or "~~~" in text
+        or "    " in text
+        or "\t" in text
+        or "<" in text
+        or "$$" in text
+        or text.startswith("---")
+    )
 
 
 def _front_matter(rows: list[str], kinds: bytearray) -> int:
@@ -147,6 +169,8 @@ def _indented(rows: list[str], first: int, kinds: bytearray) -> int:
                 break
             last = at
         at += 1
+    if last + 1 < len(rows) and rows[last + 1][:1] == "|" and rows[last].lstrip()[:1] == "|":
+        return last + 1  # rows of a table that goes on below without the indent
     kinds[first : last + 1] = bytes([INDENTED]) * (last + 1 - first)
     return last + 1
 

@@ -9,6 +9,12 @@ import re
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
+from carrara.runtime.repair.markdown_text.table_delimiter import (
+    delimiter_first,
+    delimiter_line,
+    glued_delimiter,
+    missing_delimiter,
+)
 from carrara.runtime.repair.markdown_text.table_parts import (
     Line,
     Shape,
@@ -22,144 +28,25 @@ from carrara.runtime.repair.markdown_text.table_rows import (
     is_fragment,
     joined,
     on_the_marks,
-    segments,
     too_wide,
 )
 from carrara.runtime.repair.masks import MASK
-
-_NEAR = 6  # lines in which the delimiter row must be found
 
 
 def mend(lines: list[Line], kind: str) -> tuple[list[Fix], int]:
     """Fixes for the table in these lines, and how many of the lines it takes: 0 if there is no table."""
     first = next((n for n, line in enumerate(lines) if "|" in line.text), len(lines))
-    at = _delimiter_line(lines, first)
+    at = delimiter_line(lines, first)
     if at is None:
-        fix = _glued_delimiter(lines, first)
+        fix = glued_delimiter(lines, first)
         if fix is not None:
             return [fix], len(lines)
-        return _missing_delimiter(lines, first, kind)
+        return missing_delimiter(lines, first, kind)
     if at == first and at + 1 < len(lines) and not lines[at + 1].gap:
-        return _delimiter_first(lines, at)
+        return delimiter_first(lines, at)
     if at == 0 or at == first:
         return [], 0
     return _Mending(lines, at).run()
-
-
-def _delimiter_line(lines: list[Line], first: int) -> int | None:
-    """The line that is the delimiter row: one that is right, else a garbled one below the first line with pipes."""
-    for at in range(first, min(len(lines), first + _NEAR)):
-        if cells.is_delimiter(lines[at].text) and (at > first or lines[at].wide > 1):
-            return at
-    for at in range(first + 1, min(len(lines), first + 3)):
-        above = lines[at - 1]
-        if above.gap and at - 1 > first:
-            break
-        text = lines[at].text
-        if "|" in above.text and cells.looks_like_delimiter(text, unmasked(text)):
-            return at
-    return None
-
-
-def _delimiter_first(lines: list[Line], at: int) -> tuple[list[Fix], int]:
-    """The delimiter row stands above the header."""
-    wide = lines[at].wide
-    header = lines[at + 1]
-    if header.wide != wide or cells.is_delimiter(header.text):
-        return [], 0
-    rows = (header.prefix + header.text, lines[at].prefix + lines[at].text)
-    number = lines[at].number
-    reason = "the delimiter row belongs under the header"
-    return [Fix(number, header.number + 1, rows, "delim_first", reason, "likely")], len(lines)
-
-
-def _glued_delimiter(lines: list[Line], first: int) -> Fix | None:
-    """The delimiter row on one line with the header, with the first row, or with the whole table."""
-    for at in range(first, min(len(lines), first + 3)):
-        line = lines[at]
-        texts = cells.split(line.text)
-        run = _delimiter_run(texts)
-        if run is None:
-            continue
-        start, size = run
-        spans = cells.spans(line.text)
-        pieces: list[tuple[int, int]] = []
-        lead = ""
-        if start:
-            head = start - 1 if not texts[start - 1] else start
-            if head == size + 1 and not line.text.startswith("|"):
-                lead = line.text[: spans[0][1]].rstrip()
-                pieces.append((spans[1][0], spans[head - 1][1]))
-            elif head >= 1 and (head == size or head == start - 1):
-                pieces.append((spans[0][0], spans[head - 1][1]))
-            else:
-                return None
-        elif at == first:
-            return None
-        pieces.append((spans[start][0], spans[start + size - 1][1]))
-        rest = start + size
-        if rest < len(texts):
-            rest += not texts[rest]
-            if rest < len(texts):
-                pieces += _rest_rows(line.text, spans[rest:], size)
-        leading = "|" in line.text[: spans[0][0] + 1] or lead != ""
-        rows = [line.prefix + _piece(line.text, piece, leading) for piece in pieces]
-        if lead:
-            rows[:0] = [line.prefix + lead, line.prefix.rstrip()]
-        rule = "collapsed" if len(pieces) > 2 else "delim_joined"
-        reason = "the newlines of the table are lost" if len(pieces) > 2 else "the newline beside the delimiter row is lost"
-        return Fix(line.number, line.number + 1, tuple(rows), rule, reason)
-    return None
-
-
-def _rest_rows(text: str, spans: list[tuple[int, int]], wide: int) -> list[tuple[int, int]]:
-    """The rows behind a delimiter row on its line; a remainder that does not divide stays one."""
-    first, last = spans[0][0], spans[-1][1]
-    parts = segments(text[first:last], wide)
-    if parts is None:
-        return [(first, last)]
-    return [(first + a, first + b) for a, b in parts]
-
-
-def _piece(text: str, piece: tuple[int, int], leading: bool) -> str:
-    body = text[piece[0] : piece[1]]
-    return f"|{body}|" if leading else body.strip()
-
-
-def _delimiter_run(texts: list[str]) -> tuple[int, int] | None:
-    """Start and length of the first run of delimiter cells in a line that has other cells as well."""
-    start = next((n for n, text in enumerate(texts) if cells.STRICT_CELL.fullmatch(text)), None)
-    if start is None:
-        return None
-    size = 0
-    while start + size < len(texts) and cells.STRICT_CELL.fullmatch(texts[start + size]):
-        size += 1
-    if size < 2 or size == len(texts):
-        return None
-    return start, size
-
-
-def _missing_delimiter(lines: list[Line], first: int, kind: str) -> tuple[list[Fix], int]:
-    """Rows only: the first one is the header."""
-    rows = lines[first:]
-    part = next((n for n, line in enumerate(rows) if line.gap and n), len(rows))
-    rows = rows[:part]
-    if len(rows) < 2:
-        return [], 0
-    wide = rows[0].wide
-    same = sum(line.wide == wide for line in rows)
-    framed = all(line.text.startswith("|") for line in rows) and sum(line.text.endswith("|") for line in rows) + 1 >= len(rows)
-    sure = framed and rows[0].text.endswith("|")
-    if not sure and not (kind == "table" and len(rows) >= 2):
-        return [], 0
-    if wide < 2 or same * 3 < len(rows) * 2 or (not sure and same < len(rows)):
-        return [], 0
-    shape = Shape(wide, rows[0].text.startswith("|"), rows[0].text.endswith("|"), rows[0].prefix)
-    text = base_prefix(rows) + shape.delimiter([])
-    reason = "these lines are rows, and a table needs a delimiter row under its header"
-    certainty = "certain" if sure else "likely"
-    fix = Fix(rows[0].number + 1, rows[0].number + 1, (text,), "delim_missing", reason, certainty)  # type: ignore[arg-type]
-    return [fix], len(lines)
 
 
 class _Mending:
@@ -174,7 +61,11 @@ class _Mending:
         delimiter = lines[at].text
         head = lines[self.header].text
         leading = delimiter.startswith("|") or (head.startswith("|"))
-        counted = cells.count(self._from_first_pipe(head)) if self._is_prefixed(head, leading) else cells.count(head)
+        counted = (
+            cells.count(self._from_first_pipe(head))
+            if self._is_prefixed(head, leading)
+            else cells.count(head)
+        )
         wide = vote(counted, self._delimiter_count(delimiter, counted), body)
         trailing = head.endswith("|") or delimiter.endswith("|")
         self.shape = Shape(wide, leading, trailing, base_prefix(lines[self.header :]))
@@ -187,7 +78,9 @@ class _Mending:
         return self.fixes, used
 
     def _is_prefixed(self, head: str, leading: bool) -> bool:
-        return leading and not head.startswith("|") and head.endswith("|") and self._delimiter_leads()
+        return (
+            leading and not head.startswith("|") and head.endswith("|") and self._delimiter_leads()
+        )
 
     def _delimiter_leads(self) -> bool:
         rest = self.lines[self.at :]
@@ -203,7 +96,15 @@ class _Mending:
             return cells.count(text)
         return header
 
-    def _fix(self, first: Line, last: Line, rows: tuple[str, ...], rule: str, reason: str, certainty: str = "certain") -> None:
+    def _fix(
+        self,
+        first: Line,
+        last: Line,
+        rows: tuple[str, ...],
+        rule: str,
+        reason: str,
+        certainty: str = "certain",
+    ) -> None:
         self.fixes.append(Fix(first.number, last.number + 1, rows, rule, reason, certainty))  # type: ignore[arg-type]
 
     # The header
@@ -231,12 +132,14 @@ class _Mending:
                 texts = [line.text for line in lines[self.header - back + 1 : self.header + 1]]
                 if first.gap is False and joined(first.text, texts, shape.wide) == len(texts):
                     whole = " ".join([first.text, *texts])
-                    self._fix(first, head, (first.prefix + whole,), "row_split", "a newline in the header")
+                    self._fix(
+                        first, head, (first.prefix + whole,), "row_split", "a newline in the header"
+                    )
                     return
-            mended = on_the_marks(head.text, shape) or self._padded(head.text)
+            mended: Mended | None = on_the_marks(head.text, shape) or self._padded(head.text)
         else:
             mended = too_wide(head.text, shape)
-        if mended is not None and len(mended.rows) == 1:
+        if mended is not None and len(mended.rows) == 1 and not mended.below:
             self._fix(head, head, (head.prefix + mended.rows[0],), *mended[1:4])
 
     def _above(self, head: Line) -> None:
@@ -247,13 +150,30 @@ class _Mending:
         if "|" not in above.text:
             return
         if is_fragment(above.text, head.text):
-            self._fix(above, above, (), "row_fragment_dup", "the header begins anew on the next line")
-        elif above.wide == self.shape.wide and self.header == 1 and above.text.startswith("|") == self.shape.leading:
+            self._fix(
+                above, above, (), "row_fragment_dup", "the header begins anew on the next line"
+            )
+        elif (
+            above.wide == self.shape.wide
+            and self.header == 1
+            and above.text.startswith("|") == self.shape.leading
+        ):
             delimiter = self.lines[self.at]
             if delimiter.gap or head.gap:
                 return
-            rows = (above.prefix + above.text, delimiter.prefix + delimiter.text, head.prefix + head.text)
-            self._fix(above, delimiter, rows, "delim_misplaced", "the delimiter row belongs under the first row", "likely")
+            rows = (
+                above.prefix + above.text,
+                delimiter.prefix + delimiter.text,
+                head.prefix + head.text,
+            )
+            self._fix(
+                above,
+                delimiter,
+                rows,
+                "delim_misplaced",
+                "the delimiter row belongs under the first row",
+                "likely",
+            )
 
     def _delimiter(self) -> None:
         line, shape = self.lines[self.at], self.shape
@@ -265,9 +185,17 @@ class _Mending:
             kinds = cells.split(line.text)
             if self.at + 1 < len(self.lines) and not self.lines[self.at + 1].gap:
                 following = self.lines[self.at + 1]
-                if cells.is_delimiter(following.text) and joined(line.text, [following.text], shape.wide):
+                if cells.is_delimiter(following.text) and joined(
+                    line.text, [following.text], shape.wide
+                ):
                     whole = f"{line.text} {following.text}"
-                    self._fix(line, following, (shape.base + whole,), "row_split", "a newline in the delimiter row")
+                    self._fix(
+                        line,
+                        following,
+                        (shape.base + whole,),
+                        "row_split",
+                        "a newline in the delimiter row",
+                    )
                     self.at += 1
                     return
             rule = "delim_short" if len(kinds) < shape.wide else "delim_long"
@@ -275,7 +203,11 @@ class _Mending:
             reason = f"{len(kinds)} cells for {shape.wide} columns"
         else:
             kinds = _stroke_cells(line.text, shape.wide)
-            rule, text, reason = "delim_garbled", shape.delimiter(kinds), "a delimiter row is dashes, pipes and colons"
+            rule, text, reason = (
+                "delim_garbled",
+                shape.delimiter(kinds),
+                "a delimiter row is dashes, pipes and colons",
+            )
         self._fix(line, line, (shape.base + text,), rule, reason)
 
     def _resized(self, text: str, kinds: list[str]) -> str:
@@ -313,7 +245,9 @@ class _Mending:
             return 0 if line.gap else self._text_below(at)
         if line.gap and not self._continues(line):
             return 0
-        if cells.is_delimiter(text) and all(cells.STRICT_CELL.fullmatch(c) for c in cells.split(text)):
+        if cells.is_delimiter(text) and all(
+            cells.STRICT_CELL.fullmatch(c) for c in cells.split(text)
+        ):
             self._fix(line, line, (), "delim_repeated", "the table has its delimiter row")
             return 1
         head = lines[self.header].text
@@ -327,7 +261,9 @@ class _Mending:
         if wide == shape.wide:
             if self._is_cut(line, at):
                 whole = f"{text} {lines[at + 1].text}"
-                self._fix(line, lines[at + 1], (line.prefix + whole,), "row_split", "a newline in the row")
+                self._fix(
+                    line, lines[at + 1], (line.prefix + whole,), "row_split", "a newline in the row"
+                )
                 return 2
             self._indent(line)
             return 1
@@ -337,7 +273,11 @@ class _Mending:
 
     def _is_cut(self, line: Line, at: int) -> bool:
         """Whether a row with all its cells goes on in the next line: a newline in its last cell."""
-        if not (self.shape.leading and self.shape.trailing) or line.text.endswith("|") or at + 1 >= len(self.lines):
+        if (
+            not (self.shape.leading and self.shape.trailing)
+            or line.text.endswith("|")
+            or at + 1 >= len(self.lines)
+        ):
             return False
         following = self.lines[at + 1]
         if following.gap or following.text.startswith("|") or not following.text.endswith("|"):
@@ -374,13 +314,23 @@ class _Mending:
             if later.gap:
                 break
             following.append(later.text)
-        if following and cells.count(following[0]) == shape.wide and is_fragment(line.text, following[0]):
+        if (
+            following
+            and cells.count(following[0]) == shape.wide
+            and is_fragment(line.text, following[0])
+        ):
             self._fix(line, line, (), "row_fragment_dup", "the row begins anew on the next line")
             return 1
         number = joined(line.text, following, shape.wide)
         if number:
             whole = " ".join([line.text, *following[:number]])
-            self._fix(line, lines[at + number], (line.prefix + whole,), "row_split", "a newline in the row")
+            self._fix(
+                line,
+                lines[at + number],
+                (line.prefix + whole,),
+                "row_split",
+                "a newline in the row",
+            )
             return number + 1
         mended = on_the_marks(line.text, shape)
         if mended is None:
@@ -401,9 +351,19 @@ class _Mending:
 
     def _indent(self, line: Line) -> None:
         base = self.shape.base
-        if line.column <= Line(0, base, "").column + 3 or line.number == self.lines[self.header].number and base != line.prefix and line.prefix.strip(" \t>"):
+        if line.column <= Line(0, base, "").column + 3 or (
+            line.number == self.lines[self.header].number
+            and base != line.prefix
+            and line.prefix.strip(" \t>")
+        ):
             return
-        self._fix(line, line, (base + line.text,), "indent_drift", "indented so far the row would be code or text")
+        self._fix(
+            line,
+            line,
+            (base + line.text,),
+            "indent_drift",
+            "indented so far the row would be code or text",
+        )
 
     def _drop_gap(self, before: int, after: int) -> None:
         first, last = self.lines[before].number + 1, self.lines[after].number

@@ -55,7 +55,18 @@ class Shape:
 
 
 def vote(header: int, delimiter: int, body: list[int]) -> int:
-    """The number of columns: the header counts more than the delimiter row, that more than a row."""
+    """The number of columns. Where header and delimiter row agree they are believed, unless all rows agree on more;
+    else each row has a say, and the header more than the delimiter row."""
+    if header == delimiter:
+        wider = set(body)
+        if (
+            len(body) > 1
+            and len(wider) == 1
+            and (most := wider.pop()) > header
+            and most not in (2 * header, 2 * header + 1)
+        ):
+            return most
+        return header
     votes: Counter[int] = Counter()
     for number in body:
         votes[number] += 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from carrara.runtime.repair.markdown_text import cells
@@ -25,7 +26,11 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
     extra = cells.count(text) - wide
     coded = cells.within(text, places, cells.code_spans(text))
     if len(coded) == extra:
-        return Mended((cells.escaped(text, coded),), "pipe_unescaped_code", "a pipe in code does not end the cell")
+        return Mended(
+            (cells.escaped(text, coded),),
+            "pipe_unescaped_code",
+            "a pipe in code does not end the cell",
+        )
     found = _merged(text, shape)
     if found is not None:
         return found
@@ -37,6 +42,9 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
         return found
     if coded and len(coded) < extra and (rest := too_wide(cells.escaped(text, coded), shape)):
         return rest._replace(rule=f"pipe_unescaped_code+{rest.rule}")
+    found = _repeated(text, extra)
+    if found is not None:
+        return found
     grouped = cells.within(text, places, cells.groups(text))
     if len(grouped) == extra:
         reason = "a pipe in brackets or quotes does not end the cell"
@@ -46,6 +54,19 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
         reason = "the text behind the row's last pipe begins a paragraph"
         return Mended((row,), "text_glued", reason, "likely", below)
     return None
+
+
+def _repeated(text: str, extra: int) -> Mended | None:
+    """One cell that stands twice in a row: a decoder began it anew."""
+    spans = cells.spans(text)
+    texts = [text[a:b].strip() for a, b in spans]
+    twice = [n for n in range(1, len(texts)) if texts[n] and texts[n] == texts[n - 1]]
+    if extra != 1 or len(twice) != 1:
+        return None
+    start, end = spans[twice[0]]
+    return Mended(
+        (text[:start] + text[end + 1 :],), "cell_repeated", "the cell stands twice", "likely"
+    )
 
 
 def _merged(text: str, shape: Shape) -> Mended | None:
@@ -97,21 +118,25 @@ def _off_the_marks(text: str, places: list[int], extra: int, shape: Shape) -> Me
         strange.append(place)
         if text[place - 1 : place] == "|" or text[place + 1 : place + 2] == "|":
             moved += 1
-    if len(strange) != extra:
+    if len(strange) != extra or strange[-1] == places[-1]:
         return None
     if all(text[p - 1 : p] == "|" or text[p + 1 : p + 2] == "|" for p in strange):
         return Mended((_without(text, strange),), "pipe_doubled", "the pipe stands twice")
-    return Mended((cells.escaped(text, strange),), "pipe_unescaped", "it stands under no other pipe", "likely")
+    return Mended(
+        (cells.escaped(text, strange),), "pipe_unescaped", "it stands under no other pipe", "likely"
+    )
 
 
 def _doubled(text: str, places: list[int], extra: int, shape: Shape) -> Mended | None:
     """Empty cells that are no cells: one pipe written twice."""
-    close = [b for a, b in zip(places, places[1:], strict=False) if b == a + 1]
-    apart = [b for a, b in zip(places, places[1:], strict=False) if not text[a + 1 : b].strip()]
+    close = [b for a, b in pairwise(places) if b == a + 1]
+    apart = [b for a, b in pairwise(places) if not text[a + 1 : b].strip()]
     for doubled in (close, apart):
         if len(doubled) == extra:
             certainty: Certainty = "certain" if len(apart) == extra else "likely"
-            return Mended((_without(text, doubled),), "pipe_doubled", "the pipe stands twice", certainty)
+            return Mended(
+                (_without(text, doubled),), "pipe_doubled", "the pipe stands twice", certainty
+            )
     return None
 
 

@@ -15,6 +15,10 @@ from carrara.runtime.repair.markdown_text.table_mend import mend
 from carrara.runtime.repair.markdown_text.table_parts import Line
 
 _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\|)")
+_BLOCK = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t])")
+_HEADING = re.compile(r"[ \t]*#{1,6}[ \t]")
+_GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+[ \t]*$")
+_DRAWN = re.compile(r"[├└┌┐┘┤┬┴┼╔╗╚╝]")
 _WIDE = str.maketrans({"｜": "|", "│": "|", "┃": "|", "￨": "|", "¦": "|"})
 _MOST_PARTS = 64  # paragraphs looked at for one table
 _OTHER_PIPES = re.compile(r"[｜│┃￨¦]")
@@ -23,9 +27,15 @@ _OTHER_PIPES = re.compile(r"[｜│┃￨¦]")
 def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     """Repairs of all tables."""
     rows = lines.rows
-    if "|" not in lines.text and not _OTHER_PIPES.search(lines.text):
+    if _OTHER_PIPES.search(lines.text) and (fixes := _pipe_fixes(rows, kinds)):
+        return fixes
+    if "|" not in lines.text:
         return []
-    fixes: list[Fix] = []
+    if "+-" in lines.text or "+=" in lines.text:
+        fixes = _grid_fixes(rows, kinds)
+        if fixes:
+            return fixes
+    fixes = []
     at, size = 0, len(rows)
     while at < size:
         if kinds[at] != PLAIN or "|" not in rows[at]:
@@ -40,13 +50,86 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     return fixes
 
 
+def _pipe_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
+    """Strokes that look like pipes in lines that are rows of a table with them."""
+    fixes: list[Fix] = []
+    for number, row in enumerate(rows):
+        if kinds[number] != PLAIN or not _OTHER_PIPES.search(row) or _DRAWN.search(row):
+            continue
+        text = row.translate(_WIDE)
+        wide = cells.count(text.strip())
+        near = [
+            rows[n].translate(_WIDE).strip()
+            for n in range(max(0, number - 3), min(len(rows), number + 4))
+            if n != number
+        ]
+        beside = [line for line in near if "|" in line and cells.count(line) == wide]
+        drawn = any(cells.is_delimiter(line) for line in [text.strip(), *near])
+        if wide > 1 and beside and (drawn or len(beside) > 1):
+            fixes.append(
+                Fix(
+                    number, number + 1, (text,), "pipe_swapped", "tables are drawn with |", "likely"
+                )
+            )
+    return fixes
+
+
+def _grid_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
+    """A table drawn with +---+ between its rows: the second of these lines is the delimiter row, the others go."""
+    fixes: list[Fix] = []
+    at = 0
+    while at < len(rows):
+        if kinds[at] != PLAIN or not _GRID.match(rows[at]):
+            at += 1
+            continue
+        seen = 0
+        while (
+            at < len(rows)
+            and kinds[at] == PLAIN
+            and (_GRID.match(rows[at]) or rows[at].lstrip()[:1] == "|")
+        ):
+            if _GRID.match(rows[at]):
+                seen += 1
+                text = (
+                    (re.sub(r"[-=]+", "---", rows[at].strip().replace("+", "|")),)
+                    if seen == 2
+                    else ()
+                )
+                fixes.append(
+                    Fix(
+                        at,
+                        at + 1,
+                        text,
+                        "grid_table",
+                        "rows are not divided by lines in Markdown",
+                        "likely",
+                    )
+                )
+            at += 1
+        if seen < 2:
+            return []
+    return fixes
+
+
 def _paragraph(rows: list[str], kinds: bytearray, at: int) -> tuple[int, int]:
     """The lines around `at` without a blank one between them."""
     first = at
-    while first > 0 and kinds[first - 1] == PLAIN and not _is_blank(rows[first - 1]) and at - first < 4:
+    while (
+        first > 0
+        and kinds[first - 1] == PLAIN
+        and not _is_blank(rows[first - 1])
+        and at - first < 4
+    ):
+        if _BLOCK.match(rows[first]) or _HEADING.match(rows[first - 1]):
+            break
         first -= 1
     after = at + 1
-    while after < len(rows) and kinds[after] == PLAIN and not _is_blank(rows[after]):
+    while (
+        after < len(rows)
+        and kinds[after] == PLAIN
+        and not _is_blank(rows[after])
+        and not _BLOCK.match(rows[after])
+    ):
         after += 1
     return first, after
 
@@ -80,7 +163,9 @@ def _is_sound(rows: list[str], first: int, after: int) -> bool:
             body = _bare(row)
         elif columns(row[: len(row) - len(row.lstrip())]) > base + 3:
             return False
-        if "|" not in body or (number > at + 1 and body[:1] in "|:-" and "--" in body and cells.is_delimiter(body)):
+        if "|" not in body or (
+            number > at + 1 and body[:1] in "|:-" and "--" in body and cells.is_delimiter(body)
+        ):
             return False
         if cells.count(body) != wide:
             return False
@@ -124,7 +209,11 @@ def _following(rows: list[str], kinds: bytearray, first: int, after: int) -> int
         return None
     if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < 3):
         return None
-    if at + 1 < len(rows) and cells.is_delimiter(_bare(rows[at + 1])) and not cells.is_delimiter(body):
+    if (
+        at + 1 < len(rows)
+        and cells.is_delimiter(_bare(rows[at + 1]))
+        and not cells.is_delimiter(body)
+    ):
         header = next((_bare(rows[n]) for n in range(first, after) if "|" in rows[n]), "")
         if cells.split(body) != cells.split(header):
             return None

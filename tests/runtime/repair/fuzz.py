@@ -2,8 +2,8 @@
 
 Texts are the documents in `material`, damaged at random places, and random strings of structure characters, odd
 Unicode, NULs, carriage returns, deep nesting and long lines. For each the invariants of `invariants` must hold, and
-the time must stay below a bound that no linear scanner needs; a hang ends in a traceback. Exits 1 at the first text that breaks one, which is left in
-fuzz-failure.json.
+the time must stay below a bound that no linear scanner needs; a hang ends in a traceback. Exits 1 at the first
+text that breaks one, which is left in fuzz-failure.json.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[3])]
 
-from tests.runtime.repair.invariants import broken_invariant
-from tests.runtime.repair.material import CLEAN
+from tests.runtime.repair.invariants import broken_invariant  # noqa: E402
+from tests.runtime.repair.material import CLEAN  # noqa: E402
 
-ALPHABET = (
-    "{}[]\",:'|-*+#`~>.)( \n\t\r\\/=_!<&0123456789aeixAZ éß中、：，“”‘’｜•–…\u2028\u00a0\0\U0001f600\u0301[MASK]"
-)
+ALPHABET = "{}[]\",:'|-*+#`~>.)( \n\t\r\\/=_!<&0123456789aeixAZ éß中、：，“”‘’｜•–…\u2028\u00a0\0\U0001f600\u0301[MASK]"
 PIECES = (
     "|---|---|", "| a | b |", "```", "~~~", "- [x] ", "1. ", "\n\n", "    ", '"a": ', "[MASK]", "<|mdm_mask|>", "\\|",
     "||", "| |", "## H", "<!--", "$$", "---\n", "\\\"", "}]", "//", "/*", "null", "True", "> ", "\t- ", "2) ", "•",

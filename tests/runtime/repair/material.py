@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Sound documents to damage: tables, lists, JSON and whole pages, with what makes each of them hard."""
 
 from __future__ import annotations
