@@ -17,12 +17,13 @@ from carrara.engines.json_schema import strict_loads, violations
 from carrara.runtime.repair.content import json_loss
 from carrara.runtime.repair.edits import replay
 from carrara.runtime.repair.holes import json_holes
-from carrara.runtime.repair.json_text.mend import JsonRepair, edits_for_json
+from carrara.runtime.repair.json_text.mend import JsonRepair, edits_for_json, is_part_of_value
 from carrara.runtime.repair.masks import has_masks
 from carrara.runtime.repair.policy import RepairPolicy
 from carrara.runtime.repair.report import Edit, Hole, Problem, RepairReport, cut, rewrite
 
 _LONGEST_FOR_JSON_REPAIR = 2_000  # characters; its time grows faster than its input
+_MOST_BRACKETS = 100
 _BRACKET = re.compile(r"[{\[]")
 
 
@@ -139,6 +140,8 @@ def _hole_problem(hole: Hole) -> Problem:
 
 def _objection(text: str, found: JsonRepair, contract: Json) -> str | None:
     """Why a repaired value may not stand for the answer to a contract."""
+    if not found.edits:
+        return "no repair of its text helps"
     body = text[: found.edits[-1].start] if found.edits[-1].rule == "text_around" else text
     closed = any(edit.rule == "unclosed_end" for edit in found.edits)
     if closed and body.rstrip()[-1:] not in ("}", "]", '"', "'", ","):
@@ -163,6 +166,8 @@ def _by_json_repair(text: str) -> JsonRepair | None:
     if opening is None or len(text) > _LONGEST_FOR_JSON_REPAIR:
         return None
     start, end = opening.start(), len(text.rstrip())
+    if is_part_of_value(text, 0, start) or text.count("{") + text.count("[") > _MOST_BRACKETS:
+        return None
     body = text[start:end]
     value = _mended(body)
     if value is None:

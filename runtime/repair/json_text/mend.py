@@ -19,6 +19,8 @@ _PLAUSIBLE = re.compile(
 _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
 _MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
+_TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
+_TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
 _ROUNDS = 2
 _GOOD_ENOUGH = 9.0
@@ -27,8 +29,8 @@ _GOOD_ENOUGH = 9.0
 LIKELY = frozenset(
     {
         "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
-        "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost",
-        "member_restarted", "text_around", "ellipsis", "unescaped_twice",
+        "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost", "unclosed_end",
+        "member_restarted", "ellipsis", "unescaped_twice",
     }
 )  # fmt: skip
 REASONS = {
@@ -116,6 +118,15 @@ def _cheapest(text: str) -> JsonRepair | None:
     return _checked(text, edits)
 
 
+def is_part_of_value(text: str, start: int, end: int) -> bool:
+    """Whether the text from `start` to `end`, around a value, looks like more of it or like another one."""
+    return _MEMBER.search(text, start, end) is not None or (
+        end < len(text)
+        and (_TORN_BEFORE.search(text, start, end) or _TORN_START.match(text, start, end))
+        is not None
+    )
+
+
 def _unescaped(text: str) -> JsonRepair | None:
     """JSON that was written as the content of a JSON string: one layer of escapes too much."""
     if not _ESCAPED.match(text):
@@ -147,7 +158,7 @@ def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | 
         place = end
         if start == end and not after:
             continue
-        if rule == "text_around" and _MEMBER.search(text, start, end):
+        if rule == "text_around" and is_part_of_value(text, start, end):
             return None  # more values stand there: they would be lost
         edits.append(_edit(text, start, end, after, rule))
     mended = replaced(text, ((e.start, e.end, e.after) for e in edits))
@@ -161,8 +172,6 @@ def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | 
 def _edit(text: str, start: int, end: int, after: str, rule: str) -> Edit:
     before = text[start:end]
     certainty: Certainty = "likely" if rule in LIKELY else "certain"
-    if rule == "text_around" and not re.search(r"\w", before):
-        certainty = "certain"
     return Edit(start, end, before, after, rule, REASONS[rule], 1, certainty)
 
 
@@ -179,4 +188,4 @@ def _starts(text: str) -> list[int]:
     return found
 
 
-__all__ = ["JsonRepair", "edits_for_json"]
+__all__ = ["JsonRepair", "edits_for_json", "is_part_of_value"]

@@ -252,7 +252,7 @@ class _Mending:
             return 1
         head = lines[self.header].text
         if at + 1 < len(lines) and cells.is_delimiter(lines[at + 1].text) and not lines[at + 1].gap:
-            if cells.split(text) == cells.split(head):
+            if cells.split(text) == cells.split(head) and not line.gap:
                 self._fix(line, lines[at + 1], (), "header_repeated", "the table has its header")
                 return 2
             if line.gap:

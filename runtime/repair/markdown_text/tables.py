@@ -192,12 +192,12 @@ def _with_stray_rows(
     rows: list[str], kinds: bytearray, first: int, after: int, kind: str, fixes: list[Fix]
 ) -> int:
     """Rows behind blank lines below a sound table belong to it: then the table is mended after all."""
-    if _following(rows, kinds, first, after) is None:
+    if _following(rows, kinds, after) is None:
         return after
     return max(after, _mend(rows, kinds, first, after, kind, fixes))
 
 
-def _following(rows: list[str], kinds: bytearray, first: int, after: int) -> int | None:
+def _following(rows: list[str], kinds: bytearray, after: int) -> int | None:
     """The first line of a paragraph of rows behind blank lines, if it is no table of its own."""
     at = after
     while at < len(rows) and kinds[at] == PLAIN and _is_blank(rows[at]) and at - after < 4:
@@ -209,14 +209,9 @@ def _following(rows: list[str], kinds: bytearray, first: int, after: int) -> int
         return None
     if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < 3):
         return None
-    if (
-        at + 1 < len(rows)
-        and cells.is_delimiter(_bare(rows[at + 1]))
-        and not cells.is_delimiter(body)
-    ):
-        header = next((_bare(rows[n]) for n in range(first, after) if "|" in rows[n]), "")
-        if cells.split(body) != cells.split(header):
-            return None
+    own = at + 1 < len(rows) and cells.is_delimiter(_bare(rows[at + 1]))
+    if own and not cells.is_delimiter(body):
+        return None
     return at
 
 
@@ -227,7 +222,7 @@ def _mend(
     lines = [_line(rows, number, False) for number in range(first, after)]
     end = after
     for _ in range(_MOST_PARTS):
-        start = _following(rows, kinds, first, end)
+        start = _following(rows, kinds, end)
         if start is None:
             break
         _, end = _paragraph(rows, kinds, start)
