@@ -20,6 +20,7 @@ _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
 _MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
 _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
+_GLUED = re.compile(r"[^\s`;)][^\n]*[\"\]}]")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
 _ROUNDS = 2
@@ -120,6 +121,8 @@ def _cheapest(text: str) -> JsonRepair | None:
 
 def is_part_of_value(text: str, start: int, end: int) -> bool:
     """Whether the text from `start` to `end`, around a value, looks like more of it or like another one."""
+    if start > 0 and _GLUED.match(text, start, end):
+        return True
     return _MEMBER.search(text, start, end) is not None or (
         end < len(text)
         and (_TORN_BEFORE.search(text, start, end) or _TORN_START.match(text, start, end))
