@@ -6,12 +6,12 @@ import re
 
 from carrara.runtime.repair.json_text import lexemes as lex
 from carrara.runtime.repair.json_text.closing import close, close_rest, insert_close
+from carrara.runtime.repair.json_text.indents import is_outdented
 from carrara.runtime.repair.json_text.parts import (
     Moves,
     contents,
     drop,
     hole,
-    is_outdented,
     on,
     value_of,
 )
@@ -69,7 +69,7 @@ def next_moves(text: str, s: State, c: str, masked: bool) -> Moves:
         found += _colon_in_list(text, s) if frame.kind == "[" else _colon_behind_value(text, s)
     elif c == "+" and text[s.end - 1] == '"' and (m := _JOINED.match(text, s.end)):
         trail = edited(s.trail, s.end - 1, m.end(), "", "joined_strings")
-        found += _string_from(text, s._replace(trail=trail, cost=s.cost + 0.3), m.end() - 1, masked)
+        found += _string_from(text, s._replace(trail=trail, cost=s.cost + 0.3), m.end() - 1)
     elif c in lex.VALUE_START or lex.BARE_KEY.match(text, at):
         found += _missing_comma(text, s, c)
     if frame.parent is not None:
@@ -152,10 +152,10 @@ def _colon_in_list(text: str, s: State) -> Moves:
     return found
 
 
-def _string_from(text: str, s: State, at: int, masked: bool) -> Moves:
+def _string_from(text: str, s: State, at: int) -> Moves:
     kind = s.frame.kind if s.frame else ""
     return [
-        on(s, e.after, contents(text, s.trail, at + 1, e.end, masked), e.cost)
+        on(s, e.after, contents(s.trail, at + 1, e.end), e.cost)
         for e in endings(text, at, kind)[:2]
         if e.after > e.end
     ]

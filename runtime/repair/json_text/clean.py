@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from carrara.runtime.repair.json_text.indents import is_outdented
 from carrara.runtime.repair.json_text.lexemes import (
     AFTER_IN_ARRAY,
     AFTER_IN_OBJECT,
@@ -21,9 +22,9 @@ DEEPEST = 900  # brackets inside of each other; Python's reader gives up soon af
 _BLANK = re.compile(r"[ \t\r\n]*+")
 
 
-def read_on(text: str, state: State, masked: bool) -> State:
+def read_on(text: str, state: State, masked: bool, indented: bool = False) -> State:
     """The furthest state that is reached from `state` without any repair or choice. With `masked`, left-over masks
-    stop it too."""
+    stop it too; with `indented`, a key that stands further left than the key before it."""
     _, at, expect, frame, trail, end, comma, closed, closer = state
     blank, string, number, literal = _BLANK.match, STRING.match, NUMBER.match, LITERAL.match
     after_key, in_object, in_array = AFTER_KEY.match, AFTER_IN_OBJECT.match, AFTER_IN_ARRAY.match
@@ -91,6 +92,8 @@ def read_on(text: str, state: State, masked: bool) -> State:
                 if found is None or after_key(text, found.end()) is None or frame is None:
                     break
                 kind, parent, first, shape, depth, member, _, _ = frame
+                if indented and comma >= 0 and is_outdented(text, frame, at):
+                    break
                 frame = Frame(kind, parent, first, shape, depth, at, found.group(), member)
                 at = end = found.end()
                 expect = COLON

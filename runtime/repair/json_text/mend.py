@@ -23,6 +23,8 @@ _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\
 _GLUED = re.compile(r"[^\s`;)][^\n]*[\"\]}]")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
+_LONG = 5000  # characters; a longer text without a reading is not tried from its other brackets
+_UNSURE_NESTING = frozenset({"unclosed_end", "close_lost", "wrong_bracket", "extra_close"})
 _ROUNDS = 2
 _GOOD_ENOUGH = 9.0
 
@@ -102,7 +104,12 @@ def _cheapest(text: str) -> JsonRepair | None:
     torn = _TORN.match(text) is not None
     best: tuple[float, int, Mended] | None = None
     for start in _starts(text):
-        found = mend(text, start, masked, torn=torn)
+        found = mend(text, start, masked, torn)
+        if found is None and len(text) > _LONG:
+            break
+        if found is not None and _UNSURE_NESTING.intersection(edit[3] for edit in found.edits):
+            again = mend(text, start, masked, torn, indented=True)
+            found = again if again is not None and again.cost <= found.cost + 1.0 else found
         if found is None:
             continue
         cost = found.cost + (0.0 if best is None else 6.0)

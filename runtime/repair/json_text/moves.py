@@ -16,12 +16,12 @@ from carrara.runtime.repair.json_text.closing import (
     insert_close,
     to_next,
 )
+from carrara.runtime.repair.json_text.indents import is_outdented
 from carrara.runtime.repair.json_text.parts import (
     Moves,
     contents,
     drop,
     hole,
-    is_outdented,
     on,
     rewrote,
     string_moves,
@@ -81,7 +81,7 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
         return [_open(text, s, c)]
     found: Moves = []
     if c in lex.QUOTES:
-        found = string_moves(text, s, masked, key=False)
+        found = string_moves(text, s, key=False)
     elif c in ",}]":
         return _no_value(s)
     elif c == ":":
@@ -108,14 +108,14 @@ def _scalar(text: str, s: State, masked: bool) -> Moves:
     if m := lex.CUT_OPEN.match(text, at):
         end = m.end() - 1
         trail: Trail | None = edited(s.trail, at, at, '"', "value_quote_lost")
-        trail = contents(text, trail, at, end, masked)
+        trail = contents(trail, at, end)
         if text[end] != '"':
             trail = edited(trail, end, end + 1, '"', "smart_quotes")
         found.append(on(s, m.end(), trail, 2.0))
     if m := lex.BARE_VALUE.match(text, at):
         end = at + len(m.group().rstrip())
         trail = edited(s.trail, at, at, '"', "value_quotes_lost")
-        trail = contents(text, trail, at, end, masked)
+        trail = contents(trail, at, end)
         found.append(on(s, end, edited(trail, end, end, '"', "value_quotes_lost"), 3.0))
     return found
 
@@ -157,11 +157,13 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
         return [drop(s, at, at + 1, "dup_comma", 1.0)]
     found: Moves = []
     if c in lex.QUOTES:
-        found = string_moves(
-            text, s._replace(frame=frame._replace(member=at, before=frame.member)), masked, key=True
-        )
-        if s.comma >= 0 and is_outdented(text, frame, at):
-            found.append(insert_close(s._replace(cost=s.cost + 0.6), before_comma=True))
+        read = s._replace(frame=frame._replace(member=at, before=frame.member))
+        if s.comma >= 0 and is_outdented(
+            text, frame, at
+        ):  # its object has ended, says the indentation
+            found.append(insert_close(s._replace(cost=s.cost - 1.2), before_comma=True))
+            read = read._replace(cost=s.cost + 1.5)
+        found += string_moves(text, read, key=True)
         found += _lost_list(text, s)
     elif m := lex.BARE_KEY.match(text, at):
         found = [_bare_key(text, s, m.end())]

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from carrara.runtime.repair.json_text import lexemes as lex
-from carrara.runtime.repair.json_text.states import COLON, NEXT, Frame, State, Trail, edited
-from carrara.runtime.repair.json_text.strings import endings, inner_edits, mask_edits
+from carrara.runtime.repair.json_text.states import (
+    COLON,
+    CONTENT,
+    NEXT,
+    Frame,
+    State,
+    Trail,
+    edited,
+)
+from carrara.runtime.repair.json_text.strings import endings
 
 Moves = list[State]
 
 
-def string_moves(text: str, s: State, masked: bool, key: bool) -> Moves:
+def string_moves(text: str, s: State, key: bool) -> Moves:
     frame = s.frame
     kind = "k" if key else frame.kind if frame else ""
     found = []
     if text.startswith('"""', s.at) and (close := text.find('"""', s.at + 3)) > 0 and not key:
         opening = edited(s.trail, s.at, s.at + 3, '"', "single_quotes")
-        trail = contents(text, opening, s.at + 3, close, masked)
+        trail = contents(opening, s.at + 3, close)
         return [on(s, close + 3, edited(trail, close, close + 3, '"', "single_quotes"), 0.1)]
     for end, after, cost in endings(text, s.at, kind):
         trail = s.trail
         if text[s.at] != '"':
             trail = edited(trail, s.at, s.at + 1, '"', style(text[s.at]))
-        trail = contents(text, trail, s.at + 1, end, masked)
+        trail = contents(trail, s.at + 1, end)
         if after == end:
             trail = edited(trail, end, end, '"', "key_quote_lost" if key else "value_quote_lost")
         elif text[end] != '"':
@@ -40,13 +48,9 @@ def style(quote: str) -> str:
     return "single_quotes" if quote in "'`" else "smart_quotes"
 
 
-def contents(text: str, trail: Trail | None, start: int, end: int, masked: bool) -> Trail | None:
-    edits = inner_edits(text, start, end)
-    if masked:
-        edits = sorted(edits + mask_edits(text, start, end))
-    for edit in edits:
-        trail = edited(trail, *edit)
-    return trail
+def contents(trail: Trail | None, start: int, end: int) -> Trail | None:
+    """Note that a string's content from `start` to `end` is to be looked through if this reading is taken."""
+    return edited(trail, start, end, "", CONTENT) if start < end else trail
 
 
 def took(s: State, start: int, end: int) -> State:
@@ -77,26 +81,11 @@ def value_of(text: str, frame: Frame) -> int:
     return lex.SPACE.match(text, m.end() if m else at).end()  # type: ignore[union-attr]
 
 
-def is_outdented(text: str, frame: Frame, at: int) -> bool:
-    """Whether the line of `at` is indented less than the line of the member before: an object may have ended."""
-    here, before = _indent(text, at), _indent(text, frame.member)
-    return 0 <= here < before
-
-
-def _indent(text: str, at: int) -> int:
-    """The column of `at` if only blanks stand before it on its line, else -1."""
-    if at < 0:
-        return -1
-    start = text.rfind("\n", max(0, at - 200), at) + 1
-    return -1 if start == 0 or text[start:at].strip(" \t") else at - start
-
-
 __all__ = [
     "Moves",
     "contents",
     "drop",
     "hole",
-    "is_outdented",
     "on",
     "rewrote",
     "string_moves",

@@ -59,7 +59,6 @@ def _repeats(text: str, start: int, at: int) -> Iterator[int]:
         again = place if text.startswith(least, place) and place > start else -1
     if again > start:
         fragment = text[start:again].rstrip()
-        fragment = fragment if text.startswith(fragment, again) else fragment.rstrip(",").rstrip()
         if fragment and text.startswith(fragment, again):
             yield again
 

@@ -11,14 +11,15 @@ from typing import NamedTuple
 from carrara.runtime.repair.json_text.clean import DEEPEST, read_on
 from carrara.runtime.repair.json_text.moves import moves
 from carrara.runtime.repair.json_text.states import END, KEY, VALUE, State, edited, edits_of, opened
+from carrara.runtime.repair.json_text.strings import inner_edits, mask_edits
 
-WIDTH = 12
+WIDTH = 8
 SLACK = 5.0  # a reading that costs so much more than the best is given up
 HOPELESS = (
     30.0  # more cost than that, and CHARACTERS less than one for each repair, is no broken JSON
 )
 CHARACTERS = 8
-LEAST_MOVES = 1000  # and one more for each character: more than any text needs that can be mended
+LEAST_MOVES = 2000  # and some for each character: more than any text needs that can be mended
 
 
 class Mended(NamedTuple):
@@ -30,7 +31,9 @@ class Mended(NamedTuple):
     margin: float
 
 
-def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | None:
+def mend(
+    text: str, start: int, masked: bool, torn: bool = False, indented: bool = False
+) -> Mended | None:
     """Read the JSON value that starts at `start` of `text` to the end of it, None if no reading is left. `torn`: it
     starts with a member whose object was never opened."""
     first = State(0.0, start, VALUE, None, None, start)
@@ -54,12 +57,13 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
         count += 1
         heapq.heappush(heap, (state.at, state.expect, state.cost, count, state))
 
-    push(read_on(text, first, masked))
+    push(read_on(text, first, masked, indented))
     best = 0.0
-    left = LEAST_MOVES + len(text)
+    left, contested = LEAST_MOVES + len(text), LEAST_MOVES + len(text) // CHARACTERS
     while heap:
         left -= 1
-        if left < 0:
+        contested -= len(heap) > 1
+        if left < 0 or contested < 0:
             return None
         state = heapq.heappop(heap)[-1]
         if state.expect == END:
@@ -83,14 +87,23 @@ def mend(text: str, start: int, masked: bool, torn: bool = False) -> Mended | No
         known[sort] = state.cost
         for following in moves(text, state, masked):
             if following.cost < HOPELESS + (following.at - start) / CHARACTERS:
-                push(read_on(text, following, masked) if following.expect != END else following)
+                push(
+                    read_on(text, following, masked, indented)
+                    if following.expect != END
+                    else following
+                )
         if len(heap) > WIDTH:
             heap = _narrowed(heap)
         if heap:
             best = min(item[2] for item in heap)
         if len(heap) == 1:
             known.clear()
-    return None if ended is None else Mended(edits_of(ended.trail), ended.cost, margin)
+
+    def inside(first: int, after: int) -> list[tuple[int, int, str, str]]:
+        edits = inner_edits(text, first, after)
+        return sorted(edits + mask_edits(text, first, after)) if masked else edits
+
+    return None if ended is None else Mended(edits_of(ended.trail, inside), ended.cost, margin)
 
 
 def _narrowed(

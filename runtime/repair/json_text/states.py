@@ -5,8 +5,10 @@ States are values that share their past, so that a search can keep several readi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+CONTENT = "content"  # in a trail: not an edit, but a string whose content may need some
 VALUE, KEY, COLON, NEXT, DONE, END = range(6)
 
 
@@ -59,11 +61,16 @@ def edited(trail: Trail | None, start: int, end: int, after: str, rule: str) -> 
     return Trail(start, end, after, rule, trail)
 
 
-def edits_of(trail: Trail | None) -> list[tuple[int, int, str, str]]:
-    """Edits in the order of the text: (start, end, after, rule)."""
-    found = []
+def edits_of(
+    trail: Trail | None, inside: Callable[[int, int], list[tuple[int, int, str, str]]]
+) -> list[tuple[int, int, str, str]]:
+    """Edits in the order of the text: (start, end, after, rule). `inside` gives those within a string's content."""
+    found: list[tuple[int, int, str, str]] = []
     while trail is not None:
-        found.append((trail.start, trail.end, trail.after, trail.rule))
+        if trail.rule == CONTENT:
+            found += reversed(inside(trail.start, trail.end))
+        else:
+            found.append((trail.start, trail.end, trail.after, trail.rule))
         trail = trail.earlier
     found.reverse()
     found.sort(key=lambda edit: (edit[0], edit[1]))
@@ -72,6 +79,7 @@ def edits_of(trail: Trail | None) -> list[tuple[int, int, str, str]]:
 
 __all__ = [
     "COLON",
+    "CONTENT",
     "DONE",
     "END",
     "KEY",

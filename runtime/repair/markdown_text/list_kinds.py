@@ -143,7 +143,7 @@ def _numbers(level: list[Item], rows: dict[int, Row], block: list[Row]) -> list[
 def _pushed(item: Item, block: list[Row], by: int) -> list[Fix]:
     """The lines of an item whose text moves to the right."""
     fixes = []
-    at = next(n for n, row in enumerate(block) if row.line == item.line)
+    at = item.line - block[0].line
     for row in block[at + 1 :]:
         if row.body and row.column < item.content:
             break

@@ -8,50 +8,53 @@ from carrara.runtime.repair.markdown_text.regions import FENCED, PLAIN
 from carrara.runtime.repair.report import Certainty
 
 
-def nesting_fixes(block: list[Row], kind: str) -> list[Fix]:
-    """Repairs of the indentation in one block; the first place at fault and what belongs to it."""
+def nesting_fixes(block: list[Row]) -> list[Fix]:
+    """Repairs of the indentation in one block: each place at fault with what belongs to it."""
+    fixes: list[Fix] = []
     stack: list[Item] = []
     gap = text_before = loose = False
+    done = 0
     for at, row in enumerate(block):
         if not row.body:
             gap, text_before = True, False
             continue
+        if at < done:
+            gap = False
+            continue
         found = marker_of(row.body) if row.kind == PLAIN else None
         if found is None:
-            fix = _paragraph(block, at, stack, gap, text_before)
-            if fix:
-                return fix
-            if not text_before:
+            moved = _paragraph(block, at, stack, gap)
+            if moved:
+                fixes += moved
+                done = moved[-1].after - block[0].line
+            elif not text_before:
                 while stack and row.column < stack[-1].content:
                     stack.pop()
-            text_before = row.kind == PLAIN
+            text_before = row.kind == PLAIN and not moved
             gap = False
             continue
         item = item_of(row, found, gap)
-        loose = loose or (gap and bool(stack))
         inside = [open_ for open_ in stack if row.column >= open_.content]
         base = inside[-1].content if inside else 0
-        if inside and row.column - base >= 4 and (text_before or loose or kind == "list"):
-            return _shifted(
-                block,
-                at,
-                base - row.column,
-                row.column,
-                "over_indent",
-                "so far the item would be text or code",
-            )
-        if len(stack) > len(inside):
-            before = stack[len(inside)]
-            fix = _under(block, at, item, before)
-            if fix:
-                return fix
-        if row.column - base < 4:
+        moved = []
+        if inside and row.column - base >= 4 and (text_before or loose):
+            reason = "so far the item would be text or code"
+            moved = _shifted(block, at, base - row.column, row.column, "over_indent", reason)
+        loose = loose or (gap and bool(stack))
+        if not moved and len(stack) > len(inside):
+            moved = _under(block, at, item, stack[len(inside)])
+            inside = stack[: len(inside) + 1] if moved else inside
+        if moved:
+            fixes += moved
+            done = moved[-1].after - block[0].line
+            stack, text_before = inside, False
+        elif row.column - base < 4:
             stack = [*inside, item]
             text_before = bool(item.text)
         else:
             text_before = True
         gap = False
-    return []
+    return fixes
 
 
 def _under(block: list[Row], at: int, item: Item, before: Item) -> list[Fix]:
@@ -87,9 +90,7 @@ def _restarts(block: list[Row], at: int, item: Item, before: Item) -> bool:
     return False
 
 
-def _paragraph(
-    block: list[Row], at: int, stack: list[Item], gap: bool, text_before: bool
-) -> list[Fix]:
+def _paragraph(block: list[Row], at: int, stack: list[Item], gap: bool) -> list[Fix]:
     """A further paragraph or a fence of an item, indented more than its marker and less than its text."""
     row = block[at]
     if not stack or not (gap or row.kind == FENCED):

@@ -22,7 +22,7 @@ def list_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     for block in blocks(lines.rows, kinds):
         fixes += (
             mark_fixes(block, kind)
-            or nesting_fixes(block, kind)
+            or nesting_fixes(block)
             or flat_fixes(block)
             or sibling_fixes(block)
         )

@@ -21,6 +21,7 @@ _GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+[ \t]*$")
 _DRAWN = re.compile(r"[├└┌┐┘┤┬┴┼╔╗╚╝]")
 _WIDE = str.maketrans({"｜": "|", "│": "|", "┃": "|", "￨": "|", "¦": "|"})
 _MOST_PARTS = 64  # paragraphs looked at for one table
+_LINES_TO_DELIMITER = 12
 _OTHER_PIPES = re.compile(r"[｜│┃￨¦]")
 
 
@@ -225,6 +226,10 @@ def _mend(
         start = _following(rows, kinds, end)
         if start is None:
             break
+        if end - first > _LINES_TO_DELIMITER and not any(
+            cells.is_delimiter(x.text) for x in lines[:8]
+        ):
+            break  # no table begins here
         _, end = _paragraph(rows, kinds, start)
         lines += [_line(rows, number, number == start) for number in range(start, end)]
     fixed, used = mend(lines, kind)
