@@ -23,10 +23,17 @@ def restarted(text: str, s: State) -> list[State]:
         start = frame.member
         if 0 <= start < s.at:
             for again in _repeats(text, start, s.at):
-                found.append(_from(text, s, frame, start, again))
+                if frame.kind == "{" or _goes_on(text, start, again):
+                    found.append(_from(text, s, frame, start, again))
                 break
         frame = frame.parent
     return found
+
+
+def _goes_on(text: str, start: int, again: int) -> bool:
+    """Whether an element's second try is longer than the first: two equal elements may both be meant."""
+    end = again + len(text[start:again].rstrip())
+    return end < len(text) and text[end] not in ",]} \t\r\n"
 
 
 def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
