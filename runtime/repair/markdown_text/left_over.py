@@ -44,7 +44,7 @@ def _without(row: str, sure: bool) -> str:
     for m in _RUN.finditer(row):
         if cells.within(row, [m.start()], coded):
             continue
-        if not sure and m.group() in ("[MASK]", "[PAD]", "<mask>", "<pad>"):
+        if not sure and m.group() in ("[MASK]", "<mask>", "<pad>"):
             continue
         start, end = m.span()
         before, after = row[start - 1 : start], row[end : end + 1]

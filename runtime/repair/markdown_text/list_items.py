@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from carrara.runtime.repair.markdown_text.lines import columns
 from carrara.runtime.repair.markdown_text.regions import FENCED, PLAIN
@@ -42,8 +43,7 @@ class Item:
         return self.number >= 0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A line of a block: `quote` its quotation marks, `column` of its first character, `body` from there on, `kind` of
     its region. An empty `body` is a blank line."""
 
@@ -52,6 +52,11 @@ class Row:
     column: int
     body: str
     kind: int
+
+
+def rows_from(block: list[Row], at: int) -> Iterator[Row]:
+    """The rows from `at` on, without a copy: the loops over them end early."""
+    return map(block.__getitem__, range(at, len(block)))
 
 
 def row_of(line: int, raw: str, kind: int) -> Row:
@@ -180,4 +185,5 @@ __all__ = [
     "items",
     "marker_of",
     "row_of",
+    "rows_from",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from carrara.runtime.repair.markdown_text.lines import Fix
-from carrara.runtime.repair.markdown_text.list_items import Item, Row, items
+from carrara.runtime.repair.markdown_text.list_items import Item, Row, items, rows_from
 from carrara.runtime.repair.report import Certainty
 
 
@@ -144,7 +144,7 @@ def _pushed(item: Item, block: list[Row], by: int) -> list[Fix]:
     """The lines of an item whose text moves to the right."""
     fixes = []
     at = item.line - block[0].line
-    for row in block[at + 1 :]:
+    for row in rows_from(block, at + 1):
         if row.body and row.column < item.content:
             break
         if row.body:

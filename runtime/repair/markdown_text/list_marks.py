@@ -14,6 +14,7 @@ from carrara.runtime.repair.markdown_text.list_items import (
     GLYPHS,
     Row,
     marker_of,
+    rows_from,
 )
 from carrara.runtime.repair.markdown_text.regions import PLAIN
 from carrara.runtime.repair.report import Certainty
@@ -240,7 +241,7 @@ def _is_doubled(block: list[Row], at: int, found: re.Match[str]) -> bool:
     """Whether a marker stands twice by accident: no list goes on at the inner one."""
     row = block[at]
     inner = row.column + found.end(1) + 1
-    for later in block[at + 1 :]:
+    for later in rows_from(block, at + 1):
         if not later.body:
             continue
         return not (later.column >= inner and marker_of(later.body) is not None)

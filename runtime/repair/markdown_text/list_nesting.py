@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from carrara.runtime.repair.markdown_text.lines import Fix
-from carrara.runtime.repair.markdown_text.list_items import Item, Row, item_of, marker_of
+from carrara.runtime.repair.markdown_text.list_items import (
+    Item,
+    Row,
+    item_of,
+    marker_of,
+    rows_from,
+)
 from carrara.runtime.repair.markdown_text.regions import FENCED, PLAIN
 from carrara.runtime.repair.report import Certainty
 
@@ -79,7 +85,7 @@ def _restarts(block: list[Row], at: int, item: Item, before: Item) -> bool:
     """Whether a number begins anew, and the outer list goes on behind."""
     if item.number != 1:
         return False
-    for row in block[at + 1 :]:
+    for row in rows_from(block, at + 1):
         if row.body and row.column <= before.column and row.kind == PLAIN:
             found = marker_of(row.body)
             return (
@@ -101,7 +107,7 @@ def _paragraph(block: list[Row], at: int, stack: list[Item], gap: bool) -> list[
     delta = owner.content - row.column
     reason = "an item's paragraph begins under its text"
     fixes = []
-    for later in block[at:]:
+    for later in rows_from(block, at):
         if later.kind != row.kind or (
             row.kind == PLAIN and (not later.body or marker_of(later.body))
         ):
@@ -116,7 +122,7 @@ def _shifted(
 ) -> list[Fix]:
     """Move a line, and the lines behind it that are indented as far at least, by `delta` columns."""
     fixes = []
-    for row in block[at:]:
+    for row in rows_from(block, at):
         if not row.body:
             continue
         if row.column < least and row.kind == PLAIN:

@@ -10,6 +10,7 @@ from carrara.runtime.repair.markdown_text.list_items import GLYPHS, blocks
 from carrara.runtime.repair.markdown_text.list_kinds import sibling_fixes
 from carrara.runtime.repair.markdown_text.list_marks import mark_fixes
 from carrara.runtime.repair.markdown_text.list_nesting import flat_fixes, nesting_fixes
+from carrara.runtime.repair.markdown_text.list_plain import is_plain
 
 _ANY = re.compile(rf"(?m)^[ \t>]*(?:[-*+\[–—·{GLYPHS}]|\d{{1,9}}[.)．、）]|[０-９])")
 
@@ -20,6 +21,8 @@ def list_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
         return []
     fixes: list[Fix] = []
     for block in blocks(lines.rows, kinds):
+        if is_plain(block):
+            continue
         fixes += (
             mark_fixes(block, kind)
             or nesting_fixes(block)
