@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from carrara.engines.contract import Outline, Table
 from carrara.engines.errors import ContractError
+from carrara.engines.json_schema import pointer
 from carrara.engines.markdown import block_tokens, split_row
 from carrara.runtime.repair.edits import composed
 from carrara.runtime.repair.holes import markdown_holes
 from carrara.runtime.repair.markdown_text.mend import edits_for_markdown, next_edits
 from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
-from carrara.runtime.repair.report import Edit, Problem, RepairReport, cut, replay, rewrite
+from carrara.runtime.repair.report import Edit, Hole, Problem, RepairReport, cut, replay, rewrite
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -93,7 +94,7 @@ def _repaired(
     mended, edits = edits_for_markdown(text, kind, policy.refused)
     if not edits:
         return replace(plain, problems_before=before)
-    holes = markdown_holes(mended, edits)
+    holes = _contract_holes(mended, markdown_holes(mended, edits), contract)
     if holes:
         return replace(plain, holes=holes, proposals=edits, problems_before=before)
     try:
@@ -104,6 +105,26 @@ def _repaired(
     if not then.ok:
         return replace(then, text=text, edits=(), proposals=edits, problems_before=before)
     return replace(then, edits=composed(text, edits, then.edits), problems_before=before)
+
+
+def _contract_holes(
+    text: str, holes: tuple[Hole, ...], contract: Table | Outline
+) -> tuple[Hole, ...]:
+    """The holes with the paths that the contract has for them: "/row/column" in a table."""
+    if not isinstance(contract, Table) or not holes:
+        return holes
+    lines = text.split("\n")
+    header = next((n for n, line in enumerate(lines) if "|" in line), 0)
+    found = []
+    for hole in holes:
+        line, cell = (int(part) for part in hole.path[1:].split("/"))
+        row = line - header - 2
+        if row >= 0 and cell < len(contract.columns):
+            column = contract.columns[cell]
+            path = pointer((row, column.name))
+            kind = column.kind if column.kind in ("integer", "number", "boolean") else "string"
+            found.append(replace(hole, path=path, type=kind))
+    return tuple(found)
 
 
 def _cut_table(text: str, contract: Any, first: ContractError) -> RepairReport:

@@ -107,6 +107,15 @@ class RepairReport:
             moved += len(edit.after) - len(edit.before)
         return replaced(self.text, inverse)
 
+    def told(self, most: int, longest: int = 200) -> tuple[dict[str, Any], ...]:
+        """The first `most` edits as data, their texts cut to `longest` characters."""
+        found = []
+        for edit in self.edits[:most]:
+            data = asdict(edit)
+            data["before"], data["after"] = edit.before[:longest], edit.after[:longest]
+            found.append(data)
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON data for logs and traces; the value is left out."""
         return {

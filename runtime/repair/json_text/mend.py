@@ -20,7 +20,6 @@ _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
 _MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
 _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
-_GLUED = re.compile(r"[^\s`;)][^\n]*[\"\]}]")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
 _LONG = 5000  # characters; a longer text without a reading is not tried from its other brackets
@@ -128,12 +127,21 @@ def _cheapest(text: str) -> JsonRepair | None:
 
 def is_part_of_value(text: str, start: int, end: int) -> bool:
     """Whether the text from `start` to `end`, around a value, looks like more of it or like another one."""
-    if start > 0 and _GLUED.match(text, start, end):
+    if start > 0 and _is_torn(text[start:end].lstrip(" ").partition("\n")[0]):
         return True
     return _MEMBER.search(text, start, end) is not None or (
         end < len(text)
         and (_TORN_BEFORE.search(text, start, end) or _TORN_START.match(text, start, end))
         is not None
+    )
+
+
+def _is_torn(line: str) -> bool:
+    """Whether a line ends what it did not begin: a string or a bracket."""
+    return (
+        line.count('"') % 2 == 1
+        or line.count("]") > line.count("[")
+        or line.count("}") > line.count("{")
     )
 
 
