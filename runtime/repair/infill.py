@@ -138,8 +138,8 @@ def _written(value: Any, hole: Hole, kind: str, text: str) -> str | None:
     ):
         return None
     if not _in_cell(text, hole):
-        space = text[hole.start - 1 : hole.start]
-        return plain if hole.end > hole.start or not space.strip() else f" {plain}"
+        before, after = text[hole.start - 1 : hole.start], text[hole.end : hole.end + 1]
+        return f"{' ' if before.strip() else ''}{plain}{' ' if after.strip() else ''}"
     return None if "|" in plain else f" {plain} "
 
 
