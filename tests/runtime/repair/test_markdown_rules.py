@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from carrara.runtime.repair import repair, repair_text
+from carrara.runtime.repair.json_text.mend import REASONS
 
 HEAD = "| a | b | c |\n|---|---|---|\n"
 
@@ -153,3 +157,17 @@ SOUND = [
 @pytest.mark.parametrize("text", SOUND)
 def test_sound_text_that_looks_odd_is_left_alone(text: str, kind: str) -> None:
     assert repair_text(text, kind) is text
+
+
+def test_the_documentation_names_every_rule_and_no_other() -> None:
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs/repair.md").read_text(encoding="utf-8")
+    part = page[page.index("## What is repaired") : page.index("## What is never done")]
+    named = set(re.findall(r"`([a-z_]+)`", part))
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in (root / "runtime/repair").rglob("*.py")
+    )
+    assert named - set(re.findall(r'"([a-z_]+)"', code)) == set()
+    assert set(REASONS) - named == set()
+    tested = {rule for rule, *_ in [*TABLES, *LISTS, *PAGES]}
+    assert tested - named == set()
