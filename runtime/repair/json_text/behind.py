@@ -19,6 +19,7 @@ from carrara.runtime.repair.json_text.restarts import restarted
 from carrara.runtime.repair.json_text.states import COLON, DONE, KEY, VALUE, State, edited, opened
 from carrara.runtime.repair.json_text.strings import endings
 
+_CLOSED = re.compile(r"\s*+[,}\]]")
 _JOINED = re.compile(r'\s*\+\s*"')
 
 
@@ -34,6 +35,8 @@ def colon_moves(text: str, s: State, c: str, masked: bool) -> Moves:
     if masked and (end := lex.mask_at(text, at)) > at:
         return [drop(s, at, end, "mask_left", 0.8)]
     found: Moves = []
+    if c == '"' and at == s.end and text[at - 1] == '"' and lex.AFTER_KEY.match(text, at + 1):
+        found.append(drop(s, at, at + 1, "quote_doubled", 0.6)._replace(end=at + 1))
     if c and c in lex.VALUE_START:
         trail = edited(s.trail, s.end, s.end, ":", "missing_colon")
         found.append(State(s.cost + 1.5, at, VALUE, frame, trail, s.end, s.comma))
@@ -65,6 +68,8 @@ def next_moves(text: str, s: State, c: str, masked: bool) -> Moves:
     if masked and (end := lex.mask_at(text, at)) > at:
         return [drop(s, at, end, "mask_left", 0.8)]
     found: Moves = []
+    if c == '"' and at == s.end and text[at - 1] == '"' and _CLOSED.match(text, at + 1):
+        found.append(drop(s, at, at + 1, "quote_doubled", 0.6)._replace(end=at + 1))
     if c in ":=":
         found += _colon_in_list(text, s) if frame.kind == "[" else _colon_behind_value(text, s)
     elif c == "+" and text[s.end - 1] == '"' and (m := _JOINED.match(text, s.end)):

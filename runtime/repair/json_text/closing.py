@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from carrara.runtime.repair.json_text import lexemes as lex
-from carrara.runtime.repair.json_text.parts import Moves, drop
+from carrara.runtime.repair.json_text.parts import Moves, drop, value_of
 from carrara.runtime.repair.json_text.states import DONE, END, KEY, NEXT, VALUE, State, edited
 
 _GOES_ON = re.compile(r"\s*+[,:\"'{\[]")
@@ -18,12 +18,19 @@ def close(text: str, s: State, c: str) -> Moves:
     if c == mine:
         trail = s.trail if text[at] == c else edited(s.trail, at, at + 1, c, "wide_punctuation")
         return [State(s.cost, at + 1, NEXT, frame.parent, trail, at + 1, -1, frame, at)]
+    lost: Moves = []
+    if c == "]" and frame.kind == "{" and frame.key:
+        start = value_of(text, frame)
+        if start < s.end:
+            opening = edited(s.trail, start, start, "[", "bracket_lost")
+            lost = [State(s.cost + 1.9, at + 1, NEXT, frame, opening, at + 1)]
     trail = edited(s.trail, at, at + 1, mine, "wrong_bracket")
     found = [State(s.cost + 2.0, at + 1, NEXT, frame.parent, trail, at + 1, -1, frame, at)]
     if frame.parent is not None:
         found.append(insert_close(s, before_comma=False))
-    found.append(drop(s, at, at + 1, "extra_close", 2.3))
-    return found
+    twice = at > 0 and text[at - 1] == c  # a bracket written twice
+    found.append(drop(s, at, at + 1, "extra_close", 1.4 if twice else 2.3))
+    return lost + found
 
 
 def close_after_comma(text: str, s: State, c: str) -> Moves:

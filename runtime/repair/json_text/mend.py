@@ -22,6 +22,7 @@ _MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
 _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
+_OPENED_TWICE = re.compile(r"([\[{])\s*+\1")
 _LONG = 5000  # characters; a longer text without a reading is not tried from its other brackets
 _UNSURE_NESTING = frozenset({"unclosed_end", "close_lost", "wrong_bracket", "extra_close"})
 _ROUNDS = 2
@@ -58,6 +59,7 @@ REASONS = {
     "missing_comma": "a comma belongs between members",
     "number_spelling": "JSON spells numbers otherwise",
     "python_literal": "JSON's spelling of the literal",
+    "quote_doubled": "the quote stands twice",
     "raw_control": "control characters are escaped in strings",
     "raw_newline": "line breaks are escaped in strings",
     "single_quotes": "JSON has double quotes only",
@@ -109,6 +111,7 @@ def _cheapest(text: str) -> JsonRepair | None:
         if found is not None and _UNSURE_NESTING.intersection(edit[3] for edit in found.edits):
             again = mend(text, start, masked, torn, indented=True)
             found = again if again is not None and again.cost <= found.cost + 1.0 else found
+            found = _without_a_bracket(text, start, masked, torn, found)
         if found is None:
             continue
         cost = found.cost + (0.0 if best is None else 6.0)
@@ -123,6 +126,19 @@ def _cheapest(text: str) -> JsonRepair | None:
     if text[:start]:
         edits.insert(0, (0, start, "", "text_around"))
     return _checked(text, edits)
+
+
+def _without_a_bracket(text: str, start: int, masked: bool, torn: bool, found: Mended) -> Mended:
+    """The reading in which an opening bracket stands twice, if it is cheaper."""
+    for m, _ in zip(_OPENED_TWICE.finditer(text, start), range(_STARTS_TRIED), strict=False):
+        at = m.end() - 1
+        other = mend(f"{text[:at]} {text[at + 1 :]}", start, masked, torn)
+        if other is not None and other.cost + 0.9 < found.cost:
+            edits = sorted(
+                [*other.edits, (at, at + 1, "", "dup_bracket")], key=lambda e: (e[0], e[1])
+            )
+            found = Mended(edits, other.cost + 0.9, other.margin)
+    return found
 
 
 def is_part_of_value(text: str, start: int, end: int) -> bool:

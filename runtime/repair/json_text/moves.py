@@ -41,6 +41,7 @@ from carrara.runtime.repair.json_text.states import (
     opened,
 )
 
+_MEMBER = re.compile(r'"[^"\n]{1,120}"\s*+:')
 _DIGIT = re.compile(r"\d")
 
 
@@ -69,7 +70,7 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
     if not c:
         return _no_value(s)
     if masked and (end := lex.mask_at(text, s.at)) > s.at:
-        return [hole(s, s.at, end, "mask_left", 1.0)]
+        return [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
     if frame is not None and frame.kind == "[":
         if c in "]}":
             return close_after_comma(text, s, c)
@@ -91,6 +92,20 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
     if not found or found[0].cost > s.cost + 0.9:
         found += restarted(text, s)
     return found
+
+
+def _masked_bracket(text: str, s: State, end: int) -> Moves:
+    """A bracket in the place of the mask, where what follows can be the first member."""
+    at = lex.SPACE.match(text, end).end()  # type: ignore[union-attr]
+    if _MEMBER.match(text, at):
+        bracket, expect = "{", KEY
+    elif text[at : at + 1] and text[at] in lex.VALUE_START:
+        bracket, expect = "[", VALUE
+    else:
+        return []
+    trail = edited(s.trail, s.at, end, bracket, "mask_left")
+    frame = opened(bracket, s.frame, s.at)
+    return [State(s.cost + 0.9, end, expect, frame, trail, end)]
 
 
 def _scalar(text: str, s: State, masked: bool) -> Moves:
@@ -170,6 +185,7 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
     elif c in "{[":
         if s.comma >= 0:
             found.append(insert_close(s, before_comma=True))
+            found += _list_from(text, s)
         elif c == "{" and frame.member < 0:
             found.append(drop(s, at, at + 1, "dup_bracket", 2.0))
     elif masked and (end := lex.mask_at(text, at)) > at:
@@ -213,6 +229,14 @@ def _lost_list(text: str, s: State) -> Moves:
         return []
     m = lex.STRING.match(text, s.at)
     if m is None or lex.AFTER_KEY.match(text, m.end()):
+        return []
+    return _list_from(text, s)
+
+
+def _list_from(text: str, s: State) -> Moves:
+    """The value of the member before is the first element of a list whose bracket is lost."""
+    frame = s.frame
+    if frame is None or not frame.key or frame.member < 0:
         return []
     start = value_of(text, frame)
     trail = edited(s.trail, start, start, "[", "bracket_lost")

@@ -15,6 +15,7 @@ from carrara.runtime.repair.json_text.states import (
 from carrara.runtime.repair.json_text.strings import endings
 
 Moves = list[State]
+_BEHIND_EMPTY = frozenset(' \t\r\n,:}]"') | {""}
 
 
 def string_moves(text: str, s: State, key: bool) -> Moves:
@@ -25,6 +26,12 @@ def string_moves(text: str, s: State, key: bool) -> Moves:
         opening = edited(s.trail, s.at, s.at + 3, '"', "single_quotes")
         trail = contents(opening, s.at + 3, close)
         return [on(s, close + 3, edited(trail, close, close + 3, '"', "single_quotes"), 0.1)]
+    if (
+        text[s.at] == '"' == text[s.at + 1 : s.at + 2]
+        and text[s.at + 2 : s.at + 3] not in _BEHIND_EMPTY
+    ):
+        once = drop(s, s.at, s.at + 1, "quote_doubled", 0.6)
+        found += string_moves(text, once, key)
     for end, after, cost in endings(text, s.at, kind):
         trail = s.trail
         if text[s.at] != '"':

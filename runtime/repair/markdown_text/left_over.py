@@ -30,12 +30,27 @@ def mask_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             text = _RUN.sub("---", row)
             fixes.append(Fix(number, number + 1, (text,), "delim_garbled", _REASON, "likely"))
             continue
+        if (drawn := _as_pipe(lines.rows, number, row)) is not None:
+            fixes.append(Fix(number, number + 1, (drawn,), "mask_left", _REASON, "likely"))
+            continue
         text = _without(row, sure=asked or _WHOLE.search(row) is not None)
         if _EMPTIED.fullmatch(text) and not _EMPTIED.fullmatch(row):
             text = f"{text.rstrip()} {PLACE}"  # an item without text would join the line above or below
         if text != row:
             fixes.append(Fix(number, number + 1, (text,), "mask_left", _REASON, "likely"))
     return fixes
+
+
+def _as_pipe(rows: list[str], number: int, row: str) -> str | None:
+    """The row with a pipe in the place of its masks, if it then has the cells of the rows beside it, and lacks them
+    without."""
+    beside = [rows[n].strip() for n in (number - 1, number + 1, number - 2) if 0 <= n < len(rows)]
+    wide = [cells.count(line) for line in beside if "|" in line and not MASK.search(line)]
+    if not wide or max(wide) != min(wide) or "|" not in MASK.sub("", row):
+        return None
+    drawn = _RUN.sub("|", row)
+    bare = _without(row, True).strip()
+    return drawn if cells.count(drawn.strip()) == wide[0] != cells.count(bare) else None
 
 
 def _without(row: str, sure: bool) -> str:

@@ -28,6 +28,7 @@ _WIDE_NUMBER = re.compile(r"([0-9０-９]{1,3})([．、）])[ \t]*(?=\S)|([０-�
 _OPTION = re.compile(r"-\w(?:[ ,=]|$)")
 _BARE = re.compile(r"(?:[-*+]|\d{1,9}[.)])$")
 _TWICE = re.compile(r"((?:[-*+]|\d{1,9}[.)]))[ \t]+\1[ \t]+(?=\S)")
+_TWICE_TIGHT = re.compile(r"([-+*]|\d{1,9}[.)])\1[ \t]+(?=[^\s\-+*])")
 _BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(
     r"(?P<tight>\[[ xX]\])(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<empty>\[\])[ \t]*(?=[^\s(\[:]|\[[^\]]*\]\()"
@@ -150,6 +151,9 @@ def _no_marker(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | Non
             return _line(
                 row, f"{m.group()} {body[1:]}", "missing_space", "a blank belongs behind the marker"
             )
+    if (m := _TWICE_TIGHT.match(body)) and _beside(block, at, ordered=body[0].isdigit()):
+        text = f"{m.group(1)} {body[m.end() :]}"
+        return _line(row, text, "dup_marker", "the marker stands twice", "likely")
     if (m := _SPACED_NUMBER.match(body)) and _numbers_beside(block, at, int(m.group(1))):
         text = f"{m.group(1)}{m.group(2)} {body[m.end() :]}"
         return _line(row, text, "number_glyph", "no blank within the marker", "likely")

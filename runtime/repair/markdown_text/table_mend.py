@@ -149,7 +149,9 @@ class _Mending:
         above = self.lines[self.header - 1]
         if "|" not in above.text:
             return
-        if is_fragment(above.text, head.text):
+        if cells.split(above.text) == cells.split(head.text):
+            self._fix(above, above, (), "header_repeated", "the header stands twice")
+        elif is_fragment(above.text, head.text):
             self._fix(
                 above, above, (), "row_fragment_dup", "the header begins anew on the next line"
             )
