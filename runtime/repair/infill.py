@@ -19,8 +19,8 @@ from carrara.runtime.repair.report import Edit, Hole
 
 MOST_HOLES = 32  # in one call; a document with more is not repaired but written anew
 _AROUND = 3000  # characters of the document shown to the model
-_CELL = r"^[^|\\`\n\r]{1,60}$"
-_TEXT = r"^[^\\`\n\r]{1,80}$"
+_CELL = r"^[^|\\`\n\r]+$"  # no length in it: a counting automaton takes an engine long to build
+_TEXT = r"^[^\\`\n\r]+$"
 
 
 def blanks(text: str, holes: Sequence[Hole]) -> str:
