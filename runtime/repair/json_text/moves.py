@@ -185,7 +185,8 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
     elif c in "{[":
         if s.comma >= 0:
             found.append(insert_close(s, before_comma=True))
-            found += _list_from(text, s)
+            if frame.key and text[value_of(text, frame) : value_of(text, frame) + 1] == c:
+                found += _list_from(text, s)  # elements of one kind
         elif c == "{" and frame.member < 0:
             found.append(drop(s, at, at + 1, "dup_bracket", 2.0))
     elif masked and (end := lex.mask_at(text, at)) > at:
