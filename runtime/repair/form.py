@@ -11,6 +11,13 @@ from typing import Any
 
 from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.errors import CarraraError
+from carrara.runtime.repair.json_form import (
+    json_problems,
+    repair_json,
+    repair_plain_json,
+    sound_value,
+)
+from carrara.runtime.repair.markdown_text.mend import edits_for_markdown
 from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
 from carrara.runtime.repair.report import Problem, RepairFailed, RepairReport
 
@@ -50,16 +57,12 @@ def _repair(
 ) -> RepairReport:
     match kind:
         case "json":
-            from carrara.runtime.repair.json_form import repair_plain_json
-
             return repair_plain_json(text, json.dumps(schema) if schema else None, policy)
         case str() as plain:
             from carrara.runtime.repair.markdown_form import repair_markdown
 
             return repair_markdown(text, plain, policy)
         case Json() as contract:
-            from carrara.runtime.repair.json_form import repair_json
-
             return repair_json(text, contract, policy)
         case Table() as contract:
             from carrara.runtime.repair.markdown_form import repair_table
@@ -102,8 +105,6 @@ def check(
 
         return markdown_problems(text, contract)
     if isinstance(contract, Json):
-        from carrara.runtime.repair.json_form import json_problems
-
         return json_problems(text, contract)
     try:
         contract.parse(text)
@@ -117,12 +118,8 @@ def repair_text(text: str, kind: str = "auto") -> str:
     if kind == "auto":
         kind = kind_of(text)
     if kind == "json":
-        from carrara.runtime.repair.json_form import repair_plain_json, sound_value
-
         return text if sound_value(text)[0] else repair_plain_json(text, None, DEFAULT).text
     if kind in KINDS:
-        from carrara.runtime.repair.markdown_text.mend import edits_for_markdown
-
         return edits_for_markdown(text, kind, DEFAULT.refused)[0]
     return repair(text, kind).text
 

@@ -48,14 +48,16 @@ def repair_outline(text: str, contract: Outline, policy: RepairPolicy = DEFAULT)
 
 def repair_markdown(text: str, kind: str, policy: RepairPolicy = DEFAULT) -> RepairReport:
     """A text without a contract: all tables, lists, headings and fences in it are mended."""
+    if not next_edits(text, kind):
+        missing = _missing(text, kind)
+        return RepairReport(text, kind, not missing, problems=missing, problems_before=missing)
     first = next_edits(text, kind, policy.refused)
     mended, edits = edits_for_markdown(text, kind, policy.refused, first) if first else (text, ())
     proposals = _proposals(mended, kind, policy)
     holes = markdown_holes(mended, edits) if edits else ()
     left = [_problem(mended, edit) for edit in proposals]
     left += [Problem("what stood here is lost", hole.path) for hole in holes]
-    if (kind in _WANTED) and not _WANTED[kind].search(mended):
-        left.insert(0, Problem(f"there is no {kind} in it"))
+    left[:0] = _missing(mended, kind)
     before = tuple(_problem(text, edit) for edit in first) if first else tuple(left)
     return RepairReport(mended, kind, not left, None, edits, tuple(left), proposals, holes, before)
 
@@ -63,9 +65,14 @@ def repair_markdown(text: str, kind: str, policy: RepairPolicy = DEFAULT) -> Rep
 def markdown_problems(text: str, kind: str) -> tuple[Problem, ...]:
     """The faults of the first sort that is found; those of other sorts show once they are mended."""
     found = tuple(_problem(text, edit) for edit in next_edits(text, kind))
-    if kind in _WANTED and not found and not _WANTED[kind].search(text):
+    return found or _missing(text, kind)
+
+
+def _missing(text: str, kind: str) -> tuple[Problem, ...]:
+    """Whether there is no sign at all of what the text is said to hold."""
+    if kind in _WANTED and not _WANTED[kind].search(text):
         return (Problem(f"there is no {kind} in it"),)
-    return found
+    return ()
 
 
 def _proposals(text: str, kind: str, policy: RepairPolicy) -> tuple[Edit, ...]:

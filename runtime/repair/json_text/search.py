@@ -14,6 +14,8 @@ from carrara.runtime.repair.json_text.states import END, KEY, VALUE, State, edit
 from carrara.runtime.repair.json_text.strings import inner_edits, mask_edits
 
 WIDTH = 8
+MOST_CONTESTED = 20_000  # moves with another reading beside: a text that needs more is not mended
+KNOWN = 4096  # places remembered; readings meet again soon or never
 SLACK = 5.0  # a reading that costs so much more than the best is given up
 HOPELESS = (
     30.0  # more cost than that, and CHARACTERS less than one for each repair, is no broken JSON
@@ -59,7 +61,10 @@ def mend(
 
     push(read_on(text, first, masked, indented))
     best = 0.0
-    left, contested = LEAST_MOVES + len(text), LEAST_MOVES + len(text) // CHARACTERS
+    left, contested = (
+        LEAST_MOVES + len(text),
+        LEAST_MOVES + min(len(text) // CHARACTERS, MOST_CONTESTED),
+    )
     while heap:
         left -= 1
         contested -= len(heap) > 1
@@ -85,6 +90,8 @@ def mend(
         if known.get(sort, 1e9) <= state.cost:
             continue
         known[sort] = state.cost
+        if len(known) > KNOWN:
+            known.clear()
         for following in moves(text, state, masked):
             if following.cost < HOPELESS + (following.at - start) / CHARACTERS:
                 push(
