@@ -28,6 +28,7 @@ _WIDE_NUMBER = re.compile(r"([0-9０-９]{1,3})([．、）])[ \t]*(?=\S)|([０-�
 _OPTION = re.compile(r"-\w(?:[ ,=]|$)")
 _BARE = re.compile(r"(?:[-*+]|\d{1,9}[.)])$")
 _TWICE = re.compile(r"((?:[-*+]|\d{1,9}[.)]))[ \t]+\1[ \t]+(?=\S)")
+_TIGHT_DIGIT = re.compile(r"[-*+]\d")
 _TWICE_TIGHT = re.compile(r"([-+*]|\d{1,9}[.)])\1[ \t]+(?=[^\s\-+*])")
 _BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(
@@ -151,6 +152,10 @@ def _no_marker(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | Non
             return _line(
                 row, f"{m.group()} {body[1:]}", "missing_space", "a blank belongs behind the marker"
             )
+    if kind == "list" and _TIGHT_DIGIT.match(body) and _has_child(block, at):
+        return _line(
+            row, f"{body[0]} {body[1:]}", "missing_space", "a blank belongs behind the marker"
+        )
     if (m := _TWICE_TIGHT.match(body)) and _beside(block, at, ordered=body[0].isdigit()):
         text = f"{m.group(1)} {body[m.end() :]}"
         return _line(row, text, "dup_marker", "the marker stands twice", "likely")
@@ -239,6 +244,16 @@ def _is_fragment(block: list[Row], at: int, found: re.Match[str]) -> bool:
     same = found.group(2) is not None and found.group(2) == other.group(2)
     cut = mine[-1].isalnum() and whole[len(mine)].isalnum() and " " in mine
     return same or (cut and mine[-1].isascii())
+
+
+def _has_child(block: list[Row], at: int) -> bool:
+    """Whether an item stands below, further in."""
+    following = block[at + 1] if at + 1 < len(block) else None
+    return (
+        following is not None
+        and following.column > block[at].column
+        and marker_of(following.body) is not None
+    )
 
 
 def _is_doubled(block: list[Row], at: int, found: re.Match[str]) -> bool:

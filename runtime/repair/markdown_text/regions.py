@@ -203,4 +203,14 @@ def _math(rows: list[str], first: int, body: str, kinds: bytearray) -> int:
     return first + 1
 
 
-__all__ = ["CONTAINER", "FENCE", "FENCED", "PLAIN", "Fence", "Regions", "closes", "regions"]
+__all__ = [
+    "CONTAINER",
+    "FENCE",
+    "FENCED",
+    "INDENTED",
+    "PLAIN",
+    "Fence",
+    "Regions",
+    "closes",
+    "regions",
+]

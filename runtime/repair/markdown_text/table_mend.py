@@ -353,7 +353,9 @@ class _Mending:
 
     def _indent(self, line: Line) -> None:
         base = self.shape.base
-        if line.column <= Line(0, base, "").column + 3 or (
+        usual = Line(0, base, "").column
+        drifted = line.column > usual + 3 or (line.column > 3 >= usual)
+        if not drifted or (
             line.number == self.lines[self.header].number
             and base != line.prefix
             and line.prefix.strip(" \t>")

@@ -76,9 +76,12 @@ def vote(header: int, delimiter: int, body: list[int]) -> int:
 
 
 def base_prefix(lines: list[Line]) -> str:
-    """The prefix of most lines; of as many the smallest. An item's marker becomes blanks."""
+    """The prefix of most lines, of as many the smallest; where some lie four columns apart, or across the column at
+    which code begins, the smallest. An item's marker becomes blanks."""
     counted = Counter(line.column for line in lines)
     best = max(counted, key=lambda column: (counted[column], -column))
+    if best > 3 and (min(counted) <= 3 or min(counted) < best - 3):
+        best = min(counted)
     prefix = next(line.prefix for line in lines if line.column == best)
     return "".join(c if c in " \t>" else " " for c in prefix)
 

@@ -10,7 +10,7 @@ import re
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix, Lines, columns
-from carrara.runtime.repair.markdown_text.regions import CONTAINER, PLAIN
+from carrara.runtime.repair.markdown_text.regions import CONTAINER, INDENTED, PLAIN
 from carrara.runtime.repair.markdown_text.table_mend import mend
 from carrara.runtime.repair.markdown_text.table_parts import Line
 
@@ -31,7 +31,9 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     if _OTHER_PIPES.search(lines.text) and (fixes := _pipe_fixes(rows, kinds)):
         return fixes
     if "|" not in lines.text:
-        return []
+        return _tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
+    if kind == "table":
+        kinds = _without_indents(rows, kinds)
     if "+-" in lines.text or "+=" in lines.text:
         fixes = _grid_fixes(rows, kinds)
         if fixes:
@@ -49,6 +51,38 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             continue
         at = max(after, _mend(rows, kinds, first, after, kind, fixes))
     return fixes
+
+
+def _tab_fixes(rows: list[str]) -> list[Fix]:
+    """A table written with tabs: every line has as many."""
+    used = [n for n, row in enumerate(rows) if row.strip()]
+    wide = {rows[n].count("\t") for n in used}
+    if len(used) < 2 or len(wide) != 1 or wide == {0}:
+        return []
+    reason = "tables are drawn with |"
+    fixes = []
+    for n in used:
+        texts = [cell.strip() for cell in rows[n].split("\t")]
+        fixes.append(
+            Fix(n, n + 1, (f"| {' | '.join(texts)} |",), "tabs_for_pipes", reason, "likely")
+        )
+    return fixes
+
+
+def _without_indents(rows: list[str], kinds: bytearray) -> bytearray:
+    """Rows that look like indented code, in a text with rows that do not, are rows too."""
+    odd = [n for n, row in enumerate(rows) if kinds[n] == INDENTED and row.lstrip()[:1] == "|"]
+    if not odd or not any(
+        kinds[n] == PLAIN and row.lstrip()[:1] == "|" for n, row in enumerate(rows)
+    ):
+        return kinds
+    found = bytearray(kinds)
+    for n in odd:
+        found[n] = PLAIN
+    for n, row in enumerate(rows):
+        if found[n] == INDENTED and not row.strip():
+            found[n] = PLAIN
+    return found
 
 
 def _pipe_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
@@ -162,8 +196,10 @@ def _is_sound(rows: list[str], first: int, after: int) -> bool:
         body = row.strip()
         if body[:1] == ">":
             body = _bare(row)
-        elif columns(row[: len(row) - len(row.lstrip())]) > base + 3:
-            return False
+        else:
+            column = columns(row[: len(row) - len(row.lstrip())])
+            if column > base + 3 or (column > 3 >= base) or (base > 3 >= column):
+                return False
         if "|" not in body or (
             number > at + 1 and body[:1] in "|:-" and "--" in body and cells.is_delimiter(body)
         ):
