@@ -172,9 +172,15 @@ def growth() -> dict[str, dict[str, float]]:
 
 
 def timed(text: str, kind: str) -> float:
-    began = process_time()
-    repair_text(text, kind)
-    return process_time() - began
+    """The shortest of three turns, or of one that takes long."""
+    best = float("inf")
+    for _ in range(TURNS):
+        began = process_time()
+        repair_text(text, kind)
+        best = min(best, process_time() - began)
+        if best > 1:
+            break
+    return best
 
 
 def page(chance: random.Random) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from carrara.runtime.repair.markdown_text.lines import Fix
 from carrara.runtime.repair.markdown_text.list_items import (
     Item,
@@ -14,8 +16,9 @@ from carrara.runtime.repair.markdown_text.regions import FENCED, PLAIN
 from carrara.runtime.repair.report import Certainty
 
 
-def nesting_fixes(block: list[Row]) -> list[Fix]:
+def nesting_fixes(block: list[Row], kind: str) -> list[Fix]:
     """Repairs of the indentation in one block: each place at fault with what belongs to it."""
+    shallow = kind == "list" and _has_shallow_children(block)
     fixes: list[Fix] = []
     stack: list[Item] = []
     gap = text_before = loose = False
@@ -48,7 +51,7 @@ def nesting_fixes(block: list[Row]) -> list[Fix]:
             moved = _shifted(block, at, base - row.column, row.column, "over_indent", reason)
         loose = loose or (gap and bool(stack))
         if not moved and len(stack) > len(inside):
-            moved = _under(block, at, item, stack[len(inside)])
+            moved = _under(block, at, item, stack[len(inside)], shallow)
             inside = stack[: len(inside) + 1] if moved else inside
         if moved:
             fixes += moved
@@ -63,11 +66,24 @@ def nesting_fixes(block: list[Row]) -> list[Fix]:
     return fixes
 
 
-def _under(block: list[Row], at: int, item: Item, before: Item) -> list[Fix]:
+def _has_shallow_children(block: list[Row]) -> bool:
+    """Whether bullets one column in stand again and again below bullets at the margin: children, by their number."""
+    columns = [
+        row.column
+        for row in block
+        if row.body and row.kind == PLAIN and row.body[0] in "-*+" and marker_of(row.body)
+    ]
+    if not columns or columns[0] != min(columns):
+        return False
+    margin = columns[0]
+    steps = [b - a for a, b in pairwise(columns) if a == margin and b != margin]
+    return len(steps) > 1 and steps.count(1) * 2 >= len(steps)
+
+
+def _under(block: list[Row], at: int, item: Item, before: Item, shallow: bool) -> list[Fix]:
     """An item that stands between its parent's marker and its parent's text."""
-    if not before.column < item.column < before.content or (
-        item.mark == before.mark and not item.ordered
-    ):
+    alike = item.mark == before.mark and not item.ordered and not shallow
+    if alike or not before.column < item.column < before.content:
         return []
     if item.ordered and before.ordered and not _restarts(block, at, item, before):
         return []

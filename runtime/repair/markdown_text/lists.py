@@ -25,7 +25,7 @@ def list_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             continue
         fixes += (
             mark_fixes(block, kind)
-            or nesting_fixes(block)
+            or nesting_fixes(block, kind)
             or flat_fixes(block)
             or sibling_fixes(block)
         )

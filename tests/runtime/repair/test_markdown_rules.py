@@ -42,6 +42,7 @@ TABLES = [
     ("text_below", HEAD + "| 1 | 2 | 3 |\nSo it is.\n", HEAD + "| 1 | 2 | 3 |\n\nSo it is.\n"),
     ("text_glued", HEAD + "| 1 | 2 | 3 | So it is.\n", HEAD + "| 1 | 2 | 3 |\n\nSo it is.\n"),
     ("grid_table", "+--+--+\n| a | b |\n+==+==+\n| 1 | 2 |\n+--+--+\n", "| a | b |\n|---|---|\n| 1 | 2 |\n"),
+    ("tabs_for_pipes", "a\tb\n1\t2\n", "| a | b |\n| --- | --- |\n| 1 | 2 |\n"),
     ("cells_missing", HEAD + "| 1 | 2 |\n", HEAD + "| 1 | 2 |  |\n"),
     ("mask_left", HEAD + "| 1 | <|mask|><|mask|> | 3 |\n", HEAD + "| 1 |  | 3 |\n"),
 ]  # fmt: skip
@@ -49,6 +50,8 @@ TABLES = [
 LISTS = [
     ("child_underindent", "1. a\n  - b\n2. c\n", "1. a\n   - b\n2. c\n"),
     ("child_underindent", "10. a\n  1. b\n  2. c\n11. d\n", "10. a\n    1. b\n    2. c\n11. d\n"),
+    ("child_underindent", "- a\n - b\n- c\n - d\n - e\n", "- a\n  - b\n- c\n  - d\n  - e\n"),
+    ("missing_space", "- 4\n  - x\n-5\n  - y\n", "- 4\n  - x\n- 5\n  - y\n"),
     ("over_indent", "- a\n      - b\n        c\n- d\n", "- a\n  - b\n    c\n- d\n"),
     ("marker_mix", "- a\n* b\n- c\n", "- a\n- b\n- c\n"),
     ("marker_mix", "1. a\n- b\n3. c\n", "1. a\n2. b\n3. c\n"),
@@ -111,6 +114,7 @@ def test_tables_in_quotations_and_items_are_mended_where_they_stand(broken: str)
 
 
 SOUND = [
+    "- a\n - b\n- c\n",
     "A | B\n",
     "| not a table\n",
     "|x| is the absolute value of x.\n",
