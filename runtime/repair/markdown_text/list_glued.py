@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
@@ -10,6 +11,7 @@ from carrara.runtime.repair.markdown_text.list_items import Row, marker_of
 from carrara.runtime.repair.markdown_text.regions import PLAIN
 
 _GLUED_TASK = re.compile(r"(?<=[^\s|])[ \t]*(?=[-*+][ \t]\[[ xX]\][ \t])")
+_MOST_NUMBERS = 1000  # looked at in one line
 _GLUED_NUMBER = re.compile(r"(?<=[^\s\d.])([ \t]*)(\d{1,3})([.)])[ \t]+(?=\S)")
 
 
@@ -49,11 +51,9 @@ def _number_cuts(block: list[Row], at: int, found: re.Match[str]) -> list[tuple[
     """Where the next numbers stand in the text of a numbered item: the numbers that are missing behind it."""
     body = block[at].body
     number, mark = int(found.group(2)), found.group(3)
-    candidates = (
-        [m for m in _GLUED_NUMBER.finditer(body, found.end() + 1)]
-        if mark in body[found.end() :]
-        else []
-    )
+    if mark not in body[found.end() :]:
+        return []
+    candidates = list(islice(_GLUED_NUMBER.finditer(body, found.end() + 1), _MOST_NUMBERS))
     if not candidates:
         return []
     coded = cells.code_spans(body)
