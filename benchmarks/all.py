@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("cli", "runtime", "journal", "ar", "diffusion", "verified")
+NAMES = ("cli", "runtime", "journal", "repair", "ar", "diffusion", "verified")
 
 
 def main() -> None:

@@ -139,11 +139,14 @@ class Rejected(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class Repaired(StepEvent):
-    """`kind` of contract, the number of `edits` made and how certain the repair is, in [0, 1]."""
+    """`kind` of contract, the number of `edits` made and how certain the repair is, in [0, 1]. `made` tells each edit
+    as data: where in the answer, what became what, the rule and its reason (at most MOST_EDITS_TOLD of them, long texts
+    cut)."""
 
     kind: str = ""
     edits: int = 0
     certainty: float = 1.0
+    made: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ class DraftShown(StepEvent):
 
 Listener = Callable[[Event], None]
 """Called on the event loop, must return at once. One that raises is logged and gets no more events."""
+
+MOST_EDITS_TOLD = 50
 
 _PARTS: Mapping[str, type[Any]] = {"usage": Usage, "timings": Timings, "progress": Progress}
 
@@ -184,6 +189,8 @@ def to_data(event: Event) -> dict[str, Any]:
             value = asdict(value)
         elif name == "fields":
             value = dict(value)
+        elif name == "made":
+            value = [dict(edit) for edit in value]
         found[name] = value
     return found
 
@@ -198,6 +205,12 @@ def _names(kind: type[Event]) -> tuple[str, ...]:
     return found
 
 
+def _part(key: str, part: Any) -> Any:
+    if key == "made":
+        return tuple(part)
+    return _PARTS[key](**part) if key in _PARTS and isinstance(part, Mapping) else part
+
+
 def from_data(found: Mapping[str, Any]) -> Event:
     """Rebuild an event from `to_data`.
 
@@ -208,11 +221,7 @@ def from_data(found: Mapping[str, Any]) -> Event:
     name = found.get("type")
     if name not in kinds:
         raise ValueError(f"unknown event type {name!r}; known: {', '.join(sorted(kinds))}")
-    parts = {
-        key: _PARTS[key](**part) if key in _PARTS and isinstance(part, Mapping) else part
-        for key, part in found.items()
-        if key != "type"
-    }
+    parts = {key: _part(key, part) for key, part in found.items() if key != "type"}
     try:
         return kinds[name](**parts)
     except TypeError as error:

@@ -76,6 +76,7 @@ class StepReport:
     retries: int = 0
     repairs: Counter[str] = field(default_factory=Counter)
     edits: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
     busy_s: float = 0.0
     waited_s: float = 0.0
     engines: dict[str, EngineReport] = field(default_factory=dict)
@@ -254,6 +255,7 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
         case Repaired():
             step.repairs[event.kind] += 1
             step.edits += event.edits
+            step.rules.update(str(edit.get("rule", "")) for edit in event.made)
 
 
 def _engine(step: StepReport, name: str) -> EngineReport:

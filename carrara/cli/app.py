@@ -10,6 +10,7 @@ from carrara.cli.adapt import adapt
 from carrara.cli.evaluate import evaluate
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
+from carrara.cli.repair import repair
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Run")(run)
 app.command(rich_help_panel="Run")(resume)
 app.command("eval", rich_help_panel="Run")(evaluate)
+app.command(rich_help_panel="Run")(repair)
 app.command(rich_help_panel="Look before")(validate)
 app.command(rich_help_panel="Look before")(plan)
 app.command(rich_help_panel="Look before")(schema)

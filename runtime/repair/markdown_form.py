@@ -1,19 +1,24 @@
-"""Tables and lists, first version: cut them out of the text around them, spell headers and bullets as asked.
+"""Markdown: all of a text mended, or for a contract the one table or list in it, cut out of the text around it.
 
-The structure is read by markdown-it-py and accepted or refused with the reason; rows, cells and nesting are
-never guessed.
+For a contract the structure is read by markdown-it-py at last, and accepted or refused with the reason.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.contract import Outline, Table
 from carrara.engines.errors import ContractError
-from carrara.engines.markdown import block_tokens, source_lines, split_row
-from carrara.runtime.repair.report import Edit, Problem, RepairReport, cut, replay, rewrite
+from carrara.engines.json_schema import pointer
+from carrara.engines.markdown import block_tokens, split_row
+from carrara.runtime.repair.edits import composed
+from carrara.runtime.repair.holes import markdown_holes
+from carrara.runtime.repair.markdown_text.mend import edits_for_markdown, next_edits
+from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
+from carrara.runtime.repair.report import Edit, Hole, Problem, RepairReport, cut, replay, rewrite
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -21,15 +26,115 @@ if TYPE_CHECKING:
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _MARKER = re.compile(r"[ \t]*(\d{1,9}[.)]|[-+*])(?=[ \t]|$)")
 _LISTS = ("bullet_list_open", "ordered_list_open")
+_WANTED = {
+    "table": re.compile(r"\|"),
+    "list": re.compile(r"(?m)^[ \t>]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)"),
+    "outline": re.compile(r"(?m)^[ \t>]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)"),
+}
 Span = tuple[int, int]
+_Cutter = Callable[[str, Any, ContractError], RepairReport]
 
 
-def repair_table(text: str, contract: Table) -> RepairReport:
-    """The one table in `text` without the text around it, its header in the contract's spelling."""
+def repair_table(text: str, contract: Table, policy: RepairPolicy = DEFAULT) -> RepairReport:
+    """The one table in `text`, its structure mended, without the text around it, its header in the contract's
+    spelling."""
+    return _repaired(text, contract, policy, _cut_table)
+
+
+def repair_outline(text: str, contract: Outline, policy: RepairPolicy = DEFAULT) -> RepairReport:
+    """The one list in `text`, its structure mended, without the text around it, every marker a hyphen."""
+    return _repaired(text, contract, policy, _cut_outline)
+
+
+def repair_markdown(text: str, kind: str, policy: RepairPolicy = DEFAULT) -> RepairReport:
+    """A text without a contract: all tables, lists, headings and fences in it are mended."""
+    if not next_edits(text, kind):
+        missing = _missing(text, kind)
+        return RepairReport(text, kind, not missing, problems=missing, problems_before=missing)
+    first = next_edits(text, kind, policy.refused)
+    mended, edits = edits_for_markdown(text, kind, policy.refused, first) if first else (text, ())
+    proposals = _proposals(mended, kind, policy)
+    holes = markdown_holes(mended, edits) if edits else ()
+    left = [_problem(mended, edit) for edit in proposals]
+    left += [Problem("what stood here is lost", hole.path) for hole in holes]
+    left[:0] = _missing(mended, kind)
+    before = tuple(_problem(text, edit) for edit in first) if first else tuple(left)
+    return RepairReport(mended, kind, not left, None, edits, tuple(left), proposals, holes, before)
+
+
+def markdown_problems(text: str, kind: str) -> tuple[Problem, ...]:
+    """The faults of the first sort that is found; those of other sorts show once they are mended."""
+    found = tuple(_problem(text, edit) for edit in next_edits(text, kind))
+    return found or _missing(text, kind)
+
+
+def _missing(text: str, kind: str) -> tuple[Problem, ...]:
+    """Whether there is no sign at all of what the text is said to hold."""
+    if kind in _WANTED and not _WANTED[kind].search(text):
+        return (Problem(f"there is no {kind} in it"),)
+    return ()
+
+
+def _proposals(text: str, kind: str, policy: RepairPolicy) -> tuple[Edit, ...]:
+    """Edits that would be next if the policy allowed them."""
+    return tuple(next_edits(text, kind)) if policy.refused else ()
+
+
+def _problem(text: str, edit: Edit) -> Problem:
+    line = text.count("\n", 0, edit.start) + 1
+    return Problem(f"line {line}: {edit.reason} ({edit.rule})", "", line, edit.rule)
+
+
+def _repaired(
+    text: str, contract: Table | Outline, policy: RepairPolicy, cut_out: _Cutter
+) -> RepairReport:
+    """Cut the block out of the text; where that is not enough, out of the text with its structure mended."""
     try:
-        return RepairReport(text, "table", True, contract.parse(text))
+        return RepairReport(text, contract.kind, True, contract.parse(text))
     except ContractError as error:
         first = error
+    before = (Problem(str(first), first.path),)
+    plain = cut_out(text, contract, first)
+    if plain.ok:
+        return replace(plain, problems_before=before)
+    kind = "table" if isinstance(contract, Table) else "list"
+    mended, edits = edits_for_markdown(text, kind, policy.refused)
+    if not edits:
+        return replace(plain, problems_before=before)
+    holes = _contract_holes(mended, markdown_holes(mended, edits), contract)
+    if holes:
+        return replace(plain, holes=holes, proposals=edits, problems_before=before)
+    try:
+        value = contract.parse(mended)
+        return RepairReport(mended, contract.kind, True, value, edits, problems_before=before)
+    except ContractError as error:
+        then = cut_out(mended, contract, error)
+    if not then.ok:
+        return replace(then, text=text, edits=(), proposals=edits, problems_before=before)
+    return replace(then, edits=composed(text, edits, then.edits), problems_before=before)
+
+
+def _contract_holes(
+    text: str, holes: tuple[Hole, ...], contract: Table | Outline
+) -> tuple[Hole, ...]:
+    """The holes with the paths that the contract has for them: "/row/column" in a table."""
+    if not isinstance(contract, Table) or not holes:
+        return holes
+    lines = text.split("\n")
+    header = next((n for n, line in enumerate(lines) if "|" in line), 0)
+    found = []
+    for hole in holes:
+        line, cell = (int(part) for part in hole.path[1:].split("/"))
+        row = line - header - 2
+        if row >= 0 and cell < len(contract.columns):
+            column = contract.columns[cell]
+            path = pointer((row, column.name))
+            kind = column.kind if column.kind in ("integer", "number", "boolean") else "string"
+            found.append(replace(hole, path=path, type=kind))
+    return tuple(found)
+
+
+def _cut_table(text: str, contract: Any, first: ContractError) -> RepairReport:
     spans = _blocks(text, ("table_open",))
     if len(spans) != 1:
         return _refused(text, "table", first, len(spans))
@@ -39,12 +144,7 @@ def repair_table(text: str, contract: Table) -> RepairReport:
     return _checked(text, edits, contract)
 
 
-def repair_outline(text: str, contract: Outline) -> RepairReport:
-    """The one list in `text` without the text around it, every marker a hyphen."""
-    try:
-        return RepairReport(text, "outline", True, contract.parse(text))
-    except ContractError as error:
-        first = error
+def _cut_outline(text: str, contract: Any, first: ContractError) -> RepairReport:
     spans = _blocks(text, _LISTS)
     if len(spans) != 1:
         return _refused(text, "outline", first, len(spans))
@@ -52,22 +152,6 @@ def repair_outline(text: str, contract: Outline) -> RepairReport:
     edits = list(cut(text, start, end, "text_around", "text around the list"))
     edits += _marker_edits(text, start, end)
     return _checked(text, edits, contract)
-
-
-def check_structure(text: str, kind: str) -> RepairReport:
-    """For a plain kind without a contract: is there such a block, and is every table rectangular?
-
-    Never edits. "table" and "list" must be there; any other kind only may.
-    """
-    wanted = {"table": ("table_open",), "list": _LISTS, "outline": _LISTS}.get(kind)
-    try:
-        tokens = block_tokens(text)
-    except ContractError as error:
-        return RepairReport(text, kind, False, problems=(Problem(str(error)),))
-    problems = _ragged(text, tokens)
-    if wanted and not any(token.type in wanted for token in tokens):
-        problems.insert(0, Problem(f"there is no {kind} in it"))
-    return RepairReport(text, kind, not problems, problems=tuple(problems))
 
 
 def _checked(text: str, edits: list[Edit], contract: Table | Outline) -> RepairReport:
@@ -182,20 +266,4 @@ def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").strip("*` ").split())
 
 
-def _ragged(text: str, tokens: list[Token]) -> list[Problem]:
-    lines = source_lines(text)
-    problems = []
-    for token in tokens:
-        if token.type != "table_open" or not token.map:
-            continue
-        first, after = token.map
-        width = len(split_row(lines[first]))
-        for number in range(first + 2, after):
-            cells = len(split_row(lines[number]))
-            if cells != width:
-                reason = f"line {number + 1} has {cells} cells, its table {width} columns"
-                problems.append(Problem(reason))
-    return problems
-
-
-__all__ = ["check_structure", "repair_outline", "repair_table"]
+__all__ = ["markdown_problems", "repair_markdown", "repair_outline", "repair_table"]

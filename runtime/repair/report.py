@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from carrara.engines.errors import CarraraError
+from carrara.runtime.repair.edits import replaced, replay
+
 Certainty = Literal["certain", "likely", "guess"]
+Tier = Literal[1, 2, 3]
 _RANK: dict[Certainty, float] = {"certain": 1.0, "likely": 0.5, "guess": 0.0}
 
 
@@ -14,9 +17,9 @@ _RANK: dict[Certainty, float] = {"certain": 1.0, "likely": 0.5, "guess": 0.0}
 class Edit:
     """`before`, found at `start` to `end` of the input, became `after`.
 
-    `rule` is a stable name. `tier` 1 changes structure without a model, 2 fills holes by diffusion, 3 asks an
-    AR engine again. `certainty`: "certain" when no other reading of the input is left, "likely" when the
-    result was checked but another reading exists, "guess" otherwise.
+    `rule` is a stable name; two repairs of one place are joined by "+". `tier` 1 changes structure without a model,
+    2 fills holes by diffusion, 3 asks an AR engine again. `certainty`: "certain" when no other reading of the input is
+    left, "likely" when another reading exists and evidence speaks for this one, "guess" otherwise.
     """
 
     start: int
@@ -25,23 +28,42 @@ class Edit:
     after: str
     rule: str
     reason: str
-    tier: Literal[1, 2, 3] = 1
+    tier: Tier = 1
     certainty: Certainty = "certain"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A fault in a text. `path` is the JSON pointer of the failing part, "" for the whole."""
+    """A fault in a text. `path` is the JSON pointer of the failing part, "" for the whole; `line` counts from 1, 0
+    where no line is known; `rule` names the repair that there is for it, if any."""
 
     reason: str
     path: str = ""
+    line: int = 0
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A place at `start` to `end` of the mended text whose content is lost. `path`: a JSON pointer, or
+    "/line/cell" in Markdown (lines from 0, cell 0 outside of tables); `type` as in JSON Schema. `filled_by` names the
+    engine that filled it."""
+
+    start: int
+    end: int
+    path: str
+    type: str = "string"
+    max_tokens: int = 16
+    filled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
     """The outcome. `ok`: `text` holds to what was asked, and `value` is its value (None for a plain kind).
 
-    When not `ok`, `text` is the input itself, there are no edits, and `problems` says why.
+    `problems` are those left in `text`, `problems_before` those of the input. `proposals` are edits of `text` that the
+    policy did not allow. For a contract, `text` is the input itself unless it is `ok`. `tier` is the highest that took
+    part; `model_calls`, `tokens` and `seconds` are what it took.
     """
 
     text: str
@@ -50,10 +72,21 @@ class RepairReport:
     value: Any = None
     edits: tuple[Edit, ...] = ()
     problems: tuple[Problem, ...] = ()
+    proposals: tuple[Edit, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    problems_before: tuple[Problem, ...] = ()
+    model_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
     @property
     def changed(self) -> bool:
         return bool(self.edits)
+
+    @property
+    def tier(self) -> int:
+        """The highest tier of the edits, 0 without any."""
+        return max((edit.tier for edit in self.edits), default=0)
 
     @property
     def reason(self) -> str:
@@ -72,9 +105,18 @@ class RepairReport:
             start = edit.start + moved
             inverse.append((start, start + len(edit.after), edit.before))
             moved += len(edit.after) - len(edit.before)
-        return _replaced(self.text, inverse)
+        return replaced(self.text, inverse)
 
-    def to_data(self) -> dict[str, Any]:
+    def told(self, most: int, longest: int = 200) -> tuple[dict[str, Any], ...]:
+        """The first `most` edits as data, their texts cut to `longest` characters."""
+        found = []
+        for edit in self.edits[:most]:
+            data = asdict(edit)
+            data["before"], data["after"] = edit.before[:longest], edit.after[:longest]
+            found.append(data)
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
         """JSON data for logs and traces; the value is left out."""
         return {
             "kind": self.kind,
@@ -82,24 +124,38 @@ class RepairReport:
             "text": self.text,
             "edits": [asdict(edit) for edit in self.edits],
             "problems": [asdict(problem) for problem in self.problems],
+            "proposals": [asdict(edit) for edit in self.proposals],
+            "holes": [asdict(hole) for hole in self.holes],
+            "problems_before": [asdict(problem) for problem in self.problems_before],
+            "tier": self.tier,
+            "model_calls": self.model_calls,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
         }
 
 
-def replay(source: str, edits: Iterable[Edit]) -> str:
-    """`source` with `edits` made. They are in order and do not overlap."""
-    return _replaced(source, [(edit.start, edit.end, edit.after) for edit in edits])
+class RepairFailed(CarraraError):
+    """A text was not mended in full, and the policy asks to raise then. `report` says what is left."""
+
+    def __init__(self, report: RepairReport) -> None:
+        super().__init__(
+            f"{report.kind} not repaired: {report.reason}. "
+            "Allow likelier edits with a lower min_certainty, fill holes with max_tier=2, or keep the text with "
+            "on_fail='keep'."
+        )
+        self.report = report
 
 
 def rewrite(
     start: int, before: str, after: str, rule: str, reason: str, certainty: Certainty
 ) -> Edit:
     """The smallest single edit that turns `before`, found at `start` of the input, into `after`."""
+    most = min(len(before), len(after))
     head = 0
-    while head < min(len(before), len(after)) and before[head] == after[head]:
+    while head < most and before[head] == after[head]:
         head += 1
     tail = 0
-    most = min(len(before), len(after)) - head
-    while tail < most and before[-1 - tail] == after[-1 - tail]:
+    while tail < most - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
     old = before[head : len(before) - tail]
     new = after[head : len(after) - tail]
@@ -112,12 +168,14 @@ def cut(text: str, start: int, end: int, rule: str, reason: str) -> tuple[Edit, 
     return tuple(Edit(a, b, text[a:b], "", rule, reason) for a, b in spans if a < b)
 
 
-def _replaced(text: str, spans: Iterable[tuple[int, int, str]]) -> str:
-    parts, at = [], 0
-    for start, end, new in spans:
-        parts += [text[at:start], new]
-        at = end
-    return "".join(parts) + text[at:]
-
-
-__all__ = ["Certainty", "Edit", "Problem", "RepairReport", "cut", "replay", "rewrite"]
+__all__ = [
+    "Certainty",
+    "Edit",
+    "Hole",
+    "Problem",
+    "RepairFailed",
+    "RepairReport",
+    "cut",
+    "replay",
+    "rewrite",
+]

@@ -16,6 +16,7 @@ from carrara.engines.errors import EngineBusy, EngineError, EngineFailed, Engine
 from carrara.engines.request import Completion, Progress, Request, Usage, Watch
 from carrara.runtime.cassette import asking_step
 from carrara.runtime.events import (
+    MOST_EDITS_TOLD,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -157,7 +158,11 @@ class _Dialogue:
         if verdict.report is not None and verdict.report.changed:
             report = verdict.report
             self.ctx.tell(
-                Repaired, kind=report.kind, edits=len(report.edits), certainty=report.certainty
+                Repaired,
+                kind=report.kind,
+                edits=len(report.edits),
+                certainty=report.certainty,
+                made=report.told(MOST_EDITS_TOLD),
             )
         sure = completion.confidence.overall
         if verdict.rejection is None:

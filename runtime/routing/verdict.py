@@ -11,14 +11,18 @@ from carrara.engines.contract import Text
 from carrara.engines.errors import ContractError
 from carrara.engines.json_schema import pointer
 from carrara.engines.request import Completion
-from carrara.runtime.repair import RepairReport, repair
+from carrara.runtime.repair import RepairPolicy, RepairReport, repair
+from carrara.runtime.repair.edits import replay
 from carrara.runtime.routing.call import LlmCall
 from carrara.runtime.routing.policy import Accept
-from carrara.runtime.routing.router import Rejection
+from carrara.runtime.routing.router import Cause, Rejection
 
 _REPEATING = (
     0.35  # share of distinct word triples under which a text is looping; prose has over 0.8
 )
+
+
+_SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data of any sort
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,30 @@ def _form(call: LlmCall, completion: Completion) -> Verdict:
     if value == "" and isinstance(call.output, Text):
         reason = "the answer is empty"
         return Verdict(text, rejection=Rejection(engine, "form", reason), faults=(reason,))
+    if isinstance(call.output, Text) and call.repair != "off" and not _cut_off(call, completion):
+        return _text_mended(call, completion)
     return Verdict(text, value)
+
+
+def _text_mended(call: LlmCall, completion: Completion) -> Verdict:
+    """Free text whose tables, lists and fences are mended where no other reading is left; not if a limit cut it."""
+    report = repair(completion.text, call.output, policy=_SURE)
+    return Verdict(report.text, report.value, report=report if report.changed else None)
+
+
+def _with_holes(text: str, report: RepairReport, engine: str, cause: Cause) -> Verdict:
+    """Values are lost in an answer whose structure was mended: they alone are to be written anew."""
+    fields = tuple(hole.path for hole in report.holes)
+    rejection = Rejection(engine, cause, report.reason, fields)
+    return Verdict(replay(text, report.proposals), rejection=rejection, faults=(report.reason,))
 
 
 def _mended(call: LlmCall, completion: Completion) -> Verdict:
     """The repaired form. Of an answer that a limit cut short only certain repairs are taken."""
     report = repair(completion.text, call.output)
     cut = _cut_off(call, completion)
+    if report.holes and report.proposals and not cut:
+        return _with_holes(completion.text, report, completion.engine, "form")
     if report.ok and (not cut or report.certainty == 1.0):
         return Verdict(report.text, report.value, report=report)
     reason = cut + (report.reason or "a repair would have to guess the rest")

@@ -29,6 +29,16 @@ RECIPE = Json.of(
 SHOP = Table((Column("Item"), Column("Amount", "integer")))
 CONTRACTS: list[Contract] = [Text(), Choice(("yes", "no")), RECIPE, SHOP, Outline(), Regex(r"\d+")]
 SOUND = '{"title": "Bread", "minutes": 30, "tags": ["oven"]}'
+CERTAIN = {
+    "extra_close",
+    "single_quotes",
+    "trailing_comma",
+    "unquoted_keys",
+    "key_quote_lost",
+    "missing_comma",
+    "comment",
+    "text_around",
+}
 MESSY = st.text(st.sampled_from('{}[]",:ab1 \n|-*`\'\\.\u2019é{}"'), max_size=40)
 
 
@@ -37,18 +47,19 @@ def unchanged(report: RepairReport, text: str) -> bool:
 
 
 @given(MESSY | st.text(max_size=40), st.sampled_from([*CONTRACTS, *KINDS]))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_every_report_is_true(text: str, kind: str | Contract) -> None:
     report = repair(text, kind)
     assert replay(text, report.edits) == report.text
     assert report.revert() == text
     assert report.ok != bool(report.problems)
-    assert report.ok or unchanged(report, text)
+    assert report.ok or unchanged(report, text) or isinstance(kind, str)
     again = repair(report.text, kind)
     assert again.text == report.text
+    if report.ok:
+        assert check(report.text, kind) == ()
     if report.ok and not isinstance(kind, str):
         assert kind.parse(report.text) == report.value
-        assert check(report.text, kind) == ()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def test_every_report_is_true(text: str, kind: str | Contract) -> None:
     [
         (SOUND, RECIPE),
         ("  " + SOUND + "\n", RECIPE),
-        (f"```json\n{SOUND}\n```", "json"),
+        (f"```json\n{SOUND}\n```", RECIPE),
         ("yes\n", Choice(("yes", "no"))),
         ("| Item | Amount |\n|:-|-:|\n| a | 1 |\n", SHOP),
         ("- a\n    - b\n", Outline()),
@@ -78,16 +89,17 @@ def test_sound_text_is_the_same_object(text: str, kind: str | Contract) -> None:
     [
         (f"Sure! Here it is:\n\n```json\n{SOUND}\n```\nEnjoy.", ["text_around", "text_around"]),
         (f"Answer: {SOUND}", ["text_around"]),
-        (SOUND + "}]", ["text_around"]),
+        (SOUND + "}]", ["extra_close", "extra_close"]),
         (f"As you asked for a recipe, {SOUND}", ["text_around"]),
         (f"```json\n{SOUND}", ["text_around"]),
-        (SOUND.replace('"', "'"), ["json_punctuation"]),
-        (SOUND.replace('["oven"]', '["oven",]'), ["json_punctuation"]),
-        (SOUND.replace('"minutes"', "minutes"), ["json_punctuation"]),
-        (SOUND.replace('title"', "title"), ["json_punctuation"]),
-        (SOUND[:-1], ["json_punctuation"]),
-        ("Here: " + SOUND[:-2], ["text_around", "json_punctuation"]),
-        (SOUND.replace('30, "', '30 "'), ["json_punctuation"]),
+        (SOUND.replace('"', "'"), ["single_quotes"] * 10),
+        (SOUND.replace('["oven"]', '["oven",]'), ["trailing_comma"]),
+        (SOUND.replace('"minutes"', "minutes"), ["unquoted_keys"] * 2),
+        (SOUND.replace('title"', "title"), ["key_quote_lost"]),
+        (SOUND[:-1], ["unclosed_end"]),
+        ("Here: " + SOUND[:-2], ["text_around", "unclosed_end"]),
+        (SOUND.replace('30, "', '30 "'), ["missing_comma"]),
+        (SOUND.replace('"Bread",', '"Bread", // in the oven\n'), ["comment"]),
     ],
 )
 def test_json_is_mended_and_each_change_is_told(text: str, rules: list[str]) -> None:
@@ -95,7 +107,7 @@ def test_json_is_mended_and_each_change_is_told(text: str, rules: list[str]) -> 
     assert report.value == {"title": "Bread", "minutes": 30, "tags": ["oven"]}
     assert [edit.rule for edit in report.edits] == rules
     assert json.loads(report.text) == report.value
-    assert report.certainty == (0.5 if "json_punctuation" in rules else 1.0)
+    assert report.certainty == min(1.0 if rule in CERTAIN else 0.5 for rule in rules)
     for edit in report.edits:
         assert text[edit.start : edit.end] == edit.before
 
@@ -106,13 +118,12 @@ def test_json_is_mended_and_each_change_is_told(text: str, rules: list[str]) -> 
         ('{"title": "Bread", "minutes": 3', "ends inside a value"),
         ('{"title": "Bread", "minutes": , "tags": ["x"]}', "not repaired"),
         ('{"title": , "minutes": 3}', "a value is missing"),
-        ('{"title": "Bread", // in the oven\n "minutes": 3}', "lose"),
         ('"minutes": 3, {"title": "Bread", "minutes": 4}', "not JSON"),
-        ('{"title": "a", "title": "b", "minutes": 3}', "lose 'title'"),
+        ('{"title": "a", "title": "b", "minutes": 3}', "key 'title' is repeated; not repaired"),
         ('{"title": "Bread", "minutes": 1,200}', "not repaired"),
         ('{"title": "[MASK]", "minutes": 3', "ends inside a value"),
-        ('{"title": "[MASK]", "minutes": 3,}', "[MASK] is left over"),
-        ('{"title": "Bread", "minuets": 3,}', "the schema knows no 'minuets'"),
+        ('{"title": "[MASK]", "minutes": 3,}', "/title: a value is missing"),
+        ('{"title": "Bread", "minuets": 3,}', "'minutes' is a required property"),
         ('{"title": "Bread", "minutes": "3",}', "/minutes"),
         (f"{SOUND} or {SOUND}", "not repaired"),
         ("Bread, thirty minutes", "not JSON"),
@@ -129,10 +140,10 @@ def test_json_that_cannot_be_mended_surely_is_refused_with_the_reason(
     assert reason in report.reason
 
 
-def test_a_lost_bracket_in_the_middle_needs_a_schema_that_knows_its_place() -> None:
+def test_a_key_in_a_list_shows_that_the_list_ended_before_it() -> None:
     text = '{"title": "Bread", "tags": ["oven", "minutes": 30}'
-    assert "no schema says where it belongs" in repair(text, "json").reason
-    assert repair('{"title": "Bread", "tags": ["oven"', "json").ok
+    assert repair(text, "json").value == {"title": "Bread", "tags": ["oven"], "minutes": 30}
+    assert repair(text, RECIPE).ok
 
 
 def test_every_violation_of_the_schema_is_a_problem_with_its_place() -> None:
@@ -255,8 +266,10 @@ def test_a_list_that_would_have_to_be_guessed_is_refused(text: str, reason: str)
     assert reason in report.reason
 
 
-def test_a_plain_kind_is_checked_and_never_edited() -> None:
-    assert repair("|a|b|\n|-|-|\n|1|", "mixed").reason == "line 3 has 1 cells, its table 2 columns"
+def test_a_plain_kind_is_mended_as_far_as_its_own_text_goes() -> None:
+    report = repair("|a|b|\n|-|-|\n|1|", "mixed")
+    assert report.text == "|a|b|\n|-|-|\n|1|  |"
+    assert (report.ok, [hole.path for hole in report.holes]) == (False, ["/2/1"])
     assert repair("words", "table").reason == "there is no table in it"
     assert repair("words", "list").reason == "there is no list in it"
     assert repair("words", "mixed").ok
@@ -264,7 +277,9 @@ def test_a_plain_kind_is_checked_and_never_edited() -> None:
 
 
 def test_an_unknown_kind_is_named_with_the_known_ones() -> None:
-    with pytest.raises(CarraraError, match="unknown kind 'yaml' of text, use one of json, table"):
+    with pytest.raises(
+        CarraraError, match="unknown kind 'yaml' of text, use one of auto, json, table"
+    ):
         repair("a", "yaml")
 
 
@@ -276,7 +291,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(JSON_VALUES, st.randoms(use_true_random=False))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_json_with_one_lost_mark_is_mended_without_loss_or_refused(value: Any, rng: Any) -> None:
     text = json.dumps(value, ensure_ascii=False)
     marks = [n for n, mark in enumerate(text) if mark in '{}[]",:']
@@ -300,7 +315,7 @@ def test_prose_around_a_table_never_changes_its_rows(rows: list[dict[str, Any]])
 
 
 def test_a_report_becomes_data_for_logs() -> None:
-    data = repair("Yes.", Choice(("yes", "no"))).to_data()
+    data = repair("Yes.", Choice(("yes", "no"))).to_dict()
     assert json.loads(json.dumps(data))["edits"][0]["rule"] in ("text_around", "option_case")
 
 

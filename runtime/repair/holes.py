@@ -1,0 +1,149 @@
+"""Where content is lost in a mended text: values, cells and items that nothing in the text can give back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from carrara.engines.json_schema import pointer
+from carrara.runtime.repair.json_text.mend import JsonRepair
+from carrara.runtime.repair.markdown_text import cells
+from carrara.runtime.repair.markdown_text.left_over import PLACE
+from carrara.runtime.repair.markdown_text.lines import Lines
+from carrara.runtime.repair.report import Edit, Hole
+
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
+_LOST = frozenset({"value_missing", "mask_left"})
+_EMPTIED = frozenset({"mask_left", "cells_missing"})
+_NAMES = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
+
+
+def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
+    """The values of a repaired JSON text that were not in the broken one."""
+    places = _lost_places(found.edits)
+    if not places:
+        return ()
+    schema = json.loads(schema_text) if schema_text else {}
+    holes = []
+    paths = list(_scalars(found.text))
+    for start, end, path in paths:
+        if any(start <= place <= end for place in places):
+            kind = _type(schema, found.value, path)
+            holes.append(Hole(start, end, pointer(path), kind, 8 if kind != "string" else 16))
+    return tuple(holes)
+
+
+def _lost_places(edits: tuple[Edit, ...]) -> list[int]:
+    """Offsets in the output of edits that stand for something lost."""
+    places, moved = [], 0
+    for edit in edits:
+        rules = edit.rule.split("+")
+        if _LOST.intersection(rules) and (edit.after or "mask_left" in rules):
+            places.append(edit.start + moved + (1 if edit.after.startswith(" ") else 0))
+        moved += len(edit.after) - len(edit.before)
+    return places
+
+
+def _scalars(text: str) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    """Start, end and path of each scalar of a valid JSON text."""
+    stack: list[Any] = []  # a number in a list, a key in an object, None where no key was read yet
+    kinds: list[str] = []
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        c = token[0]
+        if c in "{[":
+            kinds.append(c)
+            stack.append(None if c == "{" else 0)
+        elif c in "}]":
+            kinds.pop()
+            stack.pop()
+        elif c == ",":
+            stack[-1] = None if kinds[-1] == "{" else stack[-1] + 1
+        elif c == ":":
+            continue
+        elif c == '"' and kinds and kinds[-1] == "{" and stack[-1] is None:
+            stack[-1] = json.loads(token)
+        else:
+            yield match.start(), match.end(), tuple(stack)
+
+
+def _type(schema: Mapping[str, Any], value: Any, path: tuple[Any, ...]) -> str:
+    """The type that the schema names for a path, else the one that the same key has elsewhere."""
+    node: Any = schema
+    for part in path:
+        if not isinstance(node, dict):
+            break
+        node = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+    if isinstance(node, dict) and isinstance(node.get("type"), str):
+        return "number" if node["type"] == "integer" else str(node["type"])
+    name = next((part for part in reversed(path) if isinstance(part, str)), None)
+    counted: Counter[str] = Counter()
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            for key, inner in part.items():
+                if (
+                    key == name
+                    and inner is not None
+                    and not isinstance(inner, dict | list)
+                    and inner != ""
+                ):
+                    counted[_NAMES[type(inner)]] += 1
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+    return counted.most_common(1)[0][0] if counted else "string"
+
+
+def markdown_holes(text: str, edits: tuple[Edit, ...]) -> tuple[Hole, ...]:
+    """The cells and places of items that were emptied of masks or added to fill a row."""
+    places, moved = [], 0
+    for edit in edits:
+        if _EMPTIED.intersection(edit.rule.split("+")):
+            start = edit.start + moved
+            places.append((start, start + len(edit.after)))
+        moved += len(edit.after) - len(edit.before)
+    if not places:
+        return ()
+    lines = Lines.of(text)
+    holes: list[Hole] = []
+    number = 0
+    for start, end in places:
+        while number + 1 < len(lines.rows) and lines.start(number + 1) <= start:
+            number += 1
+        for hole in _holes_in(lines, number, start, end):
+            if not holes or hole.start > holes[-1].start:
+                holes.append(hole)
+    return tuple(holes)
+
+
+def _holes_in(lines: Lines, number: int, start: int, end: int) -> Iterator[Hole]:
+    row, first = lines.rows[number], lines.start(number)
+    if "|" in row:
+        body = row.rstrip()
+        lead = len(body) - len(body.lstrip(" \t>"))
+        for at, (a, b) in enumerate(cells.spans(body[lead:])):
+            a, b = first + lead + a, first + lead + b
+            if not row[a - first : b - first].strip() and a <= end and start <= b:
+                yield Hole(a, b, f"/{number}/{at}")
+        return
+    if row[start - first : start - first + 1] == PLACE:
+        yield Hole(start, start + 1, f"/{number}/0")
+        return
+    place = row.find(PLACE, max(0, start - first - 1), end - first + 1)
+    at = first + place if place >= 0 else min(end, lines.end(number))
+    yield Hole(at, at + (1 if place >= 0 else 0), f"/{number}/0")
+
+
+__all__ = ["json_holes", "markdown_holes"]

@@ -1,0 +1,73 @@
+"""A start that was written twice: at a block border a decoder begins a member or an element anew.
+
+The first try is an exact prefix of what follows it, so nothing is lost when it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from carrara.runtime.repair.json_text.lexemes import SPACE, WINDOW
+from carrara.runtime.repair.json_text.states import KEY, VALUE, Frame, State, edited
+
+_ANCESTORS = 6
+
+
+def restarted(text: str, s: State) -> list[State]:
+    """States in which the member being read, or one around it, is dropped because it starts again later."""
+    found = []
+    frame = s.frame
+    for _ in range(_ANCESTORS):
+        if frame is None:
+            break
+        start = frame.member
+        if 0 <= start < s.at:
+            for again in _repeats(text, start, s.at):
+                if frame.kind == "{" or _goes_on(text, start, again):
+                    found.append(_from(text, s, frame, start, again))
+                break
+        frame = frame.parent
+    return found
+
+
+def _goes_on(text: str, start: int, again: int) -> bool:
+    """Whether an element's second try is longer than the first: two equal elements may both be meant."""
+    end = again + len(text[start:again].rstrip())
+    return end < len(text) and text[end] not in ",]} \t\r\n"
+
+
+def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
+    trail = s.trail
+    while trail is not None and trail.end > start and trail.start >= start:
+        trail = trail.earlier  # repairs of what is dropped
+    trail = edited(trail, start, again, "", "member_restarted")
+    expect = KEY if frame.kind == "{" else VALUE
+    fragment = text[start:again].rstrip()
+    telling = len(fragment) > 5 and any(c in ':[{"' for c in fragment)
+    return State(
+        s.cost + (0.9 if telling else 2.2),
+        again,
+        expect,
+        frame._replace(member=frame.before, before=-1),
+        trail,
+        start,
+        -1,
+    )
+
+
+def _repeats(text: str, start: int, at: int) -> Iterator[int]:
+    """Where the text from `start` on begins again: all of it up to there is a prefix of what follows."""
+    least = text[start : max(at, start + 2)].rstrip()
+    if len(least) < 3:
+        return
+    again = text.find(least, max(at, start + 1), at + WINDOW)
+    if again < 0:
+        place = SPACE.match(text, at).end()  # type: ignore[union-attr]
+        again = place if text.startswith(least, place) and place > start else -1
+    if again > start:
+        fragment = text[start:again].rstrip()
+        if fragment and text.startswith(fragment, again):
+            yield again
+
+
+__all__ = ["restarted"]

@@ -1,0 +1,139 @@
+"""Tiers 2 and 3 with scripted engines: one call for all holes, one for what is still broken, none without need."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from carrara.engines.contract import Json
+from carrara.engines.errors import EngineFailed
+from carrara.engines.request import Request
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.repair import RepairPolicy, RepairReport, arepair
+
+TABLE = "| port | ships |\n|---|---|\n| Lome | [MASK] |\n| Tema |\n| Cotonou | 31 |\n"
+
+
+def fill(request: Request) -> str:
+    """A word or a number for every blank."""
+    assert isinstance(request.output, Json)
+    kinds = request.output.schema["properties"]
+    words: dict[str, Any] = {"number": 7, "boolean": True}
+    return json.dumps({key: words.get(slot["type"], "word") for key, slot in kinds.items()})
+
+
+def mended(text: str, kind: Any = "auto", **more: Any) -> RepairReport:
+    return asyncio.run(arepair(text, kind, **more))
+
+
+def test_all_holes_of_a_document_are_filled_by_one_call() -> None:
+    engine = ScriptedEngine("diffusion", fill, can=["schema"])
+    text = f"# Ports\n\n{TABLE}\n- one\n- <|mask|>\n- two <|mask|> three\n"
+    report = mended(text, "mixed", engine=engine)
+    assert report.text == (
+        "# Ports\n\n| port | ships |\n|---|---|\n| Lome | word |\n| Tema | word |\n| Cotonou | 31 |\n"
+        "\n- one\n- word\n- two word three\n"
+    )
+    assert (report.ok, report.model_calls, len(engine.requests)) == (True, 1, 1)
+    assert [hole.filled_by for hole in report.holes] == ["diffusion"] * 4
+    assert report.tokens > 0
+    assert report.tier == 2
+    assert report.revert() == text
+
+
+def test_the_model_sees_numbered_blanks_and_writes_slots_only() -> None:
+    engine = ScriptedEngine("diffusion", fill, can=["schema"])
+    mended(TABLE, "table", engine=engine)
+    request = engine.requests[0]
+    assert "| Lome |____(1)|\n| Tema |____(2)|" in request.messages[0].content
+    assert isinstance(request.output, Json)
+    assert list(request.output.schema["properties"]) == ["1", "2"]
+    assert "|" in request.output.schema["properties"]["1"]["pattern"]
+    assert request.limits.max_tokens < 100
+
+
+def test_json_holes_have_the_types_of_their_siblings() -> None:
+    engine = ScriptedEngine("diffusion", fill, can=["schema"])
+    report = mended('[{"n": 1, "ok": true}, {"n": , "ok": [MASK]}]', "json", engine=engine)
+    assert report.value == [{"n": 1, "ok": True}, {"n": 7, "ok": True}]
+    assert (report.ok, report.model_calls) == (True, 1)
+
+
+def test_a_slot_that_breaks_the_structure_is_not_taken() -> None:
+    engine = ScriptedEngine("d", ['{"1": "a | b", "2": "fine"}'], can=["schema"])
+    report = mended(TABLE, "table", engine=engine)
+    assert "| Tema | fine |" in report.text
+    assert "| Lome |  |" in report.text
+    assert [hole.filled_by for hole in report.holes] == ["", "d"]
+    assert not report.ok
+
+
+def test_slots_that_did_not_pass_are_asked_for_once_more_with_the_others_pinned() -> None:
+    replies = ['{"1": "a | b", "2": "fine"}', '{"1": "better", "2": "fine"}']
+    engine = ScriptedEngine("d", replies, can=["schema", "drafts"])
+    report = mended(TABLE, "table", engine=engine)
+    assert "| Lome | better |" in report.text
+    draft = engine.requests[1].draft
+    assert draft is not None
+    assert (draft.fields, report.model_calls, report.ok) == (("/1",), 2, True)
+
+
+def test_no_engine_is_asked_for_what_its_own_text_mends() -> None:
+    engine = ScriptedEngine("d", fill)
+    report = mended('{"a": [1, 2}', engine=engine, fallback=engine)
+    assert (report.ok, report.model_calls, engine.requests) == (True, 0, [])
+
+
+def test_no_engine_is_asked_for_a_text_that_a_limit_cut() -> None:
+    engine = ScriptedEngine("d", fill)
+    report = mended(TABLE + "| Da", "table", engine=engine, fallback=engine, cut_off=True)
+    assert (report.model_calls, engine.requests) == (0, [])
+
+
+def test_the_policy_bounds_the_tiers() -> None:
+    engine = ScriptedEngine("d", fill)
+    report = mended(TABLE, "table", policy=RepairPolicy(max_tier=1), engine=engine, fallback=engine)
+    assert (engine.requests, len(report.holes)) == ([], 2)
+
+
+SCHEMA = Json.of(
+    {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}, "thing"
+)
+
+
+def test_a_value_that_cannot_be_mended_is_asked_for_once_with_its_faults_numbered() -> None:
+    engine = ScriptedEngine("ar", ['{"a": 5, "note": "five words"}'])
+    report = mended('{"a": "5", "note": "five words",}', SCHEMA, fallback=engine)
+    assert report.value == {"a": 5, "note": "five words"}
+    assert (report.ok, report.tier, report.model_calls) == (True, 3, 1)
+    asked = engine.requests[0].messages[0].content
+    assert "Its faults:\n1. not JSON" in asked
+    assert "'5' is not of type 'integer'" in asked
+    assert engine.requests[0].output == SCHEMA
+    assert report.revert() == '{"a": "5", "note": "five words",}'
+
+
+def test_a_rewritten_value_that_loses_words_is_refused() -> None:
+    text = '{"a": "5", "note": "five words",}'
+    report = mended(text, SCHEMA, fallback=ScriptedEngine("ar", ['{"a": 5}']))
+    assert (report.text, report.ok, report.model_calls) == (text, False, 1)
+    assert "it would lose" in report.reason
+
+
+def test_an_engine_that_fails_leaves_what_tier_one_made() -> None:
+    engine = ScriptedEngine("d", [EngineFailed("out of memory", engine="d")])
+    report = mended(TABLE, "table", engine=engine)
+    assert report.text == TABLE.replace(" [MASK] ", "  ").replace("| Tema |", "| Tema |  |")
+    assert "the holes were not filled: out of memory" in report.reason
+
+
+@pytest.mark.parametrize("text", ['{"a": }', '{"a": [MASK]}'])
+def test_a_contract_takes_a_filled_value_only_if_it_holds(text: str) -> None:
+    good = ScriptedEngine("d", ['{"1": 4}'], can=["schema"])
+    assert mended(text, SCHEMA, engine=good).value == {"a": 4}
+    bad = ScriptedEngine("d", ['{"1": 4.5}'], can=["schema"])
+    report = mended(text, SCHEMA, engine=bad)
+    assert (report.text, report.ok) == (text, False)
