@@ -172,6 +172,25 @@ class LocalModel:
             )
         return False
 
+    @property
+    def writes_free_text(self) -> bool:
+        """Whether free text is written with the weights that are here: an adapter that was trained on contracts
+        alone (`free_text` false in its configuration) has unlearnt it."""
+        return self.adapter is None or bool(self.adapter.settings.get("free_text", True))
+
+    def without_adapter(self) -> LocalModel:
+        """The same model, opened the same way, as it is without the adapter."""
+        return LocalModel(
+            self.source,
+            None,
+            self._dtype,
+            self._device,
+            switchable=False,
+            quick=self._quick,
+            threads=self._threads,
+            prefix_cache_bytes=self._cache_bytes,
+        )
+
     def prefix_key(self, uses_adapter: bool) -> str:
         """The key of the prefix cache for prompts computed with or without the adapter."""
         return self.adapter.fingerprint if uses_adapter and self.adapter else BASE

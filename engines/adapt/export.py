@@ -32,22 +32,31 @@ _TOKENIZER_FILES = (
 
 
 def export(
-    network: Network, base: Path, out: Path, name: str, settings: Settings, ids: tuple[int, int]
+    network: Network,
+    base: Path,
+    out: Path,
+    name: str,
+    settings: Settings,
+    ids: tuple[int, int],
+    free_text: bool = True,
 ) -> list[Path]:
     """Write what was trained to `out`, with `diffusion.json` beside it; the files written.
 
-    `ids` are mask and slot pad. A folder that is there keeps its other files (a model card, say).
+    `ids` are mask and slot pad. `free_text`: whether it was trained on free text, too; if not, engines write that
+    without the adapter. A folder that is there keeps its other files (a model card, say).
     """
     out.mkdir(parents=True, exist_ok=True)
     if network.recipe.method == "lora":
-        written = _export_lora(network, out, name, ids)
+        written = _export_lora(network, out, name, ids, free_text)
     else:
         written = _export_model(network, base, out, ids)
     shown = {k: v for k, v in asdict(settings).items() if v is not None}
     return [*written, _write_json(out / DIFFUSION_FILE, shown)]
 
 
-def _export_lora(network: Network, out: Path, name: str, ids: tuple[int, int]) -> list[Path]:
+def _export_lora(
+    network: Network, out: Path, name: str, ids: tuple[int, int], free_text: bool
+) -> list[Path]:
     recipe, tensors = network.recipe, lora_tensors(network)
     config = {
         "peft_type": "LORA",
@@ -60,6 +69,7 @@ def _export_lora(network: Network, out: Path, name: str, ids: tuple[int, int]) -
         "task_type": "CAUSAL_LM",
         "mask_token_id": ids[0],
         "slot_pad_token_id": ids[1],
+        "free_text": free_text,
     }
     save_file(tensors, out / WEIGHTS_FILE, metadata={"format": "pt"})
     return [out / WEIGHTS_FILE, _write_json(out / CONFIG_FILE, config)]

@@ -21,6 +21,7 @@ from carrara.engines.adapt.plot import draw
 from carrara.engines.adapt.recipe import Recipe
 from carrara.engines.adapt.rows import Row, read_rows
 from carrara.engines.adapt.train import Log, Training, log_to
+from carrara.engines.contract import Text
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import CarraraError
 from carrara.engines.model.device import pick_device, pick_dtype
@@ -113,7 +114,9 @@ def adapt(order: Order, log: Log = lambda line: None) -> Result:
         )
     ids = (tokenizer.mask_id, tokenizer.slot_pad_id)
     name = order.name or order.out.resolve().name
-    files = export(training.network, base, order.out, name, settings_of(recipe), ids)
+    has_text = any(isinstance(row.contract, Text) for row in rows)
+    settings = settings_of(recipe)
+    files = export(training.network, base, order.out, name, settings, ids, has_text)
     plot = draw(folder / "log.jsonl", folder / "losses.png")
     scores = decode_rows(base, order.out, recipe.method, dev) if dev else {}
     if scores:

@@ -48,7 +48,10 @@ class OpenEngine:
 
 class AutoregressiveEngine:
     """See `carrara.engines.engine.Engine`. `limits` None: 16 rows and 1 GiB of cache on a CPU, 128 and 8
-    GiB on a GPU."""
+    GiB on a GPU.
+
+    Where the model's adapter was not trained on free text, that is written by the weights without it, which are
+    opened when they are first needed: as much memory again."""
 
     def __init__(
         self,
@@ -64,6 +67,8 @@ class AutoregressiveEngine:
         self._tickets = count()
         self._users = 0
         self._open: OpenEngine | None = None
+        self._plain: AutoregressiveEngine | None = None
+        self._plain_gate: asyncio.Lock | None = None
 
     @property
     def name(self) -> str:
@@ -113,6 +118,8 @@ class AutoregressiveEngine:
             raise EngineFailed(
                 f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
             )
+        if self._is_for_plain(request):
+            return await (await self._opened_plain()).complete(request, watch)
         submitted = self._clock()
         try:
             answer = await self._prepared(request, now.guides)
@@ -149,8 +156,25 @@ class AutoregressiveEngine:
                 now, self._open = self._open, None
                 now.rounds.close()
                 await now.loop
+                plain, self._plain = self._plain, None
+                if plain is not None:
+                    await plain.__aexit__(None, None, None)
         finally:
             await self.local.__aexit__(kind, error, trace)
+
+    def _is_for_plain(self, request: Request) -> bool:
+        is_free = isinstance(request.output, Text) and request.adapter is None
+        return is_free and not self.local.writes_free_text
+
+    async def _opened_plain(self) -> AutoregressiveEngine:
+        """The same engine on the weights without the adapter."""
+        self._plain_gate = self._plain_gate or asyncio.Lock()
+        async with self._plain_gate:
+            if self._plain is None:
+                local = self.local.without_adapter()
+                plain = AutoregressiveEngine(local, self._name, self._limits, self._clock)
+                self._plain = await plain.__aenter__()
+            return self._plain
 
     def _started(self) -> OpenEngine:
         from carrara.engines.autoregressive.decode import Decoder

@@ -67,7 +67,9 @@ def test_the_embedded_engines_write_a_book_of_two_recipes(
     assert value["score"]["recipes"] == 2
     assert 0.05 < value["score"]["leaf_f1"] <= 1
     assert report.steps["cookbook/recipe"].done == 2
-    if not list((examples.parent / "engines/embedded").glob("*/adapter_config.json")):
+    if (examples.parent / "engines/embedded/adapter_config.json").is_file():
+        assert value["score"]["leaf_f1"] > 0.4
+    else:
         assert any(
             line.startswith("cookbook/recipe: diffusion: 2 of 2") for line in report.degraded
         )

@@ -428,7 +428,8 @@ def test_nothing_is_left_running_or_kept_after_the_last_answer(
     with_engine(body)
 
 
-def test_an_adapter_is_switched_for_each_request(tiny_folder: Path, tmp_path: Path) -> None:
+def adapter_in(folder: Path, **settings: Any) -> Path:
+    """A random LoRA adapter for the tiny model."""
     from safetensors.torch import save_file
 
     name = "base_model.model.model.layers.1.mlp.down_proj"
@@ -437,11 +438,15 @@ def test_an_adapter_is_switched_for_each_request(tiny_folder: Path, tmp_path: Pa
         f"{name}.lora_A.weight": torch.randn(4, 192, generator=generator),
         f"{name}.lora_B.weight": torch.randn(72, 4, generator=generator),
     }
-    folder = tmp_path / "mine"
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {"r": 4, "lora_alpha": 4, "target_modules": ["down_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    known = {"r": 4, "lora_alpha": 4, "target_modules": ["down_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(known | settings))
+    return folder
+
+
+def test_an_adapter_is_switched_for_each_request(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = adapter_in(tmp_path / "mine")
 
     async def answers(
         adapter: Path | None, names: list[str | None], **options: Any
@@ -456,5 +461,33 @@ def test_an_adapter_is_switched_for_each_request(tiny_folder: Path, tmp_path: Pa
         mixed = await answers(folder, [None, "base", "mine"], switchable=True)
         assert plain != merged
         assert [found.text for found in mixed] == [merged, plain, merged]
+
+    asyncio.run(main())
+
+
+def test_free_text_goes_without_an_adapter_that_has_unlearnt_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    both = adapter_in(tmp_path / "both")
+    forms = adapter_in(tmp_path / "forms", free_text=False)
+    requests = [
+        ask(most=12),
+        ask("again", most=12),
+        ask(output=Choice(("one", "other")), most=12),
+        ask(output=Json.of({"type": "string"}), most=12),
+    ]
+
+    async def answers(adapter: Path | None) -> list[str]:
+        local = LocalModel.open(tiny_folder, adapter, quick=False, dtype=torch.float32)
+        async with AutoregressiveEngine(local) as engine:
+            found = await asyncio.gather(*map(engine.complete, requests))
+            assert {one.engine for one in found} == {"ar"}
+        assert not local.is_loaded
+        return [one.text for one in found]
+
+    async def main() -> None:
+        plain, adapted, apart = [await answers(adapter) for adapter in (None, both, forms)]
+        assert plain[0] != adapted[0]
+        assert apart == [*plain[:2], *adapted[2:]]
 
     asyncio.run(main())
