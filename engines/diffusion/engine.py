@@ -15,7 +15,7 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from carrara.engines.contract import Contract
+from carrara.engines.contract import Contract, Text
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 ABILITIES: frozenset[Ability] = frozenset(
     ("schema", "choice", "regex", "table", "outline", "infill", "drafts", "logprobs", "stream")
+)
+_NO_FREE_TEXT = (
+    "its adapter was trained on contracts alone and denoises no free text; ask the engine 'ar'"
 )
 _CPU_CACHE_BYTES = 1 << 30
 _GPU_CACHE_BYTES = 8 << 30
@@ -99,6 +102,8 @@ class DiffusionEngine:
     def refusal(self, contract: Contract) -> str | None:
         from carrara.engines.diffusion.scaffold.compile import refusal
 
+        if isinstance(contract, Text) and self.local.is_loaded and not self.local.writes_free_text:
+            return _NO_FREE_TEXT
         return refusal(contract)
 
     def health(self) -> Health:
@@ -208,9 +213,11 @@ class DiffusionEngine:
         """The prompt's tokens, made on another thread.
 
         Raises:
-            EngineRefused: prompt and canvas are longer than the context.
+            EngineRefused: prompt and canvas are longer than the context, or the adapter knows no free text.
         """
         tokenizer, most = self.local.tokenizer, request.limits.max_tokens
+        if isinstance(request.output, Text) and not self.local.writes_free_text:
+            raise EngineRefused(_NO_FREE_TEXT)
         if most < 1:
             raise EngineRefused(f"max_tokens is {most}, it must be at least 1")
         longest = max(map(len, tokenizer.vocabulary))

@@ -335,6 +335,23 @@ def test_an_adapter_brings_its_settings_and_may_be_left_out(
     asyncio.run(main())
 
 
+def test_free_text_is_refused_where_the_adapter_has_not_seen_any(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = adapter_in(tmp_path, tiny_folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "free_text": False}))
+
+    async def main() -> None:
+        async with DiffusionEngine(LocalModel.open(tiny_folder, adapter=folder)) as engine:
+            assert "no free text" in (engine.refusal(Text()) or "")
+            assert engine.refusal(Choice(("a", "b"))) is None
+            with pytest.raises(EngineRefused, match="ask the engine 'ar'"):
+                await engine.complete(request(Text()))
+
+    asyncio.run(main())
+
+
 def test_a_closed_engine_says_so(tiny_folder: Path) -> None:
     engine = DiffusionEngine(LocalModel.open(tiny_folder))
     assert not engine.health().ready
