@@ -34,7 +34,7 @@ def embedded(
 
     stack = AsyncExitStack()
     with asyncio.Runner() as runner:
-        engines = open_engines(("diffusion", "ar"), source=smollm2_folder)
+        engines = open_engines(("diffusion", "ar"))  # with the embedded adapter, as users have them
 
         async def enter() -> None:
             for engine in engines.values():
