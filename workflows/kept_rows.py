@@ -20,7 +20,8 @@ _SAME = "a job goes on with the input that it began with"
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """`content` is the hash of the record, `definition` that of the workflow; "" in rows of older journals."""
+    """`content` is the hash of the record, `definition` that of the workflow; "" where it is not known, as
+    in rows of older journals."""
 
     key: str
     fields: dict[str, Any]
