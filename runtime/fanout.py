@@ -18,6 +18,9 @@ from carrara.runtime.scheduler import CANCELLED, DONE, RUNNING, Pool
 
 _MISSING: Any = object()
 
+ABSENT: Any = object()
+"""Stands in a list of items for one that nothing runs for; those after it keep their places, its result is None."""
+
 
 class Fanout:
     """`node` is the map itself, with the step of its children; `pools` are the places each of them needs.
@@ -72,8 +75,13 @@ class Fanout:
     def take(self, items: Iterable[Any]) -> None:
         """The items are known, though some may be, or hold, handles of steps that have not ended."""
         eager: list[tuple[int, list[StepNode]]] = []
+        absent: list[int] = []
         self.items = []
         for index, item in enumerate(items):
+            if item is ABSENT:
+                absent.append(index)
+                self.items.append(None)
+                continue
             inputs: list[StepNode] = []
             self.items.append(capture(item, inputs))
             if inputs:
@@ -81,6 +89,8 @@ class Fanout:
             else:
                 self.waiting.append(index)
         self._size(len(self.items))
+        for index in absent:
+            self._pass_over(index)
         self.window += len(eager)
         for index, inputs in eager:
             self.alive += 1
@@ -138,6 +148,13 @@ class Fanout:
             self.waiting.append(index)
             if self.alive < self.window:
                 self._fill()
+
+    def _pass_over(self, index: int) -> None:
+        assert self.results is not None
+        self.results[index] = None
+        self.ended += 1
+        for other in self.followers:
+            other._offer(index, None)
 
     def _lose(self, index: int, error: RunError) -> None:
         assert self.results is not None

@@ -222,8 +222,9 @@ def submit_map(
     """Add a step for every item: `body(item, **common)`; the handle gives the results in order.
 
     `items` is an iterable, whose items may be or hold handles, or the handle of one. At most `limit`
-    children run at once. A map over a map passes each item on as it comes. The first failed child fails the
-    map and lets the others go on; with `keep_errors` its StepError takes its place in the list instead.
+    children run at once; none runs for an item that is ABSENT. A map over a map passes each item on as it
+    comes. The first failed child fails the map and lets the others go on; with `keep_errors` its StepError
+    takes its place in the list instead.
 
     Raises:
         ScopeError: no workflow runs here, or it has ended.

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import StepError
+from carrara.runtime.fanout import ABSENT
 from carrara.runtime.handle import Handle
 from carrara.runtime.run import submit_map
 from carrara.runtime.step import StepSpec
@@ -34,12 +36,20 @@ class RecordError(CarraraError):
     """A record could not be read, or does not fit the workflow's inputs."""
 
 
+class Done(Enum):
+    """Stands for a record that needs no more work."""
+
+    DONE = auto()
+
+
+DONE = Done.DONE
+
 Each = Callable[[Outcome], Awaitable[None]]
 
 
 def batch_of(
     workflow: Definition[..., Any],
-    records: Iterable[Record],
+    records: Iterable[Record | Done],
     binder: Binder,
     each: Each,
     *,
@@ -47,8 +57,9 @@ def batch_of(
 ) -> Callable[[], Awaitable[None]]:
     """A workflow function over all `records`, for `Session.execute`.
 
-    Each record is a child `record[i]` with a scope of its own. Its failure is handed to `each` like its
-    value; an error that `each` raises (a full disk, say) ends the run.
+    Each record is a child `record[i]` with a scope of its own, where `i` counts all of `records`: what is DONE
+    among them takes its place and is passed over, so that a record keeps its path in the journal. Its failure
+    is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run.
     """
 
     broken: list[Exception] = []
@@ -74,7 +85,8 @@ def batch_of(
 
     async def batch() -> None:
         nonlocal records_done
-        records_done = submit_map(spec, records, {}, limit=concurrency)
+        places = (ABSENT if record is DONE else record for record in records)
+        records_done = submit_map(spec, places, {}, limit=concurrency)
         try:
             await records_done
         except StepError:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, Listener, RunStarted
-from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.calls import Definition
+from carrara.workflows.definition_hash import definition_hash
+from carrara.workflows.kept_rows import kept_rows, still_open, to_keep
 from carrara.workflows.plain import plain
-from carrara.workflows.records import Record, SourceError, read_records
+from carrara.workflows.records import SourceError, content_hash
 from carrara.workflows.rows import Order, OutputError, Row, RowFiles
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
@@ -61,7 +61,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`."""
+    """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`.
+
+    `outdated` of the reused rows were made when the workflow was defined otherwise.
+    """
 
     run_id: str
     done: int
@@ -70,6 +73,7 @@ class JobResult:
     seconds: float
     output: Path
     failed_output: Path
+    outdated: int = 0
 
 
 Seen = Callable[[Outcome], None]
@@ -97,13 +101,14 @@ async def run_job(
     if not isinstance(journal, SqliteJournal):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    earlier = _done_rows(journal, run_id)
+    definition = definition_hash(workflow)
+    earlier = kept_rows(journal.rows(run_id)) if run_id else {}
     files = RowFiles(Path(job.output), job.order)
-    files.begin([Row(place, True, row.payload) for place, row in earlier.items()], fresh=not run_id)
+    files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
     started = time.perf_counter()
     with files:
-        writer = _Writer(journal, files, seen)
-        records = _open_records(job, earlier, files)
+        writer = _Writer(journal, files, definition, seen)
+        records = still_open(job.input, job.limit, earlier)
         batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
         result = await session.execute(
             batch,
@@ -121,6 +126,7 @@ async def run_job(
         time.perf_counter() - started,
         files.output,
         files.failed,
+        sum(row.definition not in ("", definition) for row in earlier.values()),
     )
 
 
@@ -144,32 +150,15 @@ def _same(job: Job) -> tuple[Any, ...]:
     return (job.target, job.input, job.output, dict(job.columns), dict(job.constants), job.order)
 
 
-def _done_rows(journal: SqliteJournal, run_id: str | None) -> dict[int, StoredRow]:
-    if run_id is None:
-        return {}
-    rows = (row for row in journal.rows(run_id) if row.state == "done")
-    return {row.place: row for row in sorted(rows, key=lambda row: row.place)}
-
-
-def _open_records(job: Job, earlier: Mapping[int, StoredRow], files: RowFiles) -> Iterator[Record]:
-    """The records without a finished row; raises SourceError where the input is no longer the same."""
-    for record in islice(read_records(job.input), job.limit):
-        known = earlier.get(record.index)
-        if known is None:
-            yield record
-        elif known.key != record.key:
-            raise SourceError(
-                f"{record.where}: this record was {known.key!r} when the job began and is {record.key!r} "
-                "now; a job goes on with the input that it began with"
-            )
-
-
 class _Writer:
     """Takes outcomes: the journal first, then the files."""
 
-    def __init__(self, journal: SqliteJournal, files: RowFiles, seen: Seen | None) -> None:
+    def __init__(
+        self, journal: SqliteJournal, files: RowFiles, definition: str, seen: Seen | None
+    ) -> None:
         self._journal = journal
         self._files = files
+        self._definition = definition
         self._seen = seen
         self._run_id = ""
         self.done = 0
@@ -189,7 +178,7 @@ class _Writer:
                 durable.set_result(error)
 
         state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
-        payload = row.fields if row.ok else None
+        payload = to_keep(row.fields, content_hash(record), self._definition) if row.ok else None
         self._journal.put_row(
             self._run_id, record.index, record.key, state, payload, error=reason, done=done
         )
@@ -216,13 +205,14 @@ class _Writer:
 
 
 def _outputs(value: Any) -> dict[str, Any]:
-    """The fields of a row: those of the result where it has some, else the result as `value`.
+    """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
+    one of them is called `key`, which is the record's.
 
     Raises:
         TypeError: a part of the result has no JSON form.
     """
     found = plain(value)
-    return found if isinstance(found, dict) else {"value": found}
+    return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 
 def _attempts(error: BaseException | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Records for jobs and evaluations: read one by one from files, each with the place it came from.
 
-A source is a glob of text files, a .jsonl or .csv file, or "-" (JSON lines on standard input). A record that
+A source is a glob of text, .jsonl and .csv files, or "-" (JSON lines on standard input). A record that
 cannot be read is handed on as broken, with its reason, so that a job loses none and stops for none.
 """
 
@@ -12,7 +12,8 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +39,57 @@ class Record:
     problem: str | None = None
 
 
+def content_hash(record: Record) -> str:
+    """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
+    try:
+        text = json.dumps(record.fields, sort_keys=True)
+    except RecursionError:  # it was read with less of the stack in use
+        return ""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def read_records(source: str) -> Iterator[Record]:
     """Records of `source` in order, read lazily.
 
     Text files give the fields `text`, `path` and `name`; JSON lines and CSV rows give their own fields. The
-    key is the field `id` or `key` where there is one, else the path or the line number.
+    key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
+    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
 
     Raises:
-        SourceError: no file matches, a file is missing, unreadable or empty, or a CSV has no header.
+        SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
     """
     if source == "-":
         yield from _jsonl(sys.stdin.buffer, "stdin")
         return
     paths = _matching(source)
-    if len(paths) == 1 and paths[0].suffix == ".jsonl":
-        with _open(paths[0]) as lines:
-            yield from _jsonl(lines, str(paths[0]))
-    elif len(paths) == 1 and paths[0].suffix == ".csv":
-        yield from _csv(paths[0])
+    if len(paths) == 1:
+        yield from _file(paths[0])
+        return
+    index = 0
+    for path in paths:
+        for record in _one_of_many(path):
+            yield replace(record, index=index)
+            index += 1
+
+
+def _file(path: Path) -> Iterator[Record]:
+    """The records of one file, counted from 0."""
+    if path.suffix == ".jsonl":
+        with _open(path) as lines:
+            yield from _jsonl(lines, str(path))
+    elif path.suffix == ".csv":
+        yield from _csv(path)
     else:
-        for index, path in enumerate(paths):
-            yield _text_file(index, path)
+        yield _text_file(0, path)
+
+
+def _one_of_many(path: Path) -> Iterator[Record]:
+    try:
+        for record in _file(path):
+            own = record.key == str(path)
+            yield record if own else replace(record, key=f"{path}:{record.key}")
+    except SourceError as error:
+        yield Record(0, str(path), str(path), {}, str(error).removeprefix(f"{path}: "))
 
 
 def _matching(source: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -158,7 +159,9 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
         return await run_job(job, session, run_id=known, listeners=progress)
 
-    _tell_job(await _watched(how, work))
+    result = await _watched(how, work)
+    _tell_outdated(result, job)
+    _tell_job(result)
 
 
 async def _resume(how: How, name: str, output: Path | None) -> None:
@@ -255,6 +258,19 @@ def _tell_job(result: JobResult) -> None:
     if result.failed:
         note(f"the failed records and why: {result.failed_output}")
         sys.exit(FAILED)
+
+
+def _tell_outdated(result: JobResult, job: Job) -> None:
+    """Say how many rows an earlier definition of the workflow has made."""
+    if not result.outdated:
+        return
+    words = ["carrara", "run", job.target, "--input", job.input, "--output", "OTHER"]
+    for option, pairs in (("--map", job.columns), ("--set", job.constants)):
+        words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
+    note(
+        f"{job.target} has changed since the job began: {result.outdated} of the rows in {result.output} are "
+        f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
+    )
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def test_failed_records_are_tried_again_and_finished_ones_are_not(shell: Any) ->
     ended = shell(*call, "--resume")
     assert ended.code == 0
     assert "(1 from before)" in ended.err
+    assert "flows.py:inverse has changed since the job began: 1 of the rows" in ended.err
+    assert "`carrara run flows.py:inverse --input in.jsonl --output OTHER`" in ended.err
     assert [row["value"] for row in shell.rows("out.jsonl")] == [0.25, 0]
     assert not (shell.folder / "out.failed.jsonl").exists()
 
@@ -106,6 +108,7 @@ def test_a_finished_job_goes_on_with_nothing_left_to_do(shell: Any) -> None:
     before = shell.read("out.jsonl")
     ended = shell(*job("in.jsonl"), "--resume")
     assert (ended.code, shell.read("out.jsonl")) == (0, before)
+    assert "has changed" not in ended.err
     assert shell.read("calls.log").split() == ["a", "b"]
 
 

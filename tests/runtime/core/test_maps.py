@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.runtime.errors import HandleError, ScopeError, StepError
+from carrara.runtime.events import StepFinished
+from carrara.runtime.fanout import ABSENT
 from carrara.runtime.run import execute, submit, submit_map
 from carrara.runtime.step import RunOptions, StepSpec
 
@@ -126,6 +128,30 @@ def test_a_map_over_a_map_passes_each_item_on_as_it_comes(
     assert ends["c", 0] == pytest.approx(6.0)
     assert ends["c", 1] == pytest.approx(15.0)
     assert ends["c", 3] == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("items", [[ABSENT, 1, ABSENT, 3], [ABSENT] * 4], ids=["some", "all"])
+def test_absent_items_keep_the_places_of_the_others(
+    run_virtual: Virtual, step: Steps, items: list[Any]
+) -> None:
+    paths: list[str] = []
+
+    async def absent_or_more(x: int | None) -> int:
+        return 0 if x is None else x + 1
+
+    def listen(event: Any) -> None:
+        if isinstance(event, StepFinished):
+            paths.append(event.path)
+
+    async def workflow() -> Any:
+        first = submit_map(step(one_more), items, limit=1)
+        return [await first, await submit_map(step(absent_or_more), first)]
+
+    found, after = run_virtual(execute(workflow, listeners=[listen])).value
+    assert found == [None if item is ABSENT else item + 1 for item in items]
+    assert after == [0 if item is ABSENT else item + 2 for item in items]
+    ran = [path for path in paths if "/one_more[" in path]
+    assert ran == [f"workflow/one_more[{i}]" for i, x in enumerate(items) if x is not ABSENT]
 
 
 def test_a_map_may_follow_another_that_has_begun(run_virtual: Virtual, step: Steps) -> None:

@@ -220,3 +220,13 @@ def test_what_a_pipeline_says_of_engines_holds_for_its_jobs(
 
     asyncio.run(main())
     assert (len(engine.requests), engine.most_in_flight) == (3, 1)
+
+
+def test_a_result_with_a_field_called_key_leaves_the_key_of_its_record(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    path = tmp_path / "keyed.yaml"
+    path.write_text(PIPELINE.replace("outputs: {loud:", "outputs: {key:"))
+    source = lines_file(tmp_path / "in.jsonl", ["a"])
+    result, _ = run(Job(str(path), source, str(tmp_path / "o.jsonl")), journal)
+    assert rows_of(result.output) == [{"key": "a", "value": {"key": "A!"}}]

@@ -77,3 +77,27 @@ def test_a_source_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(SourceError, match="needs a header"):
         read(tmp_path / "empty.csv")
+
+
+def test_a_glob_over_several_files_reads_the_records_of_each(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "x", "text": "1"}\n{"text": "2"}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": "x", "text": "3"}\n')
+    (tmp_path / "c.csv").write_text("text\n4\n")
+    (tmp_path / "d.txt").write_text("5")
+    found = read(tmp_path / "*.*")
+    assert [record.index for record in found] == [0, 1, 2, 3, 4]
+    assert [record.fields["text"] for record in found] == ["1", "2", "3", "4", "5"]
+    names = ["a.jsonl:x", "a.jsonl:2", "b.jsonl:x", "c.csv:2", "d.txt"]
+    assert [record.key for record in found] == [str(tmp_path / name) for name in names]
+    assert found[1].where == f"{tmp_path / 'a.jsonl'}:2"
+
+
+def test_an_empty_file_among_several_is_a_broken_record(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("")
+    (tmp_path / "b.jsonl").write_text('{"text": "1"}\n')
+    empty, good = read(tmp_path / "*.jsonl")
+    assert (empty.key, empty.problem) == (
+        str(tmp_path / "a.jsonl"),
+        "empty, there is no record in it",
+    )
+    assert good.index == 1

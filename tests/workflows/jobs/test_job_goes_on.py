@@ -1,0 +1,185 @@
+"""Going on with a job: finished steps are kept, another input is refused, another definition is told."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carrara.cli.run import _tell_outdated
+from carrara.engines.request import Request
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.events import Event, StepChanged
+from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.workflows.definition_hash import definition_hash
+from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.records import SourceError
+from carrara.workflows.run import session
+from carrara.workflows.yaml import loads
+
+PIPELINE = """
+name: two
+inputs: {text: str}
+steps:
+  first: {llm: "First: {{ text }}"}
+  second: {llm: "Second: {{ first }}"}
+outputs: {said: "{{ second }}"}
+"""
+
+
+class Desk:
+    """Jobs over one pipeline in one folder; `asked` are the prompts of the last run."""
+
+    def __init__(self, folder: Path, journal: SqliteJournal) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.asked: list[str] = []
+        self.events: list[Event] = []
+        self.define(PIPELINE)
+
+    def define(self, text: str) -> None:
+        (self.folder / "two.yaml").write_text(text)
+
+    def give(self, *texts: str) -> None:
+        """The input: a line for each text, without an id."""
+        lines = (json.dumps({"text": text}) + "\n" for text in texts)
+        (self.folder / "in.jsonl").write_text("".join(lines))
+
+    @property
+    def job(self) -> Job:
+        folder = self.folder
+        return Job(str(folder / "two.yaml"), str(folder / "in.jsonl"), str(folder / "out.jsonl"))
+
+    def run(self, *failing: str, go_on: JobResult | None = None) -> JobResult:
+        def reply(request: Request) -> str:
+            asked = request.messages[-1].content
+            if asked in failing:
+                raise RuntimeError(f"no answer to {asked!r}")
+            return asked[-1].upper()
+
+        engine = ScriptedEngine("ar", reply)
+        self.events = []
+
+        async def main() -> JobResult:
+            async with session(journal=self.journal, engines={"ar": engine}) as kept:
+                run_id = go_on.run_id if go_on else None
+                return await run_job(self.job, kept, run_id=run_id, listeners=[self.events.append])
+
+        result = asyncio.run(main())
+        self.asked = sorted(request.messages[-1].content for request in engine.requests)
+        return result
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "out.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    yield Desk(tmp_path, journal)
+    journal.close()
+
+
+def test_finished_steps_of_failed_records_are_taken_from_the_journal(desk: Desk) -> None:
+    desk.give("a", "b", "c", "d", "e")
+    first = desk.run("Second: B", "Second: D", "Second: E")
+    assert (first.done, first.failed) == (2, 3)
+    second = desk.run("Second: D", go_on=first)
+    assert set(desk.asked) == {"Second: B", "Second: D", "Second: E"}
+    assert not [event for event in desk.events if isinstance(event, StepChanged)]
+    third = desk.run(go_on=second)
+    assert desk.asked == ["Second: D"]
+    assert not [event for event in desk.events if isinstance(event, StepChanged)]
+    assert (third.done, third.failed, third.reused) == (5, 0, 4)
+    assert [row["said"] for row in desk.rows()] == ["A", "B", "C", "D", "E"]
+
+
+def test_failed_records_may_be_mended_in_the_input(desk: Desk) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run("First: b")
+    desk.give("a", "x", "c")
+    second = desk.run(go_on=first)
+    assert (second.done, second.outdated) == (3, 0)
+    assert [row["said"] for row in desk.rows()] == ["A", "X", "C"]
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (["b", "c", "d"], r"in.jsonl:1: this record has other content"),
+        (["a", "b", "z", "d"], r"in.jsonl:3: this record has other content"),
+        (["a", "b", "c"], r"the record '4' was there when the job began and is gone now"),
+    ],
+    ids=["first line gone", "a line changed", "last line gone"],
+)
+def test_another_input_is_refused_though_its_records_have_no_id(
+    desk: Desk, now: list[str], reason: str
+) -> None:
+    desk.give("a", "b", "c", "d")
+    first = desk.run("Second: B")
+    desk.give(*now)
+    with pytest.raises(SourceError, match=reason) as raised:
+        desk.run(go_on=first)
+    assert "goes on with the input that it began with" in str(raised.value)
+
+
+def test_an_input_may_have_grown(desk: Desk) -> None:
+    desk.give("a", "b")
+    first = desk.run()
+    desk.give("a", "b", "c")
+    assert desk.run(go_on=first).done == 3
+    assert desk.asked == ["First: c", "Second: C"]
+
+
+def test_rows_of_a_journal_without_hashes_are_kept(desk: Desk) -> None:
+    desk.give("a", "b")
+    first = desk.run("Second: A", "Second: B")
+
+    async def as_an_earlier_version_did() -> None:
+        async def body() -> None:
+            desk.journal.put_row(first.run_id, 0, "1", "done", {"key": "1", "said": "old"})
+
+        async with session(journal=desk.journal, engines={}) as kept:
+            await kept.execute(body, name="two (job)", run_id=first.run_id)
+
+    asyncio.run(as_an_earlier_version_did())
+    second = desk.run(go_on=first)
+    assert (second.done, second.reused, second.outdated) == (2, 1, 0)
+    assert [row["said"] for row in desk.rows()] == ["old", "B"]
+
+
+def test_rows_of_an_earlier_definition_are_counted_and_told(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run("Second: C")
+    _tell_outdated(first, desk.job)
+    assert capsys.readouterr().err == ""
+    desk.define(PIPELINE.replace("Second:", "2nd:"))
+    second = desk.run(go_on=first)
+    assert (second.done, second.reused, second.outdated) == (3, 2, 2)
+    _tell_outdated(second, desk.job)
+    told = capsys.readouterr().err
+    assert "has changed since the job began: 2 of the rows" in told
+    assert f"`carrara run {desk.job.target} --input {desk.job.input} --output OTHER`" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (PIPELINE.replace("name: two", "name: two\ndescription: twice"), True),
+        (PIPELINE.replace('"Second: {{ first }}"', '"Second: {{ first }}", retries: 3'), True),
+        (PIPELINE.replace("{{ second }}", "{{ second }}!"), False),
+        (PIPELINE.replace("First:", "1st:"), False),
+        (
+            PIPELINE.replace('"Second: {{ first }}"', '"Second: {{ first }}", when: "{{ first }}"'),
+            False,
+        ),
+    ],
+    ids=["description", "retries", "output", "prompt", "condition"],
+)
+def test_the_hash_of_a_pipeline_is_that_of_what_makes_its_results(text: str, same: bool) -> None:
+    before, after = (definition_hash(loads(t).workflow) for t in (PIPELINE, text))
+    assert (before == after) is same

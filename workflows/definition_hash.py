@@ -1,0 +1,81 @@
+"""The hash of a whole workflow with the steps it calls: it tells rows of an earlier definition.
+
+Of a pipeline it takes the file without what cannot change a result (descriptions, limits, retries), of a workflow in
+Python the function and the steps and workflows that it names. What is not noticed by the fingerprint of a step
+(other packages, files, the network) is not noticed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from carrara.runtime.identity import text_hash
+from carrara.workflows.calls import Definition
+
+if TYPE_CHECKING:
+    from carrara.workflows.yaml.definition import PipelineDef, StepDef
+
+
+def definition_hash(workflow: Definition[..., Any]) -> str:
+    """32 hex digits; the same as long as the workflow is defined the same, whatever process.
+
+    Raises:
+        DefinitionError: a function that a pipeline names cannot be imported.
+    """
+    return text_hash("\0".join(_parts(workflow, set())))
+
+
+def _parts(definition: Definition[..., Any], seen: set[int]) -> Iterator[str]:
+    if id(definition) in seen:
+        return
+    seen.add(id(definition))
+    yield definition.spec.fingerprint
+    pipeline = getattr(definition, "pipeline", None)
+    if pipeline is not None:
+        yield _text_of(pipeline)
+        inner = getattr(definition, "steps", {}).values()
+    else:
+        inner = _named_in(getattr(definition, "function", None))
+    for part in inner:
+        yield from _parts(part, seen)
+
+
+def _named_in(function: Any) -> Iterator[Definition[..., Any]]:
+    """The definitions that a function names, or closes over."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    for name in code.co_names:
+        found = function.__globals__.get(name)
+        if isinstance(found, Definition):
+            yield found
+    for cell in function.__closure__ or ():
+        try:
+            found = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if isinstance(found, Definition):
+            yield found
+
+
+def _text_of(pipeline: PipelineDef) -> str:
+    from carrara.workflows.yaml.dump import dumps
+
+    steps = tuple(map(_bare, pipeline.steps))
+    return dumps(
+        replace(pipeline, description="", engines={}, policy=None, score=None, steps=steps)
+    )
+
+
+def _bare(step: StepDef) -> StepDef:
+    return replace(
+        step,
+        description="",
+        retries=None,
+        timeout_s=None,
+        concurrency=None,
+        cache=None,
+        inline=None,
+    )
