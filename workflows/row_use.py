@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from carrara.engines.request import Usage
-from carrara.runtime.events import EngineAnswered, EngineCalled, Event, Rejected, StepEvent, StepFinished
+from carrara.runtime.events import (
+    EngineAnswered,
+    EngineCalled,
+    Event,
+    Rejected,
+    StepEvent,
+    StepFinished,
+)
 from carrara.runtime.standing import Standing
 
 _ROW = re.compile(r"/record\[(\d+)\]")
