@@ -33,6 +33,7 @@ from carrara.runtime.cassette_format import (
 )
 
 _FORMAT = {"cassette": "carrara", "version": 1}
+_LONGEST_HEAD = 1000  # bytes of a first line that are looked at
 
 asking_step: ContextVar[str] = ContextVar("carrara_asking_step", default="")
 """The path of the step that is asking: recorded beside its calls, to find the nearest one after a miss."""
@@ -82,8 +83,14 @@ class Cassette:
     @classmethod
     def recording(cls, path: str | Path) -> Cassette:
         """A new cassette. Lines go to `PATH.partial` as they come; leaving the block without an error
-        puts it in the place of `path` in one step, otherwise it stays beside it."""
+        puts it in the place of `path` in one step, otherwise it stays beside it.
+
+        Raises:
+            CassetteError: it cannot be written, or a file that is no cassette would be lost.
+        """
         cassette = cls(Path(path))
+        for place in (cassette.path, cassette._partial):
+            _refuse_other(place)
         try:
             cassette._file = cassette._partial.open(
                 "w", encoding="utf-8", errors="surrogatepass", newline="\n"
@@ -254,6 +261,29 @@ class Cassette:
         return "\n".join(
             [f"{head} Nearest recorded request:", *lines, "Record it again if this is meant."]
         )
+
+
+def _refuse_other(path: Path) -> None:
+    """Only a cassette, whole or not, and an empty file are replaced.
+
+    Raises:
+        CassetteError: something else is there.
+    """
+    another = "it is not replaced. Name another file for the recording."
+    try:
+        if not path.exists():
+            return
+        if not path.is_file():
+            raise CassetteError(f"{path} is there and is not a file; {another}")
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_HEAD)
+        found = json.loads(line) if line else _FORMAT
+    except OSError as error:
+        raise CassetteError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("cassette") != _FORMAT["cassette"]:
+        raise CassetteError(f"{path} is there and is not a cassette; {another}")
 
 
 def contract_key(contract: Contract) -> str:

@@ -78,6 +78,14 @@ class JournalError(RunError):
     """The journal could not be opened, read or written; the message names the file and the reason."""
 
 
+def exited(end: SystemExit) -> RuntimeError:
+    """What a body's `sys.exit()` becomes: let through, it would end the event loop and every other step with it. The
+    place in the body is kept."""
+    found = RuntimeError(f"sys.exit({'' if end.code is None else repr(end.code)}) was called")
+    found.__cause__ = end
+    return found.with_traceback(end.__traceback__)
+
+
 def reason_of(error: BaseException) -> str:
     """The error in one line: "ValueError: not a number"."""
     return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from carrara.runtime.arguments import resolve
 from carrara.runtime.attempts import run_attempts
-from carrara.runtime.errors import JournalError, RunError, StepError, reason_of
+from carrara.runtime.errors import JournalError, RunError, StepError, exited, reason_of
 from carrara.runtime.events import (
     StepCancelled,
     StepFailed,
@@ -231,6 +231,8 @@ class Executor:
                 value = await node.spec.body(*node.args)
             else:
                 value = await node.spec.body(*node.args, **kwargs)
+        except SystemExit as end:
+            self.stopped(node, exited(end))
         except (Exception, asyncio.CancelledError) as error:
             self.stopped(node, error)
         else:

@@ -29,6 +29,7 @@ from carrara.runtime.events import (
     StepSkipped,
     StepStarted,
 )
+from carrara.runtime.standing import Standing
 
 _INDEX = re.compile(r"\[\d+\]")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -36,19 +37,27 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 @dataclass(slots=True)
 class EngineReport:
-    """What one engine did for one step. `reasons` why it was chosen, `rejections` why its answers were not
-    taken, both counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the
-    answers that were not taken, None where the engine could not tell."""
+    """What one engine did for one step: 0 <= `rejected` <= `answers`.
+
+    `unanswered` counts the calls that it refused or that failed: they gave no answer that could be rejected.
+    `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
+    all counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the answers that
+    were not taken, None where the engine could not tell. `replaced_by` counts the steps that took another
+    engine's answer after this one was asked in vain.
+    """
 
     calls: int = 0
     answers: int = 0
     rejected: int = 0
+    unanswered: int = 0
     usage: Usage = field(default_factory=Usage)
     queued_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    replaced_by: Counter[str] = field(default_factory=Counter)
     confidences: tuple[float, float] | None = None
 
     @property
@@ -152,6 +161,7 @@ class Reporter:
         self._ready: dict[tuple[str, int], float] = {}
         self._before_s = 0.0
         self._started: set[tuple[str, int]] = set()
+        self._standing = Standing()
 
     def __call__(self, event: Event) -> None:
         found = self.report
@@ -175,6 +185,7 @@ class Reporter:
         self._before_s = found.seconds
         self._started.clear()
         self._ready.clear()
+        self._standing.clear()
         for step in found.steps.values():
             step.reopen()
 
@@ -188,6 +199,7 @@ class Reporter:
     def _on_step(self, event: StepEvent) -> None:
         step = self._step(event.path)
         node = (event.path, event.node)
+        self._standing.note(event)
         match event:
             case StepReady():
                 self._ready[node] = event.at
@@ -200,6 +212,7 @@ class Reporter:
                 self._end(node, step)
                 step.reused += 1
             case StepFinished():
+                _replaced(step, *self._standing.finished(event))
                 self._end(node, step)
                 step.done += 1
                 step.busy_s += event.seconds
@@ -220,6 +233,8 @@ class Reporter:
                 step.retries += 1
             case StepChanged():
                 step.changes[event.what] += 1
+            case Rejected():
+                _on_rejection(step, event, self._standing.rejected(event))
             case _:
                 _on_answer(step, event)
 
@@ -242,13 +257,6 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             engine.answers += 1
             engine.usage += event.usage
             _add_timings(engine, event.timings)
-        case Rejected():
-            engine = _engine(step, event.engine)
-            engine.rejected += 1
-            engine.rejections[_NUMBER.sub("…", event.reason)] += 1
-            if event.confidence is not None:
-                low, high = engine.confidences or (event.confidence, event.confidence)
-                engine.confidences = min(low, event.confidence), max(high, event.confidence)
         case Escalated():
             step.escalations[f"{event.origin} -> {event.target}"] += 1
             _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
@@ -256,6 +264,28 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             step.repairs[event.kind] += 1
             step.edits += event.edits
             step.rules.update(str(edit.get("rule", "")) for edit in event.made)
+
+
+def _on_rejection(step: StepReport, event: Rejected, answered: str | None) -> None:
+    """`answered` is the engine whose answer was not taken, None where the call gave none."""
+    engine = _engine(step, answered or event.engine)
+    reason = _NUMBER.sub("…", event.reason)
+    if answered is None:
+        engine.unanswered += 1
+        engine.failures[reason] += 1
+        return
+    engine.rejected += 1
+    engine.rejections[reason] += 1
+    if event.confidence is not None:
+        low, high = engine.confidences or (event.confidence, event.confidence)
+        engine.confidences = min(low, event.confidence), max(high, event.confidence)
+
+
+def _replaced(step: StepReport, taken: str, useless: tuple[str, ...]) -> None:
+    """A node took the answer of engine `taken` after those of `useless` were asked in vain."""
+    if taken:
+        for name in useless:
+            _engine(step, name).replaced_by[taken] += 1
 
 
 def _engine(step: StepReport, name: str) -> EngineReport:
@@ -280,22 +310,22 @@ def _data(value: Any) -> Any:
 
 
 def _degraded(step: StepReport) -> list[str]:
-    """What a reader must know: an engine whose answers were not taken, and who answered in its place."""
+    """What a reader must know: an engine that was asked in vain, and who answered in its place.
+
+    Calls without any answer are told where another engine answered; else the step's own error tells them.
+    """
     lines: list[str] = []
     for name, engine in step.engines.items():
-        if not engine.rejected:
-            continue
-        tries = max(engine.answers, engine.rejected)
-        why = engine.rejections.most_common(1)[0][0]
-        others = [
-            other for other, found in step.engines.items() if other != name and found.accepted > 0
-        ]
-        then = f"; answered by {' and '.join(others)}" if others else ""
-        sure = _between(engine.confidences)
-        lines.append(
-            f"{step.path}: {name}: {engine.rejected} of {tries} answers rejected"
-            f" ({why}{sure}){then}"
-        )
+        others = " and ".join(engine.replaced_by)
+        then = f"; answered by {others}" if others else ""
+        if engine.rejected:
+            why = engine.rejections.most_common(1)[0][0] + _between(engine.confidences)
+            told = f"{engine.rejected} of {engine.answers} answers rejected"
+            lines.append(f"{step.path}: {name}: {told} ({why}){then}")
+        if engine.unanswered and others:
+            why = engine.failures.most_common(1)[0][0]
+            told = f"{engine.unanswered} of its calls gave no answer"
+            lines.append(f"{step.path}: {name}: {told} ({why}){then}")
     return lines
 
 

@@ -122,7 +122,7 @@ def _engine_row(step: StepReport, name: str, engine: EngineReport) -> tuple[str,
     return (
         _within(step.path),
         name,
-        f"{engine.accepted:,}/{max(engine.answers, engine.rejected):,}",
+        f"{engine.accepted:,}/{engine.answers:,}",
         f"{usage.prompt_tokens:,}",
         f"{usage.cached_tokens:,}",
         f"{usage.completion_tokens:,}",

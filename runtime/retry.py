@@ -2,19 +2,27 @@
 
 The waiting is stamina's: exponential backoff with jitter. An engine that names its own wait
 (EngineBusy.retry_after_s) is given that, and a little more, so that those it sent away do not come back
-all at once. stamina is imported when the first step with retries starts.
+all at once. stamina is imported when the first step with retries starts. What it would log and count of
+these retries is left out, as events tell of them; the retries of others are told as before.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import EngineBusy, EngineRefused
 from carrara.runtime.errors import HandleError, ScopeError, StepError
 from carrara.runtime.step import RetryOn, StepOptions
+
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails, RetryHook
+
+_scheduling: ContextVar[bool] = ContextVar("carrara_scheduling_a_retry", default=False)
+"""Whether it is an attempt of ours that has failed: so from its end to the beginning of the next."""
 
 _HOPELESS = (EngineRefused, StepError, HandleError, ScopeError)
 
@@ -65,6 +73,7 @@ async def with_retries(
             raise
     import stamina
 
+    _spare_our_retries()
     pace = backoff or Backoff()
     most = options.retries + 1 if stamina.is_active() else 1
     tries = stamina.retry_context(
@@ -78,10 +87,31 @@ async def with_retries(
     )
     async for tried in tries:
         with tried:
+            _scheduling.set(False)
             try:
                 return await attempt(tried.num)
             except Exception as error:
                 again = tried.num < most and is_worth_retrying(error, options.retry_on)
+                _scheduling.set(again)
                 failed(tried.num, error, again)
                 raise
     raise AssertionError("stamina ends with a result or an error")
+
+
+class _Others:
+    """A hook of stamina that is told of all retries but ours."""
+
+    def __init__(self, hook: RetryHook) -> None:
+        self.hook = hook
+
+    def __call__(self, details: RetryDetails) -> Any:
+        return None if _scheduling.get() else self.hook(details)
+
+
+def _spare_our_retries() -> None:
+    """Keep stamina's hooks, whoever set them, but for our retries. Hooks set later are found by the next step."""
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
+    hooks = get_on_retry_hooks()
+    if not all(isinstance(hook, _Others) for hook in hooks):
+        set_on_retry_hooks([hook if isinstance(hook, _Others) else _Others(hook) for hook in hooks])

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.arguments import capture, resolve
-from carrara.runtime.errors import RunError
+from carrara.runtime.errors import RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
 
@@ -91,9 +91,11 @@ async def run_in_scope(
             taken = capture(result, inputs)
             for node in inputs:
                 await Handle(node)
-        except Exception:
+        except (Exception, SystemExit) as error:
             scope.closed = True
             await scope.settled()
+            if isinstance(error, SystemExit):
+                raise exited(error)  # noqa: B904 - its cause is set
             raise
         finally:
             scope.closed = True

@@ -36,12 +36,17 @@ def write_outputs(value: Any, place: Path) -> list[Path]:
     return written
 
 
-def make_place(place: Path) -> None:
+def make_place(place: Path, definition: Path | None = None) -> None:
     """Make the folders that `place` needs: called before a run, so that a long one does not end on their lack.
+    `definition` is the file of the workflow.
 
     Raises:
-        PlaceError: a folder cannot be made or written.
+        PlaceError: a folder cannot be made or written, or the workflow's own file would be lost.
     """
+    if definition is not None and place.is_file() and place.samefile(definition):
+        raise PlaceError(
+            f"{place} is the file of the workflow; it is not replaced. Name another --output."
+        )
     folder = place.parent if _is_one_file(place) else place
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from carrara.engines.request import Usage
-from carrara.runtime.events import EngineAnswered, EngineCalled, Event, Rejected
+from carrara.runtime.events import (
+    EngineAnswered,
+    EngineCalled,
+    Event,
+    Rejected,
+    StepEvent,
+    StepFinished,
+)
+from carrara.runtime.standing import Standing
 
 _ROW = re.compile(r"/record\[(\d+)\]")
 
@@ -65,8 +73,11 @@ class UseListener:
     def __init__(self) -> None:
         self.rows: dict[int, RowUse] = {}
         self.engines: dict[str, EngineUse] = {}
+        self._standing = Standing()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, StepEvent):
+            self._standing.note(event)
         match event:
             case EngineCalled():
                 row = self._row(event.path)
@@ -80,7 +91,11 @@ class UseListener:
                 row.usage += event.usage
                 row.last[event.path] = Sureness(event.confidence, event.fields)
             case Rejected():
-                self._engine(event.engine).rejected += 1
+                answered = self._standing.rejected(event)
+                if answered is not None:
+                    self._engine(answered).rejected += 1
+            case StepFinished():
+                self._standing.finished(event)
 
     @property
     def seconds(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -43,6 +44,17 @@ def load_workflows(target: str) -> list[Definition[..., Any]]:
     place, _, name = target.rpartition(":") if _has_name(target) else (target, "", "")
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
     return [_named(module, name, target)] if name else _all(module, target)
+
+
+def file_of(workflow: Definition[..., Any]) -> Path | None:
+    """The file that a workflow or a step is written in, None where there is none."""
+    source = getattr(workflow, "source", "")
+    if source.endswith(YAML):
+        path = Path(source)
+    else:
+        code = getattr(inspect.unwrap(workflow), "__code__", None)
+        path = Path(getattr(code, "co_filename", ""))
+    return path if path.is_file() else None
 
 
 def _has_name(target: str) -> bool:

@@ -132,7 +132,7 @@ Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, R]]
 async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
     from carrara.workflows.inputs import read_inputs
     from carrara.workflows.outputs import make_place
-    from carrara.workflows.target import load_workflow
+    from carrara.workflows.target import file_of, load_workflow
 
     workflow = load_workflow(target)
     inputs = read_inputs(workflow, given)
@@ -143,7 +143,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
         return await session.start(workflow, (), inputs, listeners=progress)
 
     if output is not None:
-        make_place(output)
+        make_place(output, file_of(workflow))
     _give(await _watched(how, work), output)
 
 
@@ -169,6 +169,7 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
     from carrara.workflows.outputs import make_place
     from carrara.workflows.resume import workflow_of_run
     from carrara.workflows.session import opened_journal
+    from carrara.workflows.target import file_of
 
     with opened_journal(how.journal) as journal:
         found = journal.find(name)
@@ -187,7 +188,7 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
         return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
 
     if output is not None:
-        make_place(output)
+        make_place(output, file_of(workflow))
     _give(await _watched(how, work), output)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from carrara.engines.contract import Json
@@ -18,6 +19,7 @@ from carrara.runtime.repair.content import json_loss
 from carrara.runtime.repair.edits import replay
 from carrara.runtime.repair.holes import json_holes
 from carrara.runtime.repair.json_text.mend import JsonRepair, edits_for_json, is_part_of_value
+from carrara.runtime.repair.json_text.repeats import named_keys, without_repeats
 from carrara.runtime.repair.masks import has_masks
 from carrara.runtime.repair.policy import RepairPolicy
 from carrara.runtime.repair.report import Edit, Hole, Problem, RepairReport, cut, rewrite
@@ -79,6 +81,8 @@ def repair_json(text: str, contract: Json, policy: RepairPolicy) -> RepairReport
     if first.value is not None:
         return RepairReport(text, "json", False, problems=before, problems_before=before)
     found = _found(text)
+    if found is not None:
+        found = _with_distinct_keys(text, found, contract)
     reason = (
         "nothing in it can be read as JSON" if found is None else _objection(text, found, contract)
     )
@@ -154,6 +158,19 @@ def _objection(text: str, found: JsonRepair, contract: Json) -> str | None:
         return str(error)
     broken = violations(contract.schema_text, value)
     return f"{broken[0][0] or 'value'}: {broken[0][1]}" if broken else None
+
+
+def _with_distinct_keys(text: str, found: JsonRepair, contract: Json) -> JsonRepair:
+    """`found` without repeated keys; as it is where it ends or misses something, since that is to be told first."""
+    try:
+        strict_loads(found.text)
+    except (ValueError, RecursionError):
+        lost = any(edit.rule == "unclosed_end" for edit in found.edits)
+        if lost or json_holes(found, contract.schema_text):
+            return found
+        with suppress(RecursionError):
+            return without_repeats(text, found, named_keys(contract.schema))
+    return found
 
 
 def _found(text: str) -> JsonRepair | None:

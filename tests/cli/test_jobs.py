@@ -136,3 +136,19 @@ def test_what_was_never_begun_cannot_go_on(shell: Any, words: tuple[str, ...]) -
     ended = shell(*job("in.jsonl"), *words) if words[0] == "--resume" else shell(*words)
     assert ended.code in {1, 2}
     assert len(ended.errors) == 1
+
+
+def test_a_step_that_exits_loses_its_record_alone(shell: Any) -> None:
+    shell.write(
+        "leaves.py",
+        "import sys\n\nfrom carrara import step, workflow\n\n\n"
+        "@step\ndef odd(number: int) -> int:\n"
+        "    return sys.exit('no ones') if number == 1 else number\n\n\n"
+        "@workflow\nasync def keep(number: int) -> int:\n    return await odd(number)\n",
+    )
+    shell.write("numbers.jsonl", "".join(f'{{"number": {n}}}\n' for n in range(3)))
+    ended = shell("run", "leaves.py", "-i", "numbers.jsonl", "-o", "rows.jsonl", "-q")
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    assert len(shell.read("rows.jsonl").splitlines()) == 2
+    assert "sys.exit('no ones') was called" in shell.read("rows.failed.jsonl")

@@ -63,6 +63,14 @@ def test_a_recording_that_cannot_be_written_is_an_error_before_the_run(shell: An
     assert "flows.py/calls" in ended.err
 
 
+def test_a_recording_never_replaces_the_pipeline(shell: Any) -> None:
+    before = shell.read("greet.yaml")
+    ended = shell("run", "greet.yaml", "--set", "name=Ada", "--record", "greet.yaml", "-q")
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert "greet.yaml is there and is not a cassette" in ended.err
+    assert shell.read("greet.yaml") == before
+
+
 @pytest.mark.weights
 @pytest.mark.usefixtures("smollm2_folder")
 def test_a_recording_of_the_embedded_engines_replays_without_them(shell: Any) -> None:

@@ -48,6 +48,28 @@ def test_a_name_with_a_suffix_gets_the_whole_result(shell: Any) -> None:
     assert json.loads(shell.read("all.json")) == {"said": "A!"}
 
 
+@pytest.mark.parametrize("target", ["flows.py:quadruple", "flows:quadruple", "flows.py:double"])
+def test_a_result_never_replaces_the_workflow_in_python(shell: Any, target: str) -> None:
+    before = shell.read("flows.py")
+    ended = shell("run", target, "--set", "number=4", "-o", "./flows.py", "-q")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.errors == [
+        "error: flows.py is the file of the workflow; it is not replaced. Name another --output."
+    ]
+    assert shell.read("flows.py") == before
+
+
+def test_a_result_never_replaces_the_pipeline(shell: Any, recorded: Any) -> None:
+    before = shell.read("greet.yaml")
+    cassette = recorded("greet.yaml", {"name": "Ada"})
+    words = ("--replay", cassette, "-q")
+    ended = shell("run", "greet.yaml", "--set", "name=Ada", "-o", "greet.yaml", *words)
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert shell("run", "greet.yaml", "--set", "name=Ada", *words).code == 0
+    assert shell("resume", "last", "-o", "greet.yaml", *words).code == 2
+    assert shell.read("greet.yaml") == before
+
+
 def test_a_file_in_another_folder_runs_and_resumes(shell: Any) -> None:
     shell.write("inner/deeper.py", shell.read("flows.py"))
     first = shell("run", "inner/deeper.py:quadruple", "--set", "number=1", "-q")

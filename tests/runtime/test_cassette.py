@@ -193,10 +193,11 @@ def test_recorded_errors_are_raised_again_but_a_busy_engine_is_no_answer(tmp_pat
 
 def test_the_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    path.write_text("the last good one")
+    good = '{"cassette": "carrara", "version": 1}\n'
+    path.write_text(good)
     with pytest.raises(RuntimeError), Cassette.recording(path):
         raise RuntimeError("the run broke")
-    assert path.read_text() == "the last good one"
+    assert path.read_text() == good
     assert (tmp_path / "run.jsonl.partial").exists()
     recorded(path, ScriptedEngine("ar", ["a"]), ask("x"))
     assert not (tmp_path / "run.jsonl.partial").exists()
@@ -277,3 +278,33 @@ def test_a_completion_comes_back_from_its_data(
     )
     data = json.loads(json.dumps(completion_data(completion)))
     assert completion_from(data, "e", ask("x").output) == completion
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["steps:\n  a: {do: b.py:c}\n", '{"name": "Ada"}\n', "[1, 2]\n", b"\xff\xfe\x00", "\n\n"],
+)
+def test_a_file_that_is_no_cassette_is_never_replaced_by_one(
+    tmp_path: Path, content: str | bytes
+) -> None:
+    data = content.encode() if isinstance(content, str) else content
+    for name, taken in (("own.yaml", "own.yaml"), ("calls", "calls.partial")):
+        (tmp_path / taken).write_bytes(data)
+        with pytest.raises(CassetteError, match=f"{taken} is there and is not .*another file"):
+            Cassette.recording(tmp_path / name)
+        assert (tmp_path / taken).read_bytes() == data
+    assert {path.name for path in tmp_path.iterdir()} == {"own.yaml", "calls.partial"}
+
+
+def test_a_folder_is_no_place_for_a_recording(tmp_path: Path) -> None:
+    with pytest.raises(CassetteError, match="is not a file"):
+        Cassette.recording(tmp_path)
+
+
+def test_a_cassette_a_broken_one_and_an_empty_file_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.touch()
+    path.with_name("run.jsonl.partial").write_text('{"cassette": "carrara", "version": 1}\n{"eng')
+    for text in ("one", "two"):
+        recorded(path, ScriptedEngine("ar", lambda request: "yes"), ask(text))
+    assert [call.request["messages"][1]["content"] for call in Cassette.load(path).calls] == ["two"]

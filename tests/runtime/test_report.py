@@ -5,6 +5,8 @@ import json
 import re
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from carrara.engines.request import Timings, Usage
@@ -20,6 +22,7 @@ from carrara.runtime.events import (
     RunStarted,
     StepCancelled,
     StepChanged,
+    StepEvent,
     StepFailed,
     StepFinished,
     StepReady,
@@ -123,6 +126,116 @@ def test_an_engine_whose_answers_were_not_taken_is_a_degraded_mode() -> None:
         "confidence 0.02 to 0.24); answered by ar"
     ]
     assert report(run(*step("book/a", 1, 11.0))).degraded == []
+
+
+def told(path: str, *kinds: tuple[type[StepEvent], str]) -> list[Event]:
+    """Events of one node in this order, with the engine each is of."""
+    found: list[Event] = []
+    for number, (kind, engine) in enumerate(kinds):
+        at = 11.0 + number
+        if kind is EngineAnswered:
+            found.append(EngineAnswered(R, at, path, 1, engine))
+        elif kind is Rejected:
+            found.append(Rejected(R, at, path, 1, engine, f"{engine} says no"))
+        elif kind is Escalated:
+            found.append(Escalated(R, at, path, 1, "other", engine, "no"))
+        elif kind is EngineCalled:
+            found.append(EngineCalled(R, at, path, 1, engine))
+        else:
+            found.append(kind(R, at, path, 1))
+    return found
+
+
+def test_a_call_that_was_refused_is_no_answer_that_was_rejected() -> None:
+    events = told("book/a", (EngineCalled, "ar"), (Rejected, "ar"), (StepFailed, ""))
+    found = report(run(*events, ok=False))
+    ar = found.steps["book/a"].engines["ar"]
+    assert (ar.answers, ar.rejected, ar.accepted, ar.unanswered) == (0, 0, 0, 1)
+    assert found.degraded == []
+    assert "0/0" in text(found)
+
+
+def test_a_redraft_that_fails_does_not_take_an_answer_back_twice() -> None:
+    events = told(
+        "book/a",
+        (EngineCalled, "diffusion"),
+        (EngineAnswered, "diffusion"),
+        (Rejected, "diffusion"),
+        (EngineCalled, "diffusion"),
+        (Rejected, "diffusion"),
+        (StepFailed, ""),
+    )
+    found = report(run(*events, ok=False))
+    diffusion = found.steps["book/a"].engines["diffusion"]
+    assert (diffusion.answers, diffusion.accepted, diffusion.unanswered) == (1, 0, 1)
+    assert found.degraded == ["book/a: diffusion: 1 of 1 answers rejected (diffusion says no)"]
+
+
+def test_only_an_engine_that_answered_in_its_place_is_said_to_have() -> None:
+    taken = told("book/a[0]", (EngineAnswered, "diffusion"), (StepFinished, ""))
+    lost = told(
+        "book/a[1]",
+        (EngineCalled, "diffusion"),
+        (Rejected, "diffusion"),
+        (Escalated, "ar"),
+        (EngineCalled, "ar"),
+        (EngineAnswered, "ar"),
+        (Rejected, "ar"),
+        (StepFailed, ""),
+    )
+    found = report(run(*taken, *lost, ok=False))
+    assert found.degraded == ["book/a: ar: 1 of 1 answers rejected (ar says no)"]
+
+
+def test_a_call_without_an_answer_is_told_where_another_engine_answered() -> None:
+    events = told(
+        "book/a",
+        (EngineCalled, "diffusion"),
+        (Rejected, "diffusion"),
+        (Escalated, "ar"),
+        (EngineCalled, "ar"),
+        (EngineAnswered, "ar"),
+        (StepFinished, ""),
+    )
+    assert report(run(*events)).degraded == [
+        "book/a: diffusion: 1 of its calls gave no answer (diffusion says no); answered by ar"
+    ]
+
+
+_KINDS: list[type[StepEvent]] = [
+    StepStarted,
+    Routed,
+    EngineCalled,
+    EngineAnswered,
+    Rejected,
+    Escalated,
+    StepFinished,
+    StepFailed,
+]
+_MOMENTS = st.tuples(
+    st.sampled_from(["book/a[0]", "book/a[1]"]),
+    st.sampled_from(_KINDS),
+    st.sampled_from(["ar", "diffusion"]),
+)
+
+
+@given(st.lists(_MOMENTS, max_size=30))
+def test_no_more_answers_are_taken_or_rejected_than_there_were(
+    moments: list[tuple[str, type[StepEvent], str]],
+) -> None:
+    events = [event for path, kind, name in moments for event in told(path, (kind, name))]
+    found = report(events)
+    told_of = [event for event in events if isinstance(event, Rejected)]
+    engines = [engine for step in found.steps.values() for engine in step.engines.values()]
+    assert all(0 <= engine.accepted <= engine.answers for engine in engines)
+    assert sum(engine.rejected + engine.unanswered for engine in engines) == len(told_of)
+    answered = {
+        name for step in found.steps.values() for name, e in step.engines.items() if e.answers
+    }
+    for line in found.degraded:
+        head, _, by = line.partition("; answered by ")
+        assert set(by.split(" and ") if by else ()) <= answered
+        assert "answers rejected" not in head or line.split(": ")[1] in answered
 
 
 def test_every_way_in_which_a_node_can_end_is_counted() -> None:

@@ -14,8 +14,9 @@ from typing import Any
 from carrara.runtime.handle import Handle
 from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
-from carrara.workflows.errors import InputError
+from carrara.workflows.errors import InputError, RenderError
 from carrara.workflows.parameters import Parameters
+from carrara.workflows.source import shown_path
 from carrara.workflows.steps import Llm, Workflow
 from carrara.workflows.yaml.actions import by_name, item_of, llm_step, python_step, typed
 from carrara.workflows.yaml.control import (
@@ -102,7 +103,24 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
         for name, action in self._actions.items():
             scope[name] = handles[name] = action.submit(scope)
         outputs = self.pipeline.outputs
-        return {name: await _output(value, scope) for name, value in outputs.items()}
+        return {name: await self._output(name, value, scope) for name, value in outputs.items()}
+
+    async def _output(self, name: str, value: Value, scope: Mapping[str, Any]) -> Any:
+        """An output, once the steps that it refers to have ended.
+
+        Raises:
+            RenderError: it cannot be worked out; with its place.
+        """
+        needed = pick(scope, names_in(value))
+        settled = {found: await _settled(part) for found, part in needed.items()}
+        try:
+            return evaluate(value, settled)
+        except RenderError as error:
+            line = self.pipeline.output_lines.get(name)
+            place = shown_path(str(self.pipeline.path)) + (f":{line}" if line else "")
+            raise RenderError(
+                f"{place}: output '{name}' of pipeline '{self.name}': {error}"
+            ) from error
 
     def _inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs as the types that the pipeline declares.
@@ -154,12 +172,6 @@ def _bare(step: StepDef, core: Definition[..., Any]) -> Action:
             if isinstance(core, Llm):
                 return by_arguments(core, arguments)
             return by_names(core, names_in(Entries(arguments)), item_of(step))
-
-
-async def _output(value: Value, scope: Mapping[str, Any]) -> Any:
-    """An output, once the steps that it refers to have ended."""
-    needed = pick(scope, names_in(value))
-    return evaluate(value, {name: await _settled(part) for name, part in needed.items()})
 
 
 async def _settled(part: Any) -> Any:

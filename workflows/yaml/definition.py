@@ -153,7 +153,8 @@ class StepDef:
 
 @dataclass(frozen=True, slots=True)
 class PipelineDef:
-    """A pipeline. `steps` stand in an order in which each comes after all it refers to."""
+    """A pipeline. `steps` stand in an order in which each comes after all it refers to; `output_lines` tell where
+    the outputs are written, from 1."""
 
     name: str
     path: Path
@@ -166,6 +167,7 @@ class PipelineDef:
     description: str = ""
     output_types: Mapping[str, Type] = field(default_factory=dict)
     score: Scoring | None = None
+    output_lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def value_type(self) -> Type:

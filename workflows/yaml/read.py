@@ -124,6 +124,9 @@ class _File:
             description=doc.description or "",
             output_types=output_types,
             score=self.score(doc),
+            output_lines={
+                name: self.notes.source.at_key(("outputs", name)).line for name in doc.outputs or ()
+            },
         )
         self.note_defaults(made, reader)
         self.note_unanswerable(made)

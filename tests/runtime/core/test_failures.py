@@ -1,6 +1,8 @@
 """What fails, what that takes with it, and what is said about it."""
 
 import asyncio
+import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +16,7 @@ from carrara.runtime.events import (
     RunFinished,
     StepCancelled,
     StepFailed,
+    StepFinished,
     StepSkipped,
     StepStarted,
 )
@@ -412,3 +415,60 @@ def test_a_listener_that_raises_gets_no_more_events_and_the_run_goes_on(
     assert run_virtual(execute(workflow, listeners=[broken])).value == 1
     assert len(calls) == 1
     assert "gets no more events" in caplog.text
+
+
+def leave(code: int | str) -> None:
+    sys.exit(code)
+
+
+async def leave_async(code: int | str) -> None:
+    sys.exit(code)
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}, {"timeout_s": 60.0}])
+@pytest.mark.parametrize("body", [leave, leave_async])
+def test_a_step_that_exits_fails_and_the_others_go_on(
+    body: Callable[..., Any], options: dict[str, Any], step: Steps
+) -> None:
+    async def workflow() -> Any:
+        bad = submit(step(body, name="bad", **options), ("no more",), {})
+        good = submit(step(wait, name="good"), (0.01,), {})
+        with pytest.raises(StepError, match=r"'w/bad'.*sys\.exit\('no more'\)") as caught:
+            await bad
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        names = [frame.name for frame in traceback.extract_tb(caught.value.__cause__.__traceback__)]
+        assert names[-1] == body.__name__
+        return await good
+
+    assert asyncio.run(execute(workflow, name="w")).value == 0.01
+
+
+def test_a_workflow_that_exits_fails_when_what_it_submitted_has_ended(
+    run_virtual: Virtual, step: Steps
+) -> None:
+    events: list[Event] = []
+
+    async def inner() -> Any:
+        submit(step(wait, name="good"), (5.0,), {})
+        sys.exit(3)
+
+    async def workflow() -> Any:
+        return submit(step(inner, kind="workflow"), (), {})
+
+    with pytest.raises(StepError, match=r"'w/inner'.*sys\.exit\(3\) was called"):
+        run_virtual(execute(workflow, name="w", listeners=[events.append]))
+    ends = [event.path for event in events if isinstance(event, StepFinished | StepFailed)]
+    assert ends == ["w/inner/good", "w/inner"]
+
+
+def test_of_the_items_of_a_map_only_the_one_that_exits_is_lost(step: Steps) -> None:
+    def odd(number: int) -> int:
+        return sys.exit() if number == 1 else number
+
+    async def workflow() -> Any:
+        handles = [submit(step(odd), (number,), {}) for number in range(3)]
+        return [await asyncio.gather(handle, return_exceptions=True) for handle in handles]
+
+    found = [part for (part,) in asyncio.run(execute(workflow, name="w")).value]
+    assert (found[0], found[2]) == (0, 2)
+    assert isinstance(found[1], StepError)

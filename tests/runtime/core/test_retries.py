@@ -1,10 +1,12 @@
 """Retries: which errors, how often, how long between, and what others may do meanwhile."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,8 @@ from carrara.runtime.events import Event, StepFailed, StepRetrying, StepStarted
 from carrara.runtime.retry import is_worth_retrying, verdict
 from carrara.runtime.run import context, execute, submit
 from carrara.runtime.step import RunOptions, StepSpec
+
+RETRY_LOG = "stamina.retry_scheduled"
 
 Virtual = Callable[[Coroutine[Any, Any, Any]], Any]
 Steps = Callable[..., StepSpec]
@@ -171,3 +175,43 @@ def test_sync_steps_and_sub_workflows_are_retried_too(step: Steps) -> None:
 
     assert asyncio.run(execute(workflow)).value == [1, 1]
     assert calls == ["sync", "sync", "inner", "inner", "sync"]
+
+
+def test_retries_of_steps_are_not_logged_by_stamina_but_those_of_others_are(
+    run_virtual: Virtual, step: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def own() -> int:
+        async for tried in stamina.retry_context(on=OSError, attempts=2, wait_jitter=0):
+            with tried:
+                if tried.num == 1:
+                    raise OSError("theirs")
+        if context().attempt < 3:
+            raise ValueError("ours")
+        return context().attempt
+
+    async def workflow() -> Any:
+        return submit(step(own, retries=2), (), {})
+
+    with caplog.at_level(logging.DEBUG):
+        assert run_virtual(execute(workflow, name="w")).value == 3
+    told = [record.__dict__ for record in caplog.records if record.message == RETRY_LOG]
+    assert [found["stamina.caused_by"] for found in told] == [repr(OSError("theirs"))] * 3
+
+
+def test_hooks_that_others_set_are_told_of_their_own_retries_only(
+    run_virtual: Virtual, step: Steps
+) -> None:
+    heard: list[str] = []
+    before = stamina.instrumentation.get_on_retry_hooks()
+    stamina.instrumentation.set_on_retry_hooks(
+        [lambda details: heard.append(str(details.caused_by))]
+    )
+    try:
+        run_flaky(run_virtual, step, Flaky(OSError("ours")), retries=1)
+        for tried in stamina.retry_context(on=OSError, wait_initial=0, wait_jitter=0):
+            with tried:
+                if tried.num == 1:
+                    raise OSError("theirs")
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(before)
+    assert heard == ["theirs"]

@@ -140,6 +140,72 @@ def test_json_that_cannot_be_mended_surely_is_refused_with_the_reason(
     assert reason in report.reason
 
 
+MAPPING = Json.of({"type": "object", "additionalProperties": {}})
+
+
+@pytest.mark.parametrize(
+    ("text", "contract", "mended", "dropped", "certainty"),
+    [
+        ('{"a": "x", "b": 2, "a": "x"}', MAPPING, '{"a": "x", "b": 2}', ', "a": "x"', "certain"),
+        ('{"a": "x", "a": "y", "b": 2}', MAPPING, '{"a": "x", "b": 2}', ', "a": "y"', "likely"),
+        ('{"a": 1, "a": true}', MAPPING, '{"a": 1}', ', "a": true', "likely"),
+        ('{"a": [{"b": 1, "b": 1}]}', MAPPING, '{"a": [{"b": 1}]}', ', "b": 1', "certain"),
+        (SOUND[:-1] + ', "minutes": 30}', RECIPE, SOUND, ', "minutes": 30', "certain"),
+    ],
+)
+def test_a_repeated_key_is_dropped_and_told_where_its_first_value_is_meant(
+    text: str, contract: Json, mended: str, dropped: str, certainty: str
+) -> None:
+    report = repair(text, contract)
+    assert report.ok
+    assert report.text == mended
+    assert [(e.before, e.after, e.rule, e.certainty) for e in report.edits] == [
+        (dropped, "", "key_repeated", certainty)
+    ]
+    assert report.revert() == text
+
+
+def test_a_repeated_key_is_dropped_beside_other_repairs_but_not_where_the_text_ends() -> None:
+    text = "Here: {'a': 'x', 'b': 2,, 'a': 'y'}"
+    report = repair(text, MAPPING)
+    assert report.value == {"a": "x", "b": 2}
+    assert report.revert() == text
+    assert not repair('{"a": "x", "a": "y"', MAPPING).ok
+
+
+_KEYS = st.sampled_from(["a", "b", 'q"', "é"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["", "a, b", "{", '"']),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.lists(st.tuples(_KEYS, inner), max_size=4).map(tuple)
+    ),
+    max_leaves=12,
+)
+
+
+def _written(value: Any) -> str:
+    """JSON in which pairs make an object, repeated keys and all."""
+    if isinstance(value, tuple):
+        return "{" + ", ".join(f"{json.dumps(k)}: {_written(v)}" for k, v in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return json.dumps(value)
+
+
+def _first_of_each(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return {key: _first_of_each(inner) for key, inner in reversed(value)}
+    return [_first_of_each(inner) for inner in value] if isinstance(value, list) else value
+
+
+@given(st.lists(st.tuples(_KEYS, _VALUES), max_size=5).map(tuple))
+def test_the_first_value_of_each_key_is_kept_at_any_depth(pairs: tuple[Any, ...]) -> None:
+    text = _written(pairs)
+    report = repair(text, MAPPING)
+    assert report.value == _first_of_each(pairs)
+    assert report.revert() == text
+
+
 def test_a_key_in_a_list_shows_that_the_list_ended_before_it() -> None:
     text = '{"title": "Bread", "tags": ["oven", "minutes": 30}'
     assert repair(text, "json").value == {"title": "Bread", "tags": ["oven"], "minutes": 30}

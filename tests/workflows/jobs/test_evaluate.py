@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from carrara.engines.engine import Engine
+from carrara.engines.errors import EngineFailed
 from carrara.engines.request import Completion, Confidence, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.workflows.define import llm, workflow
@@ -74,6 +75,15 @@ def test_marks_count_answers_that_do_not_parse_as_wrong(tmp_path: Path) -> None:
     assert summary["engines"]["ar"]["calls"] == 2 + summary["engines"]["ar"]["rejected"]
     assert summary["ms_per_answer"]["median"] <= summary["ms_per_answer"]["p95"]
     assert summary["fingerprints"].keys() == {"ar"}
+
+
+def test_calls_that_fail_are_no_rejected_answers(tmp_path: Path) -> None:
+    def broken(request: Request) -> str:
+        raise EngineFailed("it broke", engine="ar")
+
+    summary = run(tmp_path / "rows.jsonl", ROWS, engines={"ar": broken}).summary()
+    assert summary["parse_rate"] == 0
+    assert summary["engines"].get("ar", {"rejected": 0})["rejected"] == 0
 
 
 def test_passes_and_tokens_are_those_of_all_calls_of_a_row(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, StepFinished, StepSkipped
-from carrara.workflows.errors import DefinitionError, InputError
+from carrara.workflows.errors import DefinitionError, InputError, RenderError
 from carrara.workflows.values import Outline, Table
 from carrara.workflows.yaml import Pipeline
 
@@ -677,3 +678,21 @@ def test_a_template_cannot_reach_what_it_must_not(run_text: Run) -> None:
 def test_text_from_users_is_never_a_template(run_text: Run) -> None:
     found = value(run_text, "inputs: {x: str}\nsteps: {s: {llm: '{{ x }}'}}\n", x="{{ 7 * 7 }}")
     assert found == {"s": "<{{ 7 * 7 }}>"}
+
+
+def test_an_output_that_cannot_be_worked_out_is_named_with_its_place(
+    run_text: Run, tmp_path: Path
+) -> None:
+    text = """
+        name: sums
+        inputs: {n: int}
+        steps:
+          a: {llm: a}
+        outputs:
+          text: "{{ a }}"
+          part: "{{ 1 // n }}"
+        """
+    with pytest.raises(RenderError) as caught:
+        run_text(text, n=0)
+    place = f"{tmp_path / 'p.yaml'}:8: output 'part' of pipeline 'sums': '1 // n': "
+    assert str(caught.value).startswith(place + "ZeroDivisionError")
