@@ -8,6 +8,7 @@ and a writer that has lost its lease runs into a row that exists.
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from carrara.runtime.errors import JournalError
@@ -80,6 +81,10 @@ REUSABLE, FAILED, UNKEPT, UNKEYED = 0, 1, 2, 3
 """steps.status: done and reusable; failed; done, value not kept; done, but its inputs have no hash."""
 
 
+_MAKING_S = 10.0
+"""How long another process may take to make a journal that this one wants to make, too."""
+
+
 def connect(path: Path, *, durability: str = "normal", create: bool = True) -> sqlite3.Connection:
     """A connection that writes. The file and its folder are made if need be.
 
@@ -150,7 +155,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         return
     # Small pages: a commit writes whole pages, and the step of a chain is a commit of one row.
     connection.execute("PRAGMA page_size=1024")
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not check(connection, path):  # nobody else was faster
@@ -162,6 +167,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a fresh file to WAL. SQLite does not wait for locks in doing so, whatever the timeout: another process
+    that makes the same journal at this moment is waited for here."""
+    deadline = time.monotonic() + _MAKING_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.01)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> bool:
