@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -106,7 +107,7 @@ def restore(
     state = read_state(folder)
     try:
         tensors: dict[str, Tensor] = load_file(folder / TENSORS_FILE)
-    except Exception as error:
+    except (SafetensorError, OSError) as error:
         raise LoadingError(f"{folder / TENSORS_FILE}: cannot be read: {error}") from error
     for name, parameter in trained.items():
         value = tensors.get(f"value/{name}")
@@ -128,9 +129,10 @@ def restore(
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether both files can be read; of the tensors only the header is, which knows how long the file is."""
     try:
         read_state(folder)
-        load_file(folder / TENSORS_FILE)
-    except Exception:
+        with safe_open(folder / TENSORS_FILE, framework="pt"):
+            return True
+    except (LoadingError, SafetensorError, OSError):
         return False
-    return True

@@ -76,14 +76,10 @@ class Examples:
         return self._scaffolded(prompt, laid, noise)
 
     def _scaffolded(self, prompt: tuple[int, ...], laid: LaidOut, noise: Noise) -> Example:
-        windows = _windows(laid, self.recipe.block_tokens)
-        if len(windows) == 1:
-            canvases = self._canvases(laid, windows[0], len(prompt), noise, pair=True)
-            answer = (*self.tokenizer.encode(laid.text), self._end)
-            return Example((*prompt, *answer), len(prompt), True, canvases)
+        windows = tuple(_windows(laid, self.recipe.block_tokens))
         # Later windows see the answer so far as the engine leaves it in the cache, piece by piece; the causal
         # loss belongs to text as the tokenizer spells it, and is left to shorter answers and to first windows.
-        if noise.chance.random() < 0.5:
+        if len(windows) == 1 or noise.chance.random() < 0.5:
             canvases = self._canvases(laid, windows[0], len(prompt), noise, pair=True)
             answer = (*self.tokenizer.encode(laid.text), self._end)
             return Example((*prompt, *answer), len(prompt), True, canvases)
@@ -173,12 +169,8 @@ class _Window:
     clean: int
 
 
-def _windows(laid: LaidOut, size: int) -> tuple[_Window, ...]:
+def _windows(laid: LaidOut, size: int) -> Iterator[_Window]:
     """The canvas cut where leaves begin, into windows of at most `size` positions where leaves allow that."""
-    return tuple(_cut(laid, size))
-
-
-def _cut(laid: LaidOut, size: int) -> Iterator[_Window]:
     begin, clean, last = 0, 0, None
     for start in laid.starts:
         if start.at - begin > size and last is not None and last.at > begin:

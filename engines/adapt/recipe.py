@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -119,9 +117,3 @@ class Recipe:
             low, high = kept["slot_tokens"]
             kept["slot_tokens"] = (int(low), int(high))
         return cls(**kept)
-
-    @property
-    def fingerprint(self) -> str:
-        """Eight hexadecimal digits that change with any of the numbers."""
-        text = json.dumps(self.data, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -1,5 +1,6 @@
 """What is trained is what is decoded: packed rows give the logits that the engine's own passes give."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +23,6 @@ from carrara.engines.model.lora import WEIGHTS_FILE, load_adapter, merge
 
 def some_rows(training: Training, shift: bool = True) -> list[PackedRow]:
     maker = training.feed.maker
-    import random
-
     drawn = [maker.examples.draw(row, 5, random.Random(n)) for n, row in enumerate(maker.rows)]
     return pack(drawn, 220, shift)
 
