@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from carrara.runtime.routing.policy import Policy
-from carrara.runtime.routing.policy import to_data as policy_data
+from carrara.runtime.routing.policy_data import to_data as policy_data
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.definition import (
     Ask,

@@ -16,7 +16,8 @@ from jinja2 import Environment
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.limits import EngineLimits
-from carrara.runtime.routing.policy import Policy, from_data
+from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.policy_data import from_data
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.actions import llm_step
