@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from carrara.cli.adapt import adapt
+from carrara.cli.calibrate import calibrate
 from carrara.cli.evaluate import evaluate
+from carrara.cli.explain import explain
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
@@ -26,12 +28,14 @@ app = typer.Typer(
 app.command(rich_help_panel="Run")(run)
 app.command(rich_help_panel="Run")(resume)
 app.command("eval", rich_help_panel="Run")(evaluate)
+app.command(rich_help_panel="Run")(calibrate)
 app.command(rich_help_panel="Run")(repair)
 app.command(rich_help_panel="Look before")(validate)
 app.command(rich_help_panel="Look before")(plan)
 app.command(rich_help_panel="Look before")(schema)
 app.command("runs", rich_help_panel="Look after")(list_runs)
 app.command("show", rich_help_panel="Look after")(show_run)
+app.command(rich_help_panel="Look after")(explain)
 app.command("engines", rich_help_panel="Engines")(show_engines)
 app.command(rich_help_panel="Engines")(adapt)
 app.add_typer(models, rich_help_panel="Engines")

@@ -15,6 +15,7 @@ from carrara.cli.options import (
     EngineOption,
     How,
     ModelOption,
+    PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -45,6 +46,7 @@ def evaluate(
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the marks as JSON.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write each row's answer and marks here.")
@@ -60,7 +62,7 @@ def evaluate(
     """
     from carrara.workflows.outputs import make_place, write_outputs
 
-    how = How(engine, model, record, replay, quiet)
+    how = How(engine, model, record, replay, quiet, policy=policy)
     if output is not None:
         make_place(output.with_suffix(".jsonl"))
     chosen = {

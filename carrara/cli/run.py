@@ -20,6 +20,7 @@ from carrara.cli.options import (
     How,
     JournalOption,
     ModelOption,
+    PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -76,6 +77,7 @@ def run(
     ] = False,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
@@ -86,7 +88,8 @@ def run(
     The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
     each with its reason, and make the exit code 1.
     """
-    how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
+    at_once = None if source else concurrency
+    how = How(engine, model, record, replay, quiet, journal, at_once, policy)
     given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
     if source is None:
         if mapped or limit or go_on:
@@ -108,13 +111,14 @@ def resume(
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = How(engine, model, record, replay, quiet, journal)
+    how = How(engine, model, record, replay, quiet, journal, policy=policy)
     finish(_resume(how, run_id, output))
 
 
