@@ -300,7 +300,8 @@ def test_a_deadline_ends_a_running_answer_and_a_waiting_one(with_engine: With, c
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (ask("x" * 2000), r"refused [\d,]+ prompt tokens and 24 of answer, its context holds 512"),
+        (ask("x" * 2000), r"[\d,]+ prompt tokens and 24 tokens of answer, its context holds 512"),
+        (ask("x" * 10**6), "refused a prompt of 1,000,000 characters and 24 .* holds 512"),
         (ask(most=0), "max_tokens is 0"),
         (ask(output=Regex(r"(a)\1")), "as a grammar"),
         (ask(draft=Draft("x")), "takes no draft"),
