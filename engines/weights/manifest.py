@@ -69,8 +69,8 @@ def read(folder: Path) -> Manifest | None:
 def faults(folder: Path, card: Card, *, full: bool = False) -> list[str]:
     """What is wrong with the folder of `card`, a line each; [] is sound.
 
-    Compares names, sizes and hashes. A file that was found whole is not hashed again until it changes, which leaves well
-    under a millisecond; `full` hashes all of them (0.4 s for 270 MB on one core).
+    Compares names, sizes and hashes. A file that was found whole is not hashed again until it changes, which
+    leaves well under a millisecond; `full` hashes all of them (0.4 s for 270 MB on one core).
     """
     manifest = read(folder)
     if manifest is None:
