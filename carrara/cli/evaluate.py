@@ -59,10 +59,16 @@ def evaluate(
     parse; the exit code is 1 only when every row failed.
     """
     from carrara.workflows.outputs import make_place, write_outputs
+    from carrara.workflows.row_format import CSV, JSON_LINES
 
     how = How(engine, model, record, replay, quiet)
     if output is not None:
-        make_place(output.with_suffix(".jsonl"))
+        output = output if output.suffix else output.with_suffix(".jsonl")
+        if output.suffix.lower() not in (*JSON_LINES, CSV):
+            raise usage(
+                f"--output: rows are JSON lines (.jsonl) or CSV (.csv), not '{output.suffix}'"
+            )
+        make_place(output)
     chosen = {
         "limit": limit,
         "seed": seed,
@@ -72,7 +78,7 @@ def evaluate(
     }
     found = finish(_evaluate(how, target, rows, chosen))
     if output is not None:
-        write_outputs([asdict(row) for row in found.rows], output.with_suffix(".jsonl"))
+        write_outputs([asdict(row) for row in found.rows], output)
     summary = found.summary()
     give(json.dumps(summary, indent=2) if as_json else _text(summary))
     for reason, count in summary["failures"].items():

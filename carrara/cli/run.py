@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from carrara.runtime.events import Event, Listener
     from carrara.runtime.journal.sqlite import SqliteJournal
     from carrara.runtime.run import RunResult
+    from carrara.workflows.batch import Outcome
     from carrara.workflows.job import Job, JobResult
     from carrara.workflows.session import Session
 
@@ -56,7 +57,11 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A folder or file for the result; the rows of a job."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A folder or file for the result; .jsonl or .csv for the rows of a job.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
@@ -149,6 +154,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
 
 async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
     from carrara.workflows.job import find_job, run_job
+    from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
 
     async def work(
@@ -157,7 +163,9 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
-        return await run_job(job, session, run_id=known, listeners=progress)
+        flows = is_stream(Path(job.output))
+        seen = _tell_failed if flows else None
+        return await run_job(job, session, run_id=known, listeners=progress, seen=seen)
 
     result = await _watched(how, work)
     _tell_outdated(result, job)
@@ -232,7 +240,7 @@ def _show_report(journal: SqliteJournal, run_id: str) -> None:
 def _give(result: RunResult[Any], output: Path | None) -> None:
     """Write the result to files, or print it."""
     from carrara.workflows.outputs import as_json_data, write_outputs
-    from carrara.workflows.rows import OutputError
+    from carrara.workflows.places import OutputError
 
     if output is not None:
         try:
@@ -257,8 +265,15 @@ def _tell_job(result: JobResult) -> None:
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
     if result.failed:
-        note(f"the failed records and why: {result.failed_output}")
+        if result.failed_output is not None:
+            note(f"the failed records and why: {result.failed_output}")
         sys.exit(FAILED)
+
+
+def _tell_failed(outcome: Outcome) -> None:
+    """Where the rows go to a device or pipe, beside which no file of failed records can be."""
+    if outcome.error is not None:
+        note(f"failed: {outcome.record.where}: {outcome.error}")
 
 
 def _tell_outdated(result: JobResult, job: Job) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from carrara.engines.patterns import fault
 from carrara.workflows.yaml.bounds import bounded, in_order
-from carrara.workflows.yaml.document import OutlineDoc, TypeDoc
+from carrara.workflows.yaml.document import TypeDoc
 from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.kinds import (
     MISSING,
@@ -182,7 +182,9 @@ class TypeReader:
             case "schema":
                 return self.schema(doc.json_schema or {}, spot)
             case _:
-                found = doc.outline or OutlineDoc()
+                found = doc.outline
+                if found is None:
+                    return OutlineOf()
                 if not in_order(found.model_dump(), spot, self.notes):
                     return None
                 return OutlineOf(found.depth, found.min_items, found.max_items)
