@@ -47,14 +47,20 @@ def job_format(output: Path, workflow: Definition[..., Any]) -> RowFormat:
     pipeline, the fields of a class; else one column `value`.
 
     Raises:
-        PlaceError: the suffix is not that of a format for rows.
+        PlaceError: as `check_suffix`.
     """
-    suffix = output.suffix.lower()
-    if suffix in JSON_LINES or (not suffix and is_stream(output)):
+    check_suffix(output)
+    if output.suffix.lower() != CSV:
         return JSON
-    if suffix == CSV:
-        declared = declared_fields(workflow)
-        return csv_of_values() if declared is None else csv_of((_KEY, *declared))
+    declared = declared_fields(workflow)
+    return csv_of_values() if declared is None else csv_of((_KEY, *declared))
+
+
+def check_suffix(output: Path) -> None:
+    """Raises PlaceError where the suffix is not that of a format for rows."""
+    suffix = output.suffix.lower()
+    if suffix in (*JSON_LINES, CSV) or (not suffix and is_stream(output)):
+        return
     why = f"not '{output.suffix}'" if suffix else "and this name does not say which"
     raise PlaceError(f"{output}: rows are JSON lines (.jsonl, .ndjson) or CSV (.csv), {why}")
 

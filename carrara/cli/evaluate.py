@@ -59,15 +59,12 @@ def evaluate(
     parse; the exit code is 1 only when every row failed.
     """
     from carrara.workflows.outputs import make_place, write_outputs
-    from carrara.workflows.row_format import CSV, JSON_LINES
+    from carrara.workflows.row_format import check_suffix
 
     how = How(engine, model, record, replay, quiet)
     if output is not None:
         output = output if output.suffix else output.with_suffix(".jsonl")
-        if output.suffix.lower() not in (*JSON_LINES, CSV):
-            raise usage(
-                f"--output: rows are JSON lines (.jsonl) or CSV (.csv), not '{output.suffix}'"
-            )
+        check_suffix(output)
         make_place(output)
     chosen = {
         "limit": limit,

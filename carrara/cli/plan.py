@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from carrara.cli.options import check_engine
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -72,6 +73,8 @@ def plan(
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
 
+    for name in engines or ():
+        check_engine(name)
     workflow = load_workflow(target)
     values = InputReader(workflow).read(assignments(given or ()), partial=True)
     times = {}

@@ -101,7 +101,9 @@ def run(
     if output is None:
         raise usage("a job needs --output FILE for its rows")
     from carrara.workflows.job import Job
+    from carrara.workflows.row_format import check_suffix
 
+    check_suffix(output)
     job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
     finish(_run_job(how, job, go_on=go_on))
 
@@ -173,13 +175,13 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
 
 
 async def _resume(how: How, name: str, output: Path | None) -> None:
+    from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
     from carrara.workflows.resume import workflow_of_run
-    from carrara.workflows.session import opened_journal
     from carrara.workflows.target import file_of
 
-    with opened_journal(how.journal) as journal:
+    with Reader.open(how.journal) as journal:
         found = journal.find(name)
         job = Job.from_source(found.source) if found.source.startswith(SOURCE_KIND) else None
         if job is None:
