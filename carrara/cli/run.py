@@ -91,8 +91,11 @@ def run(
     The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
     each with its reason, and make the exit code 1.
     """
+    from carrara.workflows.inputs import assignments
+
     how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
-    given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
+    given = assignments(settings or (), "--set")
+    mapped = assignments(columns or (), "--map")
     if source is None:
         if mapped or limit or go_on:
             raise usage("--map, --limit and --resume are for jobs: give --input too")
@@ -289,13 +292,3 @@ def _tell_outdated(result: JobResult, job: Job) -> None:
         f"{job.target} has changed since the job began: {result.outdated} of the rows in {result.output} are "
         f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
     )
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
-    found = {}
-    for pair in given or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise usage(f"{option} takes name=value, not {pair!r}")
-        found[name] = value
-    return found

@@ -101,6 +101,20 @@ def test_greedy_text_is_what_plain_decoding_of_the_model_gives(with_engine: With
     with_engine(body, quick=False, dtype=torch.float32)
 
 
+def test_a_text_with_a_bound_is_the_beginning_of_the_one_without(with_engine: With) -> None:
+    async def body(engine: AutoregressiveEngine) -> None:
+        free = await engine.complete(ask(most=40))
+        assert len(free.value) > 9
+        bounded = await engine.complete(ask(output=Text(9), most=40))
+        assert bounded.value == bounded.text.strip() == free.text.lstrip()[:9].strip()
+        assert bounded.stop == "length"
+        assert bounded.usage.passes < free.usage.passes
+        wide = await engine.complete(ask(output=Text(10_000), most=40))
+        assert (wide.text, wide.stop) == (free.text, free.stop)
+
+    with_engine(body)
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_an_answer_does_not_depend_on_who_shares_the_batch(with_engine: With, quick: bool) -> None:
     requests = [

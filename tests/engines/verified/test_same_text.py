@@ -175,6 +175,7 @@ def test_however_a_draft_is_right_or_wrong_the_text_stays_the_same(
 def test_a_perfect_draft_takes_few_passes(tiny_folder: Path, with_pair: With) -> None:
     contracts: list[Contract] = [
         Text(),
+        Text(40),
         Json.of({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 4}),
         Table((Column("n", "integer"), Column("b", "boolean")), 2, 2),
         Outline(2, 1, 2),
