@@ -175,7 +175,6 @@ def test_however_a_draft_is_right_or_wrong_the_text_stays_the_same(
 def test_a_perfect_draft_takes_few_passes(tiny_folder: Path, with_pair: With) -> None:
     contracts: list[Contract] = [
         Text(),
-        Text(40),
         Json.of({"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 4}),
         Table((Column("n", "integer"), Column("b", "boolean")), 2, 2),
         Outline(2, 1, 2),
@@ -200,7 +199,12 @@ def test_a_seeded_warm_answer_is_the_same_too(
     requests = [
         ask("the town", contract, 40, sampling=Sampling(0.9, 0.95, seed=seed))
         for seed in range(4)
-        for contract in (Text(), Choice(("other", "another", "town")), Regex("[a-e]{10,20}"))
+        for contract in (
+            Text(),
+            Text(9),
+            Choice(("other", "another", "town")),
+            Regex("[a-e]{10,20}"),
+        )
     ]
 
     async def body(ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:
