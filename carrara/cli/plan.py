@@ -56,7 +56,9 @@ def plan(
     form: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An input to plan with, NAME=VALUE; others get samples."),
+        typer.Option(
+            "--set", help="An input to plan with; the others get samples.", metavar="NAME=VALUE"
+        ),
     ] = None,
     engines: Annotated[
         list[str] | None,

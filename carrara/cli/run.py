@@ -46,7 +46,9 @@ def run(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="An input, as name=value. Repeat for more.", metavar="NAME=VALUE"
+            "--set",
+            help="An input of the workflow; lists and objects as JSON. Repeat for more.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     source: Annotated[
@@ -69,7 +71,9 @@ def run(
             "--map", help="Which field of a record an input takes.", metavar="INPUT=FIELD"
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first records.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only so many records, the first ones.")
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
     ] = None,

@@ -77,7 +77,7 @@ RUN = ("run", "greet.yaml", "--set", "name=Ada")
         (("eval", "greet.yaml", "x.jsonl", "--output", "x.xlsx"), "rows are JSON lines"),
         (("schema", "--output", "none/schema.json"), "cannot write none/schema.json"),
         (("models", "verify", "nope"), "no model is called 'nope'"),
-        (("engines", "--source", "nope"), "no model is called 'nope'"),
+        (("engines", "--model", "nope"), "no model is called 'nope'"),
         (("nope",), "No such command 'nope'"),
     ],
 )
