@@ -1,47 +1,40 @@
-"""What a number was measured on."""
+"""What the numbers of a benchmark were taken on and with."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "safetensors",
-    "tokenizers",
-    "llguidance",
-    "xllamacpp",
-    "vllm",
-)
 
-
-def machine() -> dict[str, Any]:
-    """Processor, cores, load, Python and package versions, as JSON data."""
+def machine(threads: int) -> dict[str, Any]:
+    """The processor, its cores, `threads` of torch. A `load` above the number of cores: the times are not worth
+    quoting."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+def versions(*packages: str) -> dict[str, str | None]:
+    """Of Python and of these packages, None for one that is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
-def _version(package: str) -> str:
+def processor() -> str:
     try:
-        return importlib.metadata.version(package)
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            found = next(line for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+    return found.partition(":")[2].strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return ""
+        return None

@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import carrara
-from benchmarks.machine import machine
+from benchmarks.machine import machine, versions
 from carrara.engines.contract import Choice
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
@@ -49,7 +50,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         lines = {name: engine.health().line for name, engine in engines.items()}
     reasoning = {task: await _sent(options, task) for task in options.reasoning}
     return {
-        "machine": machine(),
+        "machine": machine(options.threads),
+        "versions": versions("torch", "llguidance"),
         "seed": options.seed,
         "engines": lines,
         "tasks": found,
@@ -215,7 +217,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default=None)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     found = asyncio.run(measure(options))
     text = json.dumps(found, indent=1)
     if options.out is not None:
