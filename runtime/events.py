@@ -112,7 +112,8 @@ class EngineCalled(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswered(StepEvent):
-    """`confidence` is the overall one, None where the engine cannot tell; `fields` that of each part."""
+    """`confidence` is the overall one, None where the engine cannot tell; `fields` that of each part. `cost` in US
+    dollars, by the policy's prices."""
 
     engine: str = ""
     usage: Usage = field(default_factory=Usage)
@@ -120,6 +121,7 @@ class EngineAnswered(StepEvent):
     confidence: float | None = None
     fields: Mapping[str, float] = field(default_factory=dict)
     stop: str = "end"
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,26 @@ class Escalated(StepEvent):
     origin: str = ""
     target: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hedged(StepEvent):
+    """Engine `target` starts beside `engine`, which is late or looks bad."""
+
+    engine: str = ""
+    target: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeEnded(StepEvent):
+    """The answer of `engine` was accepted first. `loser` was cancelled if it had not ended: `wasted_s` is how long
+    both worked, `wasted_passes` the denoising passes of a cancelled loser as far as they were seen."""
+
+    engine: str = ""
+    loser: str = ""
+    wasted_s: float = 0.0
+    wasted_passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from carrara.runtime.events import (
     EngineCalled,
     Escalated,
     Event,
+    Hedged,
+    HedgeEnded,
     Rejected,
     Repaired,
     Routed,
@@ -42,8 +44,8 @@ class EngineReport:
     `unanswered` counts the calls that it refused or that failed: they gave no answer that could be rejected.
     `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
     all counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the answers that
-    were not taken, None where the engine could not tell. `replaced_by` counts the steps that took another
-    engine's answer after this one was asked in vain.
+    were not taken, None where the engine could not tell. `cost` in US dollars, by the policy's prices.
+    `replaced_by` counts the steps that took another engine's answer after this one was asked in vain.
     """
 
     calls: int = 0
@@ -58,6 +60,7 @@ class EngineReport:
     rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     replaced_by: Counter[str] = field(default_factory=Counter)
+    cost: float = 0.0
     confidences: tuple[float, float] | None = None
 
     @property
@@ -72,7 +75,8 @@ class StepReport:
     How many nodes ended how is counted for the last opening of the run, times and tokens over all of them.
     `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts,
     `waited_s` the time between a node's inputs being there and its first start. `escalations` count "from
-    -> to", `changes` what made earlier results stale, `errors` the messages of final failures.
+    -> to", `hedges` how often an engine was started beside another, `wasted_s` the time of those that lost,
+    `changes` what made earlier results stale, `errors` the messages of final failures.
     """
 
     path: str
@@ -90,6 +94,8 @@ class StepReport:
     waited_s: float = 0.0
     engines: dict[str, EngineReport] = field(default_factory=dict)
     escalations: Counter[str] = field(default_factory=Counter)
+    hedges: int = 0
+    wasted_s: float = 0.0
     changes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -128,6 +134,11 @@ class RunReport:
         return sum((step.usage for step in self.steps.values()), Usage())
 
     @property
+    def cost(self) -> float:
+        """US dollars, by the policy's prices."""
+        return sum(engine.cost for step in self.steps.values() for engine in step.engines.values())
+
+    @property
     def degraded(self) -> list[str]:
         return [line for step in self.steps.values() for line in _degraded(step)]
 
@@ -142,7 +153,7 @@ class RunReport:
             {**_data(step), "count": step.count, "usage": _data(step.usage)}
             for step in self.steps.values()
         ]
-        return {**found, "usage": _data(self.usage), "degraded": self.degraded}
+        return {**found, "usage": _data(self.usage), "cost": self.cost, "degraded": self.degraded}
 
 
 def report(events: Iterable[Event]) -> RunReport:
@@ -256,7 +267,13 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             engine = _engine(step, event.engine)
             engine.answers += 1
             engine.usage += event.usage
+            engine.cost += event.cost
             _add_timings(engine, event.timings)
+        case Hedged():
+            step.hedges += 1
+            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+        case HedgeEnded():
+            step.wasted_s += event.wasted_s
         case Escalated():
             step.escalations[f"{event.origin} -> {event.target}"] += 1
             _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1

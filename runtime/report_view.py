@@ -33,7 +33,7 @@ RUNS = ("run", "workflow", "status", "started", "took", "steps", "failures")
 _TEXT = frozenset({"step", "engine", "notes", "run", "workflow", "status", "started"})
 _STATES = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
 
-_STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "failed": "red"}
+_STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "cost": "dim", "failed": "red"}
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
 
@@ -142,6 +142,8 @@ def remarks(found: RunReport) -> list[str]:
     """What deserves a sentence: why which engine, lesser modes, changed definitions, errors."""
     lines = [f"route: {step.path}: {_route(step)}" for step in found.steps.values() if step.engines]
     lines += [f"degraded: {line}" for line in found.degraded]
+    if found.cost:
+        lines.append(f"cost: ${found.cost:.4f} by the policy's prices")
     for step in found.steps.values():
         for what, count in step.changes.items():
             lines.append(f"changed: {step.path}: {count} run again, {_other(what)} than recorded")
@@ -198,6 +200,8 @@ def _notes(step: StepReport) -> Iterator[str]:
             yield f"{count:,} {name}"
     if step.retries:
         yield f"{step.retries:,} retries"
+    if step.hedges:
+        yield f"{step.hedges:,} hedged, {seconds(step.wasted_s)} of them in vain"
     if step.repairs:
         yield f"{step.edits:,} edits in {counted(step.repairs)} repairs"
 

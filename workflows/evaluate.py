@@ -7,10 +7,11 @@ name it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from carrara.runtime.events import Listener
+from carrara.runtime.routing.policy import Policy
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.evaluation import EvaluatedRow, Evaluation
@@ -47,6 +48,35 @@ async def evaluate(
         SourceError: the file cannot be read, or a row has no gold or gold that cannot be.
         InputError: the workflow's inputs cannot be read from rows.
     """
+    return await evaluate_records(
+        workflow,
+        labelled(source, limit, seed),
+        session,
+        source=source,
+        seconds=seconds,
+        concurrency=concurrency,
+        engine=engine,
+        scoring=scoring,
+        seen=seen,
+        listeners=listeners,
+    )
+
+
+async def evaluate_records(
+    workflow: Definition[..., Any],
+    records: Iterable[Record],
+    session: Session,
+    *,
+    source: str = "",
+    seconds: float | None = None,
+    concurrency: int = 16,
+    engine: str | None = None,
+    policy: Policy | None = None,
+    scoring: Scoring | None = None,
+    seen: Callable[[Outcome], None] | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Evaluation:
+    """`evaluate` of labelled records from anywhere. `policy` goes before that of session and workflow."""
     marker = marker_of(workflow, scoring)
     use = UseListener()
     outcomes: dict[int, Outcome] = {}
@@ -54,7 +84,7 @@ async def evaluate(
 
     def rows() -> Iterator[Record]:
         until = None if seconds is None else time.monotonic() + seconds
-        for record in labelled(source, limit, seed):
+        for record in records:
             if until is not None and begun and time.monotonic() >= until:
                 return
             begun.append((record.index, _gold(record, marker)))
@@ -72,6 +102,7 @@ async def evaluate(
         listeners=(use, *listeners),
         settings_of=workflow,
         engine=engine,
+        policy=policy,
     )
     return Evaluation(
         workflow.name,
@@ -107,6 +138,9 @@ def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> Evalu
         tokens=use.usage.completion_tokens,
         confidence=use.confidence,
         sure=tuple(sure),
+        steps=use.steps,
+        engines=tuple(use.engines),
+        cost=use.cost,
     )
 
 

@@ -22,7 +22,8 @@ class EvaluatedRow:
     """One row's answer as JSON data, or the error; `score` are its marks. `task` is "" where the row names none.
 
     `ms` passed from the first call of an engine to its end, with `passes` and `tokens` of all calls. `confidence`
-    is None where no engine could tell; `sure` holds place, confidence and whether it is right for each part.
+    is None where no engine could tell, `steps` holds it step by step; `sure` holds place, confidence and whether it
+    is right for each part. `engines` are those that answered, `cost` in US dollars.
     """
 
     key: str
@@ -36,6 +37,9 @@ class EvaluatedRow:
     tokens: int
     confidence: float | None = None
     sure: Sequence[tuple[str, float, bool]] = ()
+    steps: Mapping[str, float] = field(default_factory=dict)
+    engines: Sequence[str] = ()
+    cost: float = 0.0
 
     @property
     def judged(self) -> Judged | None:

@@ -112,15 +112,16 @@ class _Routing:
 
     def __init__(self, engines: tuple[str, ...], policy: Any) -> None:
         from carrara.runtime.routing.evidence import Evidence
+        from carrara.runtime.routing.facts import EngineFacts
         from carrara.runtime.routing.policy import AUTO
-        from carrara.runtime.routing.router import EngineFacts
 
         self.engines = {name: EngineFacts(name) for name in engines}
         self.policy = policy or AUTO
         self.evidence = Evidence()
 
     def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
-        from carrara.runtime.routing.router import CallFacts, route
+        from carrara.runtime.routing.facts import CallFacts
+        from carrara.runtime.routing.router import route
         from carrara.workflows.steps import Llm
 
         step = node.step

@@ -15,6 +15,7 @@ from carrara.runtime.events import (
     StepEvent,
     StepFinished,
 )
+from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.standing import Standing
 
 _ROW = re.compile(r"/record\[(\d+)\]")
@@ -40,12 +41,15 @@ class EngineUse:
 @dataclass(slots=True)
 class RowUse:
     """`began` and `ended` are unix seconds: the first call of an engine, the last answer of one; None for neither.
-    `last` holds the last answers by step."""
+    `last` holds the last answers by step,
+    `engines` those that answered at all, in order."""
 
     began: float | None = None
     ended: float | None = None
     usage: Usage = field(default_factory=Usage)
     last: dict[str, Sureness] = field(default_factory=dict)
+    engines: dict[str, None] = field(default_factory=dict)
+    cost: float = 0.0
 
     @property
     def ms(self) -> float | None:
@@ -60,6 +64,16 @@ class RowUse:
         found = [sure.overall for sure in self.last.values()]
         known = [one for one in found if one is not None]
         return min(known) if known and len(known) == len(found) else None
+
+    @property
+    def steps(self) -> Mapping[str, float]:
+        """By the name of a step, the lowest confidence of its calls; without those that an engine could not tell."""
+        found: dict[str, float] = {}
+        for path, sure in self.last.items():
+            name = step_of(path).rpartition("/")[2]
+            if sure.overall is not None:
+                found[name] = min(sure.overall, found.get(name, 1.0))
+        return found
 
     @property
     def fields(self) -> Mapping[str, float]:
@@ -90,6 +104,8 @@ class UseListener:
                 row.ended = event.at
                 row.usage += event.usage
                 row.last[event.path] = Sureness(event.confidence, event.fields)
+                row.engines[event.engine] = None
+                row.cost += event.cost
             case Rejected():
                 answered = self._standing.rejected(event)
                 if answered is not None:

@@ -149,11 +149,13 @@ class Session:
         control: RunControl | None = None,
         settings_of: Definition[..., Any] | None = None,
         engine: str | None = None,
+        policy: Policy | None = None,
     ) -> RunResult[Any]:
         """Run any function as a workflow. For callers that build their own, such as jobs.
 
-        The policy and the limits that `settings_of` brings along hold where the session has none. `engine` is
-        asked at every step, whatever the step says, and no other; None leaves it to steps and policy.
+        The policy and the limits that `settings_of` brings along hold where the session has none; `policy` goes before
+        both. `engine` is asked at every step, whatever the step says, and no other; None leaves it to steps and
+        policy.
         """
         if not self._open:
             raise CarraraError("the session is not open: use it in `async with carrara.session()`")
@@ -165,7 +167,7 @@ class Session:
             options=replace(self._options, source=source),
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
-            resources={**self._resources_for(settings_of), "only_engine": engine},
+            resources={**self._resources_for(settings_of, policy), "only_engine": engine},
             run_id=run_id,
             control=control,
         )
@@ -197,10 +199,12 @@ class Session:
             "drafts": self._drafts,
         }
 
-    def _resources_for(self, definition: Definition[..., Any] | None) -> dict[str, Any]:
+    def _resources_for(
+        self, definition: Definition[..., Any] | None, policy: Policy | None = None
+    ) -> dict[str, Any]:
         """What the steps of a run are given. Runs with equal settings share routers and gates, so that
         evidence is kept and limits hold over the whole session."""
-        policy = self._policy or getattr(definition, "policy", None) or AUTO
+        policy = policy or self._policy or getattr(definition, "policy", None) or AUTO
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
         gates = {

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from carrara.cli.adapt import adapt
+from carrara.cli.calibrate import calibrate
 from carrara.cli.evaluate import evaluate
+from carrara.cli.explain import explain
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
@@ -27,9 +29,15 @@ app = typer.Typer(
 )
 
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
-    "Run": {"run": run, "resume": resume, "eval": evaluate, "repair": repair},
+    "Run": {
+        "run": run,
+        "resume": resume,
+        "eval": evaluate,
+        "calibrate": calibrate,
+        "repair": repair,
+    },
     "Look before": {"validate": validate, "plan": plan, "schema": schema},
-    "Look after": {"runs": list_runs, "show": show_run},
+    "Look after": {"runs": list_runs, "show": show_run, "explain": explain},
     "Engines": {"engines": show_engines, "adapt": adapt},
 }
 

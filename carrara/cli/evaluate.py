@@ -15,6 +15,7 @@ from carrara.cli.options import (
     EngineOption,
     How,
     ModelOption,
+    PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -50,6 +51,7 @@ def evaluate(
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the marks as JSON.")] = False,
     output: Annotated[
         Path | None,
@@ -69,7 +71,7 @@ def evaluate(
     from carrara.workflows.outputs import make_place, write_outputs
     from carrara.workflows.row_format import check_suffix
 
-    how = How(engine, model, record, replay, quiet)
+    how = How(engine, model, record, replay, quiet, policy=policy)
     if output is not None:
         output = output if output.suffix else output.with_suffix(".jsonl")
         check_suffix(output)

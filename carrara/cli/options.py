@@ -48,6 +48,13 @@ RecordOption = Annotated[
 ReplayOption = Annotated[
     Path | None, typer.Option("--replay", help="Answer every engine call from this file.")
 ]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        help="A routing policy, as `carrara calibrate` writes it; before the workflow's.",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
@@ -91,6 +98,7 @@ class How:
     quiet: bool
     journal: Path = JOURNAL
     concurrency: int | None = None
+    policy: Path | None = None
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
@@ -108,12 +116,14 @@ class How:
     def session(self, journal: SqliteJournal | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
+        from carrara.workflows.yaml.policy import load_policy
 
         engines = None if self.only_engine is None else (self.only_engine,)
         return session(
             journal=journal,
             engines=engines,
             model=self.model,
+            policy=None if self.policy is None else load_policy(self.policy),
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,

@@ -20,6 +20,7 @@ from carrara.cli.options import (
     How,
     JournalOption,
     ModelOption,
+    PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -85,6 +86,7 @@ def run(
     ] = False,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
@@ -97,7 +99,8 @@ def run(
     """
     from carrara.workflows.inputs import assignments
 
-    how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
+    at_once = None if source else concurrency
+    how = How(engine, model, record, replay, quiet, journal, at_once, policy)
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if source is None:
@@ -122,13 +125,14 @@ def resume(
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = How(engine, model, record, replay, quiet, journal)
+    how = How(engine, model, record, replay, quiet, journal, policy=policy)
     finish(_resume(how, run_id, output))
 
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from carrara.engines.contract import Contract, Text, describe
+from carrara.engines.contract import Choice, Contract, Json, Text, describe
 from carrara.engines.engine import Ability
 from carrara.engines.request import Draft, Limits, Message, Request, Sampling
-from carrara.runtime.routing.router import CallFacts, Repair
+from carrara.runtime.routing.facts import CallFacts, Repair
+from carrara.runtime.routing.language import language_of
+from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.reasoning import asks_for_reasoning
 
 _CHARACTERS_A_TOKEN = 4  # of English text; only for an estimate that no engine is refused by
 
@@ -55,7 +58,8 @@ class LlmCall:
     adapter: str | None = None
 
 
-def facts_of(call: LlmCall, path: str) -> CallFacts:
+def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
+    """What a policy's rules may ask about a call; the prompt's language only where one does."""
     return CallFacts(
         path,
         call.output.kind,
@@ -64,6 +68,9 @@ def facts_of(call: LlmCall, path: str) -> CallFacts:
         call.tags,
         None if call.engine == "auto" else call.engine,
         call.repair,
+        asks_for_reasoning(call.messages, call.output),
+        language_of(call.messages) if policy.asks_language else "",
+        call.limits.deadline_s,
     )
 
 
@@ -91,6 +98,24 @@ def with_draft(request: Request, text: str, fields: Iterable[str]) -> Request:
     return replace(request, draft=Draft(text, tuple(fields)))
 
 
+def for_part(call: LlmCall, part: Json) -> LlmCall:
+    """The call for just some fields of its answer; an engine that cannot hold the contract is told its form."""
+    return replace(call, output=part, validate=as_it_is)
+
+
+def drawn_again(request: Request, temperature: float, seed: int) -> Request:
+    """The request with another draw of its answer."""
+    return replace(request, sampling=replace(request.sampling, temperature=temperature, seed=seed))
+
+
+def to_be_judged(call: LlmCall, text: str, question: str) -> Request:
+    """The request that shows task and answer to a judge, who says yes or no."""
+    task = "\n\n".join(message.content for message in call.messages)
+    shown = f"Task:\n{task}\n\nAnswer:\n{text}\n\n{question} Answer yes or no."
+    limits = replace(call.limits, max_tokens=8)
+    return Request((Message("user", shown),), Choice(("yes", "no")), limits)
+
+
 def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
     """The request to answer again, shown the faulty answer and a numbered list of what is wrong with it."""
     listed = "\n".join(f"{number}. {fault}" for number, fault in enumerate(faults, 1))
@@ -112,9 +137,12 @@ def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message
 __all__ = [
     "LlmCall",
     "as_it_is",
+    "drawn_again",
     "estimated_tokens",
     "facts_of",
+    "for_part",
     "request_of",
+    "to_be_judged",
     "with_draft",
     "with_faults",
 ]

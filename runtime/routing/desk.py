@@ -1,4 +1,4 @@
-"""The router of a session: the policy that it follows and the evidence that it gathers."""
+"""The router of a session: the policy that it follows, the evidence that it gathers, what it spent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carrara.runtime.routing.breaker import Breakers
+from carrara.runtime.routing.budget import Purse
 from carrara.runtime.routing.evidence import Evidence
 from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.runtime.routing.scouts import Scouts
@@ -13,11 +15,16 @@ from carrara.runtime.routing.scouts import Scouts
 
 @dataclass(slots=True)
 class Router:
-    """Give the same one to every run that should learn from the others."""
+    """Give the same one to every run that should learn from the others, and spend from one budget."""
 
     policy: Policy = AUTO
     evidence: Evidence = field(default_factory=Evidence)
     scouts: Scouts = field(default_factory=Scouts)
+    breakers: Breakers = field(default_factory=Breakers)
+    purse: Purse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.purse = Purse(self.policy.budget, self.policy.prices)
 
 
 def router_of(resources: Mapping[str, Any]) -> Router:

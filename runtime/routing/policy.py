@@ -1,101 +1,156 @@
 """A routing policy is data: who is asked first for what, and how sure an answer must be to be taken.
 
-It can be written in Python or, through `from_data`, in YAML. The decisions made with it are in `router`.
+It can be written in Python or, through `policy_data`, in YAML. The decisions made with it are in `router`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.evidence import step_of
+from carrara.runtime.routing.facts import CallFacts
+from carrara.runtime.routing.naming import known_keys
 
 KINDS = ("text", "choice", "json", "table", "outline", "regex")
 
 
-def _known(found: Iterable[str], known: Iterable[str], what: str) -> None:
-    names = list(known)
-    for name in found:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(names)}."
-            raise CarraraError(f"routing policy: unknown {what} {name!r}.{hint}")
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """For calls that fit, `engines` in order. An empty `kinds` or `tags` fits every call, else one in common
-    is enough; `prompt_tokens_over` fits prompts estimated longer than that."""
+    """For calls that fit, `engines` in order. What is empty or None fits every call, of a set one in common is
+    enough. `prompt_tokens_over` fits prompts estimated longer than that; `reasoning` those whose wording asks to
+    work something out (`reasoning`), or does not; `languages` are ISO 639-1 codes (needs the extra "language");
+    `devices` are those of the first engine that is open: "cpu", "cuda", "remote"."""
 
     engines: tuple[str, ...]
     kinds: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
     prompt_tokens_over: int = -1
     reason: str = ""
+    reasoning: bool | None = None
+    languages: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset()
 
-    def fits(self, kind: str, tags: frozenset[str], prompt_tokens: int) -> bool:
+    def fits(self, facts: CallFacts, device: str = "") -> bool:
+        """Whether the rule is for a call; `device` is that of the first of its engines that is open."""
         return (
-            (not self.kinds or kind in self.kinds)
-            and (not self.tags or bool(self.tags & tags))
-            and prompt_tokens > self.prompt_tokens_over
+            (not self.kinds or facts.kind in self.kinds)
+            and (not self.tags or bool(self.tags & facts.tags))
+            and facts.prompt_tokens > self.prompt_tokens_over
+            and self.reasoning in (None, facts.reasoning)
+            and (not self.languages or facts.language in self.languages)
+            and (not self.devices or device in self.devices)
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
-    """The confidence that an answer needs while another engine could still be asked: `overall` for the
-    whole, `field` for each part that has one. Both in [0, 1]; 0 takes everything that is valid."""
+class Hedge:
+    """Start the next engine beside the first when the first is late or looks bad; the answer that is accepted first
+    wins and the other is cancelled. Late: after `after_s` seconds, or `times` the median that the engine took at
+    this step so far, whichever is earlier. Bad: after `passes` denoising passes less than the share `settled` of
+    the canvas is committed. None switches a sign off."""
 
-    overall: float = 0.5
-    field: float = 0.3
+    after_s: float | None = None
+    times: float | None = 3.0
+    passes: int | None = None
+    settled: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (0 <= self.overall <= 1 and 0 <= self.field <= 1):
-            raise CarraraError(f"confidence thresholds lie in [0, 1], got {self}")
+        if self.after_s is None and self.times is None and self.passes is None:
+            raise CarraraError("a hedge needs after_s, times or passes")
+        for name in ("after_s", "times", "passes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise CarraraError(f"hedge: {name} is above 0, got {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens. `cached` of the prompt cost `cached` each, None: as the others."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+    cached: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a session may spend on engines, in US dollars and in tokens (prompt and answer); None is no limit.
+    An engine that a call could exceed it with is not asked."""
+
+    cost: float | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The first of `rules` that fits a call names its engines; `accept` is by contract kind.
+    """The first of `rules` that fits a call names its engines; `accept` is by contract kind, and `steps` by the
+    step's name goes before it.
 
-    `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked.
+    `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked. `mixed`: of
+    an answer some of whose fields are doubtful only those are asked of the next engine.
     `again`: how often the last engine is asked again with the faults of its answer. `max_attempts` bounds
     all of them together. `give_up_after` rejections of an engine without one acceptance, for the same step,
     it is passed over, but for one probe every `probe_every` calls. Until it had an answer accepted or was
     given up, at most `scouts` calls of the step ask it at once, the others wait. `max_wait_s`: the longest Retry-After
     that is waited for; a longer one is left to the step's own retries.
+    `choose` "time": an engine is passed over too where the next one alone is faster, by the times and acceptances
+    of this session; "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
     """
 
     name: str = "auto"
     rules: tuple[Rule, ...] = ()
     accept: Mapping[str, Accept] = field(default_factory=dict)
+    steps: Mapping[str, Accept] = field(default_factory=dict)
     renoise: int = 1
+    mixed: bool = True
     again: int = 1
     max_attempts: int = 4
     give_up_after: int = 4
     probe_every: int = 20
     scouts: int = 4
     max_wait_s: float = 30.0
+    choose: Literal["order", "time"] = "time"
+    break_after: int = 5
+    break_s: float = 30.0
+    hedge: Hedge | None = None
+    budget: Budget = Budget()
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _known(self.accept, KINDS, "contract kind")
+        known_keys(self.accept, KINDS, "contract kind")
         for rule in self.rules:
-            _known(rule.kinds, KINDS, "contract kind")
+            known_keys(rule.kinds, KINDS, "contract kind")
             if not rule.engines:
                 raise CarraraError(f"policy {self.name!r}: a rule names no engine")
-        for name in ("max_attempts", "give_up_after", "probe_every", "scouts"):
+        for name in ("max_attempts", "give_up_after", "probe_every", "scouts", "break_after"):
             if getattr(self, name) < 1:
                 raise CarraraError(f"policy {self.name!r}: {name} is at least 1")
+        if self.choose not in ("order", "time"):
+            raise CarraraError(f"policy {self.name!r}: choose is 'order' or 'time'")
 
-    def accepts(self, kind: str) -> Accept:
+    def accepts(self, kind: str, path: str = "") -> Accept:
+        """What an answer of this kind of contract needs at a step: by its whole path, or its name."""
+        if self.steps:
+            step = step_of(path)
+            for name in (step, step.rpartition("/")[2]):
+                if name in self.steps:
+                    return self.steps[name]
         return self.accept.get(kind, Accept())
+
+    @property
+    def asks_language(self) -> bool:
+        """Whether some rule depends on the prompt's language."""
+        return any(rule.languages for rule in self.rules)
 
 
 AUTO = Policy(
     rules=(
         Rule(("ar",), tags=frozenset({"reasoning"}), reason="the step is tagged 'reasoning'"),
+        Rule(("ar",), reasoning=True, reason="the prompt asks to work it out"),
         Rule(("diffusion", "ar"), frozenset({"choice"}), reason="closed choice"),
         Rule(
             ("diffusion", "ar"),
@@ -116,67 +171,8 @@ AUTO = Policy(
 """The default: what has a form goes to diffusion, reasoning to AR, and doubtful answers on to AR.
 
 The thresholds are set above what plain AR weights reach as a denoiser on the cookbook (tables 0.43 to 0.60, text up
-to 0.61, JSON below 0.5); a labelled set of one's own gives better ones.
+to 0.61, JSON below 0.5); a labelled set of one's own gives better ones (`carrara calibrate`).
 """
 
 
-def to_data(policy: Policy) -> dict[str, Any]:
-    """The policy as JSON data; `from_data` is the inverse."""
-    found = asdict(policy)
-    found["rules"] = [
-        {
-            "engines": list(rule.engines),
-            "kinds": sorted(rule.kinds),
-            "tags": sorted(rule.tags),
-            "prompt_tokens_over": rule.prompt_tokens_over,
-            "reason": rule.reason,
-        }
-        for rule in policy.rules
-    ]
-    found["accept"] = {kind: asdict(accept) for kind, accept in policy.accept.items()}
-    return found
-
-
-def from_data(found: Mapping[str, Any]) -> Policy:
-    """Build a policy from YAML or JSON data; what is left out is as in AUTO.
-
-    Raises:
-        CarraraError: an unknown key, kind or type, named with what is known.
-    """
-    _known(found, [f.name for f in fields(Policy)], "key")
-    known = dict(found)
-    known["rules"] = tuple(_rule(r) for r in found["rules"]) if "rules" in found else AUTO.rules
-    known["accept"] = {
-        kind: _accept(part) for kind, part in {**AUTO.accept, **found.get("accept", {})}.items()
-    }
-    try:
-        return Policy(**known)
-    except TypeError as error:
-        raise CarraraError(f"bad routing policy: {error}") from error
-
-
-def _rule(found: Mapping[str, Any]) -> Rule:
-    _known(found, [f.name for f in fields(Rule)], "key of a rule")
-    known = dict(found)
-    known["engines"] = _names(found.get("engines", ()))
-    known["kinds"] = frozenset(_names(found.get("kinds", ())))
-    known["tags"] = frozenset(_names(found.get("tags", ())))
-    return Rule(**known)
-
-
-def _accept(found: Any) -> Accept:
-    if isinstance(found, Accept):
-        return found
-    if isinstance(found, Mapping):
-        _known(found, ["overall", "field"], "threshold")
-        return Accept(**found)
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        return Accept(overall=found)
-    raise CarraraError(f"a confidence threshold is a number or overall/field, got {found!r}")
-
-
-def _names(found: Any) -> tuple[str, ...]:
-    return (found,) if isinstance(found, str) else tuple(found)
-
-
-__all__ = ["AUTO", "Accept", "Policy", "Rule", "from_data", "to_data"]
+__all__ = ["AUTO", "KINDS", "Budget", "Hedge", "Policy", "Price", "Rule"]

@@ -1,48 +1,40 @@
 """The routing decisions, pure: facts in, the next move out. Nothing here asks an engine or keeps a clock.
 
 Order of moves: the first candidate of the policy; after a doubtful or faulty answer its bad fields re-noised
-on the same engine; then the next candidate; at last the final one once more with the faults spelled out.
+on the same engine; then the next candidate, for only the bad fields where the others can stay; at last the final one
+once more with the faults spelled out.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
-from carrara.engines.engine import Ability
 from carrara.engines.errors import EngineRefused
+from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.evidence import Evidence
+from carrara.runtime.routing.facts import CallFacts, EngineFacts
 from carrara.runtime.routing.policy import AUTO, Policy
 
-Repair = Literal["off", "structural", "infill", "escalate"]
-How = Literal["ask", "renoise", "again"]
-Cause = Literal["form", "cut", "content", "confidence", "refused", "failed", "busy", "passed over"]
+How = Literal["ask", "renoise", "fields", "again"]
+Cause = Literal[
+    "form",
+    "cut",
+    "content",
+    "confidence",
+    "agreement",
+    "judge",
+    "refused",
+    "failed",
+    "busy",
+    "passed over",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class CallFacts:
-    """What a decision needs to know of a call. `engine` is the one that the step insists on, None: policy.
-    `prompt_tokens` is an estimate, `max_tokens` the room for the answer."""
-
-    path: str
-    kind: str
-    prompt_tokens: int
-    max_tokens: int
-    tags: frozenset[str] = frozenset()
-    engine: str | None = None
-    repair: Repair = "escalate"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """`refusal` says why the engine cannot hold the call's contract, None if it can."""
-
-    name: str
-    can: frozenset[Ability] = frozenset()
-    context_tokens: int = 1_000_000
-    refusal: str | None = None
+JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "agreement", "judge"))
+"""Causes that say something of the engine's answers; the others say that there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +53,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "again": with the faults
-    of its last answer in the prompt."""
+    """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
+    the last answer. "again": with the faults of its last answer in the prompt."""
 
     engine: str
     reason: str
@@ -73,22 +65,38 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why an answer was not taken. `fields` are JSON pointers of its bad parts, empty when it is bad as a
-    whole; `whole` says that they are all its parts."""
+    whole; `whole` says that they are all its parts. `partial`: the others can stay while another engine is asked for
+    these."""
 
     engine: str
     cause: Cause
     reason: str
     fields: tuple[str, ...] = ()
     whole: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Barred:
+    """Engines that are not to be asked now, with the reason: `budget` has no room for them, never to be overruled;
+    `broken` ones keep failing, and the last one left is asked all the same, when its time has come."""
+
+    budget: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def route(
-    facts: CallFacts, engines: Mapping[str, EngineFacts], policy: Policy, evidence: Evidence
+    facts: CallFacts,
+    engines: Mapping[str, EngineFacts],
+    policy: Policy,
+    evidence: Evidence,
+    barred: Barred = Barred(),
 ) -> Route:
     """Order the engines for a call.
 
     Raises:
         EngineRefused: the engine that the step insists on is not open, or none can hold the contract.
+        OverBudget: none that can hold it fits into the budget.
     """
     names, reason = _named(facts, engines, policy)
     able = [engines[name] for name in names if engines[name].refusal is None]
@@ -99,7 +107,9 @@ def route(
         )
     if able[0].name != names[0]:
         reason = f"{names[0]}: {engines[names[0]].refusal}"
+    able, reason = _affordable(facts, able, reason, barred.budget)
     able, reason = _roomy_first(facts, able, reason)
+    able, reason = _whole(able, reason, barred.broken)
     if len(able) == 1:
         return Route(tuple(able), reason)
     return _without_the_hopeless(facts, able, reason, policy, evidence)
@@ -122,7 +132,8 @@ def next_after(
     place = names.index(rejection.engine)
     return (
         _renoise(rejection, history, facts, found.candidates[place], policy)
-        or _next_engine(rejection, names[place + 1 :])
+        or _whole_instead(rejection, history)
+        or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)
     )
 
@@ -148,9 +159,7 @@ def _named(
                 engine=facts.engine,
             )
         return [facts.engine], "the step names it"
-    rules = [
-        rule for rule in policy.rules if rule.fits(facts.kind, facts.tags, facts.prompt_tokens)
-    ]
+    rules = [rule for rule in policy.rules if rule.fits(facts, _device(rule.engines, engines))]
     if not rules:
         return _usual(engines), f"policy {policy.name!r} has no rule for it"
     names = [name for name in rules[0].engines if name in engines]
@@ -163,9 +172,32 @@ def _named(
     return names, reason
 
 
+def _device(names: Sequence[str], engines: Mapping[str, EngineFacts]) -> str:
+    """That of the first of the engines that is open."""
+    return next((engines[name].device for name in names if name in engines), "")
+
+
 def _usual(engines: Mapping[str, EngineFacts]) -> list[str]:
     """The engines that the default policy would ask, else all there are: some answer only when they are named."""
     return [name for name in AUTO.rules[-1].engines if name in engines] or list(engines)
+
+
+def _affordable(
+    facts: CallFacts, able: list[EngineFacts], reason: str, over: Mapping[str, str]
+) -> tuple[list[EngineFacts], str]:
+    left = [engine for engine in able if engine.name not in over]
+    if not left:
+        told = "; ".join(over[engine.name] for engine in able)
+        raise OverBudget(f"step {facts.path!r}: the budget is spent. {told}", engine=able[0].name)
+    return left, reason if left[0] is able[0] else f"{over[able[0].name]}: {left[0].name} instead"
+
+
+def _whole(
+    able: list[EngineFacts], reason: str, broken: Mapping[str, str]
+) -> tuple[list[EngineFacts], str]:
+    """Without the engines that keep failing; the last of all stays if all do."""
+    left = [engine for engine in able if engine.name not in broken] or able[-1:]
+    return left, reason if left[0] is able[0] else f"{broken[able[0].name]}: {left[0].name} at once"
 
 
 def _roomy_first(
@@ -188,13 +220,40 @@ def _without_the_hopeless(
 ) -> Route:
     objections = {
         engine.name: objection
-        for engine in able[:-1]
-        if (objection := objection_to(engine.name, facts, policy, evidence)) is not None
+        for engine, following in pairwise(able)
+        if (objection := _objection(engine, following, facts, policy, evidence)) is not None
     }
     left = [engine for engine in able if engine.name not in objections]
     if able[0].name in objections:
         reason = f"{objections[able[0].name]}: {left[0].name} at once"
     return Route(tuple(left), reason, tuple(objections))
+
+
+def _objection(
+    engine: EngineFacts,
+    following: EngineFacts,
+    facts: CallFacts,
+    policy: Policy,
+    evidence: Evidence,
+) -> str | None:
+    """Why the following engine is better asked at once, None if it is not."""
+    found = objection_to(engine.name, facts, policy, evidence)
+    if found is None:
+        found = _too_late(engine.name, following.name, facts, evidence)
+    if found is None and policy.choose == "time":
+        found = evidence.loss(facts.path, engine.name, following.name, policy.probe_every)
+    return found
+
+
+def _too_late(engine: str, following: str, facts: CallFacts, evidence: Evidence) -> str | None:
+    """The engine hardly answers within the call's deadline, and the following one does."""
+    limit, usual = facts.deadline_s, evidence.typical_s(facts.path, engine)
+    if limit is None or usual is None or usual <= limit:
+        return None
+    other = evidence.typical_s(facts.path, following)
+    if other is None or other > limit:
+        return None
+    return f"{engine} takes {usual:.2f} s here, the answer is due in {limit:.2f} s"
 
 
 def objection_to(engine: str, facts: CallFacts, policy: Policy, evidence: Evidence) -> str | None:
@@ -217,8 +276,20 @@ def _renoise(
     return Move(engine.name, reason, "renoise", rejection.fields)
 
 
-def _next_engine(rejection: Rejection, names: Sequence[str]) -> Move | None:
-    return Move(names[0], f"{rejection.engine}: {rejection.reason}") if names else None
+def _whole_instead(rejection: Rejection, history: Sequence[Move]) -> Move | None:
+    """The engine that was asked for some fields in vain is asked for all."""
+    if history[-1].how != "fields" or rejection.cause not in JUDGED:
+        return None
+    return Move(rejection.engine, f"for the whole answer: {rejection.reason}")
+
+
+def _next_engine(rejection: Rejection, names: Sequence[str], policy: Policy) -> Move | None:
+    if not names:
+        return None
+    reason = f"{rejection.engine}: {rejection.reason}"
+    if policy.mixed and rejection.partial and not rejection.whole:
+        return Move(names[0], reason, "fields", rejection.fields)
+    return Move(names[0], reason)
 
 
 def _again(
@@ -232,12 +303,12 @@ def _again(
 
 
 __all__ = [
-    "CallFacts",
+    "JUDGED",
+    "Barred",
     "Cause",
-    "EngineFacts",
+    "How",
     "Move",
     "Rejection",
-    "Repair",
     "Route",
     "is_last",
     "next_after",

@@ -13,8 +13,8 @@ from carrara.engines.json_schema import pointer
 from carrara.engines.request import Completion
 from carrara.runtime.repair import RepairPolicy, RepairReport, repair
 from carrara.runtime.repair.edits import replay
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.call import LlmCall
-from carrara.runtime.routing.policy import Accept
 from carrara.runtime.routing.router import Cause, Rejection
 
 _REPEATING = (
@@ -114,7 +114,8 @@ def _content_refused(error: Exception, form: Verdict, completion: Completion) ->
     fields, faults = _failing(error)
     whole = _is_whole(fields, completion.confidence.fields)
     reason = "; ".join(faults)
-    rejection = Rejection(completion.engine, "content", reason, fields, whole)
+    partial = _can_stay(form, completion)
+    rejection = Rejection(completion.engine, "content", reason, fields, whole, partial)
     return Verdict(form.text, rejection=rejection, report=form.report, faults=faults)
 
 
@@ -134,26 +135,32 @@ def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection |
     confidence = completion.confidence
     engine = completion.engine
     sure = confidence.overall
-    weak = _below(confidence.fields, accept.field)
+    weak = tuple(path for path, found in confidence.fields.items() if found < accept.needed(path))
     doubtful = weak
     if sure is not None and sure < accept.overall:
-        doubtful = _below(confidence.fields, accept.overall)
+        doubtful = tuple(
+            path for path, found in confidence.fields.items() if found < accept.overall
+        )
         weak = weak or doubtful
         reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
     elif weak:
-        named = ", ".join(f"{path or 'answer'} {confidence.fields[path]:.2f}" for path in weak[:5])
-        reason = f"confidence of {named} is below {accept.field:.2f}"
+        named = ", ".join(
+            f"{path or 'answer'} {confidence.fields[path]:.2f} is below {accept.needed(path):.2f}"
+            for path in weak[:5]
+        )
+        reason = f"confidence of {named}"
     elif isinstance(call.output, Text) and _repeats(completion.text):
         reason = "the text repeats itself"
     else:
         return None
     # Where most parts are in doubt the rest is no ground to refine from.
     whole = _is_whole(weak, confidence.fields) or 2 * len(doubtful) > len(confidence.fields)
-    return Rejection(engine, "confidence", reason, weak, whole)
+    return Rejection(engine, "confidence", reason, weak, whole, partial=bool(weak) and not whole)
 
 
-def _below(fields: Mapping[str, float], threshold: float) -> tuple[str, ...]:
-    return tuple(path for path, sure in fields.items() if sure < threshold)
+def _can_stay(form: Verdict, completion: Completion) -> bool:
+    """Whether the parts that a validator did not name are worth keeping: where the engine names its parts."""
+    return bool(completion.confidence.fields) and isinstance(form.value, Mapping)
 
 
 def _is_whole(fields: tuple[str, ...], known: Mapping[str, float]) -> bool:

@@ -12,7 +12,6 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from carrara.runtime.routing.policy import Policy
-from carrara.runtime.routing.policy import to_data as policy_data
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.definition import (
     Ask,
@@ -29,6 +28,7 @@ from carrara.workflows.yaml.definition import (
 )
 from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Nullable
 from carrara.workflows.yaml.notation import KIND_KEYS
+from carrara.workflows.yaml.policy import policy_tree
 from carrara.workflows.yaml.write_types import field_notation, notation
 
 
@@ -124,11 +124,8 @@ def _score(score: Scoring) -> dict[str, Any]:
 
 
 def _policy(policy: Policy) -> dict[str, Any]:
-    found = policy_data(policy)
-    found["rules"] = [
-        _flow({key: part for key, part in rule.items() if part and part != -1})
-        for rule in found["rules"]
-    ]
+    found = policy_tree(policy)
+    found["rules"] = [_flow(rule) for rule in found["rules"]]
     return found
 
 

@@ -1,4 +1,4 @@
-"""The shape of `policy:`, the routing policy in a pipeline file."""
+"""The shape of `policy:`, the routing policy in a pipeline file or in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from carrara.workflows.yaml.document_base import AtLeastOne, Count, Doc, Words
 
 ContractKind = Literal["text", "choice", "json", "table", "outline", "regex"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class RuleDoc(Doc):
@@ -24,6 +25,33 @@ class RuleDoc(Doc):
         None, description="Fits prompts estimated longer than this."
     )
     reason: str | None = Field(None, description="Shown with every decision made by this rule.")
+    reasoning: bool | None = Field(
+        None, description="Fits prompts whose wording asks to work something out, or does not."
+    )
+    languages: Words | None = Field(
+        None, description="Fits prompts in one of these languages (ISO 639-1 codes)."
+    )
+    devices: Words | None = Field(
+        None, description="Fits where the first engine computes on one of these: cpu, cuda, remote."
+    )
+
+
+class AgreementDoc(Doc):
+    """Other drafts of the same engine must give the same answer."""
+
+    drafts: Annotated[int, Field(ge=2)] = Field(3, description="Answers, the first included.")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6, description="The share of them that must be as the first."
+    )
+    temperature: Positive = Field(0.7, description="At which the others are drawn.")
+
+
+class JudgeDoc(Doc):
+    """Another engine says whether the answer is right."""
+
+    engine: str = Field(description="The engine that judges.")
+    at_least: Share = Field(0.5, description="The confidence that its yes needs.")
+    question: str | None = Field(None, description="What it is asked about task and answer.")
 
 
 class AcceptDoc(Doc):
@@ -31,6 +59,43 @@ class AcceptDoc(Doc):
 
     overall: Share = Field(0.5, description="Of the answer as a whole.")
     field: Share = Field(0.3, description="Of each of its parts.")
+    fields: dict[str, Share] | None = Field(
+        None, description="Of single parts, by JSON pointer; * stands for any item or key."
+    )
+    agreement: AgreementDoc | None = Field(
+        None, description="How many drafts of the engine must agree."
+    )
+    judge: JudgeDoc | None = Field(None, description="Who has the last word.")
+
+
+class HedgeDoc(Doc):
+    """When the next engine starts beside the first one."""
+
+    after_s: Positive | None = Field(None, description="After so many seconds.")
+    times: Positive | None = Field(
+        None, description="After so many times what the engine usually takes at the step."
+    )
+    passes: AtLeastOne | None = Field(
+        None, description="If after so many denoising passes too little is settled."
+    )
+    settled: Share = Field(0.5, description="The share of the canvas that must be settled then.")
+
+
+class BudgetDoc(Doc):
+    """What a session may spend on engines."""
+
+    cost: Annotated[float, Field(ge=0)] | None = Field(None, description="US dollars.")
+    tokens: Count | None = Field(None, description="Tokens of prompts and answers together.")
+
+
+class PriceDoc(Doc):
+    """US dollars for a million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)] = Field(0.0, description="Of the prompt.")
+    completion: Annotated[float, Field(ge=0)] = Field(0.0, description="Of the answer.")
+    cached: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Of the prompt, from the cache; as the others if left out."
+    )
 
 
 class PolicyDoc(Doc):
@@ -43,8 +108,14 @@ class PolicyDoc(Doc):
     accept: dict[ContractKind, AcceptDoc] | None = Field(
         None, description="The confidence that is needed, by kind of answer."
     )
+    steps: dict[str, AcceptDoc] | None = Field(
+        None, description="The same for single steps, by name; goes before `accept`."
+    )
     renoise: Count | None = Field(
         None, description="How often doubtful fields are re-noised before another engine is asked."
+    )
+    mixed: bool | None = Field(
+        None, description="Whether another engine is asked for the doubtful fields alone."
     )
     again: Count | None = Field(
         None, description="How often the last engine is asked again, with the faults of its answer."
@@ -60,3 +131,31 @@ class PolicyDoc(Doc):
     max_wait_s: Annotated[float, Field(ge=0)] | None = Field(
         None, description="The longest wait, in seconds, that a busy engine may ask for."
     )
+    choose: Literal["order", "time"] | None = Field(
+        None, description="Whether an engine that costs more time than it saves is passed over."
+    )
+    break_after: AtLeastOne | None = Field(
+        None, description="After so many failures in a row an engine is left alone."
+    )
+    break_s: Positive | None = Field(None, description="For so many seconds.")
+    hedge: HedgeDoc | None = Field(
+        None, description="When the next engine starts beside the first."
+    )
+    budget: BudgetDoc | None = Field(None, description="What a session may spend on engines.")
+    prices: dict[str, PriceDoc] | None = Field(None, description="What engines cost, by name.")
+
+
+class PolicyFileDoc(Doc):
+    """A routing policy in a file of its own."""
+
+    policy: PolicyDoc = Field(description="How engines are chosen.")
+
+
+POLICY_PARTS: dict[str, type[Doc]] = {
+    "agreement": AgreementDoc,
+    "judge": JudgeDoc,
+    "hedge": HedgeDoc,
+    "budget": BudgetDoc,
+    "prices": PriceDoc,
+}
+"""The mappings inside a policy, by their key."""

@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from jinja2 import Environment
 
-from carrara.engines.errors import CarraraError
 from carrara.runtime.limits import EngineLimits
-from carrara.runtime.routing.policy import Policy, from_data
+from carrara.runtime.routing.policy import Policy
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.actions import llm_step
@@ -30,6 +29,7 @@ from carrara.workflows.yaml.models import first_refusal, models_of
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.order import in_order
+from carrara.workflows.yaml.policy import read_policy
 from carrara.workflows.yaml.read_steps import StepReader, Surroundings
 from carrara.workflows.yaml.read_types import read_types
 from carrara.workflows.yaml.scope import Names, ValueReader
@@ -242,19 +242,9 @@ class _File:
         return Scoring(doc.score.rule, frozenset(doc.score.unordered or ()))
 
     def policy(self, doc: PipelineDoc) -> Policy | None:
-        if doc.policy is None:
-            return None
-        for i, rule in enumerate(doc.policy.rules or ()):
-            for name in rule.engines:
-                if name not in self.reader.engines:
-                    where = ("policy", "rules", i, "engines")
-                    hint = did_you_mean(name, self.reader.engines)
-                    self.notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
-        try:
-            return from_data(doc.policy.model_dump(exclude_none=True, exclude_unset=True))
-        except CarraraError as error:
-            self.notes.at_key(("policy",), str(error))
-            return None
+        return (
+            None if doc.policy is None else read_policy(doc.policy, self.reader.engines, self.notes)
+        )
 
     def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
         found = {}

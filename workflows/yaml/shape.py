@@ -23,7 +23,7 @@ from carrara.workflows.yaml.document import (
 from carrara.workflows.yaml.document_base import Doc
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
-from carrara.workflows.yaml.policy_document import AcceptDoc, PolicyDoc, RuleDoc
+from carrara.workflows.yaml.policy_document import POLICY_PARTS, AcceptDoc, PolicyDoc, RuleDoc
 from carrara.workflows.yaml.source import Location
 
 D = TypeVar("D", bound=Doc)
@@ -194,6 +194,10 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
             model = PolicyDoc
         case ("policy", "rules", _):
             model = RuleDoc
-        case ("policy", "accept", _):
+        case ("policy", "accept" | "steps", _):
             model = AcceptDoc
+        case ("policy", "accept" | "steps", _, str(part)) | ("policy", str(part)):
+            model = POLICY_PARTS.get(part, model)
+        case ("policy", "prices", _):
+            model = POLICY_PARTS["prices"]
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -27,9 +27,10 @@ from carrara.runtime.events import (
     Routed,
 )
 from carrara.runtime.limits import EngineGate, EngineLimits
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.answer import AnswerError, AnswerTimeout, LlmCall, answer
 from carrara.runtime.routing.desk import Router
-from carrara.runtime.routing.policy import AUTO, Accept, Policy, Rule
+from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.runtime.single_flight import SingleFlight
 
 Ask = Callable[..., Any]

@@ -63,5 +63,47 @@ def test_the_tally_can_be_shown() -> None:
             "accepted": 0,
             "rejected": 2,
             "median_confidence": 0.2,
+            "median_s": None,
         }
     ]
+
+
+def timed(first_s: float, second_s: float, accepted: int, rejected: int) -> Evidence:
+    found = Evidence()
+    for number in range(accepted + rejected):
+        found.note("flow/step", "diffusion", number < accepted)
+        found.took("flow/step", "diffusion", first_s)
+    for _ in range(4):
+        found.took("flow/step", "ar", second_s)
+    return found
+
+
+def test_an_engine_that_costs_more_than_it_saves_is_told() -> None:
+    assert timed(0.5, 2.0, 9, 1).loss("flow/step[3]", "diffusion", "ar", 20) is None
+    told = timed(1.5, 2.0, 2, 8).loss("flow/step[3]", "diffusion", "ar", 20)
+    assert told == "diffusion takes 1.50 s here and 20% of its answers are taken, ar takes 2.00 s"
+
+
+def test_small_differences_and_few_answers_are_no_ground() -> None:
+    assert timed(0.030, 0.010, 9, 1).loss("flow/step", "diffusion", "ar", 20) is None
+    assert timed(1.5, 2.0, 1, 6).loss("flow/step", "diffusion", "ar", 20) is None
+
+
+def test_a_slow_engine_is_probed_all_the_same() -> None:
+    found = timed(1.5, 1.0, 5, 5)
+    for _ in range(19):
+        assert found.loss("flow/step", "diffusion", "ar", 20)
+        found.pass_over("flow/step", "diffusion")
+    assert found.loss("flow/step", "diffusion", "ar", 20) is None
+
+
+def test_the_others_time_is_learned_by_asking_it_now_and_then() -> None:
+    found = Evidence()
+    asked_other = 0
+    for _ in range(60):
+        if found.loss("flow/step", "diffusion", "ar", 20):
+            asked_other += 1
+        found.choose("flow/step", "diffusion")
+        found.note("flow/step", "diffusion", True)
+        found.took("flow/step", "diffusion", 1.0)
+    assert asked_other == 3

@@ -1,12 +1,18 @@
 """Policies are data: they fit calls rule by rule, survive a round trip and refuse what they do not know."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from carrara.engines.errors import CarraraError
-from carrara.runtime.routing.policy import AUTO, Accept, Policy, Rule, from_data, to_data
+from carrara.engines.request import Message
+from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.facts import CallFacts
+from carrara.runtime.routing.language import language_of
+from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.runtime.routing.policy_data import from_data, to_data
 
 
 def test_the_default_policy_comes_back_from_its_data() -> None:
@@ -46,7 +52,8 @@ def test_rules_are_written_as_a_person_would() -> None:
 def test_a_rule_fits_by_kind_tag_and_length(
     rule: Rule, kind: str, tags: set[str], tokens: int, fits: bool
 ) -> None:
-    assert rule.fits(kind, frozenset(tags), tokens) is fits
+    facts = CallFacts("flow/step", kind, tokens, 100, frozenset(tags))
+    assert rule.fits(facts) is fits
 
 
 @pytest.mark.parametrize(
@@ -71,3 +78,70 @@ def test_a_wrong_policy_is_refused_with_the_reason(data: dict[str, Any], reason:
 
 def test_kinds_without_a_threshold_of_their_own_have_the_general_one() -> None:
     assert Policy().accepts("table") == Accept()
+
+
+def test_every_part_of_a_policy_survives_a_round_trip() -> None:
+    policy = from_data(
+        {
+            "rules": [
+                {"engines": ["a", "b"], "reasoning": False, "languages": "de", "devices": ["cpu"]}
+            ],
+            "steps": {
+                "extract": {
+                    "overall": 0.9,
+                    "fields": {"/items/*/price": 0.95},
+                    "agreement": {"drafts": 3},
+                    "judge": "ar",
+                }
+            },
+            "hedge": {"after_s": 1.5},
+            "budget": {"cost": 2.5},
+            "prices": {"b": {"prompt": 1, "completion": 3}},
+            "choose": "order",
+        }
+    )
+    assert from_data(json.loads(json.dumps(to_data(policy)))) == policy
+    accept = policy.accepts("json", "flow/extract[7]")
+    assert accept.needed("/items/3/price") == 0.95
+    assert accept.needed("/items/3/name") == 0.3
+    assert policy.accepts("json", "flow/other") == AUTO.accepts("json")
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"hedge": {"after": 3}}, "unknown key of hedge 'after'. Did you mean 'after_s'?"),
+        ({"budget": {"money": 3}}, "unknown key of budget 'money'"),
+        ({"accept": {"json": {"judge": {"at_least": 1}}}}, "a judge names its engine"),
+        ({"accept": {"json": {"agreement": {"draft": 1}}}}, "Did you mean 'drafts'?"),
+        ({"choose": "fast"}, "choose is 'order' or 'time'"),
+        ({"hedge": {"after_s": 0}}, "after_s is above 0"),
+    ],
+)
+def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:
+    with pytest.raises(CarraraError, match=re.escape(message)):
+        from_data(found)
+
+
+@pytest.mark.parametrize(
+    ("rule", "device", "fits"),
+    [
+        (Rule(("ar",), reasoning=True), "cpu", True),
+        (Rule(("ar",), reasoning=False), "cpu", False),
+        (Rule(("ar",), languages=frozenset({"de"})), "cpu", True),
+        (Rule(("ar",), languages=frozenset({"en", "fr"})), "cpu", False),
+        (Rule(("ar",), devices=frozenset({"cuda"})), "cpu", False),
+        (Rule(("ar",), devices=frozenset({"cuda"})), "cuda", True),
+    ],
+)
+def test_a_rule_fits_by_wording_language_and_device(rule: Rule, device: str, fits: bool) -> None:
+    facts = CallFacts("flow/step", "text", 1, 100, reasoning=True, language="de")
+    assert rule.fits(facts, device) is fits
+
+
+def test_the_language_is_read_off_the_last_user_message() -> None:
+    german = "Bitte schreiben Sie mir die Rechnung noch einmal, sie ist leider verloren gegangen."
+    english = "Please send me the invoice again, it has unfortunately been lost in the mail."
+    assert language_of([Message("system", english), Message("user", german)]) == "de"
+    assert language_of([Message("user", german), Message("user", english)]) == "en"
+    assert language_of([]) == ""

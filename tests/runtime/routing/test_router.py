@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from carrara.engines.errors import EngineRefused
 from carrara.runtime.routing.evidence import Evidence
+from carrara.runtime.routing.facts import CallFacts, EngineFacts
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.runtime.routing.router import (
-    CallFacts,
-    EngineFacts,
     Move,
     Rejection,
     Route,

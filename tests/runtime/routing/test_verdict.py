@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from carrara.engines.contract import Choice, Json, Text
 from carrara.engines.errors import ContractError
 from carrara.engines.request import Completion, Confidence, Limits, Message
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.call import LlmCall
-from carrara.runtime.routing.policy import Accept
 from carrara.runtime.routing.verdict import Verdict, judge
 
 SCHEMA = {

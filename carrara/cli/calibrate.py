@@ -1,0 +1,171 @@
+"""`carrara calibrate`: thresholds for an accuracy, fitted on labelled rows, written as a policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target
+from carrara.cli.outcome import FAILED, finish, give, note, usage
+
+if TYPE_CHECKING:
+    from carrara.workflows.calibration.calibrate import Calibrated
+    from carrara.workflows.calibration.fit import Point
+    from carrara.workflows.calibration.fit import Target as Goal
+
+_SHOWN = 12
+
+
+def calibrate(
+    target: Target,
+    rows: Annotated[Path, typer.Argument(help="Labelled rows, JSON lines.", metavar="DATA.jsonl")],
+    goal: Annotated[
+        str,
+        typer.Option("--target", help="What to reach, as accuracy=0.95 or f1=0.9."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The policy file to write.")
+    ] = Path("policy.yaml"),
+    min_coverage: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="The share of rows that the first engine must answer alone."
+        ),
+    ] = 0.0,
+    engines: Annotated[
+        list[str] | None,
+        typer.Option("--engine", help="A candidate; repeat for more. [default: diffusion, ar]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Draw so many rows.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the split.")] = 0,
+    holdout: Annotated[
+        float, typer.Option(min=0, max=0.9, help="The share of rows to try the policy on.")
+    ] = 0.4,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Rows at once; 1 times answers that share nothing.")
+    ] = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw the frontier to this PNG.")] = None,
+    model: ModelOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the frontier as JSON.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fit the router to labelled rows: the fastest thresholds that reach an accuracy.
+
+    Each candidate answers the rows by itself; what is fitted on some of them is tried on the others. The exit code is
+    1 where the target was not reached; the policy is written all the same.
+    """
+    wanted = _goal(goal, min_coverage)
+    from carrara.workflows.outputs import make_place
+
+    names = engines or ["diffusion", "ar"]
+    make_place(output, rows)
+    for name in names:
+        How(name, model, None, None, quiet)  # refuses what is no engine
+    chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
+    how = How(AUTO, model, None, None, quiet)
+    found = finish(_calibrate(how, target, rows, wanted, names, chosen))
+    from carrara.workflows.calibration.plot import draw
+    from carrara.workflows.outputs import write_outputs
+    from carrara.workflows.yaml.policy import policy_text
+
+    text = _text(found)
+    write_outputs(policy_text(found.policy, text), output)
+    give(json.dumps(_data(found), indent=2) if as_json else text)
+    note(f"wrote {output}; use it with --policy {output}")
+    if plot is not None:
+        drawn = draw(found, plot)
+        note(f"wrote {drawn}" if drawn else "no picture: pip install 'carrara[calibrate]'")
+    if not found.reached:
+        note(f"not reached: {goal} at a coverage of {min_coverage:g}; the policy comes closest")
+        raise typer.Exit(FAILED)
+
+
+async def _calibrate(
+    how: How, target: str, rows: Path, goal: Goal, names: Sequence[str], chosen: dict[str, Any]
+) -> Calibrated:
+    from carrara.workflows.calibration.calibrate import calibrate as fit
+    from carrara.workflows.target import load_workflow
+
+    workflow = load_workflow(target)
+    async with how.session() as session:
+        told = (lambda line: None) if how.quiet else note
+        return await fit(workflow, str(rows), session, goal, engines=names, tell=told, **chosen)
+
+
+def _goal(text: str, min_coverage: float) -> Goal:
+    from typing import cast
+
+    from carrara.workflows.calibration.fit import Metric
+    from carrara.workflows.calibration.fit import Target as Goal
+
+    name, equals, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not equals or name not in ("accuracy", "f1") or not 0 <= number <= 1:
+        raise usage(f"--target takes accuracy=SHARE or f1=SHARE, a share from 0 to 1, not {text!r}")
+    return Goal(cast(Metric, name), number, min_coverage)
+
+
+def _text(found: Calibrated) -> str:
+    """The frontier as a table, the choice, and what it reached on other rows."""
+    metric = found.target.metric
+    lines = [
+        f"{metric} {found.target.value:g} wanted; fitted on {found.fitted_rows} rows",
+        f"{'engines':24} {metric:>9} {'coverage':>9} {'ms a row':>9} {'$ a row':>9}",
+    ]
+    for point in [*found.single, *_best(found.points)]:
+        mark = "  chosen" if point == found.chosen else ""
+        lines.append(_line(point) + mark)
+    if found.chosen not in found.single and found.chosen not in _best(found.points):
+        lines.append(_line(found.chosen) + "  chosen")
+    for name, sure in found.chosen.thresholds.items():
+        lines.append(f"step {name}: confidence {sure:.3f} or more is taken")
+    for place, sure in found.chosen.fields.items():
+        lines.append(f"field {place}: {sure:.3f} or more, else {found.chosen.engines[-1]} fills it")
+    if found.trial is not None:
+        trial = found.trial
+        lines.append(
+            f"on {trial.rows} other rows: {metric} {trial.value:.3f} "
+            f"(95 % interval {trial.low:.3f} to {trial.high:.3f}), coverage {trial.coverage:.2f}, "
+            f"{trial.ms:.0f} ms a row"
+        )
+    return "\n".join(lines)
+
+
+def _line(point: Point) -> str:
+    return (
+        f"{point.named:24} {point.value:9.3f} {point.coverage:9.2f} "
+        f"{point.ms:9.0f} {point.cost:9.5f}"
+    )
+
+
+def _best(points: Sequence[Point]) -> list[Point]:
+    """The settings that no other beats in both time and value, thinned out."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.ms, -p.value)):
+        if not best or point.value > best[-1].value:
+            best.append(point)
+    step = max(1, len(best) // _SHOWN)
+    return best[::step]
+
+
+def _data(found: Calibrated) -> dict[str, Any]:
+    return {
+        "target": asdict(found.target),
+        "reached": found.reached,
+        "chosen": asdict(found.chosen),
+        "fitted_rows": found.fitted_rows,
+        "trial": None if found.trial is None else asdict(found.trial),
+        "single": [asdict(point) for point in found.single],
+        "frontier": [asdict(point) for point in _best(found.points)],
+    }
+
+
+__all__ = ["calibrate"]

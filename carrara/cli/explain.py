@@ -1,0 +1,49 @@
+"""`carrara explain`: why each call of a run went where it went."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carrara.cli.outcome import give, usage
+
+DEFAULT = Path(".carrara/journal.db")
+
+
+def explain(
+    run: Annotated[str, typer.Argument(help="A run's id, its beginning, or `last`.")] = "last",
+    step: Annotated[
+        str, typer.Argument(help="A step's name or path, or one call such as extract[3].")
+    ] = "",
+    journal: Annotated[Path, typer.Option("--journal", help="The journal's file.")] = DEFAULT,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many calls.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+) -> None:
+    """Tell why each call of a run went where it went: every decision with its reason, in order."""
+    from carrara.runtime.events import to_data
+    from carrara.runtime.explain import stories
+    from carrara.runtime.journal.reading import Reader
+
+    with Reader.open(journal) as reader:
+        summary = reader.find(run)
+        timeline = reader.timeline(summary.run_id)
+    found = stories(timeline, step)
+    if not found:
+        known = sorted({story.path.rpartition("/")[2] for story in stories(timeline)})
+        asked = f"no call of step {step!r}" if step else "no call of a model"
+        told = f"; steps that asked one: {', '.join(known[:10])}" if known else ""
+        raise usage(f"run {summary.run_id} holds {asked}{told}")
+    for story in found[:limit]:
+        if as_json:
+            events = [to_data(event) for event in story.events]
+            give(json.dumps({"path": story.path, "events": events}, ensure_ascii=False))
+        else:
+            give("\n".join([story.path, *(f"  {line}" for line in story.lines())]))
+    if len(found) > limit and not as_json:
+        give(f"and {len(found) - limit:,} more calls; --limit shows them")
+
+
+__all__ = ["explain"]

@@ -1,0 +1,123 @@
+"""Why each call went where it went: the decisions about one node, told in order from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from carrara.runtime.events import (
+    EngineAnswered,
+    EngineCalled,
+    Escalated,
+    Event,
+    Hedged,
+    HedgeEnded,
+    Rejected,
+    Repaired,
+    Routed,
+    StepEvent,
+    StepFailed,
+    StepFinished,
+    StepRetrying,
+)
+from carrara.runtime.routing.evidence import step_of
+
+_TOLD = (
+    Routed,
+    EngineCalled,
+    EngineAnswered,
+    Rejected,
+    Escalated,
+    Hedged,
+    HedgeEnded,
+    Repaired,
+    StepRetrying,
+)
+
+
+@dataclass(slots=True)
+class Story:
+    """One node that asked a model: what was decided and heard, and how it ended. `at` is its first decision."""
+
+    path: str
+    at: float
+    events: list[StepEvent] = field(default_factory=list)
+    end: StepFinished | StepFailed | None = None
+
+    def lines(self) -> Iterator[str]:
+        """A line for each decision, seconds after the first in front."""
+        for event in self.events:
+            yield f"{event.at - self.at:8.3f} s  {_told(event)}"
+        if isinstance(self.end, StepFinished):
+            yield f"{self.end.at - self.at:8.3f} s  taken"
+        elif self.end is not None:
+            yield f"{self.end.at - self.at:8.3f} s  failed: {self.end.error.splitlines()[0]}"
+
+
+def stories(events: Iterable[Event], step: str = "") -> list[Story]:
+    """The nodes of a run that asked a model, in the order of their first decision.
+
+    `step` takes those of one step: by its name, its path, or the path of one node such as "book/extract[3]".
+    """
+    found: dict[tuple[str, int], Story] = {}
+    for event in events:
+        if not isinstance(event, StepEvent):
+            continue
+        node = (event.path, event.node)
+        if isinstance(event, _TOLD):
+            story = found.setdefault(node, Story(event.path, event.at))
+            story.events.append(event)
+        elif isinstance(event, StepFinished | StepFailed) and node in found:
+            found[node].end = event
+    return [story for story in found.values() if not step or _is_meant(story.path, step)]
+
+
+def _is_meant(path: str, step: str) -> bool:
+    plain = step_of(path)
+    return step in (path, plain, path.partition("/")[2], plain.partition("/")[2]) or step in (
+        plain.rpartition("/")[2],
+        path.rpartition("/")[2],
+    )
+
+
+def _told(event: StepEvent) -> str:
+    match event:
+        case Routed():
+            return f"route to {event.engine}: {event.reason}"
+        case EngineCalled():
+            return f"ask {event.engine}: {event.reason}"
+        case EngineAnswered():
+            return _answer(event)
+        case Rejected():
+            return f"not taken from {event.engine}: {event.reason}"
+        case Escalated():
+            return f"go on to {event.target}: {event.origin} gave nothing to take"
+        case Hedged():
+            return f"start {event.target} beside {event.engine}: {event.reason}"
+        case HedgeEnded():
+            wasted = f", {event.wasted_s:.2f} s of {event.loser} in vain"
+            return f"{event.engine} was first{wasted}"
+        case Repaired():
+            rules = ", ".join(dict.fromkeys(str(edit.get("rule", "")) for edit in event.made))
+            return f"repaired {event.kind}: {event.edits} edits ({rules}), certainty {event.certainty:.2f}"
+        case StepRetrying():
+            return f"try the step again (attempt {event.attempt}) after {event.delay_s:.2f} s"
+        case _:
+            return type(event).__name__
+
+
+def _answer(event: EngineAnswered) -> str:
+    parts = [f"{event.usage.completion_tokens} tokens in {event.usage.passes} passes"]
+    if event.confidence is not None:
+        parts.append(f"confidence {event.confidence:.2f}")
+    if event.fields:
+        weakest = sorted(event.fields.items(), key=lambda one: one[1])[:3]
+        parts.append(
+            "weakest " + ", ".join(f"{path or 'answer'} {sure:.2f}" for path, sure in weakest)
+        )
+    if event.cost:
+        parts.append(f"${event.cost:.4f}")
+    return f"{event.engine} answers: {', '.join(parts)}"
+
+
+__all__ = ["Story", "stories"]

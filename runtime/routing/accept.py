@@ -1,0 +1,108 @@
+"""What an answer must be to be taken while another engine could still be asked. Data; `verdict` applies it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.naming import known_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Self-consistency: of `drafts` answers of the same engine, the share `share` must equal the first. The others
+    are drawn at `temperature`, side by side."""
+
+    drafts: int = 3
+    share: float = 0.6
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.drafts < 2 or not 0 < self.share <= 1 or not self.temperature > 0:
+            raise CarraraError(
+                "agreement needs at least 2 drafts, a share in (0, 1] and a temperature above 0, "
+                f"got {self}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Another engine is shown task and answer and says yes or no; `at_least` is the confidence in a yes that is
+    needed, where it can tell."""
+
+    engine: str
+    at_least: float = 0.5
+    question: str = "Is this answer right and complete?"
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The confidence that an answer needs: `overall` for the whole, `field` for each part that has one, `fields`
+    for parts by JSON pointer, in which `*` stands for any item or key. All in [0, 1]; 0 takes everything that is
+    valid. `agreement` and `judge` are asked only of an answer that is sure enough."""
+
+    overall: float = 0.5
+    field: float = 0.3
+    fields: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    agreement: Agreement | None = None
+    judge: Judge | None = None
+
+    def __post_init__(self) -> None:
+        if not all(0 <= share <= 1 for share in (self.overall, self.field, *self.fields.values())):
+            raise CarraraError(f"confidence thresholds lie in [0, 1], got {self}")
+
+    def needed(self, pointer: str) -> float:
+        """The confidence that the part at a pointer needs."""
+        if not self.fields:
+            return self.field
+        if (exact := self.fields.get(pointer)) is not None:
+            return exact
+        parts = pointer.split("/")
+        for pattern, share in self.fields.items():
+            wanted = pattern.split("/")
+            if len(wanted) == len(parts) and all(
+                want in ("*", part) for want, part in zip(wanted, parts, strict=True)
+            ):
+                return share
+        return self.field
+
+
+def accept_data(accept: Accept) -> dict[str, Any]:
+    """As JSON data; `accept_from` is the inverse."""
+    found = asdict(accept)
+    return {
+        key: dict(part) if key == "fields" else part for key, part in found.items() if part != {}
+    }
+
+
+def accept_from(found: Any) -> Accept:
+    """From data: a number, the parts, or an Accept already.
+
+    Raises:
+        CarraraError: an unknown part, or a value out of range.
+    """
+    if isinstance(found, Accept):
+        return found
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return Accept(overall=found)
+    if not isinstance(found, Mapping):
+        raise CarraraError(f"a confidence threshold is a number or overall/field, got {found!r}")
+    known_keys(found, ["overall", "field", "fields", "agreement", "judge"], "threshold")
+    parts = {key: part for key, part in found.items() if part is not None}
+    if isinstance(agreement := parts.get("agreement"), Mapping):
+        known_keys(agreement, ["drafts", "share", "temperature"], "key of agreement")
+        parts["agreement"] = Agreement(**agreement)
+    if isinstance(judge := parts.get("judge"), str):
+        parts["judge"] = Judge(judge)
+    elif isinstance(judge, Mapping):
+        known_keys(judge, ["engine", "at_least", "question"], "key of judge")
+        if "engine" not in judge:
+            raise CarraraError("routing policy: a judge names its engine")
+        parts["judge"] = Judge(**judge)
+    return Accept(**parts)
+
+
+__all__ = ["Accept", "Agreement", "Judge", "accept_data", "accept_from"]

@@ -1,0 +1,88 @@
+"""What a session has spent on engines and may still spend: checked before a call, settled after it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from carrara.engines.errors import EngineRefused
+from carrara.engines.request import Usage
+from carrara.runtime.routing.policy import Budget, Price
+
+_MILLION = 1_000_000
+
+
+class OverBudget(EngineRefused):
+    """No engine can be asked without spending more than the budget. Trying again does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Tokens of prompts and answers together, and US dollars."""
+
+    tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(self.tokens + other.tokens, self.cost + other.cost)
+
+    def __sub__(self, other: Spending) -> Spending:
+        return Spending(self.tokens - other.tokens, self.cost - other.cost)
+
+
+def spending_of(usage: Usage, price: Price | None) -> Spending:
+    """What a call with this usage costs."""
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    if price is None:
+        return Spending(tokens)
+    cached = price.prompt if price.cached is None else price.cached
+    fresh = usage.prompt_tokens - usage.cached_tokens
+    dollars = (
+        fresh * price.prompt
+        + usage.cached_tokens * cached
+        + usage.completion_tokens * price.completion
+    )
+    return Spending(tokens, dollars / _MILLION)
+
+
+class Purse:
+    """The spending of one session. What calls under way could cost counts as spent until they settle, so that many
+    at once do not exceed the budget together."""
+
+    def __init__(self, budget: Budget, prices: Mapping[str, Price]) -> None:
+        self.budget, self.prices = budget, prices
+        self.spent = Spending()
+        self._reserved = Spending()
+
+    def expected(self, engine: str, prompt_tokens: int, max_tokens: int) -> Spending:
+        """The most that a call can cost, by the estimate of its prompt."""
+        usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=max_tokens)
+        return spending_of(usage, self.prices.get(engine))
+
+    def objection(self, engine: str, expected: Spending) -> str | None:
+        """Why a call that may cost `expected` is not to be made, None if the budget has room."""
+        gone = self.spent + self._reserved + expected
+        limit = self.budget
+        if limit.cost is not None and expected.cost > 0 and gone.cost > limit.cost:
+            left = max(0.0, limit.cost - self.spent.cost - self._reserved.cost)
+            return (
+                f"{engine} may cost ${expected.cost:.4f}, ${left:.4f} of ${limit.cost:g} are left"
+            )
+        if limit.tokens is not None and gone.tokens > limit.tokens:
+            left_tokens = max(0, limit.tokens - self.spent.tokens - self._reserved.tokens)
+            return (
+                f"{engine} may use {expected.tokens:,} tokens, "
+                f"{left_tokens:,} of {limit.tokens:,} are left"
+            )
+        return None
+
+    def reserve(self, expected: Spending) -> None:
+        self._reserved += expected
+
+    def settle(self, expected: Spending, spent: Spending) -> None:
+        """A call for which `expected` was reserved ended and cost `spent`."""
+        self._reserved -= expected
+        self.spent += spent
+
+
+__all__ = ["OverBudget", "Purse", "Spending", "spending_of"]

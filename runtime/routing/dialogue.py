@@ -1,0 +1,410 @@
+"""One call on its way from engine to engine: the moves that `router` decides, made and told one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from carrara.engines.engine import Engine
+from carrara.engines.errors import (
+    ContractError,
+    EngineBusy,
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+)
+from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
+from carrara.runtime.events import (
+    MOST_EDITS_TOLD,
+    DraftShown,
+    EngineAnswered,
+    EngineCalled,
+    Escalated,
+    Rejected,
+    Repaired,
+    Routed,
+    StepEvent,
+)
+from carrara.runtime.routing.asking import Answered, Asking, PassedOver
+from carrara.runtime.routing.bill import Bill
+from carrara.runtime.routing.call import (
+    LlmCall,
+    estimated_tokens,
+    facts_of,
+    for_part,
+    request_of,
+    with_draft,
+    with_faults,
+)
+from carrara.runtime.routing.desk import router_of
+from carrara.runtime.routing.evidence import step_of
+from carrara.runtime.routing.facts import EngineFacts, device_of
+from carrara.runtime.routing.failure import AnswerError, Attempt
+from carrara.runtime.routing.hedging import Race
+from carrara.runtime.routing.mixed import Part, part_of, text_of
+from carrara.runtime.routing.router import (
+    JUDGED,
+    Barred,
+    Cause,
+    Move,
+    Rejection,
+    Route,
+    is_last,
+    next_after,
+    objection_to,
+    route,
+)
+from carrara.runtime.routing.second_opinions import SecondOpinions
+from carrara.runtime.routing.verdict import Verdict, judge
+
+
+class AnswerContext(Protocol):
+    """The part of the runtime's StepContext that answering needs."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def rank(self) -> float: ...
+
+    @property
+    def listening(self) -> bool: ...
+
+    @property
+    def resources(self) -> Mapping[str, Any]: ...
+
+    def tell(self, kind: type[StepEvent], /, **fields: Any) -> None: ...
+
+
+class Dialogue:
+    """A call, and what was asked and answered for it so far."""
+
+    def __init__(self, call: LlmCall, ctx: AnswerContext) -> None:
+        self.router = router_of(ctx.resources)
+        self.call = call
+        self.ctx = ctx
+        self.policy = self.router.policy
+        self.evidence = self.router.evidence
+        self.engines: Mapping[str, Engine] = ctx.resources.get("engines") or {}
+        self.facts = facts_of(call, ctx.path, self.policy)
+        self.route = self._route()
+        self.history: list[Move] = []
+        self.attempts: tuple[Attempt, ...] = ()
+        self.last: dict[str, Verdict] = {}
+        """The last rejected answer of each engine that gave one."""
+        self.draft: tuple[Completion, str] | None = None
+        """The last rejected answer with its text, mended where it was."""
+        self.error: EngineError | None = None
+        self.races: dict[str, Race] = {}
+        self.started = self._now()
+
+    async def lead(self) -> Any:
+        """Ask until an answer is accepted; its value.
+
+        Raises:
+            AnswerError, EngineError: none was.
+        """
+        for name in self.route.passed_over:
+            self.evidence.pass_over(self.ctx.path, name)
+        self.evidence.choose(self.ctx.path, self.route.engine)
+        self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
+        move: Move | None = Move(self.route.engine, self.route.reason)
+        while move is not None:
+            verdict, move = await self._turn(move)
+            if verdict.rejection is None:
+                return verdict.value
+        raise self._failure()
+
+    async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
+        """All moves at one engine: the last verdict, and the move to another engine if there is one."""
+        engine = move.engine
+        key = (step_of(self.ctx.path), engine)
+        scouts = self.router.scouts
+        scouting = not is_last(engine, self.route)
+        if scouting:
+            await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
+        try:
+            while True:
+                self.history.append(move)
+                verdict = await self._make(move)
+                following = self._after(verdict.rejection) if verdict.rejection else None
+                if following is None or following.engine != move.engine:
+                    return verdict, following
+                move = following
+        finally:
+            if scouting:
+                scouts.back(key)
+
+    async def ask_once(self, engine: str, request: Request, reason: str, firm: bool) -> Answered:
+        """One request to one engine, on the books and told.
+
+        Raises:
+            PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
+            EngineError: the engine gave no answer.
+        """
+        resources = self.ctx.resources
+        prompt_tokens = estimated_tokens(request.messages)
+        bill = Bill(self.router, engine, prompt_tokens, request.limits.max_tokens)
+
+        def admit() -> None:
+            self._admit(engine, reason, firm, bill)
+
+        left_s = request.limits.deadline_s
+        most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
+        gate = resources.get("gates", {}).get(engine)
+        flights, watch = resources.get("single_flight"), self._watch(engine)
+        asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
+        asked_at = self._now()
+        try:
+            answered = await asking.answer()
+        except EngineError as error:
+            bill.failed(error, self._now())
+            raise
+        except BaseException:
+            bill.cancelled()
+            raise
+        cost = bill.settle(answered.completion)
+        self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
+        self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
+        return answered
+
+    async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
+        """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
+        names = [engine.name for engine in self.route.candidates]
+        following = names[names.index(move.engine) + 1 :][:1]
+        if self.policy.hedge is None or not following or move.how != "ask":
+            return await self.ask_engine(move)
+        usual_s = self.evidence.typical_s(self.ctx.path, move.engine)
+        race = Race(self.policy.hedge, usual_s, move, following[0])
+        self.races[move.engine] = race
+        try:
+            return await race.run(self.ask_engine, self.ctx.tell)
+        finally:
+            del self.races[move.engine]
+
+    def _is_known(self, engine: str) -> bool:
+        return self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
+
+    async def _make(self, move: Move) -> Verdict:
+        """Ask as the move says and judge what comes."""
+        part = self._part(move)
+        request, reason = self._request(move, part), move.reason
+        if part is not None:
+            reason = f"only {part.told}: {reason}"
+        try:
+            answered = await self.ask_once(move.engine, request, reason, self._is_firm(move))
+            completion = answered.completion
+            if part is not None:
+                return await self._part_judged(move, part, completion)
+            return await self._judged(move, request, completion)
+        except PassedOver as objection:
+            return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))
+        except EngineError as error:
+            return self._engine_gave_up(move, error)
+
+    def _part(self, move: Move) -> Part | None:
+        """The contract of the fields that a move asks for, None if it asks for the whole answer."""
+        if move.how != "fields" or self.draft is None:
+            return None
+        try:
+            value = self.call.output.parse(self.draft[1])
+        except ContractError:
+            return None
+        return part_of(self.call.output, move.fields, value)
+
+    async def _part_judged(self, move: Move, part: Part, completion: Completion) -> Verdict:
+        """The verdict on the last answer with the newly asked fields in it."""
+        assert self.draft is not None
+        found = judge(for_part(self.call, part.output), completion, None)
+        if found.rejection is not None:
+            return self._settled(move, completion, found)
+        drafted, text = self.draft
+        merged = part.merged(self.call.output.parse(text), found.value)
+        inside = tuple("/" + "/".join(path) for path in part.paths)
+        kept = {
+            path: sure
+            for path, sure in drafted.confidence.fields.items()
+            if not any(path == outer or path.startswith(f"{outer}/") for outer in inside)
+        }
+        fields = {**kept, **completion.confidence.fields}
+        sure = Confidence(completion.confidence.overall, fields)
+        whole = replace(completion, text=text_of(merged), value=merged, confidence=sure)
+        return await self._judged(move, None, whole)
+
+    async def _judged(self, move: Move, request: Request | None, completion: Completion) -> Verdict:
+        last = is_last(move.engine, self.route)
+        accept = None if last else self.policy.accepts(self.call.output.kind, self.ctx.path)
+        verdict = judge(self.call, completion, accept)
+        if verdict.rejection is None and accept is not None:
+            opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
+            rejection = await opinions.doubt(move.engine, request, verdict)
+            if rejection is not None:
+                faults = (rejection.reason,)
+                verdict = Verdict(
+                    verdict.text, rejection=rejection, report=verdict.report, faults=faults
+                )
+        return self._settled(move, completion, verdict)
+
+    def _settled(self, move: Move, completion: Completion, verdict: Verdict) -> Verdict:
+        """Tell of a verdict and remember it."""
+        if verdict.report is not None and verdict.report.changed:
+            report = verdict.report
+            self.ctx.tell(
+                Repaired,
+                kind=report.kind,
+                edits=len(report.edits),
+                certainty=report.certainty,
+                made=report.told(MOST_EDITS_TOLD),
+            )
+        sure = completion.confidence.overall
+        if verdict.rejection is None:
+            self.evidence.note(self.ctx.path, move.engine, True, sure)
+        else:
+            self._reject(move, verdict.rejection, completion.text, sure)
+            self.last[move.engine] = verdict
+            if move.how != "fields":
+                self.draft = (completion, verdict.text)
+        return verdict
+
+    def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
+        attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
+        self.attempts = (*self.attempts, attempt)
+        self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
+
+    def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
+        cause: Cause = "failed"
+        if isinstance(error, EngineRefused):
+            cause = "refused"
+        elif isinstance(error, EngineBusy):
+            if is_last(move.engine, self.route):
+                raise error
+            cause = "busy"
+        rejection = Rejection(move.engine, cause, str(error))
+        self.error = error
+        self._reject(move, rejection, "", None)
+        return Verdict("", rejection=rejection)
+
+    def _after(self, rejection: Rejection) -> Move | None:
+        move = next_after(rejection, self.history, self.facts, self.route, self.policy)
+        if move is not None and move.engine == rejection.engine:
+            return move
+        if rejection.cause in JUDGED:
+            self.evidence.note(self.ctx.path, rejection.engine, False, self.attempts[-1].confidence)
+        if move is not None:
+            self.ctx.tell(
+                Escalated, origin=rejection.engine, target=move.engine, reason=rejection.reason
+            )
+        return move
+
+    def _failure(self) -> Exception:
+        """What to raise: the engines' own error when no engine answered at all."""
+        if self.error is None or any(attempt.text for attempt in self.attempts):
+            return AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
+        if len(self.attempts) == 1:
+            return self.error
+        told = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
+        kind = EngineRefused if isinstance(self.error, EngineRefused) else EngineFailed
+        error = kind(
+            f"step {self.ctx.path!r}: no engine answered. {told}", engine=self.error.engine
+        )
+        error.__cause__ = self.error
+        return error
+
+    def _is_firm(self, move: Move) -> bool:
+        """Whether the engine is asked whatever the evidence says by then."""
+        return move.how != "ask" or is_last(move.engine, self.route)
+
+    def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
+        """Called when it is the call's turn: the evidence may have changed while it waited."""
+        if not firm:
+            objection = objection_to(engine, self.facts, self.policy, self.evidence)
+            if objection is not None:
+                self.evidence.pass_over(self.ctx.path, engine)
+                raise PassedOver(objection)
+        objection = bill.admit(self._now(), firm)
+        if objection is not None:
+            raise PassedOver(objection)
+        if not firm:
+            self.evidence.probe(self.ctx.path, engine)
+        if (race := self.races.get(engine)) is not None:
+            race.begin()
+        self.ctx.tell(EngineCalled, engine=engine, reason=reason)
+
+    def _request(self, move: Move, part: Part | None) -> Request:
+        call = self.call if part is None else for_part(self.call, part.output)
+        request = request_of(call, self.ctx.rank, self.engines[move.engine].can)
+        if request.limits.deadline_s is not None:
+            left = max(0.0, request.limits.deadline_s - (self._now() - self.started))
+            request = replace(request, limits=replace(request.limits, deadline_s=left))
+        last = self.last.get(move.engine, Verdict(""))
+        match move.how:
+            case "renoise":
+                return with_draft(request, last.text, move.fields)
+            case "again":
+                return with_faults(request, last.text, last.faults)
+            case _:
+                return request
+
+    def _watch(self, engine: str) -> Watch | None:
+        shown = self.ctx.listening and self.ctx.resources.get("drafts")
+        race = self.races.get(engine)
+        watched = race is not None and race.hedge.passes is not None
+        if not (shown or watched) or "stream" not in self.engines[engine].can:
+            return None
+
+        def show(progress: Progress) -> None:
+            if race is not None:
+                race.see(progress)
+            if shown:
+                self.ctx.tell(DraftShown, progress=progress)
+
+        return show
+
+    def _tell_answered(self, reason: str, answered: Answered, cost: float) -> None:
+        """Tell of the answer; one that came from another step's call cost nothing more."""
+        completion = answered.completion
+        if answered.joined:
+            told = f"{reason}; joined an equal request under way"
+            self.ctx.tell(EngineCalled, engine=completion.engine, reason=told)
+        self.ctx.tell(
+            EngineAnswered,
+            engine=completion.engine,
+            usage=Usage() if answered.joined else completion.usage,
+            timings=completion.timings,
+            confidence=completion.confidence.overall,
+            fields=completion.confidence.fields,
+            stop=completion.stop,
+            cost=cost,
+        )
+
+    def _route(self) -> Route:
+        engines = {
+            name: EngineFacts(
+                name,
+                engine.can,
+                engine.context_tokens,
+                engine.refusal(self.call.output),
+                device_of(engine),
+            )
+            for name, engine in self.engines.items()
+        }
+        return route(self.facts, engines, self.policy, self.evidence, self._barred())
+
+    def _barred(self) -> Barred:
+        router, now = self.router, self._now()
+        budget, broken = {}, {}
+        for name in self.engines:
+            expected = router.purse.expected(name, self.facts.prompt_tokens, self.facts.max_tokens)
+            if (reason := router.purse.objection(name, expected)) is not None:
+                budget[name] = reason
+            if (reason := router.breakers.objection(name, now, self.policy.break_s)) is not None:
+                broken[name] = reason
+        return Barred(budget, broken)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+__all__ = ["AnswerContext", "Dialogue"]

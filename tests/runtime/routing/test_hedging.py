@@ -1,0 +1,136 @@
+"""A late or bad first engine gets company; the first accepted answer wins, the other is cancelled and counted."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from carrara.engines.contract import Choice
+from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Watch
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.events import Hedged, HedgeEnded
+from carrara.runtime.routing.answer import LlmCall, answer
+from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.policy import Hedge, Policy, Rule
+
+RULES = (Rule(("diffusion", "ar")),)
+YES = Choice(("yes", "no"))
+Run = Callable[..., Any]
+
+
+def after(seconds: float, reply: Any) -> Any:
+    async def wait(request: Request) -> Any:
+        await asyncio.sleep(seconds)
+        return reply
+
+    return wait
+
+
+def hedged(**hedge: Any) -> Router:
+    return Router(Policy(rules=RULES, hedge=Hedge(**hedge)))
+
+
+def engines(first: Any, second: Any) -> tuple[ScriptedEngine, ScriptedEngine]:
+    return (
+        ScriptedEngine("diffusion", first, can=["choice", "stream"]),
+        ScriptedEngine("ar", second, can=["choice"]),
+    )
+
+
+def asked(run: Run, ctx: Any) -> Any:
+    return run(answer(LlmCall((Message("user", "Say it."),), YES), ctx))
+
+
+def test_a_fast_first_engine_is_alone(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(0.5, "yes"), after(0.1, "no"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    assert second.requests == []
+    assert not ctx.told(Hedged)
+
+
+def test_a_late_one_gets_company_and_loses(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(9.0, "no"), after(0.5, "yes"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    assert first.in_flight == 0  # it was cancelled
+    assert ctx.told(Hedged)[0].reason == "no answer after 1.00 s"
+    end = ctx.told(HedgeEnded)[0]
+    assert (end.engine, end.loser) == ("ar", "diffusion")
+    assert end.wasted_s == pytest.approx(0.5, abs=1e-3)
+
+
+def test_it_may_still_win(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(1.2, "yes"), after(5.0, "no"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    assert second.in_flight == 0
+    assert ctx.told(HedgeEnded)[0].engine == "diffusion"
+
+
+def test_a_doubtful_first_answer_waits_for_the_one_under_way(
+    run_virtual: Run, context: Any
+) -> None:
+    doubtful = Completion("no", confidence=Confidence(0.1))
+    first, second = engines(after(1.2, doubtful), after(5.0, "yes"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    assert len(second.requests) == 1
+
+
+@pytest.mark.parametrize("error", [EngineFailed("broken"), EngineBusy("full")])
+def test_a_second_that_fails_leaves_the_first_to_answer(
+    run_virtual: Run, context: Any, error: Exception
+) -> None:
+    first, second = engines(after(3.0, "yes"), after(0.1, error))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+
+
+def test_both_failing_is_the_seconds_error(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(3.0, EngineFailed("one")), after(0.1, EngineBusy("two")))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    with pytest.raises(EngineBusy, match="two"):
+        asked(run_virtual, ctx)
+
+
+def test_usually_is_learned_from_the_session(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(2.0, "yes"), after(0.1, "no"))
+    router = hedged(times=3.0)
+    for _ in range(4):
+        router.evidence.took("flow/step", "diffusion", 0.2)
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "no"
+    assert ctx.told(Hedged)[0].reason == "no answer after 0.60 s"
+
+
+def test_a_canvas_that_does_not_settle_gets_company(run_virtual: Run, context: Any) -> None:
+    class Denoiser(ScriptedEngine):
+        async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+            assert watch is not None
+            for step in range(1, 4):
+                watch(Progress("", 0.1 * step, step))
+                await asyncio.sleep(0.1)
+            return await super().complete(request)
+
+    first = Denoiser("diffusion", after(5.0, "no"), can=["choice", "stream"])
+    second = ScriptedEngine("ar", after(0.5, "yes"))
+    ctx = context(first, second, router=hedged(times=None, passes=2, settled=0.5))
+    assert asked(run_virtual, ctx) == "yes"
+    assert ctx.told(Hedged)[0].reason == "less than 50% of the canvas is settled after 2 passes"
+    assert ctx.told(HedgeEnded)[0].wasted_passes == 3
+
+
+def test_cancelling_the_call_ends_both(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(9.0, "no"), after(9.0, "yes"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+
+    async def cut() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await answer(LlmCall((Message("user", "Say it."),), YES), ctx)
+
+    run_virtual(cut())
+    assert first.in_flight == second.in_flight == 0

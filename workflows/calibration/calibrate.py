@@ -1,0 +1,163 @@
+"""`calibrate`: run the candidates on labelled rows, fit thresholds on some, try the policy on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.workflows.calibration.fit import (
+    Point,
+    Target,
+    alone,
+    choose,
+    frontier,
+    interval,
+    value_of,
+)
+from carrara.workflows.calibration.observed import pair_of
+from carrara.workflows.calls import Definition
+from carrara.workflows.evaluate import evaluate_records
+from carrara.workflows.evaluation import Evaluation
+from carrara.workflows.labelled import labelled
+from carrara.workflows.records import Record
+from carrara.workflows.scoring.score import Scoring
+from carrara.workflows.session import Session
+
+FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A policy on rows that it was not fitted on: `value` of the metric with its 95 % interval, `coverage` and mean
+    milliseconds as in `Point`."""
+
+    rows: int
+    value: float
+    low: float
+    high: float
+    coverage: float
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """`chosen` among `points` of the frontier, `single` engines beside it; `reached`: on the rows it was fitted on.
+    `trial` None: no rows were kept for one."""
+
+    policy: Policy
+    target: Target
+    chosen: Point
+    reached: bool
+    points: Sequence[Point]
+    single: Sequence[Point]
+    fitted_rows: int
+    trial: Trial | None
+
+
+async def calibrate(
+    workflow: Definition[..., Any],
+    source: str,
+    session: Session,
+    target: Target,
+    *,
+    engines: Sequence[str],
+    limit: int | None = None,
+    seed: int = 0,
+    holdout: float = 0.4,
+    concurrency: int = 1,
+    scoring: Scoring | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Calibrated:
+    """Fit the policy of `workflow` to the labelled rows in `source`.
+
+    Every engine answers the rows by itself. For each two of `engines`, in their order, thresholds are fitted on the
+    share 1 - `holdout` of the rows; the fastest setting that reaches the target is chosen, and run on the others.
+
+    Raises:
+        SourceError: the rows cannot be read. CarraraError: there are too few, or fewer than two engines.
+    """
+    if len(dict.fromkeys(engines)) < 2:
+        raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
+    records = list(labelled(source, limit, seed))
+    kept = records[: round(len(records) * (1 - holdout))]
+    if len(kept) < FEWEST_ROWS:
+        raise CarraraError(
+            f"{source}: {len(records)} rows leave {len(kept)} to fit thresholds on, "
+            f"at least {FEWEST_ROWS} are needed"
+        )
+    found: dict[str, Evaluation] = {}
+    for name in dict.fromkeys(engines):
+        tell(f"{name} answers {len(kept)} rows")
+        found[name] = await evaluate_records(
+            workflow, kept, session, engine=name, concurrency=concurrency, scoring=scoring
+        )
+    points, single = _points(found, target)
+    chosen, reached = choose([*points, *single], target)
+    policy = policy_for(chosen, workflow)
+    trial = None
+    rest = records[len(kept) :]
+    if rest:
+        tell(f"the policy answers the other {len(rest)} rows")
+        trial = await _tried(workflow, rest, session, policy, target, chosen, concurrency, scoring)
+    return Calibrated(policy, target, chosen, reached, points, single, len(kept), trial)
+
+
+def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
+    """The policy of a setting: the workflow's own, else the default, with these engines and thresholds."""
+    base: Policy = getattr(workflow, "policy", None) or AUTO
+    reason = f"calibrated: {point.named}"
+    fields = {_pointer(place): sure for place, sure in point.fields.items()}
+    steps = {
+        name: Accept(round(sure, 4), 0.0, {key: round(share, 4) for key, share in fields.items()})
+        for name, sure in point.thresholds.items()
+    }
+    rules = (Rule(point.engines, reason=reason),)
+    return replace(
+        base, name="calibrated", rules=rules, steps=steps, choose="order", give_up_after=1_000
+    )
+
+
+def _points(found: dict[str, Evaluation], target: Target) -> tuple[list[Point], list[Point]]:
+    points: list[Point] = []
+    single: dict[str, Point] = {}
+    for first, last in combinations(found, 2):
+        pair = pair_of(first, last, found)
+        points += frontier(pair, target.metric)
+        for point in alone(pair, target.metric):
+            single[point.named] = point
+    return points, list(single.values())
+
+
+async def _tried(
+    workflow: Definition[..., Any],
+    records: Sequence[Record],
+    session: Session,
+    policy: Policy,
+    target: Target,
+    chosen: Point,
+    concurrency: int,
+    scoring: Scoring | None,
+) -> Trial:
+    found = await evaluate_records(
+        workflow, records, session, policy=policy, concurrency=concurrency, scoring=scoring
+    )
+    scores = [row.score for row in found.rows]
+    low, high = interval(scores, target.metric)
+    first = chosen.engines[0]
+    alone_ = [set(row.engines) <= {first} for row in found.rows]
+    count = max(1, len(scores))
+    ms = sum(row.ms for row in found.rows) / count
+    value = value_of(scores, target.metric)
+    return Trial(len(scores), value, low, high, sum(alone_) / count, ms)
+
+
+def _pointer(place: str) -> str:
+    return place.replace("[]", "/*")
+
+
+__all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "policy_for"]

@@ -1,0 +1,245 @@
+"""Thresholds for a target: how sure the first engine must be, as a whole and of each part. Pure.
+
+Confidence is turned into the chance of being right by isotonic regression (Zadrozny and Elkan, 2002), so that few rows
+do not bend the choice; a threshold for whole answers counts as good enough when the smoothed and the plain share of
+right answers both reach the target.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.calibration.observed import Answer, Pair
+from carrara.workflows.scoring.score import Score, total
+
+Metric = Literal["accuracy", "f1"]
+INSTALL = "pip install 'carrara[calibrate]'"
+
+_GRID = 100
+_BOOTSTRAP = 2000
+_FEW = 12  # rows with a place from which on it has a threshold of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`value` of the metric, in [0, 1], and the share of answers that at least are to come from the first engine."""
+
+    metric: Metric
+    value: float
+    min_coverage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One setting on the frontier. `value` of the metric, `coverage`: the share of rows whose answer came from the
+    first engine alone, mean milliseconds and dollars a row; `thresholds` of confidence by step, `fields` by place.
+    `engines` in order."""
+
+    engines: tuple[str, ...]
+    value: float
+    coverage: float
+    ms: float
+    cost: float
+    level: float = 0.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    fields: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def named(self) -> str:
+        return " -> ".join(self.engines)
+
+
+def value_of(scores: Sequence[Score], metric: Metric) -> float:
+    """The metric of some rows' marks."""
+    totals = total(scores)
+    return totals.exact_match if metric == "accuracy" else totals.field_f1
+
+
+def alone(pair: Pair, metric: Metric) -> tuple[Point, Point]:
+    """What each engine reaches by itself."""
+    return (
+        _single(pair.first, [row[0] for row in pair.rows], metric),
+        _single(pair.last, [row[1] for row in pair.rows], metric),
+    )
+
+
+def frontier(pair: Pair, metric: Metric) -> list[Point]:
+    """Settings of the router over a pair of engines, from asking the last for everything it doubts to taking
+    everything; with and without thresholds for single parts."""
+    parts = part_thresholds(pair)
+    found = [_routed(pair, metric, level, {}) for level in _levels(pair)]
+    if parts:
+        found += [_routed(pair, metric, level, parts) for level in _levels(pair)]
+    return found
+
+
+def choose(points: Sequence[Point], target: Target) -> tuple[Point, bool]:
+    """The fastest setting that reaches the target, and whether there is one; else the one that comes closest."""
+    good = [
+        point
+        for point in points
+        if point.value >= target.value - 1e-9 and point.coverage >= target.min_coverage
+    ]
+    if good:
+        return min(good, key=lambda point: (point.ms, -point.value)), True
+    covered = [point for point in points if point.coverage >= target.min_coverage] or points
+    return max(covered, key=lambda point: (point.value, -point.ms)), False
+
+
+def part_thresholds(pair: Pair) -> dict[str, float]:
+    """For each place outside lists: the confidence from which on the first engine is right as often as the last one
+    is there. Places where that is always so, or never, have none."""
+    places = sorted(
+        {place for first, _ in pair.rows for place in first.places if "[]" not in place}
+    )
+    found = {}
+    for place in places:
+        seen = [
+            (first.places[place], _right(first, place), _right(last, place))
+            for first, last in pair.rows
+            if place in first.places
+        ]
+        if len(seen) < _FEW:
+            continue
+        wanted = sum(right for _, _, right in seen) / len(seen)
+        chances = smoothed([sure for sure, _, _ in seen], [right for _, right, _ in seen])
+        low = [sure for (sure, _, _), chance in zip(seen, chances, strict=True) if chance < wanted]
+        if low and len(low) < len(seen):
+            found[place] = min(0.999, math.nextafter(max(low), 2.0))
+    return found
+
+
+def smoothed(confidences: Sequence[float], right: Sequence[bool]) -> list[float]:
+    """The chance of being right at each confidence, rising with it.
+
+    Raises:
+        CarraraError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.isotonic import IsotonicRegression
+    except ImportError as error:
+        raise CarraraError(f"calibration needs the package scikit-learn: {INSTALL}") from error
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    return [
+        float(chance) for chance in model.fit_transform(list(confidences), list(map(float, right)))
+    ]
+
+
+def interval(scores: Sequence[Score], metric: Metric, seed: int = 0) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the metric (percentiles of resampled rows)."""
+    if not scores:
+        return 0.0, 1.0
+    draw = random.Random(seed)
+    found = sorted(value_of(draw.choices(scores, k=len(scores)), metric) for _ in range(_BOOTSTRAP))
+    return found[round(0.025 * (_BOOTSTRAP - 1))], found[round(0.975 * (_BOOTSTRAP - 1))]
+
+
+def _single(engine: str, answers: Sequence[Answer], metric: Metric) -> Point:
+    value = value_of([answer.score for answer in answers], metric)
+    count = max(1, len(answers))
+    ms, cost = sum(a.ms for a in answers) / count, sum(a.cost for a in answers) / count
+    return Point((engine,), value, 1.0, ms, cost)
+
+
+def _levels(pair: Pair) -> list[float]:
+    """Shares of the rows to reject by their confidence, each a different set of rows."""
+    count = len(pair.rows)
+    return (
+        [step / _GRID for step in range(_GRID + 1)]
+        if count > _GRID
+        else [number / max(1, count) for number in range(count + 1)]
+    )
+
+
+def _routed(pair: Pair, metric: Metric, level: float, fields: Mapping[str, float]) -> Point:
+    """The router with the thresholds that reject the share `level` at each step."""
+    names = sorted({name for first, _ in pair.rows for name in first.steps})
+    thresholds = {name: _quantile(pair, name, level) for name in names}
+    scores: list[Score] = []
+    kept: list[bool] = []
+    taken, ms, cost = 0, 0.0, 0.0
+    for first, last in pair.rows:
+        whole = first.score.parsed and all(
+            sure >= thresholds[name] for name, sure in first.steps.items()
+        )
+        weak = [place for place, sure in first.places.items() if sure < fields.get(place, 0.0)]
+        ms, cost = ms + first.ms, cost + first.cost
+        kept.append(whole and not weak)
+        if not whole or (weak and 2 * len(weak) > len(first.places)):
+            scores.append(last.score)
+        elif weak:
+            scores.append(_mixed(first, last, weak))
+        else:
+            taken += 1
+            scores.append(first.score)
+            continue
+        ms, cost = ms + last.ms, cost + last.cost
+    count = max(1, len(pair.rows))
+    value = value_of(scores, metric)
+    if metric == "accuracy" and not fields:
+        value = min(value, _smoothed_accuracy(pair, scores, kept))
+    engines = (pair.first, pair.last)
+    return Point(
+        engines, value, taken / count, ms / count, cost / count, level, thresholds, dict(fields)
+    )
+
+
+def _smoothed_accuracy(pair: Pair, scores: Sequence[Score], kept: Sequence[bool]) -> float:
+    """Exact match with the chance of being right in place of being right, where the first engine's answer stays."""
+    answers = [first for first, _ in pair.rows]
+    chances = smoothed([a.confidence for a in answers], [a.score.exact for a in answers])
+    expected = (
+        chance if keeps else float(score.exact)
+        for chance, keeps, score in zip(chances, kept, scores, strict=True)
+    )
+    return sum(expected) / max(1, len(scores))
+
+
+def _quantile(pair: Pair, step: str, level: float) -> float:
+    """The confidence below which the share `level` of the answers of a step lies; above all of them for 1."""
+    sures = sorted(first.steps[step] for first, _ in pair.rows if step in first.steps)
+    place = round(level * len(sures))
+    return sures[place] if place < len(sures) else 1.0
+
+
+def _mixed(first: Answer, last: Answer, weak: Sequence[str]) -> Score:
+    """The marks of the first answer with some places taken from the last."""
+    names = dict.fromkeys((*first.score.fields, *last.score.fields))
+    absent = Score(True, True, 0, 0, 0)
+    parts = {
+        name: (last if name in weak else first).score.fields.get(name, absent) for name in names
+    }
+    return Score(
+        all(part.exact for part in parts.values()),
+        True,
+        sum(part.hits for part in parts.values()),
+        sum(part.gold for part in parts.values()),
+        sum(part.given for part in parts.values()),
+        parts,
+    )
+
+
+def _right(answer: Answer, place: str) -> bool:
+    """Whether an answer has a place right; one that neither it nor the gold names is."""
+    found = answer.score.fields.get(place)
+    return answer.score.parsed and (found is None or found.exact)
+
+
+__all__ = [
+    "INSTALL",
+    "Metric",
+    "Point",
+    "Target",
+    "alone",
+    "choose",
+    "frontier",
+    "interval",
+    "part_thresholds",
+    "smoothed",
+    "value_of",
+]

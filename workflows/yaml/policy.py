@@ -1,0 +1,103 @@
+"""Routing policies in YAML: inside a pipeline, or in a file of their own whose one key is `policy`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from carrara.engines.errors import CarraraError
+from carrara.engines.registry import KINDS
+from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.policy_data import from_data, to_data
+from carrara.workflows.yaml.compose import read
+from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
+from carrara.workflows.yaml.notes import Notes
+from carrara.workflows.yaml.policy_document import PolicyDoc, PolicyFileDoc
+from carrara.workflows.yaml.shape import noun, read_shape
+from carrara.workflows.yaml.source import Location
+
+
+def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Policy | None:
+    """The policy of a document at `policy`; None, and notes, where it has mistakes."""
+    for where, name in _named(doc):
+        if name not in engines:
+            hint = did_you_mean(name, engines)
+            notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
+    try:
+        return from_data(doc.model_dump(exclude_none=True, exclude_unset=True))
+    except CarraraError as error:
+        notes.at_key(("policy",), str(error))
+        return None
+
+
+def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
+    """The policy in a file. `engines` are names that may be used beside the engines known here.
+
+    Raises:
+        PipelineError: it has mistakes; all of them are in it, each with file, line and column.
+    """
+    mistakes = Mistakes()
+    source = read(Path(path), str(path), mistakes)
+    found = None
+    if source is not None:
+        notes = Notes(source, mistakes)
+        if isinstance(source.value, dict):
+            doc = read_shape(PolicyFileDoc, source.value, (), notes)
+            found = None if doc is None else read_policy(doc.policy, (*KINDS, *engines), notes)
+        else:
+            notes.at_value(
+                (), f"a policy file is a mapping with 'policy', not {noun(source.value)}"
+            )
+    mistakes.raise_any()
+    assert found is not None
+    return found
+
+
+def policy_text(policy: Policy, comment: str = "") -> str:
+    """The policy as the text of a file, with `comment` above it; `load_policy` is the inverse."""
+    made = io.StringIO()
+    yaml = YAML()
+    yaml.width = 110
+    yaml.dump({"policy": policy_tree(policy)}, made)
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return lines + made.getvalue()
+
+
+def policy_tree(policy: Policy) -> dict[str, Any]:
+    """The policy as data of a YAML file: what is as in the default is left out."""
+    usual = to_data(Policy())
+    found = to_data(policy)
+    return {
+        key: _bare(part)
+        for key, part in found.items()
+        if key in ("name", "rules", "accept") or part != usual[key]
+    }
+
+
+def _bare(part: Any) -> Any:
+    """Without what says nothing: nulls, empty lists and mappings, rules' lengths that fit all."""
+    if isinstance(part, dict):
+        kept = {key: _bare(inner) for key, inner in part.items()}
+        return {
+            key: inner
+            for key, inner in kept.items()
+            if inner not in (None, "", [], {}) and (key, inner) != ("prompt_tokens_over", -1)
+        }
+    return [_bare(inner) for inner in part] if isinstance(part, list) else part
+
+
+def _named(doc: PolicyDoc) -> Iterator[tuple[Location, str]]:
+    """Every engine that a policy names, with its place."""
+    for i, rule in enumerate(doc.rules or ()):
+        for name in rule.engines:
+            yield ("policy", "rules", i, "engines"), name
+    for part, accepts in (("accept", doc.accept), ("steps", doc.steps)):
+        for key, accept in (accepts or {}).items():
+            if accept.judge is not None:
+                yield ("policy", part, key, "judge", "engine"), accept.judge.engine
+    for name in doc.prices or {}:
+        yield ("policy", "prices", name), name
