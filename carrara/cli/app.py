@@ -11,6 +11,7 @@ from carrara.cli.evaluate import evaluate
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
+from carrara.cli.report import report
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
@@ -32,6 +33,7 @@ app.command(rich_help_panel="Look before")(plan)
 app.command(rich_help_panel="Look before")(schema)
 app.command("runs", rich_help_panel="Look after")(list_runs)
 app.command("show", rich_help_panel="Look after")(show_run)
+app.command(rich_help_panel="Look after")(report)
 app.command("engines", rich_help_panel="Engines")(show_engines)
 app.command(rich_help_panel="Engines")(adapt)
 app.add_typer(models, rich_help_panel="Engines")
