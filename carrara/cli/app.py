@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from carrara.cli.adapt import adapt
+from carrara.cli.diff import diff
 from carrara.cli.evaluate import evaluate
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
@@ -34,6 +35,7 @@ app.command(rich_help_panel="Look before")(schema)
 app.command("runs", rich_help_panel="Look after")(list_runs)
 app.command("show", rich_help_panel="Look after")(show_run)
 app.command(rich_help_panel="Look after")(report)
+app.command(rich_help_panel="Look after")(diff)
 app.command("engines", rich_help_panel="Engines")(show_engines)
 app.command(rich_help_panel="Engines")(adapt)
 app.add_typer(models, rich_help_panel="Engines")
