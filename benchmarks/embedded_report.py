@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from benchmarks.machine import processor, versions
 from carrara.workflows.scoring.calibration import Judged, auroc, ece
 
 Keys = tuple[str, ...]
@@ -62,8 +61,7 @@ def report(
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": processor(), "cpus": os.cpu_count()},
-        "versions": {name: _version(name) for name in ("carrara", "torch", "llguidance")}
-        | {"python": platform.python_version()},
+        "versions": versions("carrara", "torch", "llguidance"),
         "split": options.split,
         "seed": options.seed,
         "seconds_per_task": options.seconds,
@@ -187,19 +185,3 @@ def _at(found: Any, keys: Keys) -> Any:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = next(line for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-    return found.partition(":")[2].strip()

@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -26,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine, versions
 from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.diffusion.prepare import CanvasMaker
@@ -215,7 +214,7 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         "model": line,
         "adapter": adapter,
         "machine": machine(threads),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": versions("torch"),
         "seed": options.seed,
         "ar": sides["ar"].report(),
         "adaptive": sides["adaptive"].report(sides["ar"]) | tallies["adaptive"],
@@ -258,25 +257,6 @@ def tally(engine: Engine) -> dict[str, Any]:
         "draft_passes": found.draft_passes,
         "verifying_passes": found.verifying_passes,
     }
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the numbers were taken on. `load` above the number of cores means that the times are not worth quoting."""
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load": round(os.getloadavg()[0], 2),
-    }
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = next(line for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-    return found.partition(":")[2].strip()
 
 
 def main() -> None:

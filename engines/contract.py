@@ -20,12 +20,32 @@ ColumnKind = Literal["string", "integer", "number", "boolean", "date"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Free text, Markdown included."""
+    """Free text, Markdown included, of at most `max_length` characters; None: as many as tokens allow."""
 
+    max_length: int | None = None
     kind: ClassVar[str] = "text"
 
+    def __post_init__(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise CarraraError(f"no text has at most {self.max_length} characters")
+
+    def cut(self, text: str) -> str:
+        """The beginning of `text` that is not longer than allowed; white space before it does not count."""
+        if self.max_length is None:
+            return text
+        return text[: len(text) - len(text.lstrip()) + self.max_length]
+
     def parse(self, text: str) -> str:
-        return text.strip()
+        """The text without white space around it.
+
+        Raises:
+            ContractError: it is longer than `max_length`.
+        """
+        found = text.strip()
+        if self.max_length is not None and len(found) > self.max_length:
+            reason = f"{len(found):,} characters, at most {self.max_length:,} are allowed"
+            raise ContractError(reason, text=text)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +213,8 @@ Contract = Text | Choice | Json | Table | Outline | Regex
 def to_data(contract: Contract) -> dict[str, Any]:
     """The contract as JSON data with its kind; `from_data` is the inverse. Used by hashes and wires."""
     match contract:
-        case Text():
-            return {"kind": "text"}
+        case Text(max_length):
+            return {"kind": "text"} | ({} if max_length is None else {"max_length": max_length})
         case Choice(options):
             return {"kind": "choice", "options": list(options)}
         case Json():
@@ -226,7 +246,7 @@ def from_data(found: Mapping[str, Any]) -> Contract:
     try:
         match found["kind"]:
             case "text":
-                return Text()
+                return Text(found.get("max_length"))
             case "choice":
                 return Choice(tuple(found["options"]))
             case "json":
@@ -249,10 +269,10 @@ def from_data(found: Mapping[str, Any]) -> Contract:
 
 
 def describe(contract: Contract) -> str:
-    """What to tell a model about the form of its answer, "" for free text. One short paragraph."""
+    """What to tell a model about the form of its answer, "" for free text without a bound. One short paragraph."""
     match contract:
-        case Text():
-            return ""
+        case Text(max_length):
+            return "" if max_length is None else f"Answer with at most {max_length} characters."
         case Choice(options):
             return f"Answer with exactly one of: {', '.join(options)}."
         case Json():

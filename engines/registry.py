@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
+from carrara.engines.nearest import nearest
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
 
@@ -117,8 +117,8 @@ def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
     table = KINDS if kinds is None else kinds
     if name in table:
         return name
-    close = get_close_matches(name, table, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    close = nearest(name, table)
+    hint = f"Did you mean {close!r}? " if close else ""
     raise UnknownEngine(f"unknown engine {name!r}. {hint}Known engines: {', '.join(table)}.")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 _REPLACEMENT = "\ufffd"
+_LONG_CHARACTERS = 20_000
 
 
 class Tokenizer:
@@ -88,7 +89,11 @@ class Tokenizer:
 
         A character that the vocabulary has no bytes for becomes U+FFFD; so do lone surrogates.
         """
-        return self._inner.encode(self._writable(text), add_special_tokens=False).ids
+        text = self._writable(text)
+        if len(text) <= _LONG_CHARACTERS:
+            return self._inner.encode(text, add_special_tokens=False).ids
+        # For one text the library holds the interpreter's lock until it is done, for a batch it does not.
+        return self._inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation in the model's template, up to where the answer begins.
@@ -131,6 +136,11 @@ class Tokenizer:
         for i in self.special_ids:
             written[i] = b""
         return tuple(written)
+
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """The most bytes that one token writes."""
+        return max(map(len, self.vocabulary))
 
     @cached_property
     def fingerprint(self) -> str:

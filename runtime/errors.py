@@ -78,6 +78,10 @@ class JournalError(RunError):
     """The journal could not be opened, read or written; the message names the file and the reason."""
 
 
+class UnknownRun(JournalError):
+    """A run, or the journal that it should be in, is not there, or a name fits several: nothing is broken."""
+
+
 def exited(end: SystemExit) -> RuntimeError:
     """What a body's `sys.exit()` becomes: let through, it would end the event loop and every other step with it. The
     place in the body is kept."""

@@ -56,7 +56,6 @@ class Refusal(ValueError):
 
 def did_you_mean(word: str, options: Iterable[str]) -> str | None:
     """The option nearest to `word`, None if none is near."""
-    from difflib import get_close_matches
+    from carrara.engines.nearest import nearest
 
-    found = get_close_matches(word, list(options), n=1, cutoff=0.6)
-    return found[0] if found else None
+    return nearest(word, options)

@@ -46,7 +46,17 @@ class InputReader:
     def read_some(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Like `read`, for a part of the inputs: what is missing is given elsewhere."""
         self.check_names(values)
-        return {name: self._value(name, value) for name, value in values.items()}
+        found, wrong = {}, {}
+        for name, value in values.items():
+            try:
+                found[name] = self._value(name, value)
+            except InputError as error:
+                wrong[name] = error
+        if len(wrong) == 1:
+            raise next(iter(wrong.values()))
+        if wrong:
+            raise InputError("\n".join(map(str, wrong.values())))
+        return found
 
     def check_names(self, names: Iterable[str]) -> None:
         """Raise InputError for a name that is no input."""
@@ -66,13 +76,15 @@ class InputReader:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
+            cause = error
             if isinstance(value, str):
                 try:
                     return adapter.validate_json(value)
-                except ValidationError:
-                    pass  # the first error is about what was written
-            reason = str(refusal(error)).removeprefix("value: ")
-            raise InputError(f"input {name!r} of {self.name}: {reason}", name=name) from error
+                except ValidationError as of_json:
+                    if value.lstrip().startswith(("{", "[")):  # meant as JSON
+                        cause = of_json
+            reason = str(refusal(cause)).removeprefix("value: ")
+            raise InputError(f"input {name!r} of {self.name}: {reason}", name=name) from cause
 
 
 def read_inputs(workflow: Definition[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +92,7 @@ def read_inputs(workflow: Definition[..., Any], values: Mapping[str, Any]) -> di
     return InputReader(workflow).read(values)
 
 
-def assignments(texts: Iterable[str]) -> dict[str, str]:
+def assignments(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
     """`["name=value", ...]` as a mapping.
 
     Raises:
@@ -90,6 +102,6 @@ def assignments(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"an input is written NAME=VALUE, not {text!r}")
+            raise InputError(f"{option} takes NAME=VALUE, not {text!r}")
         found[name.strip()] = value
     return found

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.kept_rows import kept_rows, still_open, to_keep
+from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
 from carrara.workflows.records import SourceError, content_hash
-from carrara.workflows.rows import Order, OutputError, Row, RowFiles
+from carrara.workflows.row_format import job_format
+from carrara.workflows.rows import Order, Row, RowFiles
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
 
@@ -61,7 +63,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`.
+    """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
+    the output is a device or pipe.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise.
     """
@@ -72,7 +75,7 @@ class JobResult:
     reused: int
     seconds: float
     output: Path
-    failed_output: Path
+    failed_output: Path | None
     outdated: int = 0
 
 
@@ -103,7 +106,8 @@ async def run_job(
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     definition = definition_hash(workflow)
     earlier = kept_rows(journal.rows(run_id)) if run_id else {}
-    files = RowFiles(Path(job.output), job.order)
+    output = Path(job.output)
+    files = RowFiles(output, job.order, job_format(output, workflow))
     files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
     started = time.perf_counter()
     with files:
@@ -189,7 +193,8 @@ class _Writer:
         self.done += row.ok
         self.failed += not row.ok
         if self._seen is not None:
-            self._seen(outcome)
+            failure = outcome.error or (None if row.ok else OutputError(row.fields["error"]))
+            self._seen(replace(outcome, error=failure))
 
     def _row(self, outcome: Outcome) -> Row:
         record = outcome.record

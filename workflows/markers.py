@@ -11,12 +11,12 @@ They work as the return type of a step and as the type of a field in a pydantic 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from carrara.engines.contract import Column
+from carrara.engines.patterns import fault
 from carrara.workflows.columns import parse_column
 from carrara.workflows.errors import DefinitionError
 
@@ -28,10 +28,8 @@ class Pattern:
     regex: str
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.regex)
-        except re.error as error:
-            raise DefinitionError(f"bad regular expression {self.regex!r}: {error}") from error
+        if (wrong := fault(self.regex)) is not None:
+            raise DefinitionError(wrong)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from carrara.workflows.value_schemas import pattern_schema

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from carrara.workflows.places import OutputError, PlaceError, is_stream
 from carrara.workflows.plain import plain
-from carrara.workflows.rows import OutputError, PlaceError
+from carrara.workflows.row_format import CSV, JSON_LINES, csv_text, json_line
 from carrara.workflows.values import Outline, Table
 
 
@@ -22,13 +23,19 @@ def write_outputs(value: Any, place: Path) -> list[Path]:
     """Write the value of a run to `place` and say which files were written.
 
     A `place` with a suffix is one file, unless it is a folder already; else it is a folder, which gets a file
-    for each entry of a mapping with names fit for files (or one file `result` for any other value).
+    for each entry of a mapping with names fit for files (or one file `result` for any other value). One file holds
+    JSON, or with .jsonl and .ndjson a line for each item of a list, with .csv a table or a list of objects (a single
+    object is one row), with any other suffix a text (Markdown for tables and outlines); of a mapping with one entry
+    that entry, except as JSON.
 
     Raises:
         OutputError: a file cannot be written, or a part of the value has no JSON form.
     """
     if _is_one_file(place):
-        return [_write(place, _content(value, place.suffix))]
+        suffix = place.suffix.lower()
+        if isinstance(value, Mapping) and len(value) == 1 and suffix not in {".json", *JSON_LINES}:
+            (value,) = value.values()
+        return [_write(place, _content(value, suffix))]
     written = []
     for name, part in _parts(value).items():
         suffix = _suffix(part)
@@ -52,17 +59,12 @@ def make_place(place: Path, definition: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlaceError(f"cannot write {place}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK) and not _is_device(place):
+    if not os.access(folder, os.W_OK) and not is_stream(place):
         raise PlaceError(f"cannot write {place}: the folder {folder} is read-only")
 
 
 def _is_one_file(place: Path) -> bool:
     return not place.is_dir() if place.exists() else bool(place.suffix)
-
-
-def _is_device(place: Path) -> bool:
-    """Whether it is there and neither file nor folder: such a place is written to, never replaced."""
-    return place.exists() and not place.is_file() and not place.is_dir()
 
 
 def _parts(value: Any) -> Mapping[str, Any]:
@@ -80,19 +82,36 @@ def _suffix(value: Any) -> str:
     if isinstance(value, str | Table | Outline):
         return ".md"
     found = as_json_data(value)
-    is_rows = isinstance(found, list) and found and all(isinstance(row, dict) for row in found)
-    return ".jsonl" if is_rows else ".json"
+    return ".jsonl" if found and _is_rows(found) else ".json"
 
 
 def _content(value: Any, suffix: str) -> str:
     if isinstance(value, Table | Outline) and suffix in {".md", ".txt"}:
         return value.markdown().rstrip("\n") + "\n"
-    if isinstance(value, str) and suffix not in {".json", ".jsonl"}:
+    if isinstance(value, str) and suffix not in {".json", *JSON_LINES, CSV}:
         return value.rstrip("\n") + "\n"
     found = as_json_data(value)
-    if suffix == ".jsonl" and isinstance(found, list):
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-    return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    if suffix in JSON_LINES:
+        rows = found if isinstance(found, list) else [found]
+        return b"".join(map(json_line, rows)).decode()
+    if suffix in {".json", ""}:
+        return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+    rows = [found] if isinstance(found, dict) else found
+    if suffix == CSV and _is_rows(rows):
+        return csv_text(rows, value.columns if isinstance(value, Table) else ())
+    raise OutputError(
+        f"a {_noun(value)} cannot be written as {suffix}. Use .json or .jsonl, or name a folder."
+    )
+
+
+def _is_rows(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(row, dict) for row in found)
+
+
+def _noun(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"mapping of {len(value)} outputs"
+    return type(value).__name__
 
 
 def as_json_data(value: Any) -> Any:
@@ -110,7 +129,7 @@ def as_json_data(value: Any) -> Any:
 def _write(path: Path, content: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_device(path):
+        if is_stream(path):
             path.write_text(content, encoding="utf-8")
         else:
             _replace(path, content)

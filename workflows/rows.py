@@ -1,4 +1,4 @@
-"""Where the rows of a job go: one JSON line per record, written whole, in input order or as completed.
+"""Where the rows of a job go: one line per record, written whole, in input order or as completed.
 
 The rows that are done lie in the journal first; the files here are made from them, so that a killed job's
 files are rebuilt exactly when it goes on.
@@ -6,7 +6,6 @@ files are rebuilt exactly when it goes on.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from carrara.engines.errors import CarraraError
+from carrara.workflows.places import OutputError, PlaceError, is_stream
+from carrara.workflows.row_format import JSON, RowFormat, json_line
 
 Order = Literal["input", "completed"]
-
-
-class OutputError(CarraraError):
-    """An output file cannot be made or written; rows that are done stay in the journal."""
-
-
-class PlaceError(OutputError):
-    """An output cannot be where it was asked for. Raised before anything runs."""
 
 
 _KEPT = (
@@ -43,15 +35,20 @@ class Row:
 
 
 class RowFiles:
-    """The output file and, beside it, the file of failed records (made when the first one fails).
+    """The output file and, beside it, the file of failed records: JSON lines, made when the first one fails.
+
+    Beside a device or pipe there is none: `failed` is None, and rows that failed are not written.
 
     Every line is written with one system call on a file opened for appending. With order "input" a row waits
     in memory for the rows before it.
     """
 
-    def __init__(self, output: Path, order: Order = "input") -> None:
+    def __init__(self, output: Path, order: Order = "input", form: RowFormat = JSON) -> None:
         self.output = output
-        self.failed = output.with_name(f"{output.stem}.failed.jsonl")
+        self.failed: Path | None = None
+        if not is_stream(output):
+            self.failed = output.with_name(f"{output.stem}.failed.jsonl")
+        self._form = form
         self._order = order
         self._waiting: dict[int, Row] = {}
         self._next = 0
@@ -59,7 +56,9 @@ class RowFiles:
 
     def __enter__(self) -> Self:
         try:
-            self._open(self.output)
+            file = self._open(self.output)
+            if is_stream(self.output) or os.fstat(file).st_size == 0:
+                _write_whole(file, self._form.header)
         except OSError as error:
             raise _misplaced(self.output, error) from error
         return self
@@ -100,25 +99,27 @@ class RowFiles:
                 self._next = len(ready)
                 self._waiting = {row.index: row for row in done[len(ready) :]}
             self._replace(ready)
-            self.failed.unlink(missing_ok=True)
+            if self.failed is not None:
+                self.failed.unlink(missing_ok=True)
         except OSError as error:
             raise _misplaced(self.output, error) from error
 
     def _refuse_filled(self) -> None:
         for path in (self.output, self.failed):
-            if path.is_file() and path.stat().st_size:
+            if path is not None and not is_stream(path) and path.is_file() and path.stat().st_size:
                 raise PlaceError(
                     f"{path} is there already. Go on with its job by --resume, or name another --output."
                 )
 
     def _replace(self, rows: Iterable[Row]) -> None:
-        if self.output.exists() and not self.output.is_file():
-            return  # a device or pipe: nothing of an earlier process is there
+        if is_stream(self.output):
+            return  # nothing of an earlier process is there
         temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
+                file.write(self._form.header)
                 for row in rows:
-                    file.write(_line(row))
+                    file.write(self._form.line(row.fields))
             temporary.replace(self.output)
         finally:
             temporary.unlink(missing_ok=True)
@@ -135,14 +136,14 @@ class RowFiles:
 
     def _write(self, row: Row) -> None:
         path = self.output if row.ok else self.failed
-        line = _line(row)
+        if path is None:
+            return
+        line = self._form.line(row.fields) if row.ok else json_line(row.fields)
         try:
             file = self._files.get(path)
             if file is None:
                 file = self._open(path)
-            written = os.write(file, line)
-            while written < len(line):
-                written += os.write(file, line[written:])
+            _write_whole(file, line)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}. {_KEPT}") from error
 
@@ -152,8 +153,9 @@ class RowFiles:
         return file
 
 
-def _line(row: Row) -> bytes:
-    return (json.dumps(row.fields, ensure_ascii=False) + "\n").encode()
+def _write_whole(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content) :]
 
 
 def _misplaced(path: Path, error: OSError) -> PlaceError:

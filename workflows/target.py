@@ -42,6 +42,8 @@ def load_workflows(target: str) -> list[Definition[..., Any]]:
     if target.endswith(YAML):
         return [_from_yaml(Path(target))]
     place, _, name = target.rpartition(":") if _has_name(target) else (target, "", "")
+    if Path(place).is_dir() and not Path(place, "__init__.py").is_file():
+        _check_file(Path(place))
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
     return [_named(module, name, target)] if name else _all(module, target)
 
@@ -74,6 +76,10 @@ def _from_yaml(path: Path) -> Definition[..., Any]:
 def _check_file(path: Path) -> None:
     if path.is_file():
         return
+    if path.is_dir():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (*YAML, ".py"))
+        named = f" Name a file in it, such as {path / inside[0]}." if inside else ""
+        raise DefinitionError(f"{path} is a folder, and a workflow is a file.{named}")
     there = [p.name for p in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
     raise DefinitionError(f"there is no file {path}", hint=did_you_mean(path.name, there))
 

@@ -6,7 +6,7 @@ Values are shown by `as_text`: texts as they are, tables and outlines as Markdow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,10 @@ def problems(source: str, names: Collection[str]) -> list[Problem]:
 
     try:
         tree = environment().parse(source)
-        found = list(_unknown_functions(tree))
+        found = [
+            Problem(line, f"there is no {kind} {name!r}", hint)
+            for kind, name, line, hint in take_unknown_functions(tree)
+        ]
         missing = _undeclared(tree) - set(names)
     except TemplateSyntaxError as error:
         return [Problem(error.lineno, f"template: {error.message}")]
@@ -100,20 +103,22 @@ def _undeclared(tree: Any) -> set[str]:
     return meta.find_undeclared_variables(tree) - set(environment().globals)
 
 
-def _unknown_functions(tree: Any) -> Iterator[Problem]:
-    """Filters and tests that do not exist. They are replaced in `tree`, so that the rest can be looked at."""
+def take_unknown_functions(tree: Any) -> list[tuple[str, str, int, str | None]]:
+    """Filters and tests that do not exist: "filter" or "test", the name, its line, what was meant. They are replaced
+    in `tree`, so that the rest can be looked at."""
     from jinja2 import nodes
 
-    made = environment()
+    made, found = environment(), []
     for kind, known, other in (
         (nodes.Filter, made.filters, "string"),
         (nodes.Test, made.tests, "defined"),
     ):
         for node in list(tree.find_all(kind)):
             if node.name not in known:
-                what, hint = kind.__name__.lower(), did_you_mean(node.name, known)
-                yield Problem(node.lineno, f"there is no {what} {node.name!r}", hint)
+                hint = did_you_mean(node.name, known)
+                found.append((kind.__name__.lower(), node.name, node.lineno, hint))
                 node.name = other
+    return found
 
 
 def _shown(value: Any) -> Any:

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -65,7 +65,8 @@ def value_type(annotation: Any) -> ValueType:
         if isinstance(mark, Pattern) and base is str:
             return ValueType(annotation, Regex(mark.regex), checked(annotation), _same)
     if base is str:
-        return ValueType(annotation, Text(), checked(annotation) if marks else _same, _same)
+        text = Text(_most_characters(marks))
+        return ValueType(annotation, text, checked(annotation) if marks else _same, _same)
     if base is TableValue:
         return _table(annotation, marks)
     if base is OutlineValue:
@@ -108,6 +109,13 @@ def _unwrapped(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
         inner, inner_marks = _unwrapped(unaliased(base))
         return inner, (*inner_marks, *marks)
     return annotation, ()
+
+
+def _most_characters(marks: Iterable[Any]) -> int | None:
+    """The least `max_length` among what a text is annotated with: pydantic's Field, StringConstraints, MaxLen."""
+    parts = [part for mark in marks for part in (mark, *getattr(mark, "metadata", ()))]
+    found = [most for part in parts if isinstance(most := getattr(part, "max_length", None), int)]
+    return min(found, default=None)
 
 
 def _same(value: Any) -> Any:

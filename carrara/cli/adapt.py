@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from carrara.cli.options import check_model
 from carrara.cli.outcome import FAILED, give, note, usage
+from carrara.engines.errors import CarraraError
 
 _DATA = Annotated[
     Path,
@@ -60,12 +62,19 @@ def adapt(
     """
     if resume and (steps is not None or settings or method != "lora"):
         raise usage("a training is resumed with the recipe it began with: leave out its numbers")
-    found = {**_settings(settings or []), **({} if steps is None else {"steps": steps})}
+    from carrara.engines.adapt.recipe import Recipe, settings_of
+
+    check_model(base, "--base")
+    try:
+        found = settings_of(settings or ())
+        recipe = Recipe.of(
+            {"method": method, **found, **({} if steps is None else {"steps": steps})}
+        )
+    except CarraraError as error:
+        raise usage(f"the recipe: {error}") from error
     from carrara.engines.adapt.job import Order
     from carrara.engines.adapt.job import adapt as carry_out
-    from carrara.engines.adapt.recipe import Recipe
 
-    recipe = Recipe.of({"method": method, **found})
     order = Order(base, data, out, recipe, dev, dev_rows, name, resume, minutes, device, workers)
     result = carry_out(order, _Shown())
     if as_json:
@@ -84,19 +93,6 @@ def adapt(
             f"stopped before the last step; go on with: carrara adapt --resume --data {data} --out {out}"
         )
         raise typer.Exit(FAILED)
-
-
-def _settings(words: list[str]) -> dict[str, Any]:
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise usage(f"--set takes NAME=VALUE, not {word!r}")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 class _Shown:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
@@ -25,19 +28,23 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-app.command(rich_help_panel="Run")(run)
-app.command(rich_help_panel="Run")(resume)
-app.command("eval", rich_help_panel="Run")(evaluate)
-app.command(rich_help_panel="Run")(repair)
-app.command(rich_help_panel="Look before")(validate)
-app.command(rich_help_panel="Look before")(plan)
-app.command(rich_help_panel="Look before")(schema)
-app.command("runs", rich_help_panel="Look after")(list_runs)
-app.command("show", rich_help_panel="Look after")(show_run)
-app.command(rich_help_panel="Look after")(report)
-app.command(rich_help_panel="Look after")(diff)
-app.command("engines", rich_help_panel="Engines")(show_engines)
-app.command(rich_help_panel="Engines")(adapt)
+PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Run": {"run": run, "resume": resume, "eval": evaluate, "repair": repair},
+    "Look before": {"validate": validate, "plan": plan, "schema": schema},
+    "Look after": {"runs": list_runs, "show": show_run, "report": report, "diff": diff},
+    "Engines": {"engines": show_engines, "adapt": adapt},
+}
+
+
+def _reflowed(docstring: str) -> str:
+    """Paragraphs as one line each: the help breaks its own lines, and would keep ours too."""
+    return re.sub(r"(?<!\n)\n *(?!\n| )", " ", cleandoc(docstring))
+
+
+for _panel, _commands in PANELS.items():
+    for _name, _function in _commands.items():
+        _text = _reflowed(_function.__doc__ or "")
+        app.command(_name, help=_text, rich_help_panel=_panel)(_function)
 app.add_typer(models, rich_help_panel="Engines")
 
 

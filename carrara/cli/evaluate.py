@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 def evaluate(
     target: Target,
     rows: Annotated[Path, typer.Argument(help="Labelled rows, JSON lines.", metavar="DATA.jsonl")],
-    limit: Annotated[int | None, typer.Option(min=1, help="Take so many rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only so many rows, the first ones.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Draw the rows at random instead of taking the first.")
     ] = None,
@@ -41,13 +43,19 @@ def evaluate(
         int, typer.Option(min=1, help="Rows at once; 1 to time answers that share nothing.")
     ] = 16,
     score: Annotated[
-        str | None, typer.Option(help="How to score: a rule, before what the workflow says.")
+        str | None,
+        typer.Option(
+            help="The rule to score by (docs/evaluation.md), in place of the workflow's own."
+        ),
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the marks as JSON.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write each row's answer and marks here.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write each row's answer and marks here: .jsonl or .csv."
+        ),
     ] = None,
     record: RecordOption = None,
     replay: ReplayOption = None,
@@ -59,10 +67,13 @@ def evaluate(
     parse; the exit code is 1 only when every row failed.
     """
     from carrara.workflows.outputs import make_place, write_outputs
+    from carrara.workflows.row_format import check_suffix
 
     how = How(engine, model, record, replay, quiet)
     if output is not None:
-        make_place(output.with_suffix(".jsonl"))
+        output = output if output.suffix else output.with_suffix(".jsonl")
+        check_suffix(output)
+        make_place(output)
     chosen = {
         "limit": limit,
         "seed": seed,
@@ -72,7 +83,7 @@ def evaluate(
     }
     found = finish(_evaluate(how, target, rows, chosen))
     if output is not None:
-        write_outputs([asdict(row) for row in found.rows], output.with_suffix(".jsonl"))
+        write_outputs([asdict(row) for row in found.rows], output)
     summary = found.summary()
     give(json.dumps(summary, indent=2) if as_json else _text(summary))
     for reason, count in summary["failures"].items():

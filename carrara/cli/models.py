@@ -74,7 +74,12 @@ def remove(name: _NAME) -> None:
     print(f"removed {name}, {freed / 1e6:.0f} MB" if freed else f"{name} was not here")
 
 
-def show_engines(source: str = "smollm2") -> None:
+def show_engines(
+    source: Annotated[
+        str,
+        typer.Option("--model", help="The weights: a name of `carrara models` or a folder."),
+    ] = "smollm2",
+) -> None:
     """Print what each engine is or lacks here, and what to do about it. Exit code 1 if none can be used."""
     from rich.console import Console
     from rich.markup import escape

@@ -51,12 +51,37 @@ ReplayOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
+def check_engine(name: str) -> None:
+    """Raises Exit where no engine is called so."""
+    from carrara.engines.errors import LoadingError
+    from carrara.engines.registry import known
+
+    try:
+        known(name)
+    except LoadingError as error:
+        raise usage(f"--engine: {error}") from error
+
+
+def check_model(name: str, option: str) -> None:
+    """Raises Exit where no model is called so, and for a folder that holds none. Loads nothing."""
+    from carrara.engines.errors import LoadingError
+    from carrara.engines.weights import store
+    from carrara.engines.weights.folder import check_folder
+
+    try:
+        found = store.find(name)
+        if isinstance(found, Path):
+            check_folder(found)
+    except LoadingError as error:
+        raise usage(f"{option}: {error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class How:
     """The options that say how, not what, to run.
 
     Raises:
-        Exit: both a cassette to write and one to read, or an engine that there is not.
+        Exit: both a cassette to write and one to read, an engine that there is not, or no model of that name.
     """
 
     engine: str
@@ -71,13 +96,9 @@ class How:
         if self.record is not None and self.replay is not None:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
         if self.engine != AUTO:
-            from carrara.engines.errors import LoadingError
-            from carrara.engines.registry import known
-
-            try:
-                known(self.engine)
-            except LoadingError as error:
-                raise usage(f"--engine: {error}") from error
+            check_engine(self.engine)
+        if self.model is not None and self.replay is None:
+            check_model(self.model, "--model")
 
     @property
     def only_engine(self) -> str | None:

@@ -72,7 +72,7 @@ def give(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        from carrara.workflows.rows import OutputError
+        from carrara.workflows.places import OutputError
 
         raise OutputError(f"cannot write the result: {error.strerror}") from error
 
@@ -101,11 +101,12 @@ def report_error(error: Exception) -> int:
 
 def is_usage(error: Exception) -> bool:
     from carrara.runtime.cassette import CassetteError
+    from carrara.runtime.errors import UnknownRun
     from carrara.workflows.errors import DefinitionError, InputError
+    from carrara.workflows.places import PlaceError
     from carrara.workflows.records import SourceError
-    from carrara.workflows.rows import PlaceError
 
-    of_files = SourceError | PlaceError | CassetteError | LoadingError
+    of_files = SourceError | PlaceError | CassetteError | LoadingError | UnknownRun
     return isinstance(error, DefinitionError | InputError | of_files)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from carrara.cli.options import check_engine
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -55,7 +56,9 @@ def plan(
     form: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.TEXT,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An input to plan with, NAME=VALUE; others get samples."),
+        typer.Option(
+            "--set", help="An input to plan with; the others get samples.", metavar="NAME=VALUE"
+        ),
     ] = None,
     engines: Annotated[
         list[str] | None,
@@ -72,6 +75,8 @@ def plan(
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
 
+    for name in engines or ():
+        check_engine(name)
     workflow = load_workflow(target)
     values = InputReader(workflow).read(assignments(given or ()), partial=True)
     times = {}

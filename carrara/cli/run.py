@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from carrara.runtime.events import Event, Listener
     from carrara.runtime.journal.sqlite import SqliteJournal
     from carrara.runtime.run import RunResult
+    from carrara.workflows.batch import Outcome
     from carrara.workflows.job import Job, JobResult
     from carrara.workflows.session import Session
 
@@ -45,7 +46,9 @@ def run(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="An input, as name=value. Repeat for more.", metavar="NAME=VALUE"
+            "--set",
+            help="An input of the workflow; lists and objects as JSON. Repeat for more.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     source: Annotated[
@@ -56,7 +59,11 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A folder or file for the result; the rows of a job."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A folder or file for the result; .jsonl or .csv for the rows of a job.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
@@ -64,7 +71,9 @@ def run(
             "--map", help="Which field of a record an input takes.", metavar="INPUT=FIELD"
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first records.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only so many records, the first ones.")
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
     ] = None,
@@ -86,8 +95,11 @@ def run(
     The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
     each with its reason, and make the exit code 1.
     """
+    from carrara.workflows.inputs import assignments
+
     how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
-    given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
+    given = assignments(settings or (), "--set")
+    mapped = assignments(columns or (), "--map")
     if source is None:
         if mapped or limit or go_on:
             raise usage("--map, --limit and --resume are for jobs: give --input too")
@@ -96,7 +108,9 @@ def run(
     if output is None:
         raise usage("a job needs --output FILE for its rows")
     from carrara.workflows.job import Job
+    from carrara.workflows.row_format import check_suffix
 
+    check_suffix(output)
     job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
     finish(_run_job(how, job, go_on=go_on))
 
@@ -149,6 +163,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
 
 async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
     from carrara.workflows.job import find_job, run_job
+    from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
 
     async def work(
@@ -157,7 +172,9 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
-        return await run_job(job, session, run_id=known, listeners=progress)
+        flows = is_stream(Path(job.output))
+        seen = _tell_failed if flows else None
+        return await run_job(job, session, run_id=known, listeners=progress, seen=seen)
 
     result = await _watched(how, work)
     _tell_outdated(result, job)
@@ -165,13 +182,13 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
 
 
 async def _resume(how: How, name: str, output: Path | None) -> None:
+    from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
     from carrara.workflows.resume import workflow_of_run
-    from carrara.workflows.session import opened_journal
     from carrara.workflows.target import file_of
 
-    with opened_journal(how.journal) as journal:
+    with Reader.open(how.journal) as journal:
         found = journal.find(name)
         job = Job.from_source(found.source) if found.source.startswith(SOURCE_KIND) else None
         if job is None:
@@ -232,7 +249,7 @@ def _show_report(journal: SqliteJournal, run_id: str) -> None:
 def _give(result: RunResult[Any], output: Path | None) -> None:
     """Write the result to files, or print it."""
     from carrara.workflows.outputs import as_json_data, write_outputs
-    from carrara.workflows.rows import OutputError
+    from carrara.workflows.places import OutputError
 
     if output is not None:
         try:
@@ -257,8 +274,15 @@ def _tell_job(result: JobResult) -> None:
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
     if result.failed:
-        note(f"the failed records and why: {result.failed_output}")
+        if result.failed_output is not None:
+            note(f"the failed records and why: {result.failed_output}")
         sys.exit(FAILED)
+
+
+def _tell_failed(outcome: Outcome) -> None:
+    """Where the rows go to a device or pipe, beside which no file of failed records can be."""
+    if outcome.error is not None:
+        note(f"failed: {outcome.record.where}: {outcome.error}")
 
 
 def _tell_outdated(result: JobResult, job: Job) -> None:
@@ -272,13 +296,3 @@ def _tell_outdated(result: JobResult, job: Job) -> None:
         f"{job.target} has changed since the job began: {result.outdated} of the rows in {result.output} are "
         f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
     )
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
-    found = {}
-    for pair in given or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise usage(f"{option} takes name=value, not {pair!r}")
-        found[name] = value
-    return found

@@ -18,7 +18,7 @@ _JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def list_runs(
     journal: _JOURNAL = DEFAULT,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
     as_json: _JSON = False,
 ) -> None:
     """List the runs of a journal: status, workflow, when, how long, steps, failures."""

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from carrara.cli.outcome import usage
+
 
 def schema(
     output: Annotated[
@@ -22,5 +24,8 @@ def schema(
     text = schema_text()
     if output is None:
         print(text, end="")
-    else:
+        return
+    try:
         output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise usage(f"--output: cannot write {output}: {error.strerror}") from error

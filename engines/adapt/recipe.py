@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.nearest import nearest
 
 Method = Literal["lora", "full"]
 
@@ -109,11 +112,52 @@ class Recipe:
         Raises:
             CarraraError: an unknown key, or a value out of range.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(data.keys() - known):
-            raise CarraraError(f"unknown in a recipe: {unknown}; known are {sorted(known)}")
+        usual = {field.name: field.default for field in fields(cls)}
+        for name, value in data.items():
+            if name not in usual:
+                meant = nearest(name, usual)
+                hint = f"Did you mean {meant!r}?" if meant else f"Known are {', '.join(usual)}."
+                raise CarraraError(f"there is no {name!r}. {hint}")
+            if not _fits(value, usual[name]):
+                raise CarraraError(f"{name} is {_LIKE[type(usual[name])]}, not {value!r}")
         kept = dict(data)
         if "slot_tokens" in kept:
-            low, high = kept["slot_tokens"]
-            kept["slot_tokens"] = (int(low), int(high))
+            kept["slot_tokens"] = tuple(kept["slot_tokens"])
         return cls(**kept)
+
+
+_LIKE = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple: "two whole numbers, [least, most]",
+}
+
+
+def _fits(value: Any, usual: Any) -> bool:
+    """Whether `value` is of the kind of the default `usual`."""
+    if isinstance(usual, tuple):
+        is_pair = isinstance(value, list | tuple) and len(value) == len(usual)
+        return is_pair and all(type(one) is int for one in value)
+    if isinstance(usual, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(usual)
+
+
+def settings_of(words: Iterable[str]) -> dict[str, Any]:
+    """`["rank=64", "method=full", …]` as a mapping; a value is JSON, or else a word.
+
+    Raises:
+        CarraraError: one of them has no name, or no value.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise CarraraError(f"--set takes NAME=VALUE, not {word!r}")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found

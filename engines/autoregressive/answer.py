@@ -53,7 +53,8 @@ class Answer:
         self._written: list[Written] = []
         self._ending: float | None = None
         # Stop strings are for free text: they would cut a structured answer in the middle.
-        self._text = AnswerText(request.stop if isinstance(request.output, Text) else ())
+        free = request.output
+        self._text = AnswerText(request.stop, free) if isinstance(free, Text) else AnswerText()
         if guide is not None:
             self._go_on(guide.forced(), guide)
         self.opening = len(self.tokens)
@@ -71,6 +72,8 @@ class Answer:
         self._write(token, chance)
         if self._text.is_stopped:
             self.stop = "stop"
+        elif self._text.is_full:
+            self.stop = "length"
         elif self.guide is not None:
             self._go_on(self.guide.take(token), self.guide)
         if self.stop is None and self._room == 0:

@@ -19,6 +19,7 @@ from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.prompt import prompt_tokens
 from carrara.engines.request import Completion, Request, Watch
 
 if TYPE_CHECKING:
@@ -203,17 +204,10 @@ class AutoregressiveEngine:
         return await asyncio.to_thread(self._answer, request, guides)
 
     def _answer(self, request: Request, guides: Guides) -> Answer:
-        local, most = self.local, request.limits.max_tokens
+        local = self.local
         adapted = local.uses_adapter(request.adapter)
-        if most < 1:
-            raise EngineRefused(f"max_tokens is {most}, it must be at least 1")
-        prompt = local.tokenizer.encode_chat(request.messages)
-        if len(prompt) + most > self.context_tokens:
-            raise EngineRefused(
-                f"engine {self._name!r} refused {len(prompt):,} prompt tokens and {most:,} of answer, its context "
-                f"holds {self.context_tokens:,}. Shorten the input or lower max_tokens."
-            )
-        longest = longest_string(most)
+        prompt = prompt_tokens(request, local.tokenizer, self.context_tokens, self._name)
+        longest = longest_string(request.limits.max_tokens)
         guide = guides.start(request.output, longest)
         kind = self._answer_kind()
         return kind(request, prompt, guide, local.tokenizer, longest=longest, adapted=adapted)

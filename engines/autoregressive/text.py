@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from carrara.engines.contract import Text
+
 
 class AnswerText:
-    """Grows by `add`. `stops` are the strings before which the text ends; empty ones are ignored."""
+    """Grows by `add`. `stops` are the strings before which the text ends; empty ones are ignored. What is longer than
+    `bound` allows is cut."""
 
-    def __init__(self, stops: Iterable[str] = ()) -> None:
+    def __init__(self, stops: Iterable[str] = (), bound: Text = Text()) -> None:  # noqa: B008 - frozen
         self._stops = [stop.encode() for stop in stops if stop]
         self._reach = max(map(len, self._stops), default=0)
         self._raw = bytearray()
+        self._bound = bound
         self.is_stopped = False
+        self.is_full = False
 
     @property
     def raw(self) -> bytes:
@@ -24,8 +29,8 @@ class AnswerText:
 
     def add(self, piece: bytes) -> None:
         """Append what a token writes; sets `is_stopped` and cuts the text when that completes a stop
-        string."""
-        if self.is_stopped:
+        string, or `is_full` when it is longer than it may be."""
+        if self.is_stopped or self.is_full:
             return
         start = max(0, len(self._raw) - self._reach + 1)
         self._raw += piece
@@ -33,12 +38,19 @@ class AnswerText:
         if found:
             del self._raw[min(found) :]
             self.is_stopped = True
+        if self._bound.max_length is not None:
+            text = whole_characters(self._raw)
+            if (kept := self._bound.cut(text)) != text:
+                self._raw[:] = kept.encode()
+                self.is_full = True
 
     def shown(self) -> str:
         """The text that is settled: what may still become a stop string or a character is held back."""
         raw = self._raw
         held = (
-            0 if self.is_stopped else max((_overlap(raw, stop) for stop in self._stops), default=0)
+            0
+            if self.is_stopped or self.is_full
+            else max((_overlap(raw, stop) for stop in self._stops), default=0)
         )
         return whole_characters(raw[: len(raw) - held])
 

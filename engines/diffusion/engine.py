@@ -20,6 +20,7 @@ from carrara.engines.diffusion.settings import Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.prompt import prompt_tokens
 from carrara.engines.request import Completion, Request, Watch
 
 if TYPE_CHECKING:
@@ -215,24 +216,10 @@ class DiffusionEngine:
         Raises:
             EngineRefused: prompt and canvas are longer than the context, or the adapter knows no free text.
         """
-        tokenizer, most = self.local.tokenizer, request.limits.max_tokens
         if isinstance(request.output, Text) and not self.local.writes_free_text:
             raise EngineRefused(_NO_FREE_TEXT)
-        if most < 1:
-            raise EngineRefused(f"max_tokens is {most}, it must be at least 1")
-        longest = max(map(len, tokenizer.vocabulary))
-        size = sum(len(message.content) for message in request.messages)
-        if size > self.context_tokens * longest:  # no need to count: it cannot fit
-            raise EngineRefused(self._too_long(f"a prompt of {size:,} characters", most))
-        prompt = await asyncio.to_thread(tokenizer.encode_chat, request.messages)
-        if len(prompt) + most > self.context_tokens:
-            raise EngineRefused(self._too_long(f"{len(prompt):,} prompt tokens", most))
-        return prompt
-
-    def _too_long(self, prompt: str, most: int) -> str:
-        return (
-            f"engine {self._name!r} refused {prompt} and a canvas of {most:,} tokens, its context holds "
-            f"{self.context_tokens:,}. Shorten the input or lower max_tokens."
+        return await asyncio.to_thread(
+            prompt_tokens, request, self.local.tokenizer, self.context_tokens, self._name
         )
 
     def _job(self, request: Request, prompt: list[int], now: _Open) -> Job:

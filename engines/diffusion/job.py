@@ -125,7 +125,18 @@ class Job:
         stop: StopReason = "end" if canvas.ended else "length"
         if end is not None:
             text, stop = text[:end], "stop"
-        return Text().parse(text), "steps" if self.cut else stop
+        if (kept := _bound(self.request).cut(text)) != text:
+            text, stop = kept, "length"
+        return text.strip(), "steps" if self.cut else stop
+
+
+def is_over(text: str, request: Request) -> bool:
+    """Whether settled free text holds a stop string, or more than it may have."""
+    return _bound(request).cut(text) != text or first_stop(text, request.stop) is not None
+
+
+def _bound(request: Request) -> Text:
+    return request.output if isinstance(request.output, Text) else Text()
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from carrara.engines.contract import Contract, Json, Text
 from carrara.engines.diffusion.free_canvas import FreeCanvas
-from carrara.engines.diffusion.job import first_stop
+from carrara.engines.diffusion.job import is_over
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.fill import Filler, forget
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
@@ -47,7 +47,7 @@ class CanvasMaker:
             draft does not fit.
         """
         if isinstance(request.output, Text):
-            return self._free(request, settings, prompt)
+            return self._free(request, request.output, settings, prompt)
         scaffold = self._scaffold(request.output)
         most = request.limits.max_tokens
         if scaffold.least_tokens > most:
@@ -77,9 +77,14 @@ class CanvasMaker:
                 raise EngineRefused("no scaffold holds this contract: nested too deep") from error
         return self._scaffolds[contract]
 
-    def _free(self, request: Request, settings: Settings, prompt: int) -> FreeCanvas:
-        mask = self.lexicon.mask_id
-        tokens = [mask] * request.limits.max_tokens
+    def _free(self, request: Request, free: Text, settings: Settings, prompt: int) -> FreeCanvas:
+        mask, bound = self.lexicon.mask_id, free.max_length
+        room = request.limits.max_tokens
+        if (
+            bound is not None
+        ):  # a character has at most four bytes, a token at least one; and there is the end
+            room = min(room, 4 * bound + 1)
+        tokens = [mask] * room
         if request.draft is not None:
             tokens = self._free_draft(request.draft, request.limits.max_tokens)
         return FreeCanvas(
@@ -89,7 +94,7 @@ class CanvasMaker:
             self.lexicon.eos_ids,
             self.lexicon.text_row(),
             self.lexicon.text,
-            lambda text: first_stop(text, request.stop) is not None,
+            lambda text: is_over(text, request),
             prompt - settings.context_start(prompt) if settings.attention == "block" else 0,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.nearest import nearest
 
 DEFAULT = "smollm2"
 
@@ -76,8 +76,8 @@ def card(name: str) -> Card:
     """
     if name in CARDS:
         return CARDS[name]
-    close = get_close_matches(name, CARDS, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    close = nearest(name, CARDS)
+    hint = f"Did you mean {close!r}? " if close else ""
     raise UnknownModel(
         f"no model is called {name!r}, and no folder either. {hint}"
         f"Known names: {', '.join(CARDS)}; or give the path of a Hugging Face folder."

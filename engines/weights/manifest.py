@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from carrara.engines.weights import checked
 from carrara.engines.weights.catalog import Card
 from carrara.engines.weights.durable import sync_file
 
@@ -68,29 +69,40 @@ def read(folder: Path) -> Manifest | None:
 def faults(folder: Path, card: Card, *, full: bool = False) -> list[str]:
     """What is wrong with the folder of `card`, a line each; [] is sound.
 
-    Compares names and sizes, which takes well under a millisecond; `full` compares every hash too.
+    Compares names, sizes and hashes. A file that was found whole is not hashed again until it changes, which
+    leaves well under a millisecond; `full` hashes all of them (0.4 s for 270 MB on one core).
     """
     manifest = read(folder)
     if manifest is None:
         return [f"{folder / FILE} is missing or damaged: the model was never finished"]
     if (manifest.gguf_sha256, manifest.converter) != (card.gguf_sha256, CONVERTER):
         return [f"{folder} was converted from another file or by another version"]
-    return [
-        fault
-        for name, stored in manifest.files.items()
-        if (fault := _fault(folder / name, stored, full)) is not None
-    ]
+    before = checked.read(folder)
+    sound: dict[str, str] = {}
+    found = []
+    for name, stored in manifest.files.items():
+        fault = _fault(folder / name, stored, sound, "" if full else before.get(name, ""))
+        if fault is not None:
+            found.append(fault)
+    if sound != before:
+        checked.remember(folder, sound)
+    return found
 
 
-def _fault(path: Path, stored: Stored, full: bool) -> str | None:
+def _fault(path: Path, stored: Stored, sound: dict[str, str], before: str) -> str | None:
+    """What is wrong with one file, None for nothing: then it is noted in `sound`. `before`: what was noted last."""
     try:
         size = path.stat().st_size
         if size != stored.bytes:
             return f"{path} has {size:,} bytes instead of {stored.bytes:,}"
-        if full and sha256(path) != stored.sha256:
+        identity, settled = checked.identity(path)
+        known = f"{stored.sha256} {identity}"
+        if known != before and sha256(path) != stored.sha256:
             return f"{path} has another content than was written (SHA-256 differs)"
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
+    if settled or known == before:
+        sound[path.name] = known
     return None
 
 

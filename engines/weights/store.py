@@ -55,7 +55,7 @@ def ensure(
 
     A model of the catalogue that is missing or damaged is fetched and converted first, unless `offline`;
     two processes that ask at once share the work. `progress` is told, a line at a time, what takes long.
-    The check compares sizes, `verify` compares contents.
+    Contents are compared once, and again when a file has changed; `verify` compares them always.
 
     Raises:
         UnknownModel: neither a known name nor a folder.
@@ -166,11 +166,22 @@ def _make(known: Card, say: Say, fetch: Fetch, *, full: bool) -> Path:
         with exclusive(_lock_of(known), say):
             # Another process may have finished it while this one waited.
             wrong = _faults(known, full=full)
-            if wrong:
-                if folder.exists():
-                    say(f"repairing {known.title}: {wrong[0]}")
+            if wrong and folder.exists():
+                say(f"repairing {known.title}: {wrong[0]}")
+                _repair_locked(known, folder, say, fetch, wrong[0])
+            elif wrong:
                 _make_locked(known, folder, say, fetch)
     return folder
+
+
+def _repair_locked(known: Card, folder: Path, say: Say, fetch: Fetch, wrong: str) -> None:
+    try:
+        _make_locked(known, folder, say, fetch)
+    except LoadingError as error:
+        raise LoadingError(
+            f"{known.title} is damaged: {wrong}. Run `carrara models pull {known.name}` to repair it; "
+            f"it could not be fetched now: {error}"
+        ) from error
 
 
 def _make_locked(known: Card, folder: Path, say: Say, fetch: Fetch) -> None:

@@ -12,8 +12,9 @@ from time import time
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from carrara.engines.nearest import nearest
 from carrara.runtime.codec import decode
-from carrara.runtime.errors import JournalError
+from carrara.runtime.errors import JournalError, UnknownRun
 from carrara.runtime.events import Event, RunStarted
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.durations import Durations
@@ -74,7 +75,7 @@ class Reader:
 
     @classmethod
     def open(cls, path: Path | str = DEFAULT_PATH) -> Reader:
-        """Raises JournalError where there is no journal, or one that cannot be read."""
+        """Raises UnknownRun where there is no journal, JournalError for one that cannot be read."""
         where = Path(path)
         return Reader(where, connect_to_read(where))
 
@@ -91,12 +92,12 @@ class Reader:
         """The run with this id, the only one whose id starts so, or the newest for "last".
 
         Raises:
-            JournalError: there is none, or more than one.
+            UnknownRun: there is none, or more than one.
         """
         if name == "last":
             newest = self.runs(1)
             if not newest:
-                raise JournalError(f"journal {self.path} holds no runs yet")
+                raise UnknownRun(f"journal {self.path} holds no runs yet")
             return newest[0]
         with self._reading():
             found = self._connection.execute(
@@ -105,14 +106,14 @@ class Reader:
                 {"name": name},
             ).fetchall()
             if not found or not name:
-                raise JournalError(
-                    f"journal {self.path} holds no run {name!r}; `carrara runs` lists them",
+                raise UnknownRun(
+                    f"journal {self.path} holds no run {name!r}.{self._meant(name)} `carrara runs` lists them.",
                     run=name,
                 )
             if len(found) > 1 and found[0][1] != name:
                 ids = ", ".join(row[1] for row in found[:5])
                 more = ", …" if len(found) > 5 else ""
-                raise JournalError(f"{name!r} could be any of the runs {ids}{more}", run=name)
+                raise UnknownRun(f"{name!r} could be any of the runs {ids}{more}", run=name)
             return self._summary(found[0])
 
     def inputs(self, run_id: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -179,6 +180,12 @@ class Reader:
             found.insert(0, RunStarted(run_id, started_at, workflow))
         return found
 
+    def _meant(self, name: str) -> str:
+        """What may have been meant by the name of a run, as a sentence."""
+        newest = self._connection.execute(f"{_RUNS} ORDER BY started_at DESC LIMIT 200").fetchall()
+        meant = nearest(name, ["last", *(row[1] for row in newest)])
+        return "" if meant is None else f" Did you mean {meant!r}?"
+
     def _value(self, payload: str | bytes | None) -> Any:
         return None if payload is None else decode(read_payload(self._connection, payload))
 
@@ -187,7 +194,7 @@ class Reader:
             "SELECT run FROM runs WHERE run_id=?", (run_id,)
         ).fetchone()
         if found is None:
-            raise JournalError(f"journal {self.path} holds no run {run_id!r}", run=run_id)
+            raise UnknownRun(f"journal {self.path} holds no run {run_id!r}", run=run_id)
         return int(found[0])
 
     def _summary(self, row: Sequence[Any]) -> RunSummary:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from carrara.runtime.errors import JournalError
+from carrara.runtime.errors import JournalError, UnknownRun
 
 VERSION = 1
 APPLICATION = 0x43525241  # "CRRA" in the header: not some other program's database
@@ -119,7 +119,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         JournalError: there is no such file, or it is no journal, damaged or too new.
     """
     if not path.is_file():
-        raise JournalError(f"there is no journal at {path}; runs write one when they are given it")
+        raise UnknownRun(f"there is no journal at {path}; runs write one when they are given it")
     where = path.absolute().as_uri()
     # A WAL file needs a shared-memory file beside it; without either the file can be read as it stands.
     settled = not path.with_name(path.name + "-wal").exists()

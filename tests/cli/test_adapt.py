@@ -41,7 +41,13 @@ def test_an_adapter_is_trained_cut_off_and_finished(shell: Any) -> None:
         (["--data", "none.jsonl"], 2, "none.jsonl: cannot be read"),
         (["--data", "rows.jsonl"], 2, "rows.jsonl:1: not JSON"),
         (["--data", "rows.jsonl", "--set", "rank"], 2, "--set takes NAME=VALUE, not 'rank'"),
-        (["--data", "rows.jsonl", "--set", "ranks=3"], 1, "unknown in a recipe: ['ranks']"),
+        (
+            ["--data", "rows.jsonl", "--set", "ranks=3"],
+            2,
+            "there is no 'ranks'. Did you mean 'rank'?",
+        ),
+        (["--data", "rows.jsonl", "--set", "rank=big"], 2, "rank is a whole number, not 'big'"),
+        (["--data", "rows.jsonl", "--base", "smolm"], 2, "--base: no model is called 'smolm'"),
         (["--data", "rows.jsonl", "--resume", "--steps", "3"], 2, "leave out its numbers"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +133,18 @@ def test_rows_on_a_full_disk_are_kept_and_written_elsewhere(shell: Any) -> None:
     assert "cannot write /dev/full: No space left on device" in error
     assert shell("resume", "last", "--output", "out.jsonl", "-q").code == 0
     assert shell.rows("out.jsonl") == WHOLE
+
+
+def test_beside_a_device_nothing_is_left_and_failed_records_are_told(shell: Any) -> None:
+    shell.write("numbers.jsonl", '{"number": 1}\n{"number": 0}\n')
+    call = ("run", "flows.py:inverse", "-i", "numbers.jsonl", "-q", "-o")
+    ended = shell(*call, "/dev/stdout")
+    assert ended.code == 1
+    assert [json.loads(line) for line in ended.out.splitlines()] == [{"key": "1", "value": 1.0}]
+    assert "failed: numbers.jsonl:2: " in ended.err
+    assert "division by zero" in ended.err
+    assert shell(*call, "/dev/null").code == 1
+    assert not list(Path("/dev").glob("*.failed.jsonl"))
 
 
 def test_a_result_on_a_full_disk_is_kept_and_written_elsewhere(shell: Any) -> None:

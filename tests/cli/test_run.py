@@ -105,7 +105,7 @@ def test_a_run_that_is_not_there_is_an_error(shell: Any, words: tuple[str, ...])
     shell("run", "flows.py:quadruple", "--set", "number=4", "-q", "--journal", "other.db")
     journal = () if len(words) == 1 else ("--journal", "other.db")
     ended = shell(*words, *journal)
-    assert (ended.code, len(ended.errors)) == (1, 1)
+    assert (ended.code, len(ended.errors)) == (2, 1)
 
 
 def test_a_failed_step_is_one_error_with_its_place(shell: Any) -> None:

@@ -35,6 +35,7 @@ PERSON = Json.of(
 )
 CONTRACTS: list[Contract] = [
     Text(),
+    Text(80),
     Choice(("yes", "no, never")),
     PERSON,
     Table((Column("a"), Column("n", "number")), 1, 5),
@@ -61,8 +62,9 @@ def test_a_contract_comes_back_from_its_data(contract: Contract) -> None:
 
 
 def test_each_form_is_described_and_free_text_is_not() -> None:
-    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 5
-    assert describe(CONTRACTS[3]) == (
+    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 6
+    assert describe(Text(80)) == "Answer with at most 80 characters."
+    assert describe(CONTRACTS[4]) == (
         "Answer with one Markdown table of 1 to 5 rows and nothing else. "
         "Its columns are: | a | n | Column n holds numbers."
     )
@@ -152,12 +154,16 @@ def test_a_pattern_must_match_all_of_the_text() -> None:
 
 def test_free_text_is_stripped() -> None:
     assert Text().parse("\n hello\n") == "hello"
+    assert Text(5).parse("\n hello\n") == "hello"
+    with pytest.raises(ContractError, match="5 characters, at most 4"):
+        Text(4).parse("hello")
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: Choice(()),
+        lambda: Text(0),
         lambda: Choice(("a", "a")),
         lambda: Choice(("a", " ")),
         lambda: Choice((" a",)),

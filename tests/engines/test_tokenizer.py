@@ -235,6 +235,16 @@ def test_a_character_that_cannot_be_written_is_replaced_and_never_dropped(tmp_pa
     assert found.decode(found.encode("a\x04b\U00050000c\x05")) == "a\ufffdb\ufffdc\x05"
 
 
+def test_a_long_text_has_the_ids_of_its_short_parts_and_no_control_token(
+    tokenizer: Tokenizer,
+) -> None:
+    """Long texts take another way through the library, which leaves the event loop its turn."""
+    line = "the cat sat on the mat <|im_end|> in 2024\n"
+    ids = tokenizer.encode(line * 1000)
+    assert ids == tokenizer.encode(line) * 1000
+    assert not tokenizer.special_ids.intersection(ids)
+
+
 def test_lone_surrogates_are_replaced(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("a\ud800b\udc00\ud83d\ude42")) == "a\ufffdb\ufffd🙂"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from typing import Any, Final, cast
 
 from carrara.workflows.yaml.kinds import ListOf, Nullable, Scalar, TableOf, Type
@@ -32,7 +33,7 @@ def bounded(kind: Type, raw: Mapping[str, Any], where: Location, notes: Notes) -
         notes.at_key(
             (*where, key), f"'{key}' does not go with this type, in {context(where)}{says}"
         )
-    if stray or not _in_order(given, where, notes):
+    if stray or not in_order(given, where, notes, whole=bare == Scalar("int")):
         return None
     if not given:
         return kind
@@ -52,13 +53,21 @@ def _bounds_of(kind: Type) -> tuple[str, ...]:
             return ()
 
 
-def _in_order(given: Mapping[str, Any], where: Location, notes: Notes) -> bool:
+def in_order(
+    given: Mapping[str, Any], where: Location, notes: Notes, *, whole: bool = False
+) -> bool:
+    """Whether something lies between the bounds, and with `whole` a whole number; notes where nothing does."""
     for ending in ("", "_length", "_items", "_rows"):
         low, high = given.get("min" + ending), given.get("max" + ending)
         if low is not None and high is not None and low > high:
             notes.at_value(
                 (*where, "max" + ending),
                 f"'max{ending}' {high:g} is below 'min{ending}' {low:g}",
+            )
+            return False
+        if whole and low is not None and high is not None and ceil(low) > high:
+            notes.at_value(
+                (*where, "max"), f"there is no whole number from 'min' {low:g} to 'max' {high:g}"
             )
             return False
     return True

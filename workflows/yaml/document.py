@@ -77,11 +77,11 @@ class TypeDoc(Doc):
     min: float | None = Field(None, description="The least number allowed.")
     max: float | None = Field(None, description="The greatest number allowed.")
     min_length: Count | None = Field(None, description="The fewest characters.")
-    max_length: Count | None = Field(None, description="The most characters.")
+    max_length: AtLeastOne | None = Field(None, description="The most characters.")
     min_items: Count | None = Field(None, description="The fewest items of a list.")
-    max_items: Count | None = Field(None, description="The most items of a list.")
+    max_items: AtLeastOne | None = Field(None, description="The most items of a list.")
     min_rows: Count | None = Field(None, description="The fewest rows of a table.")
-    max_rows: Count | None = Field(None, description="The most rows of a table.")
+    max_rows: AtLeastOne | None = Field(None, description="The most rows of a table.")
 
 
 class RepeatDoc(Doc):

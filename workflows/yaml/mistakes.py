@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from carrara.engines.nearest import nearest
 from carrara.workflows.errors import DefinitionError
 
 
@@ -59,22 +59,3 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     if known and len(known) <= 12:
         return f". Known: {', '.join(sorted(known))}"
     return ""
-
-
-def nearest(word: str, known: Collection[str]) -> str | None:
-    """What was probably meant by `word`: spelled nearly so, or the beginning of one in the other."""
-    lowered = {name.lower(): name for name in known}
-    wanted = word.lower()
-    starts = [n for n in lowered if min(len(n), len(wanted)) >= 3 and _begins(n, wanted)]
-    for found in (
-        difflib.get_close_matches(wanted, lowered, n=1, cutoff=0.8),
-        sorted(starts, key=len),
-        difflib.get_close_matches(wanted, lowered, n=1, cutoff=0.6),
-    ):
-        if found:
-            return lowered[found[0]]
-    return None
-
-
-def _begins(first: str, second: str) -> bool:
-    return first.startswith(second) or second.startswith(first)

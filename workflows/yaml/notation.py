@@ -12,7 +12,8 @@ import re
 from collections.abc import Collection
 from typing import Any, Final, cast
 
-from carrara.workflows.yaml.bounds import bounded
+from carrara.engines.patterns import fault
+from carrara.workflows.yaml.bounds import bounded, in_order
 from carrara.workflows.yaml.document import TypeDoc
 from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.kinds import (
@@ -35,6 +36,7 @@ from carrara.workflows.yaml.kinds import (
 )
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notes import Notes
+from carrara.workflows.yaml.schema_faults import schema_faults
 from carrara.workflows.yaml.shape import context, noun, read_shape
 from carrara.workflows.yaml.source import Location
 
@@ -183,6 +185,8 @@ class TypeReader:
                 found = doc.outline
                 if found is None:
                     return OutlineOf()
+                if not in_order(found.model_dump(), spot, self.notes):
+                    return None
                 return OutlineOf(found.depth, found.min_items, found.max_items)
 
     def options(self, raw: list[Any], where: Location) -> Type | None:
@@ -228,21 +232,16 @@ class TypeReader:
         return TableOf(columns) if good else None
 
     def regex(self, pattern: str, where: Location) -> bool:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            self.notes.at_value(where, f"bad regular expression {pattern!r}: {error}")
-            return False
-        return True
+        wrong = fault(pattern)
+        if wrong is not None:
+            self.notes.at_value(where, f"{wrong}, in {context(where)}")
+        return wrong is None
 
     def schema(self, raw: dict[str, Any], where: Location) -> Type | None:
-        from jsonschema import Draft202012Validator, SchemaError
-
-        try:
-            Draft202012Validator.check_schema(raw)
-        except SchemaError as error:
-            spot = (*where, *error.absolute_path)
-            self.notes.at_value(spot, f"no JSON Schema: {error.message}")
+        found = list(schema_faults(raw))
+        for path, message in found:
+            self.notes.at_value((*where, *path), f"{message}, in {context(where)}")
+        if found:
             return None
         return SchemaOf(json.dumps(raw, separators=(",", ":")))
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 from jinja2 import Environment, TemplateSyntaxError, meta, nodes
 
-from carrara.workflows.yaml.mistakes import did_you_mean
+from carrara.workflows.template import take_unknown_functions
 from carrara.workflows.yaml.walk import Found, Known, Problem, Walk
 
 
 def of_template(text: str, environment: Environment, known: Known) -> Found:
-    """The references of a template, or one problem if it does not parse."""
-    tree, problem = _parsed(text, environment, "template")
+    """The references of a template and what is wrong in it: one problem if it does not parse."""
+    tree, problems = _parsed(text, environment, "template")
     if tree is None:
-        return Found(problems=[problem])
+        return Found(problems=problems)
     walk = Walk(meta.find_undeclared_variables(tree), known)
+    walk.found.problems += problems
     walk.visit(tree, {})
     return walk.found
 
@@ -27,13 +26,14 @@ def of_expression(
 
     `asked`: the expression is a condition.
     """
-    tree, problem = _parsed("{{ " + text + "\n}}", environment, "expression")
+    tree, problems = _parsed("{{ " + text + "\n}}", environment, "expression")
     if tree is None:
-        return Found(problems=[problem])
+        return Found(problems=problems)
     expression = sole_expression(tree)
     if expression is None:
         return Found(problems=[Problem("bad expression: it is not one whole expression")])
     walk = Walk(meta.find_undeclared_variables(tree), known)
+    walk.found.problems += problems
     walk.found.type = walk.expression(expression, {}, asked)
     return walk.found
 
@@ -54,26 +54,26 @@ def inner_expression(text: str, environment: Environment) -> str | None:
 
 def _parsed(
     text: str, environment: Environment, what: str
-) -> tuple[nodes.Template | None, Problem]:
-    """The syntax tree of `text`; compiling it as well finds unknown filters and tests."""
+) -> tuple[nodes.Template | None, list[Problem]]:
+    """The syntax tree of `text`, None if it has none, and what is wrong: also filters and tests that do not exist."""
     try:
         tree = environment.parse(text)
-        environment.compile(environment.parse(text), raw=True)
+        problems = [
+            Problem(f"bad {what}: no {kind} named '{name}'", line, name, _hint(meant))
+            for kind, name, line, meant in take_unknown_functions(tree)
+        ]
+        # Compiling says what parsing does not, and changes its tree.
+        again = environment.parse(text)
+        take_unknown_functions(again)
+        environment.compile(again, raw=True)
     except TemplateSyntaxError as error:
-        message = error.message or "it cannot be read"
-        word, hint = _unknown_function(message, environment)
-        message = _lower(message).rstrip(".")
-        return None, Problem(f"bad {what}: {message}", error.lineno, word, hint)
-    return tree, Problem("")
+        message = _lower(error.message or "it cannot be read").rstrip(".")
+        return None, [Problem(f"bad {what}: {message}", error.lineno)]
+    return tree, problems
 
 
-def _unknown_function(message: str, environment: Environment) -> tuple[str, str]:
-    """The filter or test that an error of Jinja is about, and what was meant; "" and "" for other errors."""
-    match = re.match(r"No (filter|test) named '(\w+)'", message)
-    if match is None:
-        return "", ""
-    known = environment.filters if match[1] == "filter" else environment.tests
-    return match[2], did_you_mean(match[2], known)
+def _hint(meant: str | None) -> str:
+    return f". Did you mean '{meant}'?" if meant else ""
 
 
 def sole_expression(tree: nodes.Template) -> nodes.Expr | None:

@@ -16,12 +16,11 @@ from carrara.engines.diffusion.scaffold import chars
 from carrara.engines.diffusion.scaffold.chars import CharSet
 from carrara.engines.diffusion.scaffold.language import ANY_TEXT, Alt, Chars, Node, Repeat, Seq
 from carrara.engines.errors import CarraraError
+from carrara.engines.patterns import ENDS, IRREGULAR, STARTS
 
 _sre: Any = importlib.import_module("re._parser")
 _NEWLINE = chars.of("\n")
 _ALPHABETS = ((0x30, 0x52F), (0x3041, 0x3096), (0x30A1, 0x30FA), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3))
-_STARTS = ("AT_BEGINNING", "AT_BEGINNING_STRING")
-_ENDS = ("AT_END", "AT_END_STRING")
 
 Items = Sequence[tuple[Any, Any]]
 
@@ -58,9 +57,9 @@ def _anchored(
     """The whole pattern or, after descending into a group that is all of it, one branch of it."""
     if flags & re.MULTILINE:
         raise CarraraError("a pattern with the multiline flag cannot be held")
-    while items and _is_anchor(items[0], _STARTS):
+    while items and _is_anchor(items[0], STARTS):
         items, start = items[1:], True
-    while items and _is_anchor(items[-1], _ENDS):
+    while items and _is_anchor(items[-1], ENDS):
         items, end = items[:-1], True
     if len(items) == 1:
         op, value = items[0]
@@ -103,16 +102,7 @@ def _item(op: str, value: Any, flags: int) -> Node:
             least, most, inner = value
             bound = None if most is _sre.MAXREPEAT else int(most)
             return Repeat(_sequence(list(inner), flags), int(least), bound)
-    kinds = {
-        "ASSERT": "look-around",
-        "ASSERT_NOT": "look-around",
-        "AT": "an anchor or a word border inside the pattern",
-        "GROUPREF": "a back-reference",
-        "GROUPREF_EXISTS": "a conditional",
-        "ATOMIC_GROUP": "an atomic group",
-        "POSSESSIVE_REPEAT": "a possessive repeat",
-    }
-    raise CarraraError(f"{kinds.get(op, op)} in a pattern cannot be held")
+    raise CarraraError(f"{IRREGULAR.get(op, op)} in a pattern cannot be held")
 
 
 def _set(value: Items, flags: int) -> CharSet:

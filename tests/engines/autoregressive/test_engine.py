@@ -101,6 +101,20 @@ def test_greedy_text_is_what_plain_decoding_of_the_model_gives(with_engine: With
     with_engine(body, quick=False, dtype=torch.float32)
 
 
+def test_a_text_with_a_bound_is_the_beginning_of_the_one_without(with_engine: With) -> None:
+    async def body(engine: AutoregressiveEngine) -> None:
+        free = await engine.complete(ask(most=40))
+        assert len(free.value) > 9
+        bounded = await engine.complete(ask(output=Text(9), most=40))
+        assert bounded.value == bounded.text.strip() == free.text.lstrip()[:9].strip()
+        assert bounded.stop == "length"
+        assert bounded.usage.passes < free.usage.passes
+        wide = await engine.complete(ask(output=Text(10_000), most=40))
+        assert (wide.text, wide.stop) == (free.text, free.stop)
+
+    with_engine(body)
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_an_answer_does_not_depend_on_who_shares_the_batch(with_engine: With, quick: bool) -> None:
     requests = [
@@ -300,7 +314,8 @@ def test_a_deadline_ends_a_running_answer_and_a_waiting_one(with_engine: With, c
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (ask("x" * 2000), r"refused [\d,]+ prompt tokens and 24 of answer, its context holds 512"),
+        (ask("x" * 2000), r"[\d,]+ prompt tokens and 24 tokens of answer, its context holds 512"),
+        (ask("x" * 10**6), "refused a prompt of 1,000,000 characters and 24 .* holds 512"),
         (ask(most=0), "max_tokens is 0"),
         (ask(output=Regex(r"(a)\1")), "as a grammar"),
         (ask(draft=Draft("x")), "takes no draft"),

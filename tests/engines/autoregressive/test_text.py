@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrara.engines.autoregressive.text import AnswerText, whole_characters
+from carrara.engines.contract import Text
 
 CUTS = st.lists(st.integers(0, 200), max_size=12)
 SHORT = st.text("ab€\n🙂", max_size=12)
@@ -46,6 +47,19 @@ def test_half_a_character_is_never_shown(text: str, cut: int) -> None:
     assert "\ufffd" not in found or "\ufffd" in text
     assert raw.startswith(found.encode())
     assert len(raw) - len(found.encode()) < 4
+
+
+@given(text=st.text("ab €\n🙂", max_size=12), cuts=CUTS, most=st.integers(1, 12))
+def test_a_bounded_text_is_cut_at_its_bound_however_it_comes(
+    text: str, cuts: list[int], most: int
+) -> None:
+    answer, bound = AnswerText(bound=Text(most)), Text(most)
+    for piece in pieces(text.encode(), cuts):
+        answer.add(piece)
+        assert bound.cut(answer.shown()) == answer.shown()
+    assert answer.final() == bound.cut(text)
+    assert answer.is_full == (answer.final() != text)
+    assert len(bound.parse(answer.final())) <= most
 
 
 def test_bytes_that_can_be_no_character_are_replaced() -> None:

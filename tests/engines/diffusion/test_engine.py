@@ -132,6 +132,18 @@ def test_a_cancelled_request_leaves_and_the_others_go_on(run: Callable[..., Any]
     assert alone == other == again
 
 
+def test_a_text_with_a_bound_ends_there(run: Callable[..., Any]) -> None:
+    async def work(engine: DiffusionEngine) -> list[Completion]:
+        return [await engine.complete(request(text)) for text in (Text(), Text(9), Text(3))]
+
+    free, nine, three = run(work)
+    assert len(free.value) > 9
+    assert nine.value == free.text.lstrip()[:9].strip()
+    assert nine.stop == "length"
+    assert len(three.value) <= 3  # at most 13 positions: another canvas
+    assert three.usage.passes < free.usage.passes
+
+
 def test_a_full_queue_is_busy(run: Callable[..., Any]) -> None:
     async def work(engine: DiffusionEngine) -> list[Any]:
         calls = [engine.complete(request(Text(), f"number {n}", 40)) for n in range(6)]

@@ -199,7 +199,12 @@ def test_a_seeded_warm_answer_is_the_same_too(
     requests = [
         ask("the town", contract, 40, sampling=Sampling(0.9, 0.95, seed=seed))
         for seed in range(4)
-        for contract in (Text(), Choice(("other", "another", "town")), Regex("[a-e]{10,20}"))
+        for contract in (
+            Text(),
+            Text(9),
+            Choice(("other", "another", "town")),
+            Regex("[a-e]{10,20}"),
+        )
     ]
 
     async def body(ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:

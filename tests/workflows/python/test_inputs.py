@@ -73,6 +73,13 @@ def test_plain_data_becomes_typed_inputs(given: dict[str, Any], name: str, value
             "recipes",
             r"\[0\].minutes: Field required",
         ),
+        (
+            {"title": "x", "recipes": '[{"title": "a", "minutes": "long"}]'},
+            "recipes",
+            r"input 'recipes' of book: \[0\].minutes: Input should be a valid integer.*got 'long'",
+        ),
+        ({"title": "x", "recipes": '[{"title": "a"'}, "recipes", "of book: Invalid JSON: EOF"),
+        ({"title": "x", "recipes": "none", "count": "many"}, "", "'recipes' (.|\n)*'count'"),
     ],
 )
 def test_what_is_wrong_with_an_input_is_said_by_name(

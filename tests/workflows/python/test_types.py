@@ -9,9 +9,10 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, NewType, Optional
 
 import pytest
+from annotated_types import MaxLen
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from typing_extensions import TypedDict
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Text
@@ -73,7 +74,9 @@ CONTRACTS: list[tuple[Any, Contract]] = [
     (str, Text()),
     (UserId, Text()),
     (Annotated[str, Pattern(r"[A-Z]\d+")], Regex(r"[A-Z]\d+")),
-    (Annotated[str, Field(max_length=9)], Text()),
+    (Annotated[str, Field(max_length=9)], Text(9)),
+    (Annotated[str, StringConstraints(max_length=8), MaxLen(9)], Text(8)),
+    (Annotated[str, Field(min_length=1)], Text()),
     (Literal["a", "b"], Choice(("a", "b"))),
     (Literal["a", 2, True], Choice(("a", "2", "yes"))),
     (Literal["a", "b"] | None, Choice(("a", "b", "none"))),
