@@ -1,6 +1,7 @@
 """Records for jobs and evaluations: read one by one from files, each with the place it came from.
 
-A source is a glob of text, .jsonl and .csv files, or "-" (JSON lines on standard input). A record that
+A source is a glob of documents (text, Markdown, HTML, PDF, e-mail) and tables (.jsonl, .csv, .tsv, .parquet, .mbox), a
+table or query of an SQL database, or "-" (JSON lines on standard input). A record that
 cannot be read is handed on as broken, with its reason, so that a job loses none and stops for none.
 """
 
@@ -11,47 +12,29 @@ import glob
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from carrara.engines.errors import CarraraError
-
-MAX_TEXT_BYTES = 64 * 2**20
-"""A single text record larger than this is refused: it cannot be one model call, or a thousand."""
-
-
-class SourceError(CarraraError):
-    """A source as a whole cannot be read: nothing matches, or the columns are not those asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
-    `problem` says why the record is broken (its `fields` are then empty)."""
-
-    index: int
-    key: str
-    where: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    problem: str | None = None
-
-
-def content_hash(record: Record) -> str:
-    """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
-    try:
-        text = json.dumps(record.fields, sort_keys=True)
-    except RecursionError:  # it was read with less of the stack in use
-        return ""
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+from carrara.workflows.sources.documents import read_document
+from carrara.workflows.sources.mail import read_mailbox, read_message
+from carrara.workflows.sources.parquet import read_parquet
+from carrara.workflows.sources.record import (
+    MAX_TEXT_BYTES,
+    Record,
+    SourceError,
+    broken,
+    content_hash,
+    key_of,
+)
+from carrara.workflows.sources.sql import is_database, read_sql
 
 
 def read_records(source: str) -> Iterator[Record]:
     """Records of `source` in order, read lazily.
 
-    Text files give the fields `text`, `path` and `name`; JSON lines and CSV rows give their own fields. The
+    Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
     key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
     the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
 
@@ -60,6 +43,9 @@ def read_records(source: str) -> Iterator[Record]:
     """
     if source == "-":
         yield from _jsonl(sys.stdin.buffer, "stdin")
+        return
+    if is_database(source):
+        yield from read_sql(source)
         return
     paths = _matching(source)
     if len(paths) == 1:
@@ -74,13 +60,11 @@ def read_records(source: str) -> Iterator[Record]:
 
 def _file(path: Path) -> Iterator[Record]:
     """The records of one file, counted from 0."""
-    if path.suffix == ".jsonl":
-        with _open(path) as lines:
-            yield from _jsonl(lines, str(path))
-    elif path.suffix == ".csv":
-        yield from _csv(path)
+    reader = _TABLES.get(path.suffix.lower())
+    if reader is not None:
+        yield from reader(path)
     else:
-        yield _text_file(0, path)
+        yield read_document(path)
 
 
 def _one_of_many(path: Path) -> Iterator[Record]:
@@ -110,33 +94,6 @@ def _open(path: Path) -> io.BufferedReader:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _text_file(index: int, path: Path) -> Record:
-    broken = Record(index, str(path), str(path))
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            return _broken(broken, f"larger than {MAX_TEXT_BYTES // 2**20} MiB")
-        raw = path.read_bytes()
-    except OSError as error:
-        return _broken(broken, f"cannot be read: {error.strerror}")
-    problem = _text_problem(raw)
-    if problem:
-        return _broken(broken, problem)
-    text = raw.decode("utf-8-sig")
-    return Record(index, str(path), str(path), {"text": text, "path": str(path), "name": path.stem})
-
-
-def _text_problem(raw: bytes) -> str | None:
-    if not raw.strip():
-        return "the file is empty"
-    if b"\x00" in raw:
-        return "a binary file, not text (it holds NUL bytes)"
-    try:
-        raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return f"not UTF-8 text (byte {error.start}: {error.reason})"
-    return None
-
-
 def _jsonl(lines: Any, name: str) -> Iterator[Record]:
     index = 0
     for number, raw in enumerate(lines, start=1):
@@ -148,25 +105,30 @@ def _jsonl(lines: Any, name: str) -> Iterator[Record]:
         raise SourceError(f"{name}: empty, there is no record in it")
 
 
+def _json_lines(path: Path) -> Iterator[Record]:
+    with _open(path) as lines:
+        yield from _jsonl(lines, str(path))
+
+
 def _json_line(index: int, raw: bytes, where: str, number: str) -> Record:
-    broken = Record(index, number, where)
+    empty = Record(index, number, where)
     try:
         row = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return _broken(broken, f"not UTF-8 text (byte {error.start} of the line)")
+        return broken(empty, f"not UTF-8 text (byte {error.start} of the line)")
     except json.JSONDecodeError as error:
-        return _broken(broken, f"not JSON: {error.msg} (column {error.colno})")
+        return broken(empty, f"not JSON: {error.msg} (column {error.colno})")
     except RecursionError:
-        return _broken(broken, "not usable JSON: nested too deeply")
+        return broken(empty, "not usable JSON: nested too deeply")
     if not isinstance(row, dict):
-        return _broken(broken, f"a JSON object is needed, found {type(row).__name__}")
-    return Record(index, str(row.get("id", row.get("key", number))), where, row)
+        return broken(empty, f"a JSON object is needed, found {type(row).__name__}")
+    return Record(index, key_of(row, number), where, row)
 
 
 def _csv(path: Path) -> Iterator[Record]:
     csv.field_size_limit(MAX_TEXT_BYTES)
     with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text)
+        reader = csv.DictReader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         try:
             names = reader.fieldnames
         except (UnicodeDecodeError, csv.Error) as error:
@@ -180,33 +142,43 @@ def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Record]:
     index = 0
     while True:
         where = f"{path}:{reader.line_num + 1}"
-        broken = Record(index, str(reader.line_num + 1), where)
+        empty = Record(index, str(reader.line_num + 1), where)
         try:
             row = next(reader, None)
         except UnicodeDecodeError as error:
-            yield _broken(
-                broken, f"not UTF-8 text from here on ({error.reason}); the rest is not read"
+            yield broken(
+                empty, f"not UTF-8 text from here on ({error.reason}); the rest is not read"
             )
             return
         except csv.Error as error:
-            yield _broken(broken, f"not CSV: {error}")
+            yield broken(empty, f"not CSV: {error}")
             index += 1
             continue
         if row is None:
             return
-        yield _csv_record(broken, row)
+        yield _csv_record(empty, row)
         index += 1
 
 
-def _csv_record(broken: Record, row: dict[Any, Any]) -> Record:
+def _csv_record(empty: Record, row: dict[Any, Any]) -> Record:
     if None in row:
-        return _broken(broken, f"{len(row[None])} cells more than the header has columns")
+        return broken(empty, f"{len(row[None])} cells more than the header has columns")
     missing = [name for name, cell in row.items() if cell is None]
     if missing:
-        return _broken(broken, f"no cell for {', '.join(missing)}")
-    key = row.get("id") or row.get("key") or broken.key
-    return Record(broken.index, str(key), broken.where, row)
+        return broken(empty, f"no cell for {', '.join(missing)}")
+    return Record(empty.index, key_of(row, empty.key), empty.where, row)
 
 
-def _broken(record: Record, problem: str) -> Record:
-    return Record(record.index, record.key, record.where, {}, problem)
+_TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": read_parquet,
+    ".eml": read_message,
+    ".mbox": read_mailbox,
+}
+"""Readers of files that hold many records, or whose one record is no plain document, by suffix."""
+
+
+__all__ = ["MAX_TEXT_BYTES", "Record", "SourceError", "content_hash", "read_records"]

@@ -11,11 +11,13 @@ import typer
 
 from carrara.cli.adapt import adapt
 from carrara.cli.calibrate import calibrate
+from carrara.cli.diff import diff
 from carrara.cli.evaluate import evaluate
 from carrara.cli.explain import explain
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
+from carrara.cli.report import report
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
@@ -37,7 +39,13 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "repair": repair,
     },
     "Look before": {"validate": validate, "plan": plan, "schema": schema},
-    "Look after": {"runs": list_runs, "show": show_run, "explain": explain},
+    "Look after": {
+        "runs": list_runs,
+        "show": show_run,
+        "explain": explain,
+        "report": report,
+        "diff": diff,
+    },
     "Engines": {"engines": show_engines, "adapt": adapt},
 }
 

@@ -1,0 +1,116 @@
+"""Parts fit their budget, lose nothing and follow the structure; their answers come together by rule."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.chunks.merge import merge
+from carrara.workflows.chunks.split import estimated, split
+
+
+@given(st.text(alphabet="ab .\n#é", max_size=600), st.integers(16, 60), st.integers(0, 8))
+def test_nothing_is_lost_and_every_part_fits(text: str, tokens: int, overlap: int) -> None:
+    parts = split(text, tokens, overlap=overlap)
+    at = 0
+    for part in parts:
+        assert part.text == text[part.start : part.end]
+        assert part.start <= at < part.end or not text
+        assert estimated(part.text) <= tokens + 2  # overlap and rest are rounded apart
+        at = part.end
+    assert at == len(text)
+    if not overlap:
+        assert "".join(part.text for part in parts) == text
+
+
+def test_a_text_that_fits_is_one_part() -> None:
+    [part] = split("one two three", 100)
+    assert (part.start, part.end, part.headings) == (0, 13, ())
+
+
+def test_strong_borders_go_before_weak_ones() -> None:
+    body = "Sentence of some words. " * 6
+    text = f"# One\n\n{body}\n\n## Inner\n\n{body}\n\n# Two\n\n{body}\n"
+    parts = split(text, 64)
+    assert [part.text.split("\n", 1)[0] for part in parts] == ["# One", "## Inner", "# Two"]
+    assert [part.headings for part in parts] == [(), ("One",), ("One", "Inner")]
+
+
+def test_an_overlap_repeats_the_end_of_the_part_before() -> None:
+    text = " ".join(f"word{n}" for n in range(200))
+    parts = split(text, 50, overlap=10)
+    for before, part in pairwise(parts):
+        repeated = text[part.start : before.end]
+        assert 0 < estimated(repeated) <= 10
+        assert part.text.startswith("word")
+
+
+@pytest.mark.parametrize(("tokens", "overlap"), [(8, 0), (100, 60), (100, -1)])
+def test_impossible_sizes_are_refused(tokens: int, overlap: int) -> None:
+    with pytest.raises(CarraraError, match="at least 16 tokens"):
+        split("text", tokens, overlap=overlap)
+
+
+PARTS: list[dict[str, Any]] = [
+    {"name": "Ann", "total": None, "items": [{"n": "pen"}], "seller": {"town": ""}, "pages": 2},
+    {
+        "name": "Ann B.",
+        "total": 5.5,
+        "items": [{"n": "Pen"}, {"n": "ink"}],
+        "seller": {"town": "Oslo"},
+        "pages": 3,
+    },
+    {"name": "Ann", "total": 9, "items": [], "seller": {"town": "Rome"}, "pages": 1},
+]
+
+
+def test_the_usual_rules_take_the_first_value_and_each_item_once() -> None:
+    assert merge(PARTS) == {
+        "name": "Ann",
+        "total": 5.5,
+        "items": [{"n": "pen"}, {"n": "ink"}],
+        "seller": {"town": "Oslo"},
+        "pages": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "rule", "value"),
+    [
+        ("name", "longest", "Ann B."),
+        ("name", "most", "Ann"),
+        ("total", "last", 9),
+        ("items", "all", [{"n": "pen"}, {"n": "Pen"}, {"n": "ink"}]),
+        ("pages", "sum", 6),
+        ("total", "max", 9),
+        ("total", "min", 5.5),
+    ],
+)
+def test_a_field_follows_its_rule(field: str, rule: Any, value: Any) -> None:
+    assert merge(PARTS, {field: rule})[field] == value
+
+
+def test_nested_fields_are_named_with_dots() -> None:
+    assert merge(PARTS, {"seller.town": "last"})["seller"] == {"town": "Rome"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"name": "sum"}, "merge rule 'sum' of name is for numbers, not for 'Ann'"),
+        ({"name": "frist"}, "merge rule 'frist' of name: there are first"),
+        ({"total": "all"}, "merge rule 'all' of total is for lists"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_named(rules: Any, message: str) -> None:
+    with pytest.raises(CarraraError, match=message):
+        merge(PARTS, rules)
+
+
+def test_nothing_merges_to_nothing() -> None:
+    assert merge([]) is None
+    assert merge([None, None]) is None
+    assert merge([[], [1], [1, 2]]) == [1, 2]

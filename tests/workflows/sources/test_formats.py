@@ -1,0 +1,258 @@
+"""Each format gives records with the right fields, and what cannot be read is told by file and reason."""
+
+import io
+import json
+import mailbox
+import sqlite3
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from carrara.workflows.records import Record, SourceError, read_records
+
+
+def only(source: Any) -> Record:
+    [record] = read_records(str(source))
+    return record
+
+
+def pdf_of(*pages: str) -> bytes:
+    """A PDF with these lines, a page each."""
+    objects = ["<</Type/Catalog/Pages 2 0 R>>", ""]
+    kids = []
+    for text in pages:
+        content = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET"
+        objects.append(f"<</Length {len(content)}>>stream\n{content}\nendstream")
+        objects.append(
+            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents {len(objects)} 0 R"
+            "/Resources<</Font<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>"
+        )
+        kids.append(f"{len(objects)} 0 R")
+    objects[1] = f"<</Type/Pages/Count {len(kids)}/Kids[{' '.join(kids)}]>>"
+    made, places = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(len(made))
+        made += f"{number} 0 obj\n{content}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    size = len(objects) + 1
+    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\n"
+    return made + f"{end}startxref\n{len(made)}\n%%EOF".encode()
+
+
+def test_html_becomes_markdown_with_its_tables(tmp_path: Path) -> None:
+    page = """<html><head><title>Bill 7</title><style>p {}</style></head><body>
+    <nav>Home | About</nav><h1>Bill</h1><p>For <b>Ann</b>.</p>
+    <table><tr><th>Item</th><th>Price</th></tr><tr><td>Pen</td><td>1.20</td></tr></table>
+    <ul><li>one<ul><li>inner</li></ul></li></ul><script>alert(1)</script></body></html>"""
+    (tmp_path / "bill.html").write_text(page)
+    record = only(tmp_path / "bill.html")
+    assert record.fields["title"] == "Bill 7"
+    text = record.fields["text"]
+    assert "# Bill" in text
+    assert "| Item | Price |\n| --- | --- |\n| Pen | 1.20 |" in text
+    assert "- one\n  - inner" in text
+    assert not any(word in text for word in ("alert", "Home", "p {}"))
+
+
+def test_a_page_without_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.html").write_text("<body><div id=root></div><script>x</script></body>")
+    assert only(tmp_path / "app.html").problem == (
+        "the page holds no text (it may be made by a script in the browser)"
+    )
+
+
+def test_a_declared_encoding_is_obeyed(tmp_path: Path) -> None:
+    page = '<meta charset="iso-8859-1"><p>Grüße</p>'
+    (tmp_path / "old.htm").write_bytes(page.encode("latin-1"))
+    assert only(tmp_path / "old.htm").fields["text"] == "Grüße\n"
+
+
+def test_pdf_text_comes_page_by_page(tmp_path: Path) -> None:
+    (tmp_path / "two.pdf").write_bytes(pdf_of("Invoice 17", "Total 9.50"))
+    record = only(tmp_path / "two.pdf")
+    assert [page.strip() for page in record.fields["text"].split("\f")] == [
+        "Invoice 17",
+        "Total 9.50",
+    ]
+    assert record.fields["pages"] == 2
+
+
+def test_scanned_pages_are_refused_by_number(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "scan.pdf")
+    assert only(tmp_path / "scan.pdf").problem == (
+        "no page holds any text, only pictures: read it with OCR in a step of your own"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        (b"", "the file is empty"),
+        (b"%PDF-1.4\nnonsense", "not a readable PDF"),
+        (pdf_of("Hello")[:200], "not a readable PDF"),
+    ],
+)
+def test_damaged_pdfs_are_told(tmp_path: Path, raw: bytes, problem: str) -> None:
+    (tmp_path / "bad.pdf").write_bytes(raw)
+    found = only(tmp_path / "bad.pdf").problem
+    assert found is not None
+    assert found.startswith(problem)
+
+
+def message(text: str = "The pen broke.\n") -> EmailMessage:
+    made = EmailMessage()
+    made["From"], made["To"], made["Subject"] = "Ann <ann@x.org>", "shop@y.org", "Brökén pen"
+    made["Date"] = "Tue, 03 Feb 2026 10:00:00 +0100"
+    made["Message-ID"] = "<7@x.org>"
+    made.set_content(text)
+    return made
+
+
+def test_mail_gives_its_header_and_text(tmp_path: Path) -> None:
+    mail = message()
+    mail.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="bill.pdf")
+    (tmp_path / "a.eml").write_bytes(mail.as_bytes())
+    record = only(tmp_path / "a.eml")
+    assert record.key == str(tmp_path / "a.eml")
+    assert record.fields["subject"] == "Brökén pen"
+    assert record.fields["date"] == "2026-02-03T10:00:00+01:00"
+    assert record.fields["text"].strip() == "The pen broke."
+    assert record.fields["attachments"] == ["bill.pdf"]
+
+
+def test_mail_in_html_alone_becomes_markdown(tmp_path: Path) -> None:
+    mail = message()
+    mail.set_content("<h2>Hi</h2><p>All <b>well</b>.</p>", subtype="html")
+    (tmp_path / "a.eml").write_bytes(mail.as_bytes())
+    assert only(tmp_path / "a.eml").fields["text"] == "## Hi\n\nAll **well**.\n"
+
+
+def test_a_mailbox_gives_a_record_for_each_message(tmp_path: Path) -> None:
+    box = mailbox.mbox(str(tmp_path / "in.mbox"))
+    box.add(message("one"))
+    bare = EmailMessage()
+    bare["Subject"] = "empty"
+    box.add(bare)
+    box.close()
+    first, second = read_records(str(tmp_path / "in.mbox"))
+    assert (first.key, first.fields["text"].strip()) == ("7@x.org", "one")
+    assert second.problem == "the e-mail holds no text"
+    assert second.where.endswith("in.mbox:message 2")
+
+
+def test_parquet_rows_come_as_plain_data(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": 5,
+            "day": date(2026, 1, 2),
+            "at": datetime(2026, 1, 2, 3, tzinfo=UTC),
+            "price": Decimal("1.20"),
+            "tags": ["a", "b"],
+            "inner": {"x": 1},
+            "none": None,
+        }
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    record = only(tmp_path / "t.parquet")
+    assert record.key == "5"
+    assert record.fields == {
+        "id": 5,
+        "day": "2026-01-02",
+        "at": "2026-01-02T03:00:00+00:00",
+        "price": "1.20",
+        "tags": ["a", "b"],
+        "inner": {"x": 1},
+        "none": None,
+    }
+    json.dumps(record.fields)
+
+
+def test_a_parquet_column_of_bytes_is_named(tmp_path: Path) -> None:
+    table = pyarrow.table({"id": ["a"], "raw": [b"\x00"]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    record = only(tmp_path / "t.parquet")
+    assert (record.key, record.problem) == (
+        "a",
+        "column 'raw' holds binary data, which no input takes",
+    )
+
+
+def test_what_is_no_parquet_is_a_source_error(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("id,name\n1,2\n")
+    with pytest.raises(SourceError, match=r"t\.parquet: not a readable Parquet file"):
+        only(tmp_path / "t.parquet")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    path = tmp_path / "docs.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE docs (code TEXT PRIMARY KEY, body TEXT, pages INT)")
+        rows = [("b", "two", 2), ("a", "one", 1), ("c", "three", None)]
+        connection.executemany("INSERT INTO docs VALUES (?, ?, ?)", rows)
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+def test_a_table_is_read_in_the_order_of_its_key(database: str) -> None:
+    found = list(read_records(f"{database}#docs"))
+    assert [record.key for record in found] == ["a", "b", "c"]
+    assert found[2].fields == {"code": "c", "body": "three", "pages": None}
+
+
+def test_a_query_is_read_as_it_is_written(database: str) -> None:
+    query = "SELECT code AS id, body FROM docs WHERE pages > 1 ORDER BY code DESC"
+    found = only(f"{database}#{query}")
+    assert (found.key, found.fields) == ("b", {"id": "b", "body": "two"})
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("", "name a table or a query behind '#'"),
+        ("#doc", "no table 'doc'; there are: docs"),
+        ("#SELECT * FROM nowhere", "no such table: nowhere"),
+        ("#SELECT * FROM docs WHERE pages > 9", "there is no row"),
+    ],
+)
+def test_what_a_database_lacks_is_said(database: str, what: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        list(read_records(f"{database}{what}"))
+
+
+def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no file"):
+        list(read_records(f"sqlite:///{tmp_path}/none.db#docs"))
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_password_is_never_told() -> None:
+    with pytest.raises(SourceError) as error:
+        list(read_records("postgresql://me:secret@127.0.0.1:1/none#docs"))
+    assert "secret" not in str(error.value)
+    assert "me:***@127.0.0.1" in str(error.value)
+
+
+def test_tabs_separate_the_cells_of_a_tsv(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("id\ttext\n1\ta, b\n")
+    assert only(tmp_path / "t.tsv").fields == {"id": "1", "text": "a, b"}
+
+
+def test_documents_of_all_kinds_match_one_glob(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.pdf").write_bytes(pdf_of("two"))
+    (tmp_path / "c.eml").write_bytes(message("three").as_bytes())
+    (tmp_path / "d.html").write_text("<p>four</p>")
+    (tmp_path / "e.pdf").write_bytes(io.BytesIO(b"junk").read())
+    found = list(read_records(str(tmp_path / "*")))
+    assert [record.index for record in found] == [0, 1, 2, 3, 4]
+    texts = [str(record.fields.get("text", record.problem)).strip() for record in found]
+    assert texts[:4] == ["one", "two", "three", "four"]
+    assert texts[4].startswith("not a readable PDF")

@@ -1,0 +1,1 @@
+"""Long documents: cut by their structure into parts that fit a prompt, and the parts' answers put together."""

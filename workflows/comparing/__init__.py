@@ -1,0 +1,1 @@
+"""Two outputs of a job compared: rows and fields that changed."""

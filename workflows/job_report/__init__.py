@@ -1,0 +1,1 @@
+"""What a job did, for people: counts, reasons, confidence, fill rates, the slowest records, throughput."""

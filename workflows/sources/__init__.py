@@ -1,0 +1,1 @@
+"""Where the records of a job come from, one module a format: files of documents, mail, tables, SQL databases."""

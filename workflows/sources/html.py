@@ -1,0 +1,70 @@
+"""HTML as Markdown: what a reader would see, tables and lists kept, scripts and navigation left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.sources.record import Unreadable
+
+INSTALL = "pip install 'carrara[documents]'"
+_UNSEEN = ("script", "style", "template", "noscript", "svg", "canvas", "iframe", "nav", "object")
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+
+
+def read(raw: bytes) -> Mapping[str, Any]:
+    """`text` and `title` of a page; its encoding is the one that it declares, else UTF-8.
+
+    Raises:
+        Unreadable: there is nothing to read in it.
+        CarraraError: the package for it is not installed.
+    """
+    try:
+        from bs4 import BeautifulSoup
+    except ImportError as error:
+        raise CarraraError(f"HTML files need beautifulsoup4 and markdownify: {INSTALL}") from error
+    if not raw.strip():
+        raise Unreadable("the file is empty")
+    soup = BeautifulSoup(raw, "html.parser")
+    return {"text": as_markdown(soup), "title": _title(soup)}
+
+
+def markdown_of(page: str) -> str:
+    """The text of a page that is a string already, such as the HTML part of a mail.
+
+    Raises:
+        Unreadable, CarraraError: as `read`.
+    """
+    return str(read(page.encode())["text"])
+
+
+def as_markdown(soup: Any) -> str:
+    from markdownify import MarkdownConverter
+
+    for tag in soup(_UNSEEN):
+        tag.decompose()
+    for tag in soup(attrs={"hidden": True}):
+        tag.decompose()
+    converter = MarkdownConverter(
+        heading_style="ATX",
+        bullets="-",
+        strip=["img", "a"],
+        table_infer_header=True,
+        escape_misc=False,
+    )
+    made = converter.convert_soup(soup.body or soup)
+    text = _BLANK_LINES.sub("\n\n", "\n".join(line.rstrip() for line in made.split("\n"))).strip()
+    if not text:
+        raise Unreadable("the page holds no text (it may be made by a script in the browser)")
+    return text + "\n"
+
+
+def _title(soup: Any) -> str:
+    found = soup.title.get_text(" ", strip=True) if soup.title else ""
+    heading = soup.h1.get_text(" ", strip=True) if soup.h1 else ""
+    return found or heading
+
+
+__all__ = ["INSTALL", "as_markdown", "markdown_of", "read"]

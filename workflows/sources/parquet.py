@@ -1,0 +1,58 @@
+"""Parquet files by pyarrow, read in batches: memory does not grow with the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.sources.record import (
+    Record,
+    SourceError,
+    Unreadable,
+    broken,
+    key_of,
+    plain_value,
+)
+
+INSTALL = "pip install 'carrara[data]'"
+_BATCH = 1024
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """A record for each row, with its columns as fields. Dates and decimals become text.
+
+    Raises:
+        SourceError: not a Parquet file, or one without rows.
+        CarraraError: the package for it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CarraraError(f"Parquet files need the package pyarrow: {INSTALL}") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if not file.metadata.num_rows:
+                raise SourceError(f"{path}: empty, there is no row in it")
+            index = 0
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    yield _record(path, index, row)
+                    index += 1
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _record(path: Path, index: int, row: dict[str, object]) -> Record:
+    empty = Record(index, key_of(row, str(index + 1)), f"{path}:row {index + 1}")
+    try:
+        fields = {name: plain_value(value, name) for name, value in row.items()}
+    except Unreadable as error:
+        return broken(empty, str(error))
+    return Record(index, empty.key, empty.where, fields)
+
+
+__all__ = ["INSTALL", "read_parquet"]

@@ -1,0 +1,103 @@
+"""A record, and what every format needs to make one. Nothing of a format is known here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from carrara.engines.errors import CarraraError
+
+MAX_TEXT_BYTES = 64 * 2**20
+"""A single document larger than this is refused: it cannot be one model call, or a thousand."""
+
+
+class SourceError(CarraraError):
+    """A source as a whole cannot be read: nothing matches, or the columns are not those asked for."""
+
+
+class Unreadable(Exception):
+    """A document or a value in it cannot be used; the message goes into its record's `problem`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
+    `problem` says why the record is broken (its `fields` are then empty)."""
+
+    index: int
+    key: str
+    where: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+
+def broken(record: Record, problem: str) -> Record:
+    """The record without fields, with the reason."""
+    return Record(record.index, record.key, record.where, {}, problem)
+
+
+def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
+    """The field `id` or `key` as text, where there is one that is not empty."""
+    for name in ("id", "key"):
+        found = fields.get(name)
+        if found is not None and found != "":
+            return str(found)
+    return otherwise
+
+
+def content_hash(record: Record) -> str:
+    """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
+    try:
+        text = json.dumps(record.fields, sort_keys=True)
+    except RecursionError:  # it was read with less of the stack in use
+        return ""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def plain_value(value: Any, name: str) -> Any:
+    """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
+
+    Raises:
+        Unreadable: binary data, or a type that has no JSON form; names the column.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                return None if value != value else str(value)
+            return value
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal() | UUID():
+            return str(value)
+        case list() | tuple():
+            return [plain_value(item, name) for item in value]
+        case dict():
+            return {str(key): plain_value(item, f"{name}.{key}") for key, item in value.items()}
+        case bytes() | bytearray() | memoryview():
+            raise Unreadable(f"column {name!r} holds binary data, which no input takes")
+        case _:
+            raise Unreadable(
+                f"column {name!r} holds a {type(value).__name__}, which has no JSON form"
+            )
+
+
+__all__ = [
+    "MAX_TEXT_BYTES",
+    "Record",
+    "SourceError",
+    "Unreadable",
+    "broken",
+    "content_hash",
+    "key_of",
+    "plain_value",
+]

@@ -1,0 +1,127 @@
+"""Rows of SQL databases, by SQLAlchemy: `sqlite:///rows.db#table` or `postgresql://host/name#SELECT …`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.sources.record import (
+    Record,
+    SourceError,
+    Unreadable,
+    broken,
+    key_of,
+    plain_value,
+)
+
+INSTALL = "pip install 'carrara[sql]'"
+SCHEMES = ("sqlite", "postgresql", "postgres")
+_URL = re.compile(r"^(sqlite|postgres(?:ql)?)(\+\w+)?:/")
+_QUERY = re.compile(r"^\s*(?:select|with|values|table)\b", re.IGNORECASE)
+_BATCH = 1000
+
+
+def is_database(source: str) -> bool:
+    return bool(_URL.match(source))
+
+
+def read_sql(source: str) -> Iterator[Record]:
+    """A record for each row. Behind `#` stands a table, read in the order of its primary key, or a query.
+
+    The key is the column `id` or `key`, else the table's primary key, else the number of the row: a query without
+    ORDER BY may give the rows in another order when a job goes on, which it notices and refuses.
+
+    Raises:
+        SourceError: the database, the table or the query cannot be used; says what the database said.
+        CarraraError: a package for it is not installed.
+    """
+    try:
+        import sqlalchemy
+    except ImportError as error:
+        raise CarraraError(f"SQL databases need the package SQLAlchemy: {INSTALL}") from error
+    url, mark, what = source.partition("#")
+    shown = shown_url(url)
+    if not mark or not what.strip():
+        raise SourceError(f"{shown}: name a table or a query behind '#', as in '{shown}#documents'")
+    try:
+        engine = sqlalchemy.create_engine(driver_url(url))
+    except ImportError as error:
+        raise CarraraError(f"{shown} needs the package {error.name!r}: {INSTALL}") from error
+    except sqlalchemy.exc.ArgumentError as error:
+        raise SourceError(f"{shown}: not a database URL: {error}") from error
+    try:
+        _refuse_missing_file(engine, shown)
+        with engine.connect() as connection:
+            query, keys = _statement(sqlalchemy, connection, what.strip(), shown)
+            found = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
+                query
+            )
+            index = -1
+            for index, row in enumerate(found.mappings()):
+                yield _record(shown, index, dict(row), keys)
+            if index < 0:
+                raise SourceError(f"{shown}: there is no row in {what.strip()!r}")
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise SourceError(f"{shown}: {_said(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def driver_url(url: str) -> str:
+    """The URL with the driver that we install, where it names none."""
+    scheme, rest = url.split(":", 1)
+    return f"postgresql+psycopg:{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def shown_url(url: str) -> str:
+    """The URL without a password, for messages."""
+    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def _refuse_missing_file(engine: Any, shown: str) -> None:
+    """SQLite would make an empty database."""
+    name = engine.url.database
+    in_file = engine.dialect.name == "sqlite" and name not in (None, "", ":memory:")
+    if in_file and not Path(name).is_file():
+        raise SourceError(f"{shown}: there is no file {name}")
+
+
+def _statement(
+    sqlalchemy: Any, connection: Any, what: str, shown: str
+) -> tuple[Any, tuple[str, ...]]:
+    """The query, and the columns that make the key of a row."""
+    if _QUERY.match(what):
+        return sqlalchemy.text(what), ()
+    schema, _, name = what.rpartition(".")
+    inspector = sqlalchemy.inspect(connection)
+    names = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
+    if name not in names:
+        known = ", ".join(sorted(names)[:10]) or "none"
+        raise SourceError(f"{shown}: no table {what!r}; there are: {known}")
+    table = sqlalchemy.Table(
+        name, sqlalchemy.MetaData(), schema=schema or None, autoload_with=connection
+    )
+    keys = tuple(column.name for column in table.primary_key.columns)
+    order = [table.c[key] for key in keys] or list(table.columns)
+    return sqlalchemy.select(table).order_by(*order), keys
+
+
+def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) -> Record:
+    usual = ":".join(str(row[key]) for key in keys) or str(index + 1)
+    empty = Record(index, key_of(row, usual), f"{shown}:row {index + 1}")
+    try:
+        fields = {name: plain_value(value, name) for name, value in row.items()}
+    except Unreadable as error:
+        return broken(empty, str(error))
+    return Record(index, empty.key, empty.where, fields)
+
+
+def _said(error: Any) -> str:
+    """What the database said, on one line."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+
+
+__all__ = ["INSTALL", "SCHEMES", "driver_url", "is_database", "read_sql", "shown_url"]
