@@ -1,7 +1,8 @@
 """The four ways to call the body of a step, and an attempt with its timeout.
 
 Each is a coroutine function from a node whose arguments are resolved to the body's value. It runs in the
-node's own task and context, where `current` is the node.
+node's own task and context, where `current` is the node. Every call has copies of the arguments for itself: what
+it changes, no other attempt, step or reader of the journal sees.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from carrara.runtime.errors import StepTimeout
 from carrara.runtime.node import StepNode
 from carrara.runtime.scope import Scope, run_in_scope
+from carrara.runtime.shapes import private_call
 from carrara.runtime.step import StepSpec
 
 Call = Callable[[StepNode], Awaitable[Any]]
@@ -41,17 +43,19 @@ def _is_async(body: Callable[..., Any]) -> bool:
 
 
 async def call_async(node: StepNode) -> Any:
-    return await node.spec.body(*node.args, **(node.kwargs or {}))
+    args, kwargs = private_call(node.args, node.kwargs)
+    return await node.spec.body(*args, **kwargs)
 
 
 async def call_inline(node: StepNode) -> Any:
-    value = node.spec.body(*node.args, **(node.kwargs or {}))
+    args, kwargs = private_call(node.args, node.kwargs)
+    value = node.spec.body(*args, **kwargs)
     return await value if inspect.isawaitable(value) else value
 
 
 async def call_in_thread(node: StepNode) -> Any:
     """A cancelled call leaves the thread to finish by itself: Python cannot stop it."""
-    call = partial(_guarded, node.spec.body, node.args, node.kwargs or {})
+    call = partial(_guarded, node.spec.body, *private_call(node.args, node.kwargs))
     threads = node.scope.executor.threads()
     value = await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
     return await value if inspect.isawaitable(value) else value
@@ -59,7 +63,7 @@ async def call_in_thread(node: StepNode) -> Any:
 
 async def call_workflow(node: StepNode) -> Any:
     scope = Scope(node.scope.executor, node.path, node)
-    return await run_in_scope(scope, node.spec.body, node.args, node.kwargs or {})
+    return await run_in_scope(scope, node.spec.body, node.args, node.kwargs)
 
 
 async def call_within(seconds: float, call: Call, node: StepNode) -> Any:

@@ -32,6 +32,7 @@ from carrara.runtime.ranking import Estimates, Ranks
 from carrara.runtime.recall import Recall
 from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
+from carrara.runtime.shapes import PLAIN, private, private_call
 from carrara.runtime.step import RunInfo, RunOptions
 
 _BURST = 256  # nodes started in one turn of the loop, about
@@ -226,11 +227,8 @@ class Executor:
         """The short way: one call of an async body."""
         current.set(node)
         try:
-            kwargs = node.kwargs
-            if kwargs is None:
-                value = await node.spec.body(*node.args)
-            else:
-                value = await node.spec.body(*node.args, **kwargs)
+            args, kwargs = private_call(node.args, node.kwargs)
+            value = await node.spec.body(*args, **kwargs)
         except SystemExit as end:
             self.stopped(node, exited(end))
         except (Exception, asyncio.CancelledError) as error:
@@ -242,6 +240,13 @@ class Executor:
         if node.state != RUNNING:  # it was given up, and would not hear
             return
         seconds = perf_counter() - node.started_at
+        if type(value) not in PLAIN and node.needs.recorded:
+            # The body may hold on to what it returned.
+            try:
+                value = private(value)
+            except RecursionError:
+                self._broke(node, ValueError("the result contains itself, or nests too deep"))
+                return
         if self.recall is None or not node.needs.recorded:
             if self.stream.watched:
                 self._note_finished(node, seconds)

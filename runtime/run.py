@@ -166,7 +166,7 @@ async def _main(
     """The workflow's value and no error, or the error."""
     try:
         scope = Scope(executor, executor.info.name, None)
-        return await run_in_scope(scope, workflow, args, kwargs), None
+        return await run_in_scope(scope, workflow, args, dict(kwargs)), None
     except Exception as error:
         return None, error
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
+from carrara.runtime.shapes import private_call
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
@@ -71,7 +72,7 @@ class Scope:
 
 
 async def run_in_scope(
-    scope: Scope, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    scope: Scope, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Any:
     """Call a workflow function; returns when all its nodes have ended, handles in its value resolved.
 
@@ -85,7 +86,8 @@ async def run_in_scope(
     inputs: list[StepNode] = []
     try:
         try:
-            result = body(*args, **kwargs)
+            own, named = private_call(args, kwargs)
+            result = body(*own, **named)
             if isawaitable(result):
                 result = await result
             taken = capture(result, inputs)
@@ -107,7 +109,7 @@ async def run_in_scope(
     failure = scope.unseen_failure()
     if failure is not None:
         raise failure
-    return resolve(taken) if inputs else result
+    return result if scope.node is None and not inputs else resolve(taken)
 
 
 __all__ = ["Scope", "current", "run_in_scope"]
