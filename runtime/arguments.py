@@ -154,6 +154,6 @@ def _how_to_look(kind: type) -> Look:
     shape = shape_of(kind)
     if shape is not None:
         return partial(_shaped, shape)
-    if kind is partial or (getattr(kind, "__dictoffset__", 0) and not issubclass(kind, type)):
+    if kind is partial or (kind.__dictoffset__ and not issubclass(kind, type)):
         return _searched
     return _opaque

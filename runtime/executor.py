@@ -8,8 +8,9 @@ and maps are nodes too, but hold no place, so nesting them cannot deadlock.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from threading import get_ident
 from time import perf_counter
 from typing import Any, cast
@@ -34,13 +35,17 @@ from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
 from carrara.runtime.shapes import PLAIN, private, private_call
 from carrara.runtime.step import RunInfo, RunOptions
+from carrara.runtime.workers import DaemonThreads
+
+_log = logging.getLogger(__name__)
 
 _BURST = 256  # nodes started in one turn of the loop, about
 
 
 class Executor:
     """One run's nodes. `live` holds those that have not ended, `grants` what those between two attempts
-    wait for to have a place again; `closing` says that no more may start.
+    wait for to have a place again; `closing` says that no more may start. `left_behind` are the calls in threads
+    that were given up while they ran, by path.
 
     `group` is the task group that the nodes run in; whoever makes an executor sets it before the first
     submission, and leaves the group when `halted` is done.
@@ -64,6 +69,7 @@ class Executor:
         self.group: asyncio.TaskGroup
         self.live: set[StepNode] = set()
         self.grants: dict[StepNode, asyncio.Future[None]] = {}
+        self.left_behind: list[tuple[str, Future[Any]]] = []
         self.seq = 0
         self.steps = 0
         self.reused = 0
@@ -74,7 +80,7 @@ class Executor:
         self._call_soon = asyncio.get_running_loop().call_soon
         self._due = False  # a pump is scheduled
         self._pumping = False
-        self._workers: ThreadPoolExecutor | None = None
+        self._workers: DaemonThreads | None = None
 
     def halt(self, error: RunError | None) -> None:
         """End the run: nothing more starts, what runs is cancelled. `error` None: it ended by itself."""
@@ -89,12 +95,22 @@ class Executor:
         for node in sorted(self.live, key=lambda n: n.seq):
             self._give_up(node, "the run ended")
         if self._workers is not None:
-            self._workers.shutdown(wait=False, cancel_futures=True)
+            self._workers.shutdown()
+        running = sorted({path for path, call in self.left_behind if not call.done()})
+        if running:
+            more = f" and {len(running) - 3} more" if len(running) > 3 else ""
+            _log.warning(
+                "run %s left a thread behind in step %s%s, which was given up while it ran: Python cannot stop "
+                "it, it ends with the process",
+                self.info.id,
+                ", ".join(map(repr, running[:3])),
+                more,
+            )
 
-    def threads(self) -> ThreadPoolExecutor:
+    def threads(self) -> DaemonThreads:
         """The worker threads for sync bodies, made when the first one is needed."""
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(self.options.threads, f"carrara-{self.info.id}")
+            self._workers = DaemonThreads(f"carrara-{self.info.id}")
         return self._workers
 
     # Starting.

@@ -137,5 +137,7 @@ class Handle(Generic[T]):
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _operate
         __rtruediv__ = __floordiv__ = __rfloordiv__ = __pow__ = __rpow__ = __divmod__ = _operate
         __mod__ = __rmod__ = __or__ = __ror__ = __and__ = __rand__ = __xor__ = __rxor__ = _operate
-        __matmul__ = __rmatmul__ = __lshift__ = __rshift__ = __neg__ = __pos__ = __invert__ = _operate
+        __matmul__ = __rmatmul__ = __lshift__ = __rshift__ = __neg__ = __pos__ = __invert__ = (
+            _operate
+        )
         __abs__ = __round__ = __int__ = __float__ = __complex__ = __index__ = _operate

@@ -183,12 +183,13 @@ def _close(
 ) -> None:
     info = executor.info
     reason = "" if error is None else reason_of(error)
+    cut = isinstance(error, RunCancelled) or not isinstance(error, Exception | None)
     try:
         if executor.recall is not None:
             executor.recall.close()
             executor.recall = None  # the two hold each other, and with them every value of the run
         if journal is not None:
-            journal.close_run(info.id, error is None, reason, seconds)
+            journal.close_run(info.id, error is None, reason, seconds, cut=cut)
     except Exception as broken:
         if error is None:
             raise
@@ -197,7 +198,14 @@ def _close(
         error.add_note(f"in run {info.id} of workflow {info.name!r}")
     executor.stream.emit(
         RunFinished(
-            info.id, time.time(), error is None, reason, seconds, executor.steps, executor.reused
+            info.id,
+            time.time(),
+            error is None,
+            reason,
+            seconds,
+            executor.steps,
+            executor.reused,
+            cut,
         )
     )
 

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.arguments import capture, resolve
-from carrara.runtime.errors import RunError, exited
+from carrara.runtime.errors import HandleError, RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.shapes import private_call
@@ -95,9 +95,12 @@ async def run_in_scope(
                 await Handle(node)
         except (Exception, SystemExit) as error:
             scope.closed = True
+            refused = _refused_handle(error)
             await scope.settled()
             if isinstance(error, SystemExit):
                 raise exited(error)  # noqa: B904 - its cause is set
+            if refused is not None:
+                raise refused from error
             raise
         finally:
             scope.closed = True
@@ -110,6 +113,21 @@ async def run_in_scope(
     if failure is not None:
         raise failure
     return result if scope.node is None and not inputs else resolve(taken)
+
+
+def _refused_handle(error: BaseException) -> HandleError | None:
+    """What to say instead where pydantic refused a handle in a typed field."""
+    if type(error).__name__ != "ValidationError" or not hasattr(error, "errors"):
+        return None
+    for problem in error.errors():
+        handle = problem.get("input")
+        if type(handle) is Handle:
+            name = ".".join(map(str, problem["loc"]))
+            return HandleError(
+                f"the field {name!r} of {getattr(error, 'title', 'a model')} was given {handle!r}, not a value. "
+                "Await it first, or pass the handle to a step that makes the model"
+            )
+    return None
 
 
 __all__ = ["Scope", "current", "run_in_scope"]

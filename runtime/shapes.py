@@ -86,7 +86,8 @@ def _work_out(kind: type) -> Shape | None:
         frozen = getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - mypy knows it not
         return Shape(_dataclass, mutable=not frozen) if _can_be_made(kind) else None
     if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_fields"):
-        return Shape(_model, mutable=not kind.model_config.get("frozen", False))
+        settings: dict[str, Any] = getattr(kind, "model_config", {})
+        return Shape(_model, mutable=not settings.get("frozen", False))
     return None
 
 
