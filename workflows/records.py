@@ -10,6 +10,7 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,8 +30,8 @@ class SourceError(CarraraError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
-    `problem` says why the record is broken (its `fields` are then empty)."""
+    """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path. `problem` says
+    why the record is broken; its `fields` are then empty, unless all that is wrong is its key."""
 
     index: int
     key: str
@@ -48,18 +49,39 @@ def content_hash(record: Record) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def read_records(source: str) -> Iterator[Record]:
-    """Records of `source` in order, read lazily.
+def read_records(source: str, folder: str = "") -> Iterator[Record]:
+    """Records of `source` in order, read lazily. A relative path is meant from `folder`, "" for the working folder;
+    keys and places are the same wherever it is read from.
 
     Text files give the fields `text`, `path` and `name`; JSON lines and CSV rows give their own fields. The
     key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
-    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
+    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
+    a record with the key of an earlier one.
 
     Raises:
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
     """
+    if folder not in ("", os.getcwd()) and source != "-" and not os.path.isabs(source):
+        found = _from_folder(read_records(os.path.join(folder, source)), folder)
+    else:
+        found = _read(source)
+    yield from found
+
+
+def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
+    """The records as they are called where `folder` is the working folder."""
+    prefix = os.path.join(folder, "")
+    for record in records:
+        fields = record.fields
+        if fields.get("path") == record.where:  # a text file
+            fields = {**fields, "path": record.where.removeprefix(prefix)}
+        key, where = record.key.removeprefix(prefix), record.where.removeprefix(prefix)
+        yield replace(record, key=key, where=where, fields=fields)
+
+
+def _read(source: str) -> Iterator[Record]:
     if source == "-":
-        yield from _jsonl(sys.stdin.buffer, "stdin")
+        yield from _once(_jsonl(sys.stdin.buffer, "stdin"))
         return
     paths = _matching(source)
     if len(paths) == 1:
@@ -76,11 +98,23 @@ def _file(path: Path) -> Iterator[Record]:
     """The records of one file, counted from 0."""
     if path.suffix == ".jsonl":
         with _open(path) as lines:
-            yield from _jsonl(lines, str(path))
+            yield from _once(_jsonl(lines, str(path)))
     elif path.suffix == ".csv":
-        yield from _csv(path)
+        yield from _once(_csv(path))
     else:
         yield _text_file(0, path)
+
+
+def _once(records: Iterator[Record]) -> Iterator[Record]:
+    """The records of one file; a key that comes again makes a record broken: its rows could not be told apart."""
+    lines: dict[str, str] = {}
+    for record in records:
+        place, _, line = record.where.rpartition(":")
+        first = lines.setdefault(record.key, line)
+        if first is not line and record.problem is None:
+            problem = f"the id {record.key!r} stands already at {place}:{first}"
+            record = replace(record, problem=problem)
+        yield record
 
 
 def _one_of_many(path: Path) -> Iterator[Record]:
