@@ -2,7 +2,7 @@
 
 `capture` runs when a step is submitted. It takes the argument as it is now, so that what the workflow does to it
 afterwards does not reach the step; it puts nodes where handles were, and a `Part` where they lay deeper.
-`resolve` runs when the step starts. What it gives may be shared with other steps: bodies get private copies.
+`resolve` runs when the step starts. What it gives belongs to the step alone, whose body may do with it what it likes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from carrara.runtime.errors import HandleError
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode
-from carrara.runtime.shapes import PLAIN, Build, Shape, shape_of
+from carrara.runtime.shapes import PLAIN, Build, Shape, private, shape_of
 
 
 class Part:
@@ -68,12 +68,13 @@ def capture_call(
 
 
 def resolve(value: Any) -> Any:
-    """What `capture` returned, with the values of its nodes, all of which must have ended well."""
+    """What `capture` returned, with copies of the values of its nodes, all of which must have ended well."""
     kind = type(value)
     if kind is StepNode:
-        return value.value
+        found = value.value
+        return found if type(found) in PLAIN else private(found)
     if kind is Part:
-        return value.build([i.value if type(i) is StepNode else resolve(i) for i in value.items])
+        return value.build([i if type(i) in PLAIN else resolve(i) for i in value.items])
     return value
 
 

@@ -1,8 +1,7 @@
 """The four ways to call the body of a step, and an attempt with its timeout.
 
 Each is a coroutine function from a node whose arguments are resolved to the body's value. It runs in the
-node's own task and context, where `current` is the node. Every call has copies of the arguments for itself: what
-it changes, no other attempt, step or reader of the journal sees.
+node's own task and context, where `current` is the node.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Any
 from carrara.runtime.errors import StepTimeout
 from carrara.runtime.node import StepNode
 from carrara.runtime.scope import Scope, run_in_scope
-from carrara.runtime.shapes import private_call
 from carrara.runtime.step import StepSpec
 
 Call = Callable[[StepNode], Awaitable[Any]]
@@ -43,19 +41,17 @@ def _is_async(body: Callable[..., Any]) -> bool:
 
 
 async def call_async(node: StepNode) -> Any:
-    args, kwargs = private_call(node.args, node.kwargs)
-    return await node.spec.body(*args, **kwargs)
+    return await node.spec.body(*node.args, **(node.kwargs or {}))
 
 
 async def call_inline(node: StepNode) -> Any:
-    args, kwargs = private_call(node.args, node.kwargs)
-    value = node.spec.body(*args, **kwargs)
+    value = node.spec.body(*node.args, **(node.kwargs or {}))
     return await value if inspect.isawaitable(value) else value
 
 
 async def call_in_thread(node: StepNode) -> Any:
     """A cancelled call leaves the thread to finish by itself, or with the process: Python cannot stop it."""
-    call = partial(_guarded, node.spec.body, *private_call(node.args, node.kwargs))
+    call = partial(_guarded, node.spec.body, node.args, node.kwargs or {})
     executor = node.scope.executor
     running = executor.threads().submit(copy_context().run, call)
     try:

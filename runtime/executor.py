@@ -33,7 +33,7 @@ from carrara.runtime.ranking import Estimates, Ranks
 from carrara.runtime.recall import Recall
 from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
-from carrara.runtime.shapes import PLAIN, private, private_call
+from carrara.runtime.shapes import PLAIN, private
 from carrara.runtime.step import RunInfo, RunOptions
 from carrara.runtime.workers import DaemonThreads
 
@@ -243,8 +243,11 @@ class Executor:
         """The short way: one call of an async body."""
         current.set(node)
         try:
-            args, kwargs = private_call(node.args, node.kwargs)
-            value = await node.spec.body(*args, **kwargs)
+            kwargs = node.kwargs
+            if kwargs is None:
+                value = await node.spec.body(*node.args)
+            else:
+                value = await node.spec.body(*node.args, **kwargs)
         except SystemExit as end:
             self.stopped(node, exited(end))
         except (Exception, asyncio.CancelledError) as error:
@@ -422,7 +425,7 @@ class Executor:
 
 def _resolve_arguments(node: StepNode) -> None:
     node.bound = False
-    node.args = tuple([a.value if type(a) is StepNode else resolve(a) for a in node.args])
+    node.args = tuple([a if type(a) in PLAIN else resolve(a) for a in node.args])
     if node.kwargs is not None:
         node.kwargs = {name: resolve(value) for name, value in node.kwargs.items()}
 

@@ -27,6 +27,7 @@ from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates
 from carrara.runtime.recall import Recall
 from carrara.runtime.scope import Scope, run_in_scope
+from carrara.runtime.shapes import private_call
 from carrara.runtime.step import RunInfo, RunOptions, StepSpec
 from carrara.runtime.submission import submit_map_to, submit_to
 
@@ -166,7 +167,8 @@ async def _main(
     """The workflow's value and no error, or the error."""
     try:
         scope = Scope(executor, executor.info.name, None)
-        return await run_in_scope(scope, workflow, args, dict(kwargs)), None
+        own, named = private_call(args, dict(kwargs))
+        return await run_in_scope(scope, workflow, own, named), None
     except Exception as error:
         return None, error
     finally:

@@ -11,7 +11,6 @@ from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import HandleError, RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
-from carrara.runtime.shapes import private_call
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
@@ -86,8 +85,7 @@ async def run_in_scope(
     inputs: list[StepNode] = []
     try:
         try:
-            own, named = private_call(args, kwargs)
-            result = body(*own, **named)
+            result = body(*args, **(kwargs or {}))
             if isawaitable(result):
                 result = await result
             taken = capture(result, inputs)
