@@ -247,7 +247,7 @@ class Trace:
 
     def _watch(self, frame: FrameType, event: str, arg: Any) -> Any:
         """A trace function: ends code that loops on sample values without calling a step."""
-        if frame.f_code.co_filename.startswith(_ASYNCIO):
+        if frame.f_code.co_filename.startswith(_NOT_ENDED):
             return None
         if time.monotonic() > self._ends_at:
             self._stop(self._too_long)
@@ -268,7 +268,8 @@ class Trace:
 _GRACE_S = 0.5
 """So much longer than the bound may code take that stops by itself."""
 
-_ASYNCIO = os.path.dirname(asyncio.__file__)
+_NOT_ENDED = (os.path.dirname(os.__file__), __file__)
+"""Code that is not ended in the middle: the event loop would be left half made. It returns, or is given up."""
 
 
 def _samples(workflow: Definition[..., Any]) -> dict[str, Any]:
