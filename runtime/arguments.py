@@ -1,22 +1,22 @@
 """Arguments of a step: handles found in them become edges now and values later.
 
-`capture` runs when a step is submitted. It copies lists and dicts, so that what the workflow does to them
+`capture` runs when a step is submitted. It takes the argument as it is now, so that what the workflow does to it
 afterwards does not reach the step; it puts nodes where handles were, and a `Part` where they lay deeper.
-`resolve` runs when the step starts.
+`resolve` runs when the step starts. What it gives belongs to the step alone, whose body may do with it what it likes.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from operator import is_
+from types import FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 from carrara.runtime.errors import HandleError
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode
-
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+from carrara.runtime.shapes import PLAIN, Build, Shape, private, shape_of
 
 
 class Part:
@@ -24,7 +24,7 @@ class Part:
 
     __slots__ = ("build", "items")
 
-    def __init__(self, items: list[Any], build: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, items: list[Any], build: Build) -> None:
         self.items = items
         self.build = build
 
@@ -32,10 +32,15 @@ class Part:
 def capture(value: Any, inputs: list[StepNode]) -> Any:
     """`value` as it is now; the nodes of its handles are appended to `inputs`, one for each place.
 
-    Looks into list, tuple, set, dict, dataclass and pydantic model instances, not into other objects.
+    Looks into the standard containers (keys of dicts and members of sets, too), dataclasses and pydantic
+    models; views of a dict become lists.
+
+    Raises:
+        HandleError: a handle lies in another object, where no step would find its value; or an argument can be
+            read only once, such as a generator.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in PLAIN:
         return value
     look = _LOOK.get(kind)
     if look is None:
@@ -49,10 +54,10 @@ def capture_call(
     """`capture` for the arguments of one call; no keyword arguments become None.
 
     Raises:
-        HandleError: an argument contains itself, or nests too deep to be looked through.
+        HandleError: see `capture`; or an argument contains itself, or nests too deep to be looked through.
     """
     try:
-        taken = tuple([a if type(a) in _PLAIN else capture(a, inputs) for a in args])
+        taken = tuple([a if type(a) in PLAIN else capture(a, inputs) for a in args])
         if not kwargs:
             return taken, None
         return taken, {name: capture(value, inputs) for name, value in kwargs.items()}
@@ -63,16 +68,13 @@ def capture_call(
 
 
 def resolve(value: Any) -> Any:
-    """What `capture` returned, with the values of its nodes, all of which must have ended well."""
+    """What `capture` returned, with copies of the values of its nodes, all of which must have ended well."""
     kind = type(value)
     if kind is StepNode:
-        return value.value
+        found = value.value
+        return found if type(found) in PLAIN else private(found)
     if kind is Part:
-        return value.build([i.value if type(i) is StepNode else resolve(i) for i in value.items])
-    return value
-
-
-def _opaque(value: Any, inputs: list[StepNode]) -> Any:
+        return value.build([i if type(i) in PLAIN else resolve(i) for i in value.items])
     return value
 
 
@@ -82,7 +84,7 @@ def _handle(value: Handle[Any], inputs: list[StepNode]) -> Any:
     return node
 
 
-def _sequence(value: Any, inputs: list[StepNode]) -> Any:
+def _list(value: list[Any], inputs: list[StepNode]) -> Any:
     before = len(inputs)
     items = []
     for item in value:
@@ -91,94 +93,68 @@ def _sequence(value: Any, inputs: list[StepNode]) -> Any:
             inputs.append(item._node)
             items.append(item._node)
         else:
-            items.append(item if kind in _PLAIN else capture(item, inputs))
+            items.append(item if kind in PLAIN else capture(item, inputs))
+    return items if len(inputs) == before else Part(items, list)
+
+
+def _shaped(shape: Shape, value: Any, inputs: list[StepNode]) -> Any:
+    before = len(inputs)
+    parts, build = shape.apart(value)
+    items = [part if type(part) in PLAIN else capture(part, inputs) for part in parts]
     if len(inputs) != before:
-        return Part(items, type(value))
-    return items if type(value) is list else type(value)(items)
+        return Part(items, build)
+    return value if not shape.mutable and all(map(is_, items, parts)) else build(items)
 
 
-def _named_tuple(value: Any, inputs: list[StepNode]) -> Any:
-    before = len(inputs)
-    items = [capture(v, inputs) for v in value]
-    return value if len(inputs) == before else Part(items, type(value)._make)
+def _view(value: Iterable[Any], inputs: list[StepNode]) -> Any:
+    return _list(list(value), inputs)
 
 
-def _dict(value: dict[Any, Any], inputs: list[StepNode]) -> Any:
-    before = len(inputs)
-    found = {key: v if type(v) in _PLAIN else capture(v, inputs) for key, v in value.items()}
-    if len(inputs) == before:
-        return found
-    return Part(list(found.values()), lambda items: dict(zip(found, items, strict=True)))
+def _opaque(value: Any, inputs: list[StepNode]) -> Any:
+    return value
 
 
-def _list_like(value: Any, inputs: list[StepNode]) -> Any:
-    before = len(inputs)
-    items = [capture(v, inputs) for v in value]
-
-    def build(found: list[Any]) -> Any:
-        made = copy.copy(value)
-        made[:] = found
-        return made
-
-    return value if len(inputs) == before else Part(items, build)
+def _refused(value: Any, inputs: list[StepNode]) -> Any:
+    raise HandleError(
+        f"an argument is a {type(value).__name__}, which can be read only once: write list(...) around it"
+    )
 
 
-def _dict_like(value: Any, inputs: list[StepNode]) -> Any:
-    before = len(inputs)
-    names = list(value)
-    items = [capture(value[name], inputs) for name in names]
-
-    def build(found: list[Any]) -> Any:
-        made = copy.copy(value)
-        for name, item in zip(names, found, strict=True):
-            made[name] = item
-        return made
-
-    return value if len(inputs) == before else Part(items, build)
-
-
-def _dataclass(value: Any, inputs: list[StepNode]) -> Any:
-    return _object(value, [f.name for f in dataclasses.fields(value)], inputs)
+def _searched(value: Any, inputs: list[StepNode]) -> Any:
+    """An object that is handed on as it is, unless a handle lies just inside."""
+    held = getattr(value, "__dict__", None) or {}
+    if type(value) is partial:
+        held = {"args": value.args, "keywords": value.keywords}
+    for name, part in held.items():
+        found = _first_handle(part)
+        if found is not None:
+            raise HandleError(
+                f"the attribute {name!r} of a {type(value).__name__} holds {found!r}: values are not filled in "
+                "there. Await the handle first, pass it as an argument of its own, or use a dataclass"
+            )
+    return value
 
 
-def _model(value: Any, inputs: list[StepNode]) -> Any:
-    return _object(value, list(type(value).model_fields), inputs)
-
-
-def _object(value: Any, names: list[str], inputs: list[StepNode]) -> Any:
-    before = len(inputs)
-    names = [name for name in names if hasattr(value, name)]
-    items = [capture(getattr(value, name), inputs) for name in names]
-
-    def build(found: list[Any]) -> Any:
-        made = copy.copy(value)
-        for name, item in zip(names, found, strict=True):
-            object.__setattr__(made, name, item)
-        return made
-
-    return value if len(inputs) == before else Part(items, build)
+def _first_handle(part: Any) -> Handle[Any] | None:
+    if type(part) is Handle:
+        return part
+    if type(part) is dict:
+        part = part.values()
+    elif type(part) not in (list, tuple, set, frozenset):
+        return None
+    return next((item for item in part if type(item) is Handle), None)
 
 
 Look = Callable[[Any, list[StepNode]], Any]
-_LOOK: dict[type, Look] = {
-    Handle: _handle,
-    list: _sequence,
-    tuple: _sequence,
-    set: _sequence,
-    frozenset: _sequence,
-    dict: _dict,
-}
+_LOOK: dict[type, Look] = {Handle: _handle, list: _list, FunctionType: _opaque, ModuleType: _opaque}
+_LOOK |= dict.fromkeys((type({}.keys()), type({}.values()), type({}.items())), _view)
+_LOOK |= dict.fromkeys((GeneratorType, map, filter, zip, enumerate, reversed), _refused)
 
 
 def _how_to_look(kind: type) -> Look:
-    if issubclass(kind, tuple) and hasattr(kind, "_make"):
-        return _named_tuple
-    if issubclass(kind, list):
-        return _list_like
-    if issubclass(kind, dict):
-        return _dict_like
-    if dataclasses.is_dataclass(kind):
-        return _dataclass
-    if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_fields"):
-        return _model
+    shape = shape_of(kind)
+    if shape is not None:
+        return partial(_shaped, shape)
+    if kind is partial or (kind.__dictoffset__ and not issubclass(kind, type)):
+        return _searched
     return _opaque

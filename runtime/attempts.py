@@ -14,6 +14,7 @@ from carrara.runtime.errors import exited, reason_of
 from carrara.runtime.events import StepFailed, StepRetrying, StepStarted
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.retry import with_retries
+from carrara.runtime.shapes import private_call
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
@@ -23,10 +24,13 @@ async def run_attempts(executor: Executor, node: StepNode, call: Call) -> None:
     """Run the node to its end and tell the executor how that was. The node's own task."""
     current.set(node)
     timeout_s = node.spec.options.timeout_s
+    given = node.args, node.kwargs
 
     async def attempt(number: int) -> Any:
         if number > 1:
             await _place_again(executor, node, number)
+        if node.spec.options.retries:  # what this attempt changes, the next one must not see
+            node.args, node.kwargs = private_call(*given)
         try:
             if timeout_s is None:
                 return await call(node)

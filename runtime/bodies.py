@@ -50,16 +50,22 @@ async def call_inline(node: StepNode) -> Any:
 
 
 async def call_in_thread(node: StepNode) -> Any:
-    """A cancelled call leaves the thread to finish by itself: Python cannot stop it."""
+    """A cancelled call leaves the thread to finish by itself, or with the process: Python cannot stop it."""
     call = partial(_guarded, node.spec.body, node.args, node.kwargs or {})
-    threads = node.scope.executor.threads()
-    value = await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
+    executor = node.scope.executor
+    running = executor.threads().submit(copy_context().run, call)
+    try:
+        value = await asyncio.wrap_future(running)
+    except asyncio.CancelledError:
+        if not running.done():
+            executor.left_behind.append((node.path, running))
+        raise
     return await value if inspect.isawaitable(value) else value
 
 
 async def call_workflow(node: StepNode) -> Any:
     scope = Scope(node.scope.executor, node.path, node)
-    return await run_in_scope(scope, node.spec.body, node.args, node.kwargs or {})
+    return await run_in_scope(scope, node.spec.body, node.args, node.kwargs)
 
 
 async def call_within(seconds: float, call: Call, node: StepNode) -> Any:

@@ -28,13 +28,15 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """`error` is "" for a run that ended well. `steps` ended well, `reused` of them from the journal."""
+    """`error` is "" for a run that ended well. `steps` ended well, `reused` of them from the journal. `cut`: the
+    run did not fail by itself but was stopped, by Ctrl-C, its RunControl or its deadline."""
 
     ok: bool
     error: str = ""
     seconds: float = 0.0
     steps: int = 0
     reused: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

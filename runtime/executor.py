@@ -8,8 +8,9 @@ and maps are nodes too, but hold no place, so nesting them cannot deadlock.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from threading import get_ident
 from time import perf_counter
 from typing import Any, cast
@@ -32,14 +33,19 @@ from carrara.runtime.ranking import Estimates, Ranks
 from carrara.runtime.recall import Recall
 from carrara.runtime.scheduler import CANCELLED, DONE, READY, RUNNING, Scheduler
 from carrara.runtime.scope import Scope
+from carrara.runtime.shapes import PLAIN, private
 from carrara.runtime.step import RunInfo, RunOptions
+from carrara.runtime.workers import DaemonThreads
+
+_log = logging.getLogger(__name__)
 
 _BURST = 256  # nodes started in one turn of the loop, about
 
 
 class Executor:
     """One run's nodes. `live` holds those that have not ended, `grants` what those between two attempts
-    wait for to have a place again; `closing` says that no more may start.
+    wait for to have a place again; `closing` says that no more may start. `left_behind` are the calls in threads
+    that were given up while they ran, by path.
 
     `group` is the task group that the nodes run in; whoever makes an executor sets it before the first
     submission, and leaves the group when `halted` is done.
@@ -63,6 +69,7 @@ class Executor:
         self.group: asyncio.TaskGroup
         self.live: set[StepNode] = set()
         self.grants: dict[StepNode, asyncio.Future[None]] = {}
+        self.left_behind: list[tuple[str, Future[Any]]] = []
         self.seq = 0
         self.steps = 0
         self.reused = 0
@@ -73,7 +80,7 @@ class Executor:
         self._call_soon = asyncio.get_running_loop().call_soon
         self._due = False  # a pump is scheduled
         self._pumping = False
-        self._workers: ThreadPoolExecutor | None = None
+        self._workers: DaemonThreads | None = None
 
     def halt(self, error: RunError | None) -> None:
         """End the run: nothing more starts, what runs is cancelled. `error` None: it ended by itself."""
@@ -88,12 +95,22 @@ class Executor:
         for node in sorted(self.live, key=lambda n: n.seq):
             self._give_up(node, "the run ended")
         if self._workers is not None:
-            self._workers.shutdown(wait=False, cancel_futures=True)
+            self._workers.shutdown()
+        running = sorted({path for path, call in self.left_behind if not call.done()})
+        if running:
+            more = f" and {len(running) - 3} more" if len(running) > 3 else ""
+            _log.warning(
+                "run %s left a thread behind in step %s%s, which was given up while it ran: Python cannot stop "
+                "it, it ends with the process",
+                self.info.id,
+                ", ".join(map(repr, running[:3])),
+                more,
+            )
 
-    def threads(self) -> ThreadPoolExecutor:
+    def threads(self) -> DaemonThreads:
         """The worker threads for sync bodies, made when the first one is needed."""
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(self.options.threads, f"carrara-{self.info.id}")
+            self._workers = DaemonThreads(f"carrara-{self.info.id}")
         return self._workers
 
     # Starting.
@@ -242,6 +259,13 @@ class Executor:
         if node.state != RUNNING:  # it was given up, and would not hear
             return
         seconds = perf_counter() - node.started_at
+        if type(value) not in PLAIN and node.needs.recorded:
+            # The body may hold on to what it returned.
+            try:
+                value = private(value)
+            except RecursionError:
+                self._broke(node, ValueError("the result contains itself, or nests too deep"))
+                return
         if self.recall is None or not node.needs.recorded:
             if self.stream.watched:
                 self._note_finished(node, seconds)
@@ -401,7 +425,7 @@ class Executor:
 
 def _resolve_arguments(node: StepNode) -> None:
     node.bound = False
-    node.args = tuple([a.value if type(a) is StepNode else resolve(a) for a in node.args])
+    node.args = tuple([a if type(a) in PLAIN else resolve(a) for a in node.args])
     if node.kwargs is not None:
         node.kwargs = {name: resolve(value) for name, value in node.kwargs.items()}
 

@@ -15,6 +15,7 @@ from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import HandleError, RunError
 from carrara.runtime.node import StepNode
 from carrara.runtime.scheduler import CANCELLED, DONE, RUNNING, Pool
+from carrara.runtime.shapes import PLAIN, private
 
 _MISSING: Any = object()
 
@@ -72,8 +73,9 @@ class Fanout:
         self.begun = False
         self.followers: list[Fanout] = []
 
-    def take(self, items: Iterable[Any]) -> None:
-        """The items are known, though some may be, or hold, handles of steps that have not ended."""
+    def take(self, items: Iterable[Any], *, owned: bool = False) -> None:
+        """The items are known, though some may be, or hold, handles of steps that have not ended. `owned`: they
+        are values that belong to this map alone."""
         eager: list[tuple[int, list[StepNode]]] = []
         absent: list[int] = []
         self.items = []
@@ -83,7 +85,7 @@ class Fanout:
                 self.items.append(None)
                 continue
             inputs: list[StepNode] = []
-            self.items.append(capture(item, inputs))
+            self.items.append(item if owned else capture(item, inputs))
             if inputs:
                 eager.append((index, inputs))
             else:
@@ -112,7 +114,7 @@ class Fanout:
             self.common = {name: resolve(value) for name, value in self.common.items()}
         self.common_inputs = []
         if given and self.results is None:
-            self.take(checked_items(given[0], self.node.name))
+            self.take(checked_items(given[0], self.node.name), owned=True)
         self._fill()
         self._check()
 
@@ -144,7 +146,7 @@ class Fanout:
             self.ended += 1
             self._check()
         else:
-            self.items[index] = item
+            self.items[index] = item if type(item) in PLAIN else private(item)
             self.waiting.append(index)
             if self.alive < self.window:
                 self._fill()
@@ -192,7 +194,8 @@ class Fanout:
         )
         child.args = (self.items[index],)
         self.items[index] = None
-        child.kwargs = self.common
+        if self.common is not None:
+            child.kwargs = {name: private(value) for name, value in self.common.items()}
         if inputs is not self.common_inputs:
             inputs = [*inputs, *self.common_inputs]
         executor.adopt(child, inputs)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from carrara.runtime.errors import HandleError
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.scheduler import DONE
+from carrara.runtime.shapes import PLAIN, private
 
 T = TypeVar("T", covariant=True)
 
@@ -17,7 +18,8 @@ class Handle(Generic[T]):
     """A value that a step will return. Pass it to other steps, or await it.
 
     Awaiting raises StepError if the step, or one that it waits for, failed for good. A handle may be
-    awaited many times and by many. Every other use of it as if it were the value is an error that says so.
+    awaited many times and by many; each time gives a value of its own, whose changes nobody else sees. Every
+    other use of a handle as if it were the value is an error that says so.
     """
 
     __slots__ = ("_node",)
@@ -38,7 +40,7 @@ class Handle(Generic[T]):
         if node.error is not None:
             raise node.given_error()
         value: T = node.value
-        return value
+        return value if type(value) in PLAIN else private(value)
 
     def cancel(self, reason: str = "no longer wanted") -> None:
         """Give the step up, with everything that waits for it. Nothing happens if it has ended.
@@ -84,6 +86,15 @@ class Handle(Generic[T]):
         def __getitem__(self, item: object) -> NoReturn:
             self._misused(f"cannot take item {item!r} of")
 
+        def __setitem__(self, item: object, value: object) -> NoReturn:
+            self._misused(f"cannot set item {item!r} of")
+
+        def __delitem__(self, item: object) -> NoReturn:
+            self._misused(f"cannot delete item {item!r} of")
+
+        def __reversed__(self) -> NoReturn:
+            self._misused("cannot iterate over")
+
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):  # what Python and debuggers probe for must fail the usual way
                 raise AttributeError(name)
@@ -91,6 +102,18 @@ class Handle(Generic[T]):
 
         def __format__(self, spec: str) -> NoReturn:
             self._misused("cannot format")
+
+        def __str__(self) -> NoReturn:
+            self._misused("cannot make text of")
+
+        def __copy__(self) -> Handle[Any]:
+            return self
+
+        def __deepcopy__(self, memo: object) -> Handle[Any]:
+            return self
+
+        def __reduce__(self) -> NoReturn:
+            self._misused("cannot pickle")
 
         def __call__(self, *args: object, **kwargs: object) -> NoReturn:
             self._misused("cannot call")
@@ -112,4 +135,9 @@ class Handle(Generic[T]):
             self._misused("cannot compute with")
 
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _operate
-        __mod__ = __or__ = __and__ = __neg__ = __int__ = __float__ = __index__ = _operate
+        __rtruediv__ = __floordiv__ = __rfloordiv__ = __pow__ = __rpow__ = __divmod__ = _operate
+        __mod__ = __rmod__ = __or__ = __ror__ = __and__ = __rand__ = __xor__ = __rxor__ = _operate
+        __matmul__ = __rmatmul__ = __lshift__ = __rshift__ = __neg__ = __pos__ = __invert__ = (
+            _operate
+        )
+        __abs__ = __round__ = __int__ = __float__ = __complex__ = __index__ = _operate

@@ -115,14 +115,15 @@ class StepReport:
 
 @dataclass(slots=True)
 class RunReport:
-    """A run as its events tell it. `ok` None: it has not ended. `seconds` from the first start to the last
-    event, over all openings without the time between them (`opened_at`: when the last one began).
-    `degraded` says in words what ran in a lesser mode."""
+    """A run as its events tell it. `ok` None: it has not ended; `cut`: it was stopped. `seconds` from the first
+    start to the last event, over all openings without the time between them (`opened_at`: when the last one
+    began). `degraded` says in words what ran in a lesser mode."""
 
     run_id: str = ""
     workflow: str = ""
     ok: bool | None = None
     error: str = ""
+    cut: bool = False
     started_at: float = 0.0
     opened_at: float = 0.0
     seconds: float = 0.0
@@ -181,7 +182,7 @@ class Reporter:
         if event.at > found.opened_at:
             found.seconds = max(found.seconds, self._before_s + event.at - found.opened_at)
         if isinstance(event, RunFinished):
-            found.ok, found.error = event.ok, event.error
+            found.ok, found.error, found.cut = event.ok, event.error, event.cut
             found.seconds = self._before_s + event.seconds
         elif isinstance(event, StepEvent):
             self._on_step(event)
@@ -191,6 +192,7 @@ class Reporter:
         if not found.openings:
             found.started_at = event.at
         found.run_id, found.workflow, found.ok, found.error = event.run_id, event.workflow, None, ""
+        found.cut = False
         found.openings += 1
         found.opened_at = event.at
         self._before_s = found.seconds

@@ -33,13 +33,14 @@ RUNS = ("run", "workflow", "status", "started", "took", "steps", "failures")
 _TEXT = frozenset({"step", "engine", "notes", "run", "workflow", "status", "started"})
 _STATES = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
 
+_ENDS = {True: "done", False: "failed", None: "not ended"}
 _STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "cost": "dim", "failed": "red"}
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
 
 def headline(found: RunReport) -> str:
     """One line: how the run ended, how many steps, how long."""
-    state = {True: "done", False: "failed", None: "not ended"}[found.ok]
+    state = "interrupted" if found.cut else _ENDS[found.ok]
     counts = ", ".join(
         f"{total:,} {name}"
         for name in ("done", "reused", "failed", "skipped", "cancelled", "running")
@@ -69,7 +70,7 @@ def show(found: RunReport, console: Console, *, headed: bool = True) -> None:
         return
     from rich.text import Text
 
-    state = {True: "green", False: "red", None: "yellow"}[found.ok]
+    state = "yellow" if found.cut else {True: "green", False: "red", None: "yellow"}[found.ok]
     console.print(Text("● ", style=state).append(headline(found), style="default"), soft_wrap=True)
     for head, rows in tables(found):
         console.print()

@@ -27,6 +27,7 @@ from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates
 from carrara.runtime.recall import Recall
 from carrara.runtime.scope import Scope, run_in_scope
+from carrara.runtime.shapes import private_call
 from carrara.runtime.step import RunInfo, RunOptions, StepSpec
 from carrara.runtime.submission import submit_map_to, submit_to
 
@@ -166,7 +167,8 @@ async def _main(
     """The workflow's value and no error, or the error."""
     try:
         scope = Scope(executor, executor.info.name, None)
-        return await run_in_scope(scope, workflow, args, kwargs), None
+        own, named = private_call(args, dict(kwargs))
+        return await run_in_scope(scope, workflow, own, named), None
     except Exception as error:
         return None, error
     finally:
@@ -183,12 +185,13 @@ def _close(
 ) -> None:
     info = executor.info
     reason = "" if error is None else reason_of(error)
+    cut = isinstance(error, RunCancelled) or not isinstance(error, Exception | None)
     try:
         if executor.recall is not None:
             executor.recall.close()
             executor.recall = None  # the two hold each other, and with them every value of the run
         if journal is not None:
-            journal.close_run(info.id, error is None, reason, seconds)
+            journal.close_run(info.id, error is None, reason, seconds, cut=cut)
     except Exception as broken:
         if error is None:
             raise
@@ -197,7 +200,14 @@ def _close(
         error.add_note(f"in run {info.id} of workflow {info.name!r}")
     executor.stream.emit(
         RunFinished(
-            info.id, time.time(), error is None, reason, seconds, executor.steps, executor.reused
+            info.id,
+            time.time(),
+            error is None,
+            reason,
+            seconds,
+            executor.steps,
+            executor.reused,
+            cut,
         )
     )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.arguments import capture, resolve
-from carrara.runtime.errors import RunError, exited
+from carrara.runtime.errors import HandleError, RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
 
@@ -71,7 +71,7 @@ class Scope:
 
 
 async def run_in_scope(
-    scope: Scope, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    scope: Scope, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Any:
     """Call a workflow function; returns when all its nodes have ended, handles in its value resolved.
 
@@ -85,7 +85,7 @@ async def run_in_scope(
     inputs: list[StepNode] = []
     try:
         try:
-            result = body(*args, **kwargs)
+            result = body(*args, **(kwargs or {}))
             if isawaitable(result):
                 result = await result
             taken = capture(result, inputs)
@@ -93,9 +93,12 @@ async def run_in_scope(
                 await Handle(node)
         except (Exception, SystemExit) as error:
             scope.closed = True
+            refused = _refused_handle(error)
             await scope.settled()
             if isinstance(error, SystemExit):
                 raise exited(error)  # noqa: B904 - its cause is set
+            if refused is not None:
+                raise refused from error
             raise
         finally:
             scope.closed = True
@@ -107,7 +110,22 @@ async def run_in_scope(
     failure = scope.unseen_failure()
     if failure is not None:
         raise failure
-    return resolve(taken) if inputs else result
+    return result if scope.node is None and not inputs else resolve(taken)
+
+
+def _refused_handle(error: BaseException) -> HandleError | None:
+    """What to say instead where pydantic refused a handle in a typed field."""
+    if type(error).__name__ != "ValidationError" or not hasattr(error, "errors"):
+        return None
+    for problem in error.errors():
+        handle = problem.get("input")
+        if type(handle) is Handle:
+            name = ".".join(map(str, problem["loc"]))
+            return HandleError(
+                f"the field {name!r} of {getattr(error, 'title', 'a model')} was given {handle!r}, not a value. "
+                "Await it first, or pass the handle to a step that makes the model"
+            )
+    return None
 
 
 __all__ = ["Scope", "current", "run_in_scope"]

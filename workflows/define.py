@@ -27,7 +27,7 @@ from carrara.runtime.step import RetryOn, StepOptions
 from carrara.workflows.answering import Answering, Repair
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.prompt import Example, Prompt
-from carrara.workflows.source import reference, wrong
+from carrara.workflows.source import check_function, name_of, reference, wrong
 from carrara.workflows.steps import Llm, Step, Workflow
 
 P = ParamSpec("P")
@@ -97,11 +97,12 @@ def step(
     runs a sync function of microseconds on the event loop instead of a worker thread.
 
     Raises:
-        DefinitionError: an option without meaning.
+        DefinitionError: an option without meaning, or not a function that can be called without an instance.
     """
     scope = sys._getframe(1).f_locals
 
     def make(wrapped: Callable[..., Any]) -> Step[..., Any]:
+        check_function(wrapped, "step")
         options = _options(
             wrapped,
             retries=retries,
@@ -112,7 +113,7 @@ def step(
             inline=inline,
             tags=frozenset(tags),
         )
-        called = name or wrapped.__name__
+        called = name or name_of(wrapped)
         return Step(called, wrapped, Parameters.of(wrapped, scope), options=options)
 
     return make if function is None else make(function)
@@ -184,6 +185,7 @@ def llm(
     scope = sys._getframe(1).f_locals
 
     def make(wrapped: Callable[..., Any]) -> Llm[..., Any]:
+        check_function(wrapped, "llm")
         docstring = "" if messages is not None else inspect.cleandoc(wrapped.__doc__ or "")
         prompt = Prompt(docstring, inspect.cleandoc(system), messages, tuple(examples))
         options = _options(
@@ -200,7 +202,7 @@ def llm(
             max_tokens, max_steps, temperature, top_p, seed, tuple(stop), repair, tuple(validate)
         )
         return Llm(
-            name or wrapped.__name__,
+            name or name_of(wrapped),
             prompt,
             Parameters.of(wrapped, scope),
             answering=answering,
@@ -226,14 +228,22 @@ def workflow(function: Callable[..., Any] | None = None, /, *, name: str | None 
 
     Called inside another workflow it is a sub-workflow and gives a handle; from outside, `carrara.run`
     runs it.
+
+    Raises:
+        DefinitionError: an input without a name, such as *args or **kwargs.
     """
     scope = sys._getframe(1).f_locals
 
     def make(wrapped: Callable[..., Any]) -> Workflow[..., Any]:
+        check_function(wrapped, "workflow")
+        parameters = Parameters.of(wrapped, scope)
+        unnamed = parameters.unnamed
+        if unnamed:
+            raise wrong(wrapped, f"a workflow's inputs are given by name, and {unnamed} has none")
         return Workflow(
-            name or wrapped.__name__,
+            name or name_of(wrapped),
             wrapped,
-            Parameters.of(wrapped, scope),
+            parameters,
             source=reference(wrapped),
         )
 

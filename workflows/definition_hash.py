@@ -1,17 +1,20 @@
 """The hash of a whole workflow with the steps it calls: it tells rows of an earlier definition.
 
 Of a pipeline it takes the file without what cannot change a result (descriptions, limits, retries), of a workflow in
-Python the function and the steps and workflows that it names. What is not noticed by the fingerprint of a step
-(other packages, files, the network) is not noticed here.
+Python the function and the steps and workflows that it uses, also through other functions of its project. What is
+not noticed by the fingerprint of a step (libraries, files, the network) is not noticed here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.identity import text_hash
+from carrara.runtime.uses import is_own, module_of, uses
 from carrara.workflows.calls import Definition
 
 if TYPE_CHECKING:
@@ -43,21 +46,25 @@ def _parts(definition: Definition[..., Any], seen: set[int]) -> Iterator[str]:
 
 
 def _named_in(function: Any) -> Iterator[Definition[..., Any]]:
-    """The definitions that a function names, or closes over."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    for name in code.co_names:
-        found = function.__globals__.get(name)
-        if isinstance(found, Definition):
-            yield found
-    for cell in function.__closure__ or ():
-        try:
-            found = cell.cell_contents
-        except ValueError:  # not filled yet
+    """The definitions that a function uses, also through the other functions of its project."""
+    home = module_of(function)
+    seen: set[int] = set()
+    todo = [function]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
             continue
-        if isinstance(found, Definition):
-            yield found
+        seen.add(id(one))
+        if isinstance(one, Definition):
+            yield one
+        elif isinstance(one, partial):
+            todo += [one.func, *one.args, *one.keywords.values()]
+        elif isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list | tuple):
+            todo += one
+        elif isinstance(one, FunctionType) and is_own(module_of(one), home):
+            todo += [value for _, value in uses(one)]
 
 
 def _text_of(pipeline: PipelineDef) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -39,7 +40,9 @@ class Job:
     """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
-    fields, `constants` gives inputs one value for all records. `limit` takes the first records only.
+    fields, `constants` gives inputs one value for all records. `limit` takes the first records only. Relative
+    paths are meant from `folder`, "" for the working folder; a job that begins notes it down, so that it goes on
+    from anywhere.
     """
 
     target: str
@@ -50,6 +53,15 @@ class Job:
     limit: int | None = None
     concurrency: int = 16
     order: Order = "input"
+    folder: str = ""
+
+    def placed(self) -> Job:
+        """The job with its folder."""
+        return self if self.folder else replace(self, folder=os.getcwd())
+
+    def path(self, name: str) -> str:
+        """A file of the job as it is found from the working folder."""
+        return name if self.folder in ("", os.getcwd()) else os.path.join(self.folder, name)
 
     @property
     def source(self) -> str:
@@ -89,9 +101,11 @@ async def run_job(
     *,
     run_id: str | None = None,
     seen: Seen | None = None,
+    outdated: Callable[[int], None] | None = None,
     listeners: Sequence[Listener] = (),
 ) -> JobResult:
-    """Run a job, or with `run_id` go on with one that was cut or had failures.
+    """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
+    told how many rows are kept from an earlier definition of the workflow, if there are any.
 
     Raises:
         SourceError: the input cannot be read at all, or is another one than before.
@@ -99,20 +113,24 @@ async def run_job(
         OutputError: an output file cannot be written, or (PlaceError) holds something already.
         JournalError: the journal cannot be written, or another process runs this job.
     """
-    workflow = load_workflow(job.target)
+    job = job.placed()
+    workflow = load_workflow(job.target, job.folder)
     journal = session.journal
     if not isinstance(journal, SqliteJournal):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     definition = definition_hash(workflow)
     earlier = kept_rows(journal.rows(run_id)) if run_id else {}
-    output = Path(job.output)
+    stale = sum(row.definition not in ("", definition) for row in earlier.values())
+    output = Path(job.path(job.output))
     files = RowFiles(output, job.order, job_format(output, workflow))
     files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
+    if stale and outdated is not None:
+        outdated(stale)
     started = time.perf_counter()
     with files:
         writer = _Writer(journal, files, definition, seen)
-        records = still_open(job.input, job.limit, earlier)
+        records = still_open(job.input, job.limit, earlier, job.folder)
         batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
         result = await session.execute(
             batch,
@@ -130,7 +148,7 @@ async def run_job(
         time.perf_counter() - started,
         files.output,
         files.failed,
-        sum(row.definition not in ("", definition) for row in earlier.values()),
+        stale,
     )
 
 
@@ -151,7 +169,9 @@ def find_job(job: Job, journal: SqliteJournal) -> str | None:
 
 
 def _same(job: Job) -> tuple[Any, ...]:
-    return (job.target, job.input, job.output, dict(job.columns), dict(job.constants), job.order)
+    job = job.placed()
+    paths = (os.path.join(job.folder, name) for name in (job.target, job.input, job.output))
+    return (*paths, dict(job.columns), dict(job.constants), job.order)
 
 
 class _Writer:

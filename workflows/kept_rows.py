@@ -48,7 +48,7 @@ def _kept(stored: StoredRow) -> KeptRow:
 
 
 def still_open(
-    source: str, limit: int | None, kept: Mapping[int, KeptRow]
+    source: str, limit: int | None, kept: Mapping[int, KeptRow], folder: str = ""
 ) -> Iterator[Record | Done]:
     """The first `limit` records of `source` that have no finished row, DONE in the place of each that has one.
 
@@ -57,7 +57,7 @@ def still_open(
             has gone.
     """
     count = 0
-    for record in islice(read_records(source), limit):
+    for record in islice(read_records(source, folder), limit):
         count += 1
         row = kept.get(record.index)
         if row is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, get_type_hints
 
 from carrara.workflows.errors import did_you_mean
@@ -48,6 +49,10 @@ class Parameters:
         """Those of a function. `scope` holds the names that its annotations may use beside its module's."""
         signature = inspect.signature(function)
         plain = inspect.unwrap(function)
+        while isinstance(plain, partial):
+            plain = inspect.unwrap(plain.func)
+        if not isinstance(plain, type) and not hasattr(plain, "__annotations__"):
+            plain = type(plain).__call__  # an object that can be called
         known = {**getattr(plain, "__globals__", {}), **(scope or {})}
         try:
             return cls(signature, get_type_hints(plain, known, include_extras=True))
@@ -78,6 +83,16 @@ class Parameters:
     def takes_any(self) -> bool:
         """Whether there is a *args or **kwargs, so that names are not all known."""
         return any(p.kind in _SEVERAL for p in self.signature.parameters.values())
+
+    @property
+    def unnamed(self) -> str:
+        """The first parameter that cannot be given by name, as it is written; "" if all can."""
+        for name, parameter in self.signature.parameters.items():
+            if parameter.kind in _SEVERAL:
+                return str(parameter.replace(annotation=MISSING))
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                return f"{name} (before the '/')"
+        return ""
 
     def check(self, owner: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError, as Python does for a function, where a call does not fit."""

@@ -83,7 +83,7 @@ def _number(value: Decimal) -> int | float | None:
 
 
 def _object(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
+    if hasattr(type(value), "model_dump"):
         return plain(value.model_dump(by_alias=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -11,6 +11,7 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -31,21 +32,42 @@ from carrara.workflows.sources.record import (
 from carrara.workflows.sources.sql import is_database, read_sql
 
 
-def read_records(source: str) -> Iterator[Record]:
-    """Records of `source` in order, read lazily.
+def read_records(source: str, folder: str = "") -> Iterator[Record]:
+    """Records of `source` in order, read lazily. A relative path is meant from `folder`, "" for the working folder;
+    keys and places are the same wherever it is read from.
 
     Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
     key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
-    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
+    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
+    a record with the key of an earlier one.
 
     Raises:
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
     """
-    if source == "-":
-        yield from _jsonl(sys.stdin.buffer, "stdin")
-        return
     if is_database(source):
-        yield from read_sql(source)
+        found = _once(read_sql(source, folder))
+    elif folder not in ("", os.getcwd()) and source != "-" and not os.path.isabs(source):
+        found = _from_folder(read_records(os.path.join(folder, source)), folder)
+    else:
+        found = _read(source)
+    yield from found
+
+
+def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
+    """The records as they are called where `folder` is the working folder."""
+    prefix = os.path.join(folder, "")
+    for record in records:
+        fields = record.fields
+        path = fields.get("path")
+        if isinstance(path, str) and record.where in (path, f"{path}:message {record.index + 1}"):
+            fields = {**fields, "path": path.removeprefix(prefix)}
+        key, where = record.key.removeprefix(prefix), record.where.removeprefix(prefix)
+        yield replace(record, key=key, where=where, fields=fields)
+
+
+def _read(source: str) -> Iterator[Record]:
+    if source == "-":
+        yield from _once(_jsonl(sys.stdin.buffer, "stdin"))
         return
     paths = _matching(source)
     if len(paths) == 1:
@@ -62,9 +84,21 @@ def _file(path: Path) -> Iterator[Record]:
     """The records of one file, counted from 0."""
     reader = _TABLES.get(path.suffix.lower())
     if reader is not None:
-        yield from reader(path)
+        yield from _once(reader(path))
     else:
         yield read_document(path)
+
+
+def _once(records: Iterator[Record]) -> Iterator[Record]:
+    """The records of one file; a key that comes again makes a record broken: its rows could not be told apart."""
+    lines: dict[str, str] = {}
+    for record in records:
+        place, _, line = record.where.rpartition(":")
+        first = lines.setdefault(record.key, line)
+        if first is not line and record.problem is None:
+            problem = f"the id {record.key!r} stands already at {place}:{first}"
+            record = replace(record, problem=problem)
+        yield record
 
 
 def _one_of_many(path: Path) -> Iterator[Record]:

@@ -126,13 +126,17 @@ class AnyKey(dict[Any, Any]):
         return self[key]
 
 
-class Anything:
-    """A value of unknown type that goes along with most of what is done with one."""
+class Anything(str):
+    """A value of unknown type that goes along with most of what is done with one.
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
+    It is a text because that is what most such values are in the end: JSON, pydantic and `join` take it.
+    """
+
+    def __new__(cls) -> Anything:
+        return super().__new__(cls, TEXT)
+
+    def __getattribute__(self, name: str) -> Any:
+        return super().__getattribute__(name) if name.startswith("__") else self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self

@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,39 @@ def wrong(
     plain = inspect.unwrap(function)
     code = getattr(plain, "__code__", None)
     if code is None:
-        return DefinitionError(f"{_name(function)}: {text}", hint=hint)
+        return DefinitionError(f"{name_of(function)}: {text}", hint=hint)
     start = code.co_firstlineno
     if line:
         start = (_docstring_line(plain) or start) + line - 1
     where = shown_path(code.co_filename)
-    return DefinitionError(f"{_name(function)}: {text}", file=where, line=start, hint=hint)
+    return DefinitionError(f"{name_of(function)}: {text}", file=where, line=start, hint=hint)
+
+
+def check_function(function: Any, decorator: str) -> None:
+    """Raise DefinitionError for what no step can be made of."""
+    if isinstance(function, staticmethod | classmethod):
+        kind = type(function).__name__
+        raise DefinitionError(f"@{decorator} stands above @{kind}: make a plain function of it")
+    if not callable(function):
+        raise DefinitionError(
+            f"@{decorator} is for functions; {function!r} is of type {type(function).__name__}"
+        )
+    outer = str(getattr(function, "__qualname__", "")).rpartition(".")[0]
+    first = getattr(getattr(function, "__code__", None), "co_varnames", ("",))[:1]
+    is_method = outer and not outer.endswith("<locals>") and not hasattr(function, "__self__")
+    if is_method and first in (("self",), ("cls",)):
+        raise wrong(
+            function,
+            f"@{decorator} cannot be put on a method: nobody would give it {first[0]!r}. Make it a function that "
+            f"takes what it needs, or write {decorator}(instance.{name_of(function)})",
+        )
+
+
+def name_of(function: Any) -> str:
+    """The name of a function; of a partial that of what it calls, of an object that of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def shown_path(file: str) -> str:
@@ -53,10 +81,6 @@ def reference(function: Callable[..., Any]) -> str:
     if file is not None and "." not in module and Path(file).name != "__init__.py":
         module = str(Path(file).resolve())
     return "" if module == "__main__" else f"{module}:{qualified}"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__name__", "definition"))
 
 
 def _docstring_line(function: Callable[..., Any]) -> int | None:

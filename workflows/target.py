@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -18,14 +19,20 @@ from carrara.workflows.source import shown_path
 YAML = (".yaml", ".yml")
 
 
-def load_workflow(target: str) -> Definition[..., Any]:
+def load_workflow(target: str, folder: str = "") -> Definition[..., Any]:
     """The workflow (or the single step) that `target` names. Importing a Python file runs its module code.
 
-    Without a name the file's only workflow is meant.
+    Without a name the file's only workflow is meant. A relative path, or a module that is not found otherwise, is
+    meant from `folder`, "" for the working folder.
 
     Raises:
         DefinitionError: there is no such file, module or name, it is no workflow, or it is written wrongly.
     """
+    if folder not in ("", os.getcwd()):
+        if _place(target).endswith((*YAML, ".py")):
+            target = os.path.join(folder, target)
+        elif folder not in sys.path:
+            sys.path.append(folder)
     found = load_workflows(target)
     if len(found) == 1:
         return found[0]
@@ -41,7 +48,8 @@ def load_workflows(target: str) -> list[Definition[..., Any]]:
     """
     if target.endswith(YAML):
         return [_from_yaml(Path(target))]
-    place, _, name = target.rpartition(":") if _has_name(target) else (target, "", "")
+    place = _place(target)
+    name = target[len(place) + 1 :]
     if Path(place).is_dir() and not Path(place, "__init__.py").is_file():
         _check_file(Path(place))
     module = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
@@ -63,6 +71,11 @@ def _has_name(target: str) -> bool:
     """Whether the last colon is not that of a Windows drive."""
     head, colon, tail = target.rpartition(":")
     return bool(colon) and len(head) > 1 and not tail.endswith(".py")
+
+
+def _place(target: str) -> str:
+    """The file or module in a target."""
+    return target.rpartition(":")[0] if _has_name(target) else target
 
 
 def _from_yaml(path: Path) -> Definition[..., Any]:

@@ -7,30 +7,33 @@ on. What is called after that is marked: with another value the workflow may go 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import inspect
 import os
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
 from carrara.runtime.handle import Handle
+from carrara.runtime.workers import DaemonThreads
 from carrara.workflows.calls import Definition, tracer
 from carrara.workflows.parameters import MISSING
 from carrara.workflows.placeholders import Placeholder, filled
-from carrara.workflows.samples import sample
+from carrara.workflows.samples import Anything, sample
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch
 from carrara.workflows.source import shown_path
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Where a trace stops: so many nodes, so many calls of one step after awaited values, so long."""
+    """Where a trace stops: so many nodes, so many calls of one step after awaited values, so many seconds, also
+    in code that blocks."""
 
     nodes: int = 500
     rounds: int = 20
@@ -44,13 +47,21 @@ def trace(
 ) -> Sketch:
     """The steps that a workflow calls on `inputs`, with samples for those not given. Runs no step.
 
-    The workflow function runs in a thread of its own. An exception or a bound ends the trace with a note.
+    The workflow function runs in a thread of its own, which has no event loop and no run around it. An exception
+    or a bound ends the trace with a note; where the function blocks, its thread is left behind.
     """
     made = Trace(bounds)
     given = {**_samples(workflow), **(inputs or {})}
-    with ThreadPoolExecutor(1) as threads:  # it has no event loop and no run around it
-        threads.submit(made.follow, workflow, given).result()
-    return Sketch(made.nodes, made.edges, made.notes)
+    threads = DaemonThreads("carrara-plan")
+    following = threads.submit(made.follow, workflow, given)
+    threads.shutdown()
+    try:
+        following.result(bounds.seconds + _GRACE_S)
+    except TimeoutError:
+        if following.done():  # its own error
+            raise
+        made.give_up(workflow)
+    return made.sketch()
 
 
 class _Stop(BaseException):
@@ -80,12 +91,37 @@ class Trace:
         self._before: dict[str, frozenset[str]] = {}
         self._inner: list[tuple[_Scope, Definition[..., Any], Mapping[str, Any]]] = []
         self._scope = _Scope("", "", (), [], Counter())
+        self._following: Definition[..., Any] | None = None
         self._ends_at = 0.0
         self._stopped = ""
+        self._given_up = False
+        self._thread = 0
+
+    def sketch(self) -> Sketch:
+        """What was found so far; the trace may go on meanwhile."""
+        nodes = list(self.nodes)
+        there = {node.id for node in nodes}
+        edges = [edge for edge in list(self.edges) if {edge.source, edge.target} <= there]
+        return Sketch(nodes, edges, list(self.notes))
+
+    def give_up(self, workflow: Definition[..., Any]) -> None:
+        """Time is over and the function hangs in a call that cannot be stopped. For another thread."""
+        self._given_up = True
+        # Ends a loop in Python code; a call that blocks goes on until it returns.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(self._thread), ctypes.py_object(_Stop)
+        )
+        frame = sys._current_frames().get(self._thread)
+        where = _line_of(workflow, frame) or _line_of(self._following or workflow, frame)
+        self.notes.append(
+            f"the workflow function was stuck{where} after {self.bounds.seconds:g} s on sample values; what comes "
+            "after is not shown. Work that waits or computes belongs in a step: a plan runs none"
+        )
 
     def follow(self, workflow: Definition[..., Any], inputs: Mapping[str, Any]) -> None:
         """Run the workflow function and those of its sub-workflows, one after another."""
         tracer.set(self)
+        self._thread = threading.get_ident()
         self._ends_at = time.monotonic() + self.bounds.seconds
         scope = _Scope(workflow.name, "", (workflow,), [], Counter())
         self._inner.append((scope, workflow, inputs))
@@ -121,8 +157,9 @@ class Trace:
         self, scope: _Scope, workflow: Definition[..., Any], inputs: Mapping[str, Any]
     ) -> None:
         self._scope = scope
+        self._following = workflow
         try:
-            asyncio.run(_ran(workflow.spec.body, inputs))
+            self._run(workflow.spec.body, inputs)
         except Exception as error:  # the workflow met a value that it did not expect
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             where = f"workflow {workflow.name!r}" if scope.id else "the workflow"
@@ -131,8 +168,26 @@ class Trace:
                 "what comes after is not shown"
             )
 
+    def _run(self, function: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+        async def ran() -> None:
+            asyncio.get_running_loop().set_default_executor(DaemonThreads("carrara-plan"))
+            limit = asyncio.timeout(self._ends_at - time.monotonic())
+            try:
+                async with limit:
+                    found = function(**inputs)
+                    if inspect.isawaitable(found):
+                        await found
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                self._stop(self._too_long)
+
+        asyncio.run(ran())
+
     def _add(self, step: Definition[..., Any], sources: list[str], *, fan_out: bool) -> str:
         """Note a node and its edges; gives its id."""
+        if self._given_up:
+            raise _Stop
         scope = self._scope
         ordinal = scope.counts[step.name]
         self._check_bounds(step, ordinal)
@@ -163,6 +218,11 @@ class Trace:
                 f"{name} calls {step.name!r} within itself; the recursion is not shown"
             )
             return
+        types = step.parameters.types
+        for each, value in inputs.items():
+            # What a sample of no known type led to: here the type is known.
+            if isinstance(value, Anything) and each in types:
+                inputs = {**inputs, each: sample(_known(types[each]))}
         path = f"{scope.path}/{step.name}"
         inner = _Scope(path, name, (*scope.within, step), [], Counter())
         self._inner.append((inner, step, inputs))
@@ -187,24 +247,29 @@ class Trace:
 
     def _watch(self, frame: FrameType, event: str, arg: Any) -> Any:
         """A trace function: ends code that loops on sample values without calling a step."""
-        if frame.f_code.co_filename.startswith(_ASYNCIO):
+        if frame.f_code.co_filename.startswith(_NOT_ENDED):
             return None
         if time.monotonic() > self._ends_at:
-            self._stop(f"the plan stops after {self.bounds.seconds:g} s on sample values")
+            self._stop(self._too_long)
         return self._watch
+
+    @property
+    def _too_long(self) -> str:
+        return (
+            f"the plan stops after {self.bounds.seconds:g} s in the workflow function on sample values; what comes "
+            "after is not shown"
+        )
 
     def _stop(self, reason: str) -> NoReturn:
         self._stopped = reason
         raise _Stop
 
 
-_ASYNCIO = os.path.dirname(asyncio.__file__)
+_GRACE_S = 0.5
+"""So much longer than the bound may code take that stops by itself."""
 
-
-async def _ran(function: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
-    found = function(**inputs)
-    if inspect.isawaitable(found):
-        await found
+_NOT_ENDED = (os.path.dirname(os.__file__), __file__)
+"""Code that is not ended in the middle: the event loop would be left half made. It returns, or is given up."""
 
 
 def _samples(workflow: Definition[..., Any]) -> dict[str, Any]:
@@ -221,9 +286,21 @@ def _known(annotation: Any) -> Any:
 
 def _place(workflow: Definition[..., Any], error: Exception) -> str:
     """The line of the workflow's own file where it failed."""
-    file = getattr(inspect.unwrap(workflow.spec.body), "__code__", _NO_CODE).co_filename
+    file = _file(workflow)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f" ({shown_path(file)}:{lines[-1]})" if lines else ""
+
+
+def _line_of(workflow: Definition[..., Any], frame: FrameType | None) -> str:
+    """The line of the workflow's own file where a thread is now."""
+    file = _file(workflow)
+    while frame is not None and frame.f_code.co_filename != file:
+        frame = frame.f_back
+    return f" ({shown_path(file)}:{frame.f_lineno})" if frame is not None else ""
+
+
+def _file(workflow: Definition[..., Any]) -> str:
+    return str(getattr(inspect.unwrap(workflow.spec.body), "__code__", _NO_CODE).co_filename)
 
 
 _NO_CODE = (lambda: None).__code__

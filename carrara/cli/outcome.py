@@ -21,11 +21,27 @@ T = TypeVar("T")
 
 
 def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work`; on Ctrl-C it is cancelled, cleans up, and the process exits with 130."""
+    """Run `work`; on Ctrl-C it is cancelled, cleans up, and the process exits with 130.
+
+    What blocks in a thread by then is not waited for.
+    """
     import asyncio
 
+    from carrara.runtime.workers import DaemonThreads
+
+    async def main() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(DaemonThreads("carrara"))
+
+        def stir() -> None:
+            # A signal that reaches another thread than this one does not end its wait for the next event.
+            loop.call_later(0.2, stir)
+
+        stir()
+        return await work
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(main())
     except KeyboardInterrupt:
         note("interrupted")
         sys.exit(INTERRUPTED)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
@@ -176,13 +177,14 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
-        flows = is_stream(Path(job.output))
+        flows = is_stream(Path(job.path(job.output)))
         seen = _tell_failed if flows else None
-        return await run_job(job, session, run_id=known, listeners=progress, seen=seen)
+        tell = partial(_tell_outdated, job=job)
+        return await run_job(
+            job, session, run_id=known, outdated=tell, listeners=progress, seen=seen
+        )
 
-    result = await _watched(how, work)
-    _tell_outdated(result, job)
-    _tell_job(result)
+    _tell_job(await _watched(how, work))
 
 
 async def _resume(how: How, name: str, output: Path | None) -> None:
@@ -199,7 +201,7 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
             workflow = workflow_of_run(found)
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
-        job = job if output is None else replace(job, output=str(output))
+        job = job if output is None else _moved(job, output)
         await _run_job(how, job, go_on=True, run_id=found.run_id)
         return
 
@@ -211,6 +213,11 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
     if output is not None:
         make_place(output, file_of(workflow))
     _give(await _watched(how, work), output)
+
+
+def _moved(job: Job, output: Path) -> Job:
+    """The job with its rows elsewhere, from the folder where it is resumed."""
+    return replace(job, output=str(output.absolute()))
 
 
 async def _watched(how: How, work: Work[R]) -> R:
@@ -289,14 +296,13 @@ def _tell_failed(outcome: Outcome) -> None:
         note(f"failed: {outcome.record.where}: {outcome.error}")
 
 
-def _tell_outdated(result: JobResult, job: Job) -> None:
+def _tell_outdated(count: int, job: Job) -> None:
     """Say how many rows an earlier definition of the workflow has made."""
-    if not result.outdated:
-        return
-    words = ["carrara", "run", job.target, "--input", job.input, "--output", "OTHER"]
+    words = ["carrara", "run", job.path(job.target), "--input", job.path(job.input)]
+    words += ["--output", "OTHER"]
     for option, pairs in (("--map", job.columns), ("--set", job.constants)):
         words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
     note(
-        f"{job.target} has changed since the job began: {result.outdated} of the rows in {result.output} are "
+        f"{job.target} has changed since the job began: {count} of the rows in {job.path(job.output)} are "
         f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
     )

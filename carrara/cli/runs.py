@@ -57,7 +57,7 @@ def show_run(
         return
     show(report(timeline), Console())
     if summary.status == "interrupted":
-        print(f"its process is gone: `carrara resume {summary.run_id}` goes on from here")
+        print(f"it was interrupted: `carrara resume {summary.run_id}` goes on from here")
     for event in timeline if events else ():
         print(event_line(event, summary.started_at))
 

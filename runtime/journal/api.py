@@ -137,6 +137,9 @@ class Journal(Protocol):
         StepFinished is given), and the run's own beginning and end."""
         ...
 
-    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
-        """End a run; everything about it is durable when this returns. Not called if the process dies."""
+    def close_run(
+        self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
+    ) -> None:
+        """End a run, `cut` where it was stopped from outside and did not fail by itself; everything about it is
+        durable when this returns. Not called if the process dies."""
         ...

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from functools import cache
 from time import time
+from typing import Literal
 
 from carrara.runtime.codec import CodecError, encode
 from carrara.runtime.errors import JournalError
@@ -84,11 +85,17 @@ def next_place(connection: sqlite3.Connection, number: int) -> int:
     return last + 1
 
 
-def end(connection: sqlite3.Connection, number: int, ok: bool, error: str, seconds: float) -> None:
+Status = Literal["done", "failed", "interrupted"]
+"""How a run ended."""
+
+
+def end(
+    connection: sqlite3.Connection, number: int, status: Status, error: str, seconds: float
+) -> None:
     """Write down how a run ended, and give its lease back."""
     connection.execute(
         "UPDATE runs SET status=?, error=?, ended_at=?, seconds=?, host='' WHERE run=?",
-        ("done" if ok else "failed", error, time(), seconds, number),
+        (status, error, time(), seconds, number),
     )
 
 

@@ -32,10 +32,11 @@ RunStatus = Literal["running", "interrupted", "done", "failed"]
 class RunSummary:
     """A run as the list shows it.
 
-    "interrupted": it began, never ended, and its process is gone; `resume` takes it up. `seconds` of the last
-    opening, None while it runs or where the process died; `steps` that ended well, `failures` that did not,
-    over all openings. `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be
-    resumed from its stored inputs, "" if it can.
+    "interrupted": it was stopped, or its process is gone; `resume` takes it up. A job is "failed" where none of
+    its records succeeded. `seconds` of the last opening, None while it runs or where the process died; `steps`
+    that ended well, `failures` that did not, over all openings; of a job at least the records that failed.
+    `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be resumed from its stored
+    inputs, "" if it can.
     """
 
     run_id: str
@@ -203,17 +204,23 @@ class Reader:
             f"SELECT sum(status<>{FAILED}), sum(status={FAILED}) FROM steps WHERE id>=? AND id<?",
             _span(number),
         ).fetchone()
+        bad, records = self._connection.execute(
+            "SELECT sum(state<>'done'), count(*) FROM rows WHERE run=?", (number,)
+        ).fetchone()
+        error = row[5]
+        if status == "done" and records and bad == records:
+            status, error = "failed", f"none of its {records} records succeeded"
         return RunSummary(
             run_id=row[1],
             workflow=row[2],
             source=row[3],
             status=status if status != "running" else _running_or_not(row),
-            error=row[5],
+            error=error,
             started_at=row[6],
             ended_at=row[7],
             seconds=row[8],
             steps=steps or 0,
-            failures=failures or 0,
+            failures=max(failures or 0, bad or 0),
             openings=row[10],
             versions=json.loads(versions),
             no_resume="" if inputs is not None else row[12],

@@ -25,7 +25,7 @@ CREATE TABLE runs (
     source TEXT NOT NULL,
     inputs TEXT,               -- JSON of {args, kwargs}; NULL where they cannot be stored
     inputs_error TEXT NOT NULL,
-    status TEXT NOT NULL,      -- running, done, failed
+    status TEXT NOT NULL,      -- running, done, failed, interrupted
     error TEXT NOT NULL,
     started_at REAL NOT NULL,
     ended_at REAL,

@@ -25,6 +25,7 @@ from carrara.runtime.journal.batch import INLINE, ending
 from carrara.runtime.journal.durations import Latencies
 from carrara.runtime.journal.group import GroupCommit
 from carrara.runtime.journal.keeper import Keeper
+from carrara.runtime.journal.openings import Status
 from carrara.runtime.journal.reading import DEFAULT_PATH, Reader, Row, RunSummary
 from carrara.runtime.journal.schema import (
     FAILED,
@@ -110,18 +111,22 @@ class SqliteJournal(Reader):
         _HELD.add((self._file, number))
         self._keeper.hold(number)
 
-    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
+    def close_run(
+        self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
+    ) -> None:
         """End a run, learn from its latencies, give its lease back; durable when it returns.
 
         Raises:
             JournalError: something of it could not be written; the run can be resumed.
         """
         run = self._runs[run_id]
-        ended = RunFinished(run_id, time(), ok, error, seconds, run.steps + run.reused, run.reused)
+        steps = run.steps + run.reused
+        ended = RunFinished(run_id, time(), ok, error, seconds, steps, run.reused, cut)
+        status: Status = "done" if ok else "interrupted" if cut else "failed"
         self._group.batch.events.append(run.placed(ended))
 
         def end() -> None:
-            openings.end(self._connection, run.number, ok, error, seconds)
+            openings.end(self._connection, run.number, status, error, seconds)
             self._durations.learn(self._connection, run.workflow, run.latencies, time())
 
         try:

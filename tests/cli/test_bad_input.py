@@ -253,4 +253,4 @@ def test_an_output_that_is_a_folder_is_no_place_for_rows(shell: Any) -> None:
     (shell.folder / "rows").mkdir()
     ended = shell("run", "flows.py:shout", "-i", "in.jsonl", "-o", "rows", "-q")
     assert (ended.code, len(ended.errors)) == (2, 1)
-    assert "cannot write rows: Is a directory" in ended.err
+    assert "this name does not say which" in ended.err

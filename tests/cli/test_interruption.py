@@ -25,6 +25,7 @@ def test_ctrl_c_ends_a_job_with_130_and_resume_finishes_it(shell: Any) -> None:
     assert (ended.code, ended.out) == (130, "")
     assert "interrupted" in ended.err
     (run,) = shell("runs", "--json").data
+    assert run["status"] == "interrupted"
     assert f"`carrara resume {run['run_id']}` goes on from there" in ended.err
     assert shell.rows("out.jsonl") == WHOLE[:3]
     again = shell(*JOB, "--resume")
@@ -81,21 +82,46 @@ def test_a_single_run_goes_on_after_the_steps_it_finished(shell: Any, by: signal
     assert shell.read("calls.log").split() == ["a", "b", "c", "c"]
 
 
-def test_ctrl_c_does_not_wait_for_a_body_that_blocks_its_thread(shell: Any) -> None:
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_ctrl_c_does_not_wait_for_a_body_that_blocks_its_thread(shell: Any, kind: str) -> None:
     shell.write(
         "blocked.py",
-        "import os, threading\n"
+        "import asyncio, os, threading\n"
         "from carrara import step, workflow\n"
-        "@step\n"
-        "def wait(n: int) -> int:\n"
+        "def block() -> None:\n"
         "    os.write(int(os.environ['REACHED']), b'reached')\n"
         "    threading.Event().wait()\n"
-        "@workflow\n"
+        "@step\n"
+        + (
+            "def wait(n: int) -> int:\n    block()\n"
+            if kind == "sync"
+            else "async def wait(n: int) -> int:\n    await asyncio.to_thread(block)\n"
+        )
+        + "@workflow\n"
         "async def blocked(n: int = 1) -> int:\n"
         "    return await wait(n)\n",
     )
     ended = shell.stopped("run", "blocked.py", "-q", at="", by=signal.SIGINT)
     assert ended.code == 130
+    assert ("left a thread behind in step 'blocked/wait'" in ended.err) is (kind == "sync")
+
+
+def test_a_step_that_timed_out_in_its_thread_does_not_keep_the_process(shell: Any) -> None:
+    shell.write(
+        "late.py",
+        "import threading\n"
+        "from carrara import step, workflow\n"
+        "@step(timeout_s=0.05)\n"
+        "def wait(n: int) -> int:\n"
+        "    threading.Event().wait()\n"
+        "@workflow\n"
+        "async def late(n: int = 1) -> int:\n"
+        "    return await wait(n)\n",
+    )
+    ended = shell("run", "late.py", "-q")
+    assert ended.code == 1
+    assert "left a thread behind in step 'late/wait'" in ended.err
+    assert "longer than its timeout_s of 0.05 s" in ended.errors[0]
 
 
 def limit_files(size: int) -> Any:

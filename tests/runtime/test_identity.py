@@ -1,5 +1,6 @@
 """Identities and fingerprints: the same work has the same hash in every process, other work another."""
 
+import json
 import os
 import subprocess
 import sys
@@ -185,6 +186,94 @@ def test_a_fingerprint_is_the_same_for_a_module_and_for_the_script_that_it_is(
         env=ENVIRONMENT,
     )
     assert script.stdout.strip() == imported
+
+
+FLOW = """
+    import tools
+    from helpers import clean
+    from carrara import step, workflow
+
+    KIT = {"shorten": tools.shorten}
+
+    @step
+    def first(text: str) -> str:
+        return tools.strip(clean(text))
+
+    @workflow
+    async def flow(text: str) -> list[str]:
+        return [await first(text), await KIT["shorten"](text), await tools.shout(text)]
+"""
+HELPERS = """
+    MARK = "!"
+
+    def clean(text: str) -> str:
+        return text + MARK
+"""
+TOOLS = """
+    from carrara import llm, step
+
+    def strip(text):
+        return text.strip()
+
+    def unused(text):
+        return text
+
+    @step
+    def shorten(text: str) -> str:
+        return text[:3]
+
+    @llm(system="Loud.")
+    def shout(text: str) -> str:
+        '''Shout: {{ text }}'''
+"""
+
+
+def hashes_of(folder: Path, **files: str) -> dict[str, str]:
+    """The fingerprint of the step and the hash of the workflow of a project, found in a process of its own."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(dedent(text))
+    code = (
+        "import json\n"
+        "from carrara.workflows.definition_hash import definition_hash\n"
+        "from flow import first, flow\n"
+        "print(json.dumps({'step': first.spec.fingerprint, 'flow': definition_hash(flow)}))"
+    )
+    root = str(Path(carrara.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(folder)])}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    hashes: dict[str, str] = json.loads(found.stdout)
+    return hashes
+
+
+PROJECT = {"flow": FLOW, "helpers": HELPERS, "tools": TOOLS}
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return hashes_of(tmp_path_factory.mktemp("project") / "before", **PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changed"),
+    [
+        ("tools", "def unused(text)", "def unused(none)", set()),
+        ("helpers", 'MARK = "!"', 'MARK = "?"', {"step", "flow"}),
+        ("tools", "text.strip()", "text.lstrip()", {"step", "flow"}),
+        ("tools", "text[:3]", "text[:4]", {"flow"}),
+        ("tools", "Shout: {{ text }}", "Cry: {{ text }}", {"flow"}),
+        ("tools", "Loud.", "Very loud.", {"flow"}),
+    ],
+    ids=["not used", "constant", "attribute", "in a dict", "prompt", "option"],
+)
+def test_the_other_files_of_a_project_count_where_they_are_used(
+    tmp_path: Path, untouched: dict[str, str], name: str, old: str, new: str, changed: set[str]
+) -> None:
+    assert old in PROJECT[name]
+    edited = {**PROJECT, name: PROJECT[name].replace(old, new)}
+    after = hashes_of(tmp_path / "after", **edited)
+    assert {part for part, found in after.items() if found != untouched[part]} == changed
 
 
 def test_options_of_the_step_are_no_part_of_its_definition() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,12 @@ def is_database(source: str) -> bool:
     return bool(_URL.match(source))
 
 
-def read_sql(source: str) -> Iterator[Record]:
-    """A record for each row. Behind `#` stands a table, read in the order of its primary key, or a query.
+def read_sql(source: str, folder: str = "") -> Iterator[Record]:
+    """A record for each row; the file of an SQLite database is looked for from `folder`.
 
-    The key is the column `id` or `key`, else the table's primary key, else the number of the row: a query without
-    ORDER BY may give the rows in another order when a job goes on, which it notices and refuses.
+    Behind `#` stands a table, read in the order of its primary key, or a query. The key is the column `id` or `key`,
+    else the table's primary key, else the number of the row: a query without ORDER BY may give the rows in another
+    order when a job goes on, which it notices and refuses.
 
     Raises:
         SourceError: the database, the table or the query cannot be used; says what the database said.
@@ -47,7 +49,7 @@ def read_sql(source: str) -> Iterator[Record]:
     if not mark or not what.strip():
         raise SourceError(f"{shown}: name a table or a query behind '#', as in '{shown}#documents'")
     try:
-        engine = sqlalchemy.create_engine(driver_url(url))
+        engine = sqlalchemy.create_engine(driver_url(_in_folder(url, folder)))
     except ImportError as error:
         raise CarraraError(f"{shown} needs the package {error.name!r}: {INSTALL}") from error
     except sqlalchemy.exc.ArgumentError as error:
@@ -74,6 +76,14 @@ def driver_url(url: str) -> str:
     """The URL with the driver that we install, where it names none."""
     scheme, rest = url.split(":", 1)
     return f"postgresql+psycopg:{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _in_folder(url: str, folder: str) -> str:
+    """The URL with the file of an SQLite database as seen from `folder`."""
+    head, slashes, name = url.partition(":///")
+    if not folder or not url.startswith("sqlite") or name in ("", ":memory:"):
+        return url
+    return f"{head}{slashes}{os.path.join(folder, name)}"
 
 
 def shown_url(url: str) -> str:

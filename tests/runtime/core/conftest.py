@@ -100,7 +100,9 @@ class MemoryJournal:
     def event(self, run_id: str, event: Event) -> None:
         self.events.append(event)
 
-    def close_run(self, run_id: str, ok: bool, error: str, seconds: float) -> None:
+    def close_run(
+        self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
+    ) -> None:
         if self.pending:
             self._commit()
         self.closed[run_id] = (ok, error)

@@ -14,7 +14,7 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Event, StepChanged
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.definition_hash import definition_hash
-from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.job import Job, JobResult, find_job, run_job
 from carrara.workflows.records import SourceError
 from carrara.workflows.run import session
 from carrara.workflows.yaml import loads
@@ -37,6 +37,8 @@ class Desk:
         self.journal = journal
         self.asked: list[str] = []
         self.events: list[Event] = []
+        self.told: list[tuple[int, int]] = []
+        self.asks: Job | None = None
         self.define(PIPELINE)
 
     def define(self, text: str) -> None:
@@ -61,11 +63,18 @@ class Desk:
 
         engine = ScriptedEngine("ar", reply)
         self.events = []
+        self.told = []
 
         async def main() -> JobResult:
             async with session(journal=self.journal, engines={"ar": engine}) as kept:
                 run_id = go_on.run_id if go_on else None
-                return await run_job(self.job, kept, run_id=run_id, listeners=[self.events.append])
+                return await run_job(
+                    self.asks or self.job,
+                    kept,
+                    run_id=run_id,
+                    outdated=lambda count: self.told.append((count, len(engine.requests))),
+                    listeners=[self.events.append],
+                )
 
         result = asyncio.run(main())
         self.asked = sorted(request.messages[-1].content for request in engine.requests)
@@ -125,6 +134,40 @@ def test_another_input_is_refused_though_its_records_have_no_id(
     assert "goes on with the input that it began with" in str(raised.value)
 
 
+def test_a_job_goes_on_from_another_folder(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in "abc":
+        (tmp_path / "texts" / f"{name}.txt").write_text(name)
+    monkeypatch.chdir(tmp_path)
+    desk.asks = Job("two.yaml", "texts/*.txt", "out.jsonl")
+    first = desk.run("Second: B")
+    (run,) = desk.journal.runs()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert find_job(desk.asks, desk.journal) is None
+    desk.asks = Job.from_source(run.source)
+    assert find_job(desk.asks, desk.journal) == run.run_id
+    assert desk.run(go_on=first).done == 3
+    assert desk.asked == ["Second: B"]
+    keys = [f"texts/{name}.txt" for name in "abc"]
+    assert [row["key"] for row in desk.rows()] == keys
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_job_whose_records_all_failed_is_not_done(desk: Desk) -> None:
+    (desk.folder / "in.jsonl").write_text('{"other": 1}\n{"other": 2}\n')
+    result = desk.run()
+    assert (result.done, result.failed) == (0, 2)
+    (run,) = desk.journal.runs()
+    assert (run.status, run.failures) == ("failed", 2)
+    assert run.error == "none of its 2 records succeeded"
+    desk.give("a", "b")
+    assert desk.run(go_on=result).failed == 0
+    assert desk.journal.find("last").status == "done"
+
+
 def test_an_input_may_have_grown(desk: Desk) -> None:
     desk.give("a", "b")
     first = desk.run()
@@ -150,17 +193,17 @@ def test_rows_of_a_journal_without_hashes_are_kept(desk: Desk) -> None:
     assert [row["said"] for row in desk.rows()] == ["old", "B"]
 
 
-def test_rows_of_an_earlier_definition_are_counted_and_told(
+def test_rows_of_an_earlier_definition_are_counted_and_told_before_anything_runs(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk.give("a", "b", "c")
     first = desk.run("Second: C")
-    _tell_outdated(first, desk.job)
-    assert capsys.readouterr().err == ""
+    assert desk.told == []
     desk.define(PIPELINE.replace("Second:", "2nd:"))
     second = desk.run(go_on=first)
     assert (second.done, second.reused, second.outdated) == (3, 2, 2)
-    _tell_outdated(second, desk.job)
+    assert desk.told == [(2, 0)]
+    _tell_outdated(2, desk.job)
     told = capsys.readouterr().err
     assert "has changed since the job began: 2 of the rows" in told
     assert f"`carrara run {desk.job.target} --input {desk.job.input} --output OTHER`" in told

@@ -1,6 +1,7 @@
 """Reading records: every bad row is handed on with its place and reason, none is lost."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,21 @@ def test_an_empty_file_among_several_is_a_broken_record(tmp_path: Path) -> None:
         "empty, there is no record in it",
     )
     assert good.index == 1
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.csv"])
+def test_an_id_that_comes_again_is_a_broken_record_with_both_places(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    rows = [("x", "1"), ("y", "2"), ("x", "3"), ("x", "4")]
+    if path.suffix == ".csv":
+        path.write_text("id,text\n" + "".join(f"{key},{text}\n" for key, text in rows))
+    else:
+        path.write_text("".join(json.dumps({"id": k, "text": t}) + "\n" for k, t in rows))
+    first_line = 2 if path.suffix == ".csv" else 1
+    found = read(path)
+    assert [record.problem is None for record in found] == [True, True, False, False]
+    for record in found[2:]:
+        assert record.problem == f"the id 'x' stands already at {path}:{first_line}"
+    assert found[3].where == f"{path}:{first_line + 3}"

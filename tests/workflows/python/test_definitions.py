@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
 
+import carrara
 from carrara import DefinitionError, Message, llm, step, workflow
 from carrara.runtime.step import StepOptions
 from carrara.workflows.answering import Answering
@@ -124,9 +126,46 @@ def bad_retries() -> Callable[..., Any]:
     return ask
 
 
+def step_on_a_method() -> Any:
+    class Shop:
+        @step
+        def price(self, name: str) -> int:
+            return len(name)
+
+    return Shop
+
+
+def several_inputs() -> Callable[..., Any]:
+    @workflow
+    async def every(*docs: str) -> str:
+        return docs[0]
+
+    return every
+
+
+def any_inputs() -> Callable[..., Any]:
+    @workflow
+    async def every(doc: str, **more: str) -> str:
+        return doc
+
+    return every
+
+
+def positional_input() -> Callable[..., Any]:
+    @workflow
+    async def every(doc: str, /) -> str:
+        return doc
+
+    return every
+
+
 @pytest.mark.parametrize(
     ("define", "message"),
     [
+        (step_on_a_method, r"price: @step cannot be put on a method: nobody would give it 'self'"),
+        (several_inputs, r"a workflow's inputs are given by name, and \*docs has none"),
+        (any_inputs, r"inputs are given by name, and \*\*more has none"),
+        (positional_input, r"inputs are given by name, and doc \(before the '/'\) has none"),
         (no_return_type, "ask: the return type is missing: it says what the model must answer"),
         (no_prompt, "ask: the prompt is missing: write it as the docstring"),
         (no_model_type, "None is not one"),
@@ -343,3 +382,48 @@ def test_a_wrong_step_made_of_parts_is_named() -> None:
         DefinitionError, match=r"^ask: the template uses 'doc', which is not given$"
     ):
         Llm("ask", Prompt("{{ doc }}"), Parameters.named(returns=str))
+
+
+@pytest.mark.parametrize("decorator", [step, llm, workflow])
+def test_what_is_no_function_is_refused(decorator: Any) -> None:
+    with pytest.raises(DefinitionError, match="is for functions; 3 is of type int"):
+        decorator(3)
+    with pytest.raises(DefinitionError, match="stands above @staticmethod"):
+        decorator(staticmethod(len))
+
+
+def scaled(number: int, by: int = 1) -> int:
+    return number * by
+
+
+class Scale:
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    def __call__(self, number: int) -> int:
+        return number * self.by
+
+    def times(self, number: int) -> int:
+        return number * self.by
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda by: partial(scaled, by=by), "scaled"),
+        (lambda by: partial(partial(scaled), by=by), "scaled"),
+        (Scale, "Scale"),
+        (lambda by: Scale(by).times, "times"),
+    ],
+    ids=["partial", "nested partial", "object", "bound method"],
+)
+def test_whatever_can_be_called_becomes_a_step(make: Callable[[int], Any], name: str) -> None:
+    double, also, triple = step(make(2)), step(make(2)), step(make(3))
+    assert (double.name, double.returns, double.parameters.types["number"]) == (name, int, int)
+    assert double.spec.fingerprint == also.spec.fingerprint != triple.spec.fingerprint
+
+    @workflow
+    async def both(number: int) -> list[int]:
+        return [await double(number), await triple(number)]
+
+    assert carrara.run_sync(both, 5).value == [10, 15]

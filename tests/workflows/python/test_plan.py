@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import threading
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from carrara import DefinitionError, Handle, Policy, Table, llm, plan, step, workflow
 from carrara.runtime.routing.policy import Rule
+from carrara.workflows.plain import plain
 from carrara.workflows.plan import Plan
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch
 from carrara.workflows.steps import Workflow
@@ -193,7 +196,58 @@ def test_code_that_loops_without_a_step_is_ended_by_time() -> None:
             pass
 
     found = plan(endless, bounds=Bounds(seconds=0.05))
-    assert found.notes == ("the plan stops after 0.05 s on sample values",)
+    assert found.notes == (
+        "the plan stops after 0.05 s in the workflow function on sample values; what comes after is not shown",
+    )
+
+
+def test_code_that_blocks_is_left_behind_in_time_and_named() -> None:
+    free = threading.Event()
+
+    @workflow
+    async def stuck(doc: str) -> None:
+        count(doc)
+        free.wait()
+
+    try:
+        found = plan(stuck, bounds=Bounds(seconds=0.05))
+    finally:
+        free.set()
+    assert ids(found) == ["count"]
+    (note,) = found.notes
+    assert re.match(r"the workflow function was stuck \(.*test_plan.py:\d+\) after 0.05 s", note)
+
+
+def test_a_workflow_that_waits_for_the_clock_ends_its_plan_in_time() -> None:
+    @workflow
+    async def patient(doc: str) -> None:
+        await asyncio.sleep(3600)
+
+    @workflow
+    async def polling(doc: str) -> None:
+        await asyncio.to_thread(threading.Event().wait)
+
+    for each in (patient, polling):
+        found = plan(each, bounds=Bounds(seconds=0.05))
+        assert "the plan stops after 0.05 s" in found.notes[0]
+
+
+def test_a_sample_of_no_known_type_goes_through_json_and_models() -> None:
+    @step
+    def rows() -> list[dict[str, Any]]: ...
+
+    @workflow
+    async def inner(text: str) -> Recipe:
+        return Recipe.model_validate({"title": text, "minutes": await count(text)})
+
+    @workflow
+    async def outer() -> str:
+        found = await rows()
+        handles = [inner(row["text"]) for row in found]
+        made = [await handle for handle in handles]
+        return json.dumps([plain(made), plain(found), " ".join(row["tag"] for row in found)])
+
+    assert plan(outer).notes == ()
 
 
 def test_a_plan_is_bounded_in_its_nodes() -> None:
