@@ -33,7 +33,7 @@ class Live:
     started: float | None = None
     first: float | None = None
     known: int = 0
-    shown: str = ""
+    shown: Progress = Progress("")
 
     @property
     def deadline(self) -> float | None:
@@ -146,12 +146,14 @@ class Rounds:
             self._show(live, live.watch)
 
     def _show(self, live: Live, watch: Watch) -> None:
-        text = live.answer.shown()
-        if text == live.shown or live.done.done():
+        if live.done.done():
             return
-        live.shown = text
+        shown = live.answer.progress()
+        if shown.text == live.shown.text and shown.settled == live.shown.settled:
+            return
+        live.shown = shown
         try:
-            watch(Progress(text, step=live.answer.passes))
+            watch(shown)
         except Exception as error:
             failure = EngineFailed(f"the watcher of a request failed: {error}", engine=self._name)
             failure.__cause__ = error

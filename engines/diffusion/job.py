@@ -23,6 +23,7 @@ from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import EngineError, EngineFailed
 from carrara.engines.local import LocalModel
+from carrara.engines.pieces import progress
 from carrara.engines.prefix_cache import Hit
 from carrara.engines.request import Confidence, Progress, Request, StopReason
 
@@ -121,7 +122,7 @@ class Job:
 
     def progress(self) -> Progress:
         """What to show of the canvas now."""
-        return Progress(self.canvas.show(), self.canvas.settled_share, self.passes)
+        return progress(self.canvas.pieces(), self.canvas.settled_share, self.passes)
 
     def finish(self) -> tuple[str, Any, StopReason, Confidence]:
         """Text, value, the reason for the end, and confidence of a finished answer.
