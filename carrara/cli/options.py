@@ -48,6 +48,9 @@ RecordOption = Annotated[
 ReplayOption = Annotated[
     Path | None, typer.Option("--replay", help="Answer every engine call from this file.")
 ]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
@@ -56,7 +59,7 @@ class How:
     """The options that say how, not what, to run.
 
     Raises:
-        Exit: both a cassette to write and one to read, or an engine that there is not.
+        Exit: both a cassette to write and one to read, a run to be watched quietly, or an engine that there is not.
     """
 
     engine: str
@@ -66,10 +69,13 @@ class How:
     quiet: bool
     journal: Path = JOURNAL
     concurrency: int | None = None
+    watch: bool = False
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
+        if self.watch and self.quiet:
+            raise usage("--watch shows answers and --quiet shows nothing: give one of them")
         if self.engine != AUTO:
             from carrara.engines.errors import LoadingError
             from carrara.engines.registry import known
@@ -96,18 +102,19 @@ class How:
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,
-            drafts=not self.quiet and sys.stderr.isatty(),
+            drafts=self.watch or (not self.quiet and sys.stderr.isatty()),
         )
 
     @contextmanager
     def watching(self) -> Iterator[tuple[Listener, ...]]:
         """Progress on standard error, if it is wanted, as listeners of a run."""
         from carrara.runtime.progress import progress
+        from carrara.runtime.watching import watching
 
         if self.quiet:
             yield ()
             return
-        with progress() as shown:
+        with watching() if self.watch else progress() as shown:
             yield (shown,)
 
     def to_go_on(self, run_id: str) -> str:

@@ -24,6 +24,7 @@ from carrara.cli.options import (
     RecordOption,
     ReplayOption,
     Target,
+    WatchOption,
 )
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
@@ -79,6 +80,7 @@ def run(
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
+    watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run a workflow once, or with --input once for each record.
@@ -86,7 +88,8 @@ def run(
     The result goes to --output, or as JSON to standard output. Failed records go to a file beside the output,
     each with its reason, and make the exit code 1.
     """
-    how = How(engine, model, record, replay, quiet, journal, None if source else concurrency)
+    most = None if source else concurrency
+    how = How(engine, model, record, replay, quiet, journal, most, watch)
     given, mapped = _pairs(settings, "--set"), _pairs(columns, "--map")
     if source is None:
         if mapped or limit or go_on:
@@ -111,10 +114,11 @@ def resume(
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
+    watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = How(engine, model, record, replay, quiet, journal)
+    how = How(engine, model, record, replay, quiet, journal, watch=watch)
     finish(_resume(how, run_id, output))
 
 

@@ -144,8 +144,10 @@ class DiffusionEngine:
             )
         submitted = self._clock()
         try:
+            now.rounds.check_open()
             prompt = await self._prompt(request)
-            job = await self.local.run(self._job, request, prompt, now)
+            making = self.local.run(self._job, request, prompt, now)
+            job = await now.rounds.prepared(making, submitted, request.limits.deadline_s)
         except EngineError as error:
             error.engine = error.engine or self._name
             raise

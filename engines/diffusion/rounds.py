@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from carrara.engines.diffusion.batch import Batcher, BatchLimits, usable
 from carrara.engines.diffusion.decode import Decoder, NoRoom
@@ -70,6 +72,7 @@ class Rounds:
         self._batch = Batcher(limits, self._costs)
         self._live: dict[int, Live] = {}
         self._gone: set[int] = set()
+        self._preparing: dict[asyncio.Task[Job], float] = {}
         self._wake = asyncio.Event()
         self._closing = False
         self._down = ""
@@ -102,7 +105,7 @@ class Rounds:
             down.
         """
         job = live.job
-        self._check_open()
+        self.check_open()
         self._check_size(job)
         priority = job.request.priority
         if not self._batch.offer(
@@ -123,7 +126,36 @@ class Rounds:
                 self._gone.add(live.ticket)
                 self._wake.set()
 
-    def _check_open(self) -> None:
+    async def prepared(
+        self, work: Coroutine[Any, Any, Job], submitted: float, deadline_s: float | None
+    ) -> Job:
+        """What `work` makes on the model's thread, where a pass may keep it waiting.
+
+        Raises:
+            EngineBusy: the deadline passed.
+            EngineFailed: a pass does not come back.
+        """
+        task = asyncio.create_task(work)
+        due = math.inf if deadline_s is None else submitted + deadline_s
+        self._preparing[task] = due
+        try:
+            await asyncio.wait((task,))
+        finally:
+            del self._preparing[task]
+            task.cancel()
+        if not task.cancelled():
+            return task.result()
+        if line := self._watchdog.line:
+            raise EngineFailed(f"engine {self._name!r} is stuck: {line}", engine=self._name)
+        raise EngineBusy(self._late_in_queue(self._clock() - submitted), engine=self._name)
+
+    def check_open(self) -> None:
+        """See whether requests are answered now.
+
+        Raises:
+            EngineFailed: the engine closes or is down.
+            EngineBusy: a pass is overdue.
+        """
         if self._closing:
             raise EngineFailed(f"engine {self._name!r} is closing", engine=self._name)
         if self._down:
@@ -270,6 +302,9 @@ class Rounds:
         late = [x for x in self._live.values() if x.deadline is not None and now >= x.deadline]
         for live in late:
             self._refuse(live, self._late(live, now))
+        for task, due in self._preparing.items():
+            if now >= due:
+                task.cancel()
         return late
 
     def _stuck(self, line: str) -> None:
@@ -277,6 +312,8 @@ class Rounds:
         _log.warning("engine %r: %s", self._name, line)
         for live in self._live.values():
             self._refuse(live, EngineFailed(f"engine {self._name!r} is stuck: {line}"))
+        for task in self._preparing:
+            task.cancel()
 
     def _without_room(self, error: NoRoom) -> None:
         """All begin anew with fewer beside them; one alone cannot be served."""
@@ -291,15 +328,19 @@ class Rounds:
         self._batch.restart()
 
     def _late(self, live: Live, now: float) -> EngineError:
-        waited = f"{now - live.submitted:.1f} s after it was submitted"
         if live.started is None:
-            return EngineBusy(
-                f"the deadline of a request passed in the queue of engine {self._name!r}, {waited}"
-            )
+            return EngineBusy(self._late_in_queue(now - live.submitted))
+        waited = f"{now - live.submitted:.1f} s after it was submitted"
         share = live.job.canvas.settled_share
         return EngineFailed(
             f"the deadline of a request passed on engine {self._name!r}, {waited}, "
             f"after {live.job.passes} passes with {share:.0%} of the canvas settled"
+        )
+
+    def _late_in_queue(self, waited_s: float) -> str:
+        return (
+            f"the deadline of a request passed in the queue of engine {self._name!r}, "
+            f"{waited_s:.1f} s after it was submitted"
         )
 
     async def _rest(self) -> None:
