@@ -9,7 +9,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _LOST = ("CUDA error", "HIP error", "device-side assert", "MPS backend error", "NVML")
-_FULL = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_FULL = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

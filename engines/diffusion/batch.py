@@ -266,7 +266,12 @@ class Batcher:
         old = self.costs.cache(*self._held)
         wide = min(1 << (rows - 1).bit_length(), max(rows, self.limits.rows))
         grown = (max(wide, self._shape[0]), max(slots, self._shape[1]))
-        for shape in (grown, (max(rows, self._shape[0]), grown[1]), (rows, grown[1]), (rows, slots)):
+        for shape in (
+            grown,
+            (max(rows, self._shape[0]), grown[1]),
+            (rows, grown[1]),
+            (rows, slots),
+        ):
             moved = old + self.costs.cache(*shape) if shape != self._held else 0
             if max(moved, self._least_bytes(shape, seats)) <= self.limits.bytes:
                 return shape

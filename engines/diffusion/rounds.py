@@ -181,8 +181,7 @@ class Rounds:
         )
 
     async def run(self) -> None:
-        """Serve until `close`. A pass that breaks fails the requests in it, not the engine; a device that is lost does.
-        """
+        """Serve until `close`. A pass that breaks fails the requests in it, not the engine; a device that is lost does."""
         guard = asyncio.create_task(self._watchdog.run(self._end_late, self._stuck))
         try:
             while not self._closing:

@@ -85,9 +85,7 @@ def vocabulary(family: Family) -> tuple[dict[str, int], dict[str, int]]:
     free = (i for i in range(SIZE) if i not in taken)
     named = {name: next(free) for name in plain}
     controls = fixed | {
-        name: next(free)
-        for name in (family.eos, family.mask, *family.others)
-        if name not in fixed
+        name: next(free) for name in (family.eos, family.mask, *family.others) if name not in fixed
     }
     return named | controls, controls
 
@@ -145,7 +143,12 @@ TEXTS = st.lists(
 @given(text=TEXTS)
 def test_a_text_is_spelled_out_whatever_it_holds(family: str, text: str) -> None:
     tokenizer = _made[family]
-    reserved = {tokenizer.mask_id, tokenizer.slot_pad_id, *tokenizer.eos_ids, *tokenizer.special_ids}
+    reserved = {
+        tokenizer.mask_id,
+        tokenizer.slot_pad_id,
+        *tokenizer.eos_ids,
+        *tokenizer.special_ids,
+    }
     ids = tokenizer.encode(text)
     assert reserved.isdisjoint(ids)
     assert tokenizer.decode(ids) == text

@@ -37,9 +37,7 @@ class Terminal(io.StringIO):
 
 def drawn(shown: LiveCanvases, width: int = 70, height: int = 24) -> list[str]:
     out = io.StringIO()
-    console = Console(
-        file=out, width=width, height=height, color_system=None, force_terminal=True
-    )
+    console = Console(file=out, width=width, height=height, color_system=None, force_terminal=True)
     console.print(shown.draw())
     return [line.rstrip() for line in out.getvalue().splitlines()]
 

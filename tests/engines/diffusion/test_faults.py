@@ -169,9 +169,7 @@ def test_a_poisoned_cache_entry_is_dropped_and_its_readers_begin_anew(
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-def test_a_pass_without_memory_is_halved_until_it_fits(
-    rows: int, run: Callable[..., Any]
-) -> None:
+def test_a_pass_without_memory_is_halved_until_it_fits(rows: int, run: Callable[..., Any]) -> None:
     sizes = []
 
     def tight(tokens: Tensor) -> None:
@@ -347,7 +345,9 @@ def test_what_takes_more_memory_than_there_is_is_refused_with_the_numbers(
     run: Callable[..., Any],
 ) -> None:
     async def work(engine: DiffusionEngine) -> None:
-        with pytest.raises(EngineRefused, match=r"take [\d.,]+ (KiB|MiB) even alone, and 200.0 KiB"):
+        with pytest.raises(
+            EngineRefused, match=r"take [\d.,]+ (KiB|MiB) even alone, and 200.0 KiB"
+        ):
             await engine.complete(ask("the cat", Text(), 400))
         assert isinstance(await engine.complete(ask("x", tokens=8)), Completion)
 
