@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.diffusion.batch import Batcher, BatchLimits, usable
+from carrara.engines.diffusion.batch import Batcher, BatchLimits
 from carrara.engines.diffusion.decode import Decoder, NoRoom
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.memory import Costs, told
@@ -164,7 +164,7 @@ class Rounds:
             raise EngineBusy(f"engine {self._name!r} is stuck: {line}", engine=self._name)
 
     def _check_size(self, job: Job) -> None:
-        if not usable(job.request.priority):
+        if not math.isfinite(job.request.priority):
             told = f"a request has the priority {job.request.priority}, it must be a finite number"
             raise EngineRefused(told, engine=self._name)
         size, most = self._batch.bytes_alone(job.need, job.block, job.lead), self._limits.bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -332,11 +331,3 @@ def test_nobody_starves_however_many_come_with_more_priority(
     assert 0 in ledger.ended
     # Those who came while it made up for its lower priority, each with a handful of passes.
     assert ledger.batch._plans < 40 * (4 * (3 - priority) + 8)
-
-
-@pytest.mark.parametrize("lost", ["nan", "inf", "-inf"])
-def test_a_priority_that_cannot_be_ranked_is_told(lost: str) -> None:
-    from carrara.engines.diffusion.batch import usable
-
-    assert not usable(float(lost))
-    assert usable(-3.5)
