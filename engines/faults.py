@@ -1,4 +1,4 @@
-"""What went wrong in a pass: out of memory (fewer at once may do), the device gone (nothing will), or something else."""
+"""What went wrong in a pass: no memory (fewer at once may do), the device gone (nothing will), or something else."""
 
 from __future__ import annotations
 

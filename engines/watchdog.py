@@ -45,7 +45,7 @@ class Watchdog:
             return None
         return f"a pass has been running for {taken:,.0f} s, it may take {self.bound_s:,.0f} s"
 
-    async def run(self, tick: Callable[[], None], report: Callable[[str], None]) -> None:
+    async def run(self, tick: Callable[[], object], report: Callable[[str], None]) -> None:
         """Look every few seconds, until cancelled: call `tick`, and `report` once for each overdue pass."""
         while True:
             await self.sleep(min(self.bound_s / 4, _MOST_S))

@@ -33,7 +33,7 @@ class Live:
     started: float | None = None
     first: float | None = None
     known: int = 0
-    shown: Progress = Progress("")
+    shown: Progress | None = None
 
     @property
     def deadline(self) -> float | None:
@@ -149,7 +149,10 @@ class Rounds:
         if live.done.done():
             return
         shown = live.answer.progress()
-        if shown.text == live.shown.text and shown.settled == live.shown.settled:
+        before = live.shown
+        if shown.text == (before.text if before else "") and (
+            before is None or before.settled == shown.settled
+        ):
             return
         live.shown = shown
         try:

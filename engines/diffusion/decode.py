@@ -28,8 +28,8 @@ F = TypeVar("F", Feed, Spot)
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """`encoded_s` seconds until denoising began: those of the feeds. `full_at`: the fewest canvases with which a pass ran
-    out of memory, None if none did."""
+    """`encoded_s` seconds until denoising began: those of the feeds. `full_at`: the fewest canvases with which a pass
+    ran out of memory, None if none did."""
 
     encoded_s: float
     full_at: int | None

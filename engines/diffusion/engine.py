@@ -151,7 +151,7 @@ class DiffusionEngine:
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
-        from carrara.engines.diffusion.rounds import Live
+        from carrara.engines.diffusion.live import Live
 
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         live = Live(next(self._tickets), job, watch, submitted, done)

@@ -1,4 +1,4 @@
-"""How many bytes a batch takes: of its cache, and of the passes over it. Plain arithmetic; the batcher decides by it."""
+"""How many bytes a batch takes, for its cache and for the passes over it: what the batcher decides by."""
 
 from __future__ import annotations
 

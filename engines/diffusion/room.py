@@ -44,8 +44,7 @@ class Room:
         return self._least_bytes(self.shape, seats) <= self._limits.bytes
 
     def reshape(self, seats: Sequence[Seat]) -> bool:
-        """Take a shape for these: rather one that grows, else just what they need. False, and no change: there is none.
-        """
+        """Take a shape for these, rather one that grows, else just what they need. False where none fits."""
         rows, slots = len(seats), self._slots(seats)
         old = self._costs.cache(*self.held)
         wide = min(1 << (rows - 1).bit_length(), max(rows, self._limits.rows))

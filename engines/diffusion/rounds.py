@@ -10,12 +10,12 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines.diffusion.batch import Batcher, BatchLimits
 from carrara.engines.diffusion.decode import Decoder, NoRoom
 from carrara.engines.diffusion.job import Job
+from carrara.engines.diffusion.live import Live, late_in_queue
 from carrara.engines.diffusion.memory import Costs, told
 from carrara.engines.errors import (
     CarraraError,
@@ -26,32 +26,12 @@ from carrara.engines.errors import (
 )
 from carrara.engines.faults import is_device_lost
 from carrara.engines.local import LocalModel
-from carrara.engines.request import Completion, Timings, Usage, Watch
+from carrara.engines.request import Completion, Watch
 from carrara.engines.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
 _KEPT_CACHE_BYTES = 256 << 20
-
-
-@dataclass(slots=True, eq=False)
-class Live:
-    """A request in flight. Times are of the engine's clock, None until reached; `known` of the job's tokens are
-    known to the batcher."""
-
-    ticket: int
-    job: Job
-    watch: Watch | None
-    submitted: float
-    done: asyncio.Future[Completion]
-    started: float | None = None
-    denoised: float | None = None
-    known: int = 0
-
-    @property
-    def deadline(self) -> float | None:
-        seconds = self.job.request.limits.deadline_s
-        return None if seconds is None else self.submitted + seconds
 
 
 class Rounds:
@@ -147,7 +127,7 @@ class Rounds:
             return task.result()
         if line := self._watchdog.line:
             raise EngineFailed(f"engine {self._name!r} is stuck: {line}", engine=self._name)
-        raise EngineBusy(self._late_in_queue(self._clock() - submitted), engine=self._name)
+        raise late_in_queue(self._name, self._clock() - submitted)
 
     def check_open(self) -> None:
         """See whether requests are answered now.
@@ -181,7 +161,7 @@ class Rounds:
         )
 
     async def run(self) -> None:
-        """Serve until `close`. A pass that breaks fails the requests in it, not the engine; a device that is lost does."""
+        """Serve until `close`. A pass that breaks fails requests, not the engine; a lost device fails both."""
         guard = asyncio.create_task(self._watchdog.run(self._end_late, self._stuck))
         try:
             while not self._closing:
@@ -204,25 +184,7 @@ class Rounds:
 
     def completion(self, live: Live) -> Completion:
         """What a finished answer comes to."""
-        job, now = live.job, self._clock()
-        text, value, stop, confidence = job.finish()
-        started = now if live.started is None else live.started
-        denoised = now if live.denoised is None else live.denoised
-        return Completion(
-            text=text,
-            value=value,
-            confidence=confidence,
-            usage=Usage(
-                prompt_tokens=job.prompt,
-                cached_tokens=job.hit.tokens if job.hit else 0,
-                completion_tokens=len(job.tokens) - job.prompt,
-                passes=job.passes,
-            ),
-            timings=Timings(started - live.submitted, denoised - started, now - denoised),
-            stop=stop,
-            engine=self._name,
-            model=self._local.source,
-        )
+        return live.completion(self._name, self._local.source, self._clock())
 
     async def _round(self) -> None:
         plan = self._batch.plan(self._find_prefix)
@@ -243,14 +205,13 @@ class Rounds:
             self._watchdog.end()
         if done.full_at is not None:
             self._batch.pinched(done.full_at)
-        for feed in plan.feeds:
-            if not self._live[feed.ticket].job.is_sound:
-                self._account(self._live[feed.ticket])
-        for spot in plan.spots:
-            if (live := self._live.get(spot.ticket)) is not None and live.job.is_sound:
-                live.denoised = now + done.encoded_s if live.denoised is None else live.denoised
-            if live is not None:
-                self._account(live)
+        unsound = {feed.ticket for feed in plan.feeds if not jobs[feed.ticket].is_sound}
+        for ticket in unsound:
+            self._account(self._live[ticket])
+        for ticket in [spot.ticket for spot in plan.spots if spot.ticket not in unsound]:
+            live = self._live[ticket]
+            live.denoised = now + done.encoded_s if live.denoised is None else live.denoised
+            self._account(live)
 
     def _account(self, live: Live) -> None:
         """Tell the batcher how far a canvas came, and its caller when it is finished or has changed."""
@@ -300,7 +261,7 @@ class Rounds:
         now = self._clock()
         late = [x for x in self._live.values() if x.deadline is not None and now >= x.deadline]
         for live in late:
-            self._refuse(live, self._late(live, now))
+            self._refuse(live, live.too_late(self._name, now))
         for task, due in self._preparing.items():
             if now >= due:
                 task.cancel()
@@ -326,22 +287,6 @@ class Rounds:
             self._drop(ticket)
         self._batch.restart()
 
-    def _late(self, live: Live, now: float) -> EngineError:
-        if live.started is None:
-            return EngineBusy(self._late_in_queue(now - live.submitted))
-        waited = f"{now - live.submitted:.1f} s after it was submitted"
-        share = live.job.canvas.settled_share
-        return EngineFailed(
-            f"the deadline of a request passed on engine {self._name!r}, {waited}, "
-            f"after {live.job.passes} passes with {share:.0%} of the canvas settled"
-        )
-
-    def _late_in_queue(self, waited_s: float) -> str:
-        return (
-            f"the deadline of a request passed in the queue of engine {self._name!r}, "
-            f"{waited_s:.1f} s after it was submitted"
-        )
-
     async def _rest(self) -> None:
         self._wake.clear()
         if not self._down and self._decoder.cache_bytes > _KEPT_CACHE_BYTES:
@@ -350,8 +295,7 @@ class Rounds:
             await self._wake.wait()
 
     def _fail_all(self, error: Exception) -> None:
-        """Nobody knows how far the pass came: all requests fail, and their callers may try again, unless the device is
-        lost."""
+        """Nobody knows how far the pass came: all fail, and may try again, unless the device is lost."""
         if is_device_lost(error):
             self._down = f"the device was lost ({error}); start the process again"
         _log.error("engine %r: a pass broke", self._name, exc_info=error)

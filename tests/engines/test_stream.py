@@ -73,9 +73,12 @@ def test_a_slow_reader_misses_drafts_and_never_the_completion() -> None:
 def test_a_failure_comes_out_of_the_stream_behind_the_drafts() -> None:
     async def main() -> int:
         seen = 0
+        drafts = stream(Drafting("fails"), ask())
+        for _ in range(MOST_DRAFTS):
+            assert isinstance(await anext(drafts), Progress)
+            seen += 1
         with pytest.raises(EngineFailed, match="on purpose"):
-            async for _ in stream(Drafting("fails"), ask()):
-                seen += 1
+            await anext(drafts)
         return seen
 
     assert asyncio.run(main()) == MOST_DRAFTS
