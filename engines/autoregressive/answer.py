@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from carrara.engines.autoregressive.narrow import was_cut
 from carrara.engines.autoregressive.sampling import Warmth
 from carrara.engines.autoregressive.text import AnswerText
 from carrara.engines.contract import Json, Text
-from carrara.engines.errors import ContractError, EngineError
+from carrara.engines.errors import ContractError, EngineError, EngineFailed
 from carrara.engines.pieces import Piece, of_tokens, progress
 from carrara.engines.prefix_cache import Hit
 from carrara.engines.request import Confidence, Progress, Request, StopReason
@@ -65,7 +66,13 @@ class Answer:
         return len(self.tokens) - self.prompt + (self._ending is not None)
 
     def decide(self, token: int, chance: float) -> None:
-        """Take the next token and its probability, and all that the grammar forces after it."""
+        """Take the next token and its probability, and all that the grammar forces after it.
+
+        Raises:
+            EngineFailed: the probability is no number, so the token means nothing.
+        """
+        if not math.isfinite(chance):
+            raise EngineFailed("the model gave no finite logits")
         if token in self._eos:
             self._ending = chance
             self.stop = "end"

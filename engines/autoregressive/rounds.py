@@ -248,6 +248,7 @@ class Rounds:
         return answer.hit.tokens
 
     def _refuse(self, live: Live, error: EngineError) -> None:
+        error.engine = error.engine or self._name
         if not live.done.done():
             live.done.set_exception(error)
 

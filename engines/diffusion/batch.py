@@ -124,8 +124,7 @@ class Batcher:
         """
         self._plans += 1
         self._recover()
-        refused = self._refuse()
-        self._make_room()
+        refused = self._make_room()
         is_empty = not self._seated
         if is_empty:
             self._room.clear()
@@ -150,13 +149,18 @@ class Batcher:
             self.leave(ticket)
         return found
 
-    def _make_room(self) -> None:
-        """Blocks may have become wider. The last in rank give up their rows until the others' passes fit."""
+    def _make_room(self) -> tuple[int, ...]:
+        """Blocks may have become wider. The last in rank give up their rows until the others' passes fit; those whose
+        pass fits nowhere leave."""
+        if not self._seated or self._room.holds(self._seated.values()):
+            return ()
+        refused = self._refuse()
         seats = sorted(self._seated.values(), key=lambda seat: seat.rank)
         while seats and not self._room.holds(seats):
             if self._room.reshape(seats):
-                return
+                break
             self.again(seats.pop().ticket)
+        return refused
 
     def _recover(self) -> None:
         if self._together < self.limits.rows:
@@ -243,26 +247,26 @@ class Batcher:
 
     def _groups(self) -> tuple[tuple[Spot, ...], ...]:
         """As many ready canvases in a pass as there are, up to the memory for it."""
-        groups: list[list[Seat]] = []
+        groups: list[list[Spot]] = []
+        width = wanted = reach = 0
         for seat in sorted(self._seated.values(), key=lambda seat: seat.row):
             if not seat.is_ready:
                 continue
-            if groups and self._can_denoise([*groups[-1], seat]):
-                groups[-1].append(seat)
+            spot, block = Spot(seat.ticket, seat.row, seat.fed), seat.block
+            width, wanted = max(width, block.width), max(wanted, block.wanted)
+            reach = max(reach, seat.fed)
+            if groups and self._can_denoise(len(groups[-1]) + 1, width, wanted, reach):
+                groups[-1].append(spot)
             else:
-                groups.append([seat])
-        return tuple(
-            tuple(Spot(seat.ticket, seat.row, seat.fed) for seat in group) for group in groups
-        )
+                groups.append([spot])
+                width, wanted, reach = block.width, block.wanted, seat.fed
+        return tuple(map(tuple, groups))
 
-    def _can_denoise(self, seats: list[Seat]) -> bool:
-        width = max(seat.block.width for seat in seats)
-        wanted = max(seat.block.wanted for seat in seats)
-        reach = max(seat.fed for seat in seats) + width
+    def _can_denoise(self, rows: int, width: int, wanted: int, reach: int) -> bool:
         return (
-            len(seats) <= self._together
-            and reach <= self._room.slots
-            and self._room.fits(len(seats), width, wanted)
+            rows <= self._together
+            and reach + width <= self._room.slots
+            and self._room.fits(rows, width, wanted)
         )
 
 

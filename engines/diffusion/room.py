@@ -39,7 +39,7 @@ class Room:
         """What a request takes that has the cache to itself."""
         return self._least_bytes((1, self._slots([seat])), [seat])
 
-    def holds(self, seats: Sequence[Seat]) -> bool:
+    def holds(self, seats: Iterable[Seat]) -> bool:
         """Whether every one of them can be denoised in the present shape."""
         return self._least_bytes(self.shape, seats) <= self._limits.bytes
 

@@ -30,7 +30,7 @@ from carrara.engines.request import (
     Sampling,
 )
 
-MIXES, TOGETHER = 200, 4
+MIXES, TOGETHER = 200, 3
 SETTINGS = Settings(block_tokens=32, text_block_tokens=8, threshold=0.3, slot_tokens=4)
 PERSON = Json.of(
     {
