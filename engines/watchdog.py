@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 Sleep = Callable[[float], Awaitable[object]]
 
 _MOST_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +51,10 @@ class Watchdog:
         """Look every few seconds, until cancelled: call `tick`, and `report` once for each overdue pass."""
         while True:
             await self.sleep(min(self.bound_s / 4, _MOST_S))
-            tick()
+            try:
+                tick()
+            except Exception:  # it must go on watching
+                _log.exception("looking after a pass failed")
             line = self.line
             if line is not None and not self._told:
                 self._told = True
