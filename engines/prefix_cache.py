@@ -112,6 +112,18 @@ class PrefixCache(Generic[P]):
                 del self._roots[empty]
         return added
 
+    def forget(self, key: Hashable, tokens: Sequence[int]) -> int:
+        """Drop what is kept of the beginning of `tokens`, and all that was computed behind it.
+
+        For payloads that turned out to be damaged. Returns how many blocks went.
+        """
+        with self._lock:
+            before = len(self._order)
+            first = next(iter(self._walk(key, tokens, len(tokens))), None)
+            if first is not None:
+                self._drop_all(first)
+            return before - len(self._order)
+
     def clear(self) -> None:
         """Forget everything; the counts stay."""
         with self._lock:
@@ -174,6 +186,11 @@ class PrefixCache(Generic[P]):
         self._evicted += 1
         if node.parent is not None:
             del node.parent.children[node.edge]
+
+    def _drop_all(self, node: _Node[P]) -> None:
+        for child in list(node.children.values()):
+            self._drop_all(child)
+        self._drop(node)
 
     def _touch(self, path: list[_Node[P]]) -> None:
         for node in reversed(path):

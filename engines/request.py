@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from carrara.engines.contract import Contract, Text
 
@@ -123,14 +123,40 @@ class Completion:
     model: str = ""
 
 
+class Span(NamedTuple):
+    """Characters start..stop of a draft that are final, and the probability they were decided with, None where they
+    were given beforehand or the engine cannot tell."""
+
+    start: int
+    stop: int
+    sure: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an engine shows while it works. AR: `text` so far, all of it settled. Diffusion: the current
-    canvas as text, `settled` the share of its positions already committed, `step` the denoising step."""
+    """A draft: what an engine shows while it works, after pass number `step`.
+
+    `text` is the answer as it stands, `settled` the share of it that is decided, `final` the spans of the text that
+    will not change, in order; none named where all of it is settled. Diffusion: the canvas, each undecided position as
+    one character. AR: the text so far. Verified: behind that, what is drafted but not verified.
+    """
 
     text: str
     settled: float = 1.0
     step: int = 0
+    final: tuple[Span, ...] = ()
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """`final`, also where none are named because all is."""
+        whole = self.settled >= 1 and not self.final and self.text
+        return (Span(0, len(self.text)),) if whole else self.final
+
+    @property
+    def sure(self) -> float | None:
+        """The mean probability of what was decided so far, None of nothing."""
+        found = [span.sure for span in self.final if span.sure is not None]
+        return sum(found) / len(found) if found else None
 
 
 Watch = Callable[[Progress], None]

@@ -89,11 +89,19 @@ class Tokenizer:
 
         A character that the vocabulary has no bytes for becomes U+FFFD; so do lone surrogates.
         """
-        text = self._writable(text)
+        ids = self._ids(self._writable(text))
+        respelled = self._respelled
+        if respelled.keys().isdisjoint(ids):
+            return ids
+        return [each for i in ids for each in respelled.get(i, (i,))]
+
+    def _ids(self, text: str) -> list[int]:
         if len(text) <= _LONG_CHARACTERS:
-            return self._inner.encode(text, add_special_tokens=False).ids
+            ids: list[int] = self._inner.encode(text, add_special_tokens=False).ids
+            return ids
         # For one text the library holds the interpreter's lock until it is done, for a batch it does not.
-        return self._inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        found: list[int] = self._inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return found
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation in the model's template, up to where the answer begins.
@@ -171,6 +179,25 @@ class Tokenizer:
         decoder = self._files.spec.get("decoder") or {}
         parts = decoder.get("decoders", [])
         return any(p.get("type") == "Strip" and p.get("content") == " " for p in parts)
+
+    @cached_property
+    def _respelled(self) -> dict[int, list[int]]:
+        """Mask and slot pad where they are words of the vocabulary: the single bytes that text writes instead."""
+        own = self._inner.get_vocab(with_added_tokens=False)
+        added = {token["id"] for token in self._files.added()}
+        spare = {self._mask_id, self._slot_pad_id} & set(own.values()) - added
+        how = spelling(self._files.spec)
+        if not spare or how is None:
+            return {}
+        written = token_bytes(own, how)
+        single = {raw: i for i, raw in written.items() if len(raw) == 1 and i not in spare}
+        try:
+            return {i: [single[bytes([b])] for b in written[i]] for i in spare if i is not None}
+        except KeyError as error:
+            raise LoadingError(
+                f"{self._where}: the mask or slot pad token is a word that text cannot write otherwise: there is no "
+                f"token for the byte {error}. Name an unused token."
+            ) from error
 
     @cached_property
     def _byte_alphabet(self) -> bytes | None:

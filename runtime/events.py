@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from carrara.engines.request import Progress, Timings, Usage
+from carrara.engines.request import Progress, Span, Timings, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,8 @@ class HedgeEnded(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class DraftShown(StepEvent):
+    """What an engine shows of its answer after a pass. Told while somebody listens, never kept."""
+
     progress: Progress = field(default_factory=lambda: Progress(""))
 
 
@@ -232,6 +234,8 @@ def _names(kind: type[Event]) -> tuple[str, ...]:
 def _part(key: str, part: Any) -> Any:
     if key == "made":
         return tuple(part)
+    if key == "progress" and isinstance(part, Mapping):
+        part = {**part, "final": tuple(Span(*span) for span in part.get("final", ()))}
     return _PARTS[key](**part) if key in _PARTS and isinstance(part, Mapping) else part
 
 

@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from carrara.engines.request import Progress
+from carrara.runtime.canvas_view import harmless
 from carrara.runtime.events import DraftShown, Event, RunFinished, StepFailed, StepFinished
 from carrara.runtime.report import Reporter, RunReport, StepReport
 from carrara.runtime.report_view import headline, seconds
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import RenderableType
     from rich.live import Live
 
 _TAIL = 48
@@ -102,6 +103,8 @@ class PlainProgress:
 class LiveProgress:
     """A line for the run, a bar for each step, the newest draft; redrawn ten times a second."""
 
+    REFRESH = 10
+
     def __init__(self, stream: TextIO, clock: Clock = time.time, *, rows: int = 12) -> None:
         self._stream = stream
         self._clock = clock
@@ -117,7 +120,7 @@ class LiveProgress:
         elif isinstance(event, StepFinished) and self._draft and event.node == self._draft.node:
             self._draft = None
 
-    def draw(self) -> Group:
+    def draw(self) -> RenderableType:
         """The display as it is now."""
         from rich.console import Group
         from rich.text import Text
@@ -143,7 +146,7 @@ class LiveProgress:
         self._live = Live(
             get_renderable=self.draw,
             console=Console(file=self._stream),
-            refresh_per_second=10,
+            refresh_per_second=self.REFRESH,
             transient=True,
             # What is printed meanwhile goes above the display, but never from a file to the terminal.
             redirect_stdout=sys.stdout.isatty(),
@@ -164,7 +167,7 @@ class LiveProgress:
 
 def _newest(draft: Progress) -> str:
     """A canvas with the share that is settled; of text that grows at its end, the end."""
-    line = " ".join(draft.text.split())
+    line = " ".join(harmless(draft.text).split())
     if draft.settled < 1:
         return f"{draft.settled:.0%} {line}"
     return line if len(line) <= _TAIL else f"… {line[-_TAIL:]}"

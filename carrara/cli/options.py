@@ -55,6 +55,9 @@ PolicyOption = Annotated[
         help="A routing policy, as `carrara calibrate` writes it; before the workflow's.",
     ),
 ]
+WatchOption = Annotated[
+    bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
@@ -88,7 +91,8 @@ class How:
     """The options that say how, not what, to run.
 
     Raises:
-        Exit: both a cassette to write and one to read, an engine that there is not, or no model of that name.
+        Exit: both a cassette to write and one to read, a run to be watched quietly, an engine that there is not, or no
+            model of that name.
     """
 
     engine: str
@@ -99,10 +103,13 @@ class How:
     journal: Path = JOURNAL
     concurrency: int | None = None
     policy: Path | None = None
+    watch: bool = False
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
+        if self.watch and self.quiet:
+            raise usage("--watch shows answers and --quiet shows nothing: give one of them")
         if self.engine != AUTO:
             check_engine(self.engine)
         if self.model is not None and self.replay is None:
@@ -127,18 +134,19 @@ class How:
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,
-            drafts=not self.quiet and sys.stderr.isatty(),
+            drafts=self.watch or (not self.quiet and sys.stderr.isatty()),
         )
 
     @contextmanager
     def watching(self) -> Iterator[tuple[Listener, ...]]:
         """Progress on standard error, if it is wanted, as listeners of a run."""
         from carrara.runtime.progress import progress
+        from carrara.runtime.watching import watching
 
         if self.quiet:
             yield ()
             return
-        with progress() as shown:
+        with watching() if self.watch else progress() as shown:
             yield (shown,)
 
     def to_go_on(self, run_id: str) -> str:

@@ -26,6 +26,7 @@ from carrara.cli.options import (
     RecordOption,
     ReplayOption,
     Target,
+    WatchOption,
 )
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
@@ -91,6 +92,7 @@ def run(
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
+    watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run a workflow once, or with --input once for each record.
@@ -100,8 +102,8 @@ def run(
     """
     from carrara.workflows.inputs import assignments
 
-    at_once = None if source else concurrency
-    how = How(engine, model, record, replay, quiet, journal, at_once, policy)
+    most = None if source else concurrency
+    how = How(engine, model, record, replay, quiet, journal, most, policy, watch)
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if source is None:
@@ -130,10 +132,11 @@ def resume(
     journal: JournalOption = JOURNAL,
     record: RecordOption = None,
     replay: ReplayOption = None,
+    watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = How(engine, model, record, replay, quiet, journal, policy=policy)
+    how = How(engine, model, record, replay, quiet, journal, policy=policy, watch=watch)
     finish(_resume(how, run_id, output))
 
 

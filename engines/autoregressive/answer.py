@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +15,10 @@ from carrara.engines.autoregressive.narrow import was_cut
 from carrara.engines.autoregressive.sampling import Warmth
 from carrara.engines.autoregressive.text import AnswerText
 from carrara.engines.contract import Json, Text
-from carrara.engines.errors import ContractError, EngineError
+from carrara.engines.errors import ContractError, EngineError, EngineFailed
+from carrara.engines.pieces import Piece, of_tokens, progress
 from carrara.engines.prefix_cache import Hit
-from carrara.engines.request import Confidence, Request, StopReason
+from carrara.engines.request import Confidence, Progress, Request, StopReason
 from carrara.engines.tokenizer import Tokenizer
 
 
@@ -64,7 +67,13 @@ class Answer:
         return len(self.tokens) - self.prompt + (self._ending is not None)
 
     def decide(self, token: int, chance: float) -> None:
-        """Take the next token and its probability, and all that the grammar forces after it."""
+        """Take the next token and its probability, and all that the grammar forces after it.
+
+        Raises:
+            EngineFailed: the probability is no number, so the token means nothing.
+        """
+        if not math.isfinite(chance):
+            raise EngineFailed("the model gave no finite logits")
         if token in self._eos:
             self._ending = chance
             self.stop = "end"
@@ -82,6 +91,29 @@ class Answer:
     def shown(self) -> str:
         """The text so far without anything that may still change."""
         return self._text.shown()
+
+    def progress(self) -> Progress:
+        """What to show now: the text so far, with the probability of each token."""
+        found = progress([*self._pieces(), *self._guessed()], 1.0, self.passes)
+        settled = sum(span.stop - span.start for span in found.final) / max(1, len(found.text))
+        return replace(found, settled=settled)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """The text that is shown, token by token."""
+        room = len(self.shown())
+        written = zip(self.tokens[self.prompt :], self._written, strict=True)
+        pairs = ((token, known.chance) for token, known in written)
+        for piece in of_tokens(pairs, self._decoded):
+            text = piece.text[:room]
+            room -= len(text)
+            yield Piece(text, piece.sure)
+
+    def _guessed(self) -> Sequence[Piece]:
+        """What may follow; here nobody guesses."""
+        return ()
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return b"".join(self._vocabulary[i] for i in ids).decode("utf-8", "replace")
 
     def text(self) -> str:
         return self._text.final()

@@ -48,8 +48,20 @@ class Decoder:
                 self._load_prefixes(part.feeds, answers)
             with self._local.pace.timed(part.kind, part.width * len(part.feeds)):
                 self._forward(part, answers)
+            self._clean_up(part.feeds, answers)
             if part.kind == "prompt":
                 self._keep_prefixes(part.feeds, answers)
+
+    def _clean_up(self, feeds: Sequence[Feed], answers: Mapping[int, Answer]) -> None:
+        """Where an answer failed because of numbers that are none, they must not reach the next one in its row, nor one
+        with the same prompt: masked NaN count, too."""
+        for feed in feeds:
+            answer = answers[feed.ticket]
+            if answer.failure is None or self._cache.data[-1, :, feed.row].isfinite().all():
+                continue
+            self._cache.blank(feed.row)
+            key = self._local.prefix_key(answer.adapted)
+            self._local.prefix_cache.forget(key, answer.tokens[: answer.prompt])
 
     def _forward(self, part: Pass, answers: Mapping[int, Answer]) -> None:
         """Feed one pass, and decide a token in each row that has nothing more to feed."""
@@ -140,6 +152,8 @@ class Decoder:
         prompt at most."""
         for feed in feeds:
             answer = answers[feed.ticket]
+            if answer.failure is not None:
+                continue
             known = answer.tokens[: min(feed.start + feed.count, answer.prompt)]
             take = partial(self._cache.take, feed.row)
             self._local.prefix_cache.insert(self._local.prefix_key(answer.adapted), known, take)

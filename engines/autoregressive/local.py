@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -20,7 +20,8 @@ from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
-from carrara.engines.request import Completion, Request, Watch
+from carrara.engines.request import Completion, Progress, Request, Watch
+from carrara.engines.stream import stream
 
 if TYPE_CHECKING:
     from carrara.engines.autoregressive.answer import Answer
@@ -132,6 +133,10 @@ class AutoregressiveEngine:
         if answer.stop is not None:  # the grammar left nothing to decide
             return now.rounds.completion(live)
         return await now.rounds.answer(live)
+
+    def stream(self, request: Request) -> AsyncIterator[Progress | Completion]:
+        """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
+        return stream(self, request)
 
     async def __aenter__(self) -> Self:
         await self.local.__aenter__()

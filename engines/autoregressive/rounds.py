@@ -33,7 +33,7 @@ class Live:
     started: float | None = None
     first: float | None = None
     known: int = 0
-    shown: str = ""
+    shown: Progress | None = None
 
     @property
     def deadline(self) -> float | None:
@@ -146,12 +146,17 @@ class Rounds:
             self._show(live, live.watch)
 
     def _show(self, live: Live, watch: Watch) -> None:
-        text = live.answer.shown()
-        if text == live.shown or live.done.done():
+        if live.done.done():
             return
-        live.shown = text
+        shown = live.answer.progress()
+        before = live.shown
+        if shown.text == (before.text if before else "") and (
+            before is None or before.settled == shown.settled
+        ):
+            return
+        live.shown = shown
         try:
-            watch(Progress(text, step=live.answer.passes))
+            watch(shown)
         except Exception as error:
             failure = EngineFailed(f"the watcher of a request failed: {error}", engine=self._name)
             failure.__cause__ = error
@@ -243,6 +248,7 @@ class Rounds:
         return answer.hit.tokens
 
     def _refuse(self, live: Live, error: EngineError) -> None:
+        error.engine = error.engine or self._name
         if not live.done.done():
             live.done.set_exception(error)
 

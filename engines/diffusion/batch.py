@@ -3,90 +3,41 @@
 Requests wait, get a row of the cache, have their prompt encoded in chunks, then their blocks denoised pass by pass.
 A settled block's clean tokens are encoded once more, for the blocks after it. A finished canvas leaves at once and
 another one enters at the next pass. Tensors and clocks are elsewhere; the caller performs a `Plan` and reports.
+
+What it holds to:
+- Cache and passes together never take more than `BatchLimits.bytes`, by the `Costs` of the model.
+- A prompt costs those who are denoising at most one pass of `chunk` tokens between two of theirs.
+- Everybody's turn comes: waiting makes up for priority (`patience`), and whom there is no room for is passed over by
+  smaller ones only so long.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 
+from carrara.engines.diffusion.memory import Costs
+from carrara.engines.diffusion.plan import BatchLimits, Block, Feed, Move, Plan, Seat, Spot
+from carrara.engines.diffusion.room import Room
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """`rows` canvases at once, `waiting` more in the queue; `cells`: rows times slots of the cache, at most.
-
-    `chunk` prompt tokens a pass while others are denoising, `quiet_chunk` while nobody is.
-    """
-
-    rows: int = 16
-    waiting: int = 256
-    cells: int = 1 << 16
-    chunk: int = 256
-    quiet_chunk: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Encode `count` tokens of a request from its token `start` on, into the same slots of `row`."""
-
-    ticket: int
-    row: int
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Copy the first `length` slots of cache row `source` to row `target`."""
-
-    source: int
-    target: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A block to denoise, behind the first `length` slots of `row`."""
-
-    ticket: int
-    row: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """First the moves, then one causal pass over the feeds, then one denoising pass over the spots, in a cache of
-    `rows` rows."""
-
-    moves: tuple[Move, ...]
-    feeds: tuple[Feed, ...]
-    spots: tuple[Spot, ...]
-    rows: int
-
-
-@dataclass(slots=True)
-class _Seat:
-    """`known` tokens exist, `fed` of them are in the cache."""
-
-    ticket: int
-    need: int
-    known: int
-    rank: tuple[float, int]
-    row: int = 0
-    fed: int = 0
-    started: bool = False
+_MOST_LOOKED_AT = 8
+"""How many of those for whom there is no room are looked at in one plan."""
 
 
 class Batcher:
     """The state of one batch. Not thread-safe: one owner calls it between passes."""
 
-    def __init__(self, limits: BatchLimits = BatchLimits()) -> None:
-        self.limits = limits
+    def __init__(self, limits: BatchLimits | None = None, costs: Costs | None = None) -> None:
+        self.limits, self.costs = limits or BatchLimits(), costs or Costs()
+        self._room = Room(self.limits, self.costs)
         self._arrivals = count()
-        self._waiting: list[tuple[tuple[float, int], _Seat]] = []
-        self._seated: dict[int, _Seat] = {}
+        self._plans = 0
+        self._waiting: list[tuple[tuple[float, int], Seat]] = []
+        self._seated: dict[int, Seat] = {}
+        self._blocked: tuple[int, int] | None = None
+        self._together = self.limits.rows
+        self._relief = 0
 
     @property
     def waiting(self) -> int:
@@ -97,24 +48,49 @@ class Batcher:
         return len(self._seated)
 
     @property
+    def seated_tickets(self) -> frozenset[int]:
+        return frozenset(self._seated)
+
+    @property
     def is_idle(self) -> bool:
         return not self._waiting and not self._seated
 
-    def offer(self, ticket: int, prompt: int, need: int, priority: float = 0.0) -> bool:
-        """Queue a request of `prompt` tokens whose canvas may reach slot `need`; False if the queue is full.
+    @property
+    def together(self) -> int:
+        """How many canvases a pass takes at most; less than the rows for a while after a pass ran out of memory."""
+        return self._together
 
-        Higher `priority` goes first, then the order of arrival.
+    def bytes_alone(self, need: int, block: Block, lead: int = 0) -> int:
+        """What a request takes when it has the batch to itself: it can be served if that is within the limit."""
+        return self._room.bytes_alone(Seat(0, 0, need, block, lead, (0.0, 0), 0))
+
+    def offer(
+        self,
+        ticket: int,
+        prompt: int,
+        need: int,
+        priority: float = 0.0,
+        block: Block | None = None,
+        lead: int = 0,
+    ) -> bool:
+        """Queue a request of `prompt` tokens whose canvas may reach slot `need` and begins with `block`; False if the
+        queue is full.
+
+        Higher `priority` goes first, then the order of arrival; see `BatchLimits.patience`.
         """
         if len(self._waiting) >= self.limits.waiting:
             return False
-        rank = (-priority, next(self._arrivals))
-        heapq.heappush(self._waiting, (rank, _Seat(ticket, need, prompt, rank)))
+        rank = (self._plans / self.limits.patience - priority, next(self._arrivals))
+        seat = Seat(ticket, prompt, need, block or Block(), lead, rank, prompt)
+        heapq.heappush(self._waiting, (rank, seat))
         return True
 
-    def grew(self, ticket: int, tokens: int) -> None:
-        """A settled block left `tokens` clean tokens to encode."""
-        if ticket in self._seated:
-            self._seated[ticket].known += tokens
+    def grew(self, ticket: int, tokens: int, block: Block | None = None) -> None:
+        """A pass left `tokens` clean tokens to encode, and `block` is denoised next (None: one like the last)."""
+        seat = self._seated.get(ticket)
+        if seat is not None:
+            seat.known += tokens
+            seat.block = block or seat.block
 
     def leave(self, ticket: int) -> None:
         """A request is done or was given up, waiting or seated."""
@@ -122,23 +98,76 @@ class Batcher:
             self._waiting = [entry for entry in self._waiting if entry[1].ticket != ticket]
             heapq.heapify(self._waiting)
 
+    def again(self, ticket: int) -> None:
+        """What the cache holds of a request is worth nothing: it gives up its row, and is encoded anew in its turn."""
+        seat = self._seated.pop(ticket, None)
+        if seat is not None:
+            seat.fed, seat.found = 0, None
+            heapq.heappush(self._waiting, (seat.rank, seat))
+
+    def pinched(self, together: int) -> None:
+        """A pass over so many canvases ran out of memory: passes take half as many, for a while."""
+        self._together = max(1, together // 2)
+        self._relief = self.limits.patience
+
+    def restart(self) -> None:
+        """There was no memory for the cache: all give up their rows, and fewer of them sit together for a while."""
+        self.pinched(max(self.seated, 2))
+        for ticket in list(self._seated):
+            self.again(ticket)
+
     def plan(self, found: Callable[[int], int] = lambda ticket: 0) -> Plan:
         """Seat whom there is room for and decide the next passes. The feeds count as done from here on.
 
         `found(ticket)` is asked once for each request, before its first feed: how many tokens from the beginning
         are in a cache already. It must be less than its prompt.
         """
-        rows_before = 1 + max((seat.row for seat in self._seated.values()), default=-1)
+        self._plans += 1
+        self._recover()
+        refused = self._make_room()
+        is_empty = not self._seated
+        if is_empty:
+            self._room.clear()
         moves = self._close_ranks()
         self._admit()
-        ready = any(seat.fed == seat.known for seat in self._seated.values())
+        ready = any(seat.is_ready for seat in self._seated.values())
         feeds = self._feeds(self.limits.chunk if ready else self.limits.quiet_chunk, found)
-        spots = tuple(
-            Spot(seat.ticket, seat.row, seat.fed)
-            for seat in sorted(self._seated.values(), key=lambda seat: seat.row)
-            if seat.fed == seat.known
+        groups = self._groups()
+        rows, slots = self._room.settle()
+        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused)
+
+    # Seats
+
+    def _refuse(self) -> tuple[int, ...]:
+        """Those whose next block takes more than there is even alone: literals longer than a window can do that."""
+        found = tuple(
+            seat.ticket
+            for seat in self._seated.values()
+            if self._room.bytes_alone(seat) > self.limits.bytes
         )
-        return Plan(tuple(moves), tuple(feeds), spots, max(rows_before, len(self._seated)))
+        for ticket in found:
+            self.leave(ticket)
+        return found
+
+    def _make_room(self) -> tuple[int, ...]:
+        """Blocks may have become wider. The last in rank give up their rows until the others' passes fit; those whose
+        pass fits nowhere leave."""
+        if not self._seated or self._room.holds(self._seated.values()):
+            return ()
+        refused = self._refuse()
+        seats = sorted(self._seated.values(), key=lambda seat: seat.rank)
+        while seats and not self._room.holds(seats):
+            if self._room.reshape(seats):
+                break
+            self.again(seats.pop().ticket)
+        return refused
+
+    def _recover(self) -> None:
+        if self._together < self.limits.rows:
+            self._relief -= 1
+            if self._relief <= 0:
+                self._together = min(2 * self._together, self.limits.rows)
+                self._relief = self.limits.patience
 
     def _close_ranks(self) -> list[Move]:
         """Rows 0..n-1 hold the n requests: the last ones move into the gaps that others left."""
@@ -155,28 +184,90 @@ class Batcher:
         return moves
 
     def _admit(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0][1].need):
-            _, seat = heapq.heappop(self._waiting)
-            seat.row = len(self._seated)
-            self._seated[seat.ticket] = seat
+        """Seat the first in rank. Where one has no room, those behind it that have may pass it for `patience` plans."""
+        left: list[tuple[tuple[float, int], Seat]] = []
+        while self._waiting and len(self._seated) < self._together:
+            rank, seat = heapq.heappop(self._waiting)
+            if self._room.reshape([*self._seated.values(), seat]):
+                seat.row = len(self._seated)
+                self._seated[seat.ticket] = seat
+                continue
+            left.append((rank, seat))
+            if len(left) > _MOST_LOOKED_AT or (len(left) == 1 and self._waits_too_long(seat)):
+                break
+        for entry in left:
+            heapq.heappush(self._waiting, entry)
 
-    def _has_room(self, need: int) -> bool:
-        rows = len(self._seated) + 1
-        longest = max([need, *(seat.need for seat in self._seated.values())])
-        return rows == 1 or (rows <= self.limits.rows and rows * longest <= self.limits.cells)
+    def _waits_too_long(self, seat: Seat) -> bool:
+        """Whether the first one without room has been passed by others for long enough."""
+        if self._blocked is None or self._blocked[0] != seat.ticket:
+            self._blocked = (seat.ticket, self._plans)
+        return self._plans - self._blocked[1] >= self.limits.patience
+
+    # Passes
 
     def _feeds(self, chunk: int, found: Callable[[int], int]) -> list[Feed]:
-        """Chunks side by side while they fit into one chunk's area, in the order of their turn."""
-        feeds: list[Feed] = []
-        width = 0
-        behind = sorted((s for s in self._seated.values() if s.fed < s.known), key=lambda s: s.rank)
+        """Settled blocks first, as their canvases wait for them; then prompts in the order of their turn.
+
+        The first prompt goes on in any case, further ones while all fit into one chunk's area.
+        """
+        behind = sorted(
+            (seat for seat in self._seated.values() if not seat.is_ready),
+            key=lambda seat: (not seat.was_denoised, seat.rank),
+        )
+        feeds: list[tuple[Seat, Feed]] = []
+        width = reach = 0
+        has_prompt = False
         for seat in behind:
-            if not seat.started:
-                seat.started, seat.fed = True, found(seat.ticket)
-            amount = min(seat.known - seat.fed, chunk)
-            if feeds and (len(feeds) + 1) * max(width, amount) > chunk:
+            together = len(feeds) + 1
+            if has_prompt and together * width > chunk:
+                break
+            if seat.found is None:
+                seat.found = found(seat.ticket)
+            start = seat.fed or seat.found
+            room = self.limits.chunk if seat.was_denoised else max(chunk // together, width)
+            amount = min(seat.known - start, max(room, 1), self._room.longest_feed(seat))
+            wider, further = max(width, amount), max(reach, start)
+            beside = [other for other, _ in feeds]
+            if has_prompt and together * wider > chunk:
                 continue
-            feeds.append(Feed(seat.ticket, seat.row, seat.fed, amount))
-            width = max(width, amount)
-            seat.fed += amount
-        return feeds
+            if beside and not self._can_feed([*beside, seat], wider, further):
+                continue
+            feeds.append((seat, Feed(seat.ticket, seat.row, start, amount)))
+            width, reach = wider, further
+            has_prompt = has_prompt or not seat.was_denoised
+        for seat, feed in feeds:
+            seat.fed = feed.start + feed.count
+        return [feed for _, feed in feeds]
+
+    def _can_feed(self, seats: list[Seat], width: int, start: int) -> bool:
+        lead = max(seat.lead for seat in seats)
+        padded = max(width, self.limits.least) + lead
+        return start + padded <= self._room.slots and self._room.fits(len(seats), padded, 1)
+
+    def _groups(self) -> tuple[tuple[Spot, ...], ...]:
+        """As many ready canvases in a pass as there are, up to the memory for it."""
+        groups: list[list[Spot]] = []
+        width = wanted = reach = 0
+        for seat in sorted(self._seated.values(), key=lambda seat: seat.row):
+            if not seat.is_ready:
+                continue
+            spot, block = Spot(seat.ticket, seat.row, seat.fed), seat.block
+            width, wanted = max(width, block.width), max(wanted, block.wanted)
+            reach = max(reach, seat.fed)
+            if groups and self._can_denoise(len(groups[-1]) + 1, width, wanted, reach):
+                groups[-1].append(spot)
+            else:
+                groups.append([spot])
+                width, wanted, reach = block.width, block.wanted, seat.fed
+        return tuple(map(tuple, groups))
+
+    def _can_denoise(self, rows: int, width: int, wanted: int, reach: int) -> bool:
+        return (
+            rows <= self._together
+            and reach + width <= self._room.slots
+            and self._room.fits(rows, width, wanted)
+        )
+
+
+__all__ = ["BatchLimits", "Batcher", "Block", "Feed", "Move", "Plan", "Spot"]

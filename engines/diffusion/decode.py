@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,11 +17,26 @@ from torch import Tensor
 from carrara.engines.diffusion.batch import Feed, Plan, Spot
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
-from carrara.engines.errors import EngineFailed
+from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS
+
+F = TypeVar("F", Feed, Spot)
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """`encoded_s` seconds until denoising began: those of the feeds. `full_at`: the fewest canvases with which a pass
+    ran out of memory, None if none did."""
+
+    encoded_s: float
+    full_at: int | None
+
+
+class NoRoom(Exception):
+    """There is no memory for the cache that a plan asks for. What is in the cache is worth nothing any more."""
 
 
 class Decoder:
@@ -39,29 +56,95 @@ class Decoder:
         """Give the memory of the cache back; nobody may be seated."""
         self._cache = self._empty_cache()
 
-    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> float:
-        """Do all that the plan says; the jobs go on, and finish where they do.
+    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> Performed:
+        """Do all that the plan says; the jobs go on, finish where they do, or say why they cannot.
 
-        Returns the seconds until denoising began: those of the feeds.
+        A pass that breaks is tried again over fewer of them, so that whoever it breaks with fails alone.
+
+        Raises:
+            NoRoom: no memory for the cache.
+            Exception: the device was lost.
         """
         begun = time.monotonic()
-        self._cache.reserve(plan.rows, self._slots(plan, jobs))
+        self._arrange(plan)
+        feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
+        full_at = None
+        if feeds:
+            with self._local.pace.timed("prompt", sum(feed.count for feed in feeds)):
+                parts = in_parts(feeds, lambda some: self._encode(some, jobs), self._release)
+            full_at = self._blame(parts, jobs)
+            self._keep_prefixes(self._sound(feeds, jobs), jobs)
+        encoded_s = time.monotonic() - begun
+        for group in plan.groups:
+            spots = [spot for spot in group if jobs[spot.ticket].is_sound]
+            with self._local.pace.timed("canvas", len(spots)):
+                broken = in_parts(spots, lambda some: self._denoise(some, jobs), self._release)
+            full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
+        return Performed(encoded_s, full_at)
+
+    def _arrange(self, plan: Plan) -> None:
+        """Bring the cache into the shape of a plan."""
+        if plan.is_empty:
+            self._cache = self._empty_cache()
         for move in plan.moves:
             self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
-        feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
-        if feeds:
-            self._load_prefixes(feeds, jobs)
-            with self._local.pace.timed("prompt", sum(feed.count for feed in feeds)):
-                self._encode(feeds, [jobs[feed.ticket] for feed in feeds])
-            self._keep_prefixes(feeds, jobs)
-        encoded_s = time.monotonic() - begun
-        if plan.spots:
-            with self._local.pace.timed("canvas", len(plan.spots)):
-                self._denoise(plan.spots, [jobs[spot.ticket] for spot in plan.spots])
-        return encoded_s
+        for is_last in (False, True):
+            try:
+                self._cache.resize(plan.rows, plan.slots)
+                return
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if is_last:
+                    self._cache = self._empty_cache()
+                    raise NoRoom(str(error)) from None
+            self._local.prefix_cache.clear()
+            self._release()
 
-    def _encode(self, feeds: Sequence[Feed], batch: Sequence[Job]) -> None:
+    def _release(self) -> None:
+        """Hand memory that nothing holds any more back to the device."""
+        if self._local.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _blame(self, parts: Parts[F], jobs: Mapping[int, Job]) -> int | None:
+        for item, error in parts.failed:
+            why = "there is no memory for its pass" if is_out_of_memory(error) else "its pass broke"
+            jobs[item.ticket].fail(f"{why}: {error}", error)
+            self._cache.blank(item.row)
+        return parts.full_at
+
+    def _sound(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> list[Feed]:
+        """The feeds that left numbers in the cache.
+
+        What is no number in a layer is none in those above it, so the last layer is looked at. The fault may be that of
+        a cached beginning: then that is dropped, and the job has to be encoded anew.
+        """
+        feeds = [feed for feed in feeds if jobs[feed.ticket].is_sound]
+        if not feeds:
+            return []
+        last = self._cache.data[-1]
+        finite = torch.stack(
+            [last[:, f.row, :, f.start : f.start + f.count].isfinite().all() for f in feeds]
+        )
+        found = []
+        for feed, is_finite in zip(feeds, finite.tolist(), strict=True):
+            job = jobs[feed.ticket]
+            if is_finite:
+                found.append(feed)
+                continue
+            self._cache.blank(feed.row)
+            if job.hit is not None and job.hit.tokens:
+                key, known = job.prefix_key(self._local), job.tokens[: job.prompt]
+                self._local.prefix_cache.forget(key, known)
+                job.is_spoilt, job.hit = True, None
+            else:
+                job.fail("the model gave no finite numbers for its prompt")
+        return found
+
+    def _encode(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
         """One pass over prompts and settled blocks; their keys and values stay."""
+        self._load_prefixes(feeds, jobs)
+        batch = [jobs[feed.ticket] for feed in feeds]
         feeds = [_from_border(feed, job) for feed, job in zip(feeds, batch, strict=True)]
         # Padded to a steady pass (see `model.llama`): what it leaves in the prefix cache has the bits that every
         # decoder would have computed.
@@ -102,12 +185,13 @@ class Decoder:
             limits.append((row // block * block + block - 1).clamp_max(last))
         return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
 
-    def _denoise(self, spots: Sequence[Spot], batch: Sequence[Job]) -> None:
+    def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job]) -> None:
         """One pass over all blocks, each seeing its row's cache and itself in both directions.
 
         Clean tokens that see the block are computed with it. It writes the blocks behind the rows' lengths,
         where the next pass writes over them.
         """
+        batch = [jobs[spot.ticket] for spot in spots]
         starts = [
             job.settings.context_start(spot.length) for spot, job in zip(spots, batch, strict=True)
         ]
@@ -134,17 +218,25 @@ class Decoder:
         )
         for number, (job, found) in enumerate(zip(batch, sources, strict=True)):
             self._settle(job, logits[number, : len(found)])
+            if not job.is_sound:
+                self._cache.blank(spots[number].row)
 
     def _settle(self, job: Job, logits: Tensor) -> None:
-        """Let one job take its logits; what goes wrong there is its own affair."""
-        try:
-            if _needs_last(job):
-                assert job.last is not None
-                logits = torch.cat((job.last[None], logits[1:]))
-            job.take(logits, self._table)
-        except Exception as error:
-            job.failure = EngineFailed(f"a canvas could not be refined: {error}")
-            job.failure.__cause__ = error
+        """Let one job take its logits; what goes wrong there is its own affair, unless the device is lost."""
+        if _needs_last(job):
+            assert job.last is not None
+            logits = torch.cat((job.last[None], logits[1:]))
+        for is_last in (False, True):
+            try:
+                job.take(logits, self._table)
+                return
+            except Exception as error:
+                if is_device_lost(error):
+                    raise
+                if is_last or not is_out_of_memory(error):
+                    job.fail(f"a canvas could not be refined: {error}", error)
+                    return
+            self._release()
 
     def _inputs(
         self, tokens: Sequence[Sequence[int]], starts: Sequence[int], width: int
@@ -179,18 +271,6 @@ class Decoder:
             known = job.tokens[: min(feed.start + feed.count, job.prompt)]
             take = partial(self._cache.take, feed.row)
             self._local.prefix_cache.insert(job.prefix_key(self._local), known, take)
-
-    def _slots(self, plan: Plan, jobs: Mapping[int, Job]) -> int:
-        fed = [feed.start for feed in plan.feeds]
-        width = max((max(feed.count, STEADY_TOKENS) for feed in plan.feeds), default=0)
-        spots = [(jobs[spot.ticket], spot.length) for spot in plan.spots]
-        starts = [job.settings.context_start(length) for job, length in spots]
-        sizes = [len(_fed(job, start)) for (job, _), start in zip(spots, starts, strict=True)]
-        most_fed = max((_reach(feed, jobs[feed.ticket]) for feed in plan.feeds), default=0)
-        return max(
-            max(fed, default=0) + width + most_fed,
-            max(starts, default=0) + max(sizes, default=0),
-        )
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -21,7 +21,9 @@ from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
-from carrara.engines.request import Completion, Request, Watch
+from carrara.engines.request import Completion, Progress, Request, Watch
+from carrara.engines.stream import stream
+from carrara.engines.watchdog import Sleep, Watchdog
 
 if TYPE_CHECKING:
     from carrara.engines.diffusion.batch import BatchLimits
@@ -35,8 +37,8 @@ ABILITIES: frozenset[Ability] = frozenset(
 _NO_FREE_TEXT = (
     "its adapter was trained on contracts alone and denoises no free text; ask the engine 'ar'"
 )
-_CPU_CACHE_BYTES = 1 << 30
-_GPU_CACHE_BYTES = 8 << 30
+_CPU_BYTES = 2 << 30
+_GPU_SHARE = 0.6
 
 
 @dataclass(slots=True)
@@ -53,7 +55,8 @@ class DiffusionEngine:
     """See `carrara.engines.engine.Engine`.
 
     `settings` None: those of the model's adapter, without one those of its checkpoint. `limits` None: 16
-    canvases and 1 GiB of cache on a CPU, 64 and 8 GiB on a GPU.
+    canvases and 2 GiB of cache and workspace on a CPU, on a GPU 64 and six tenths of the memory that is free when it
+    is opened. A pass that takes longer than `pass_bound_s` is reported.
     """
 
     def __init__(
@@ -63,12 +66,15 @@ class DiffusionEngine:
         settings: Settings | None = None,
         limits: BatchLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pass_bound_s: float = 600.0,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.local = local
         self._name = name
         self._settings = settings
         self._limits = limits
         self._clock = clock
+        self._pass_bound_s, self._sleep = pass_bound_s, sleep
         self._tickets = count()
         self._users = 0
         self._open: _Open | None = None
@@ -116,6 +122,10 @@ class DiffusionEngine:
                 "; no diffusion adapter: plain AR weights, a poor denoiser, expect low confidence"
             )
         rounds, stats = self._open.rounds, self.local.prefix_cache.stats()
+        if rounds.trouble is not None:
+            return Health(False, f"{line}; {rounds.trouble}")
+        if rounds.is_crowded:
+            line += "; a pass ran out of memory, so passes take fewer canvases for a while"
         return Health(
             True,
             f"{line}; {rounds.seated} canvases, {rounds.waiting} waiting, "
@@ -135,18 +145,24 @@ class DiffusionEngine:
             )
         submitted = self._clock()
         try:
+            now.rounds.check_open()
             prompt = await self._prompt(request)
-            job = await self.local.run(self._job, request, prompt, now)
+            making = self.local.run(self._job, request, prompt, now)
+            job = await now.rounds.prepared(making, submitted, request.limits.deadline_s)
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
-        from carrara.engines.diffusion.rounds import Live
+        from carrara.engines.diffusion.live import Live
 
         done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         live = Live(next(self._tickets), job, watch, submitted, done)
         if job.is_finished:  # the contract leaves nothing to decide
             return now.rounds.completion(live)
         return await now.rounds.answer(live)
+
+    def stream(self, request: Request) -> AsyncIterator[Progress | Completion]:
+        """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
+        return stream(self, request)
 
     async def __aenter__(self) -> Self:
         await self.local.__aenter__()
@@ -183,7 +199,9 @@ class DiffusionEngine:
 
         settings = self.checked_settings()
         limits = self._limits or default_limits(self.local)
-        rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
+        watchdog = Watchdog(self._pass_bound_s, self._clock, self._sleep)
+        decoder = Decoder(self.local)
+        rounds = Rounds(self._name, self.local, decoder, limits, self._clock, watchdog)
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
         return _Open(rounds, maker, settings, loop)
@@ -236,11 +254,12 @@ _ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_toke
 
 
 def default_limits(local: LocalModel) -> BatchLimits:
-    """What suits the device: how many rows, how much cache, how long a chunk of prompt."""
+    """What suits the device: how many rows, how much memory, how long a chunk of prompt."""
     from carrara.engines.diffusion.batch import BatchLimits
-    from carrara.engines.model.kv import slot_bytes
 
-    each = slot_bytes(local.config, local.dtype)
     if local.device.type == "cuda":
-        return BatchLimits(64, cells=_GPU_CACHE_BYTES // each, chunk=4096, quiet_chunk=16384)
-    return BatchLimits(cells=_CPU_CACHE_BYTES // each)
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(local.device)
+        return BatchLimits(64, bytes=int(free * _GPU_SHARE), chunk=4096, quiet_chunk=16384)
+    return BatchLimits(bytes=_CPU_BYTES)

@@ -4,7 +4,7 @@ what was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,8 +12,7 @@ import torch
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.scaffold.lexicon import Row
-
-UNDECIDED = "·"
+from carrara.engines.pieces import Piece, of_tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -91,16 +90,10 @@ class FreeCanvas:
     def settled_share(self) -> float:
         return 1.0 - self.tokens.count(self.mask_id) / max(1, len(self.tokens))
 
-    def show(self) -> str:
-        parts: list[str] = []
-        run: list[int] = []
-        for token in self.tokens[: self.end]:
-            if token == self.mask_id:
-                parts += [self.decode(run), UNDECIDED]
-                run = []
-            else:
-                run.append(token)
-        return "".join([*parts, self.decode(run)])
+    def pieces(self) -> Iterator[Piece]:
+        """The canvas up to the end of the block being refined."""
+        tokens = ((None if t == self.mask_id else t) for t in self.tokens[: self.end])
+        return of_tokens(zip(tokens, self.sure, strict=False), self.decode)
 
     @property
     def answer(self) -> list[int]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.contract import Text
+from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import View
 from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
 from carrara.engines.diffusion.confidence import of_text, of_tree
@@ -20,8 +21,9 @@ from carrara.engines.diffusion.refine import within
 from carrara.engines.diffusion.scaffold import read as reading
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
-from carrara.engines.errors import EngineError
+from carrara.engines.errors import EngineError, EngineFailed
 from carrara.engines.local import LocalModel
+from carrara.engines.pieces import progress
 from carrara.engines.prefix_cache import Hit
 from carrara.engines.request import Confidence, Progress, Request, StopReason
 
@@ -32,7 +34,8 @@ class Job:
 
     `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `view` is the block to denoise
     next, None once the answer is finished. `last` are the logits behind the last cached token: where logits are
-    shifted they predict the first position of a block. `adapted`: it goes through the adapter.
+    shifted they predict the first position of a block. `adapted`: it goes through the adapter. `is_spoilt`: what a
+    cache gave it was no numbers; it has to be encoded anew.
     """
 
     request: Request
@@ -48,6 +51,7 @@ class Job:
     passes: int = 0
     cut: bool = False
     failure: EngineError | None = None
+    is_spoilt: bool = False
     _rule: CommitRule = field(init=False)
     _generator: torch.Generator | None = field(init=False, default=None)
     _step: int = field(init=False, default=0)
@@ -70,6 +74,33 @@ class Job:
     def is_finished(self) -> bool:
         return self.view is None
 
+    @property
+    def need(self) -> int:
+        """Slots of the cache that prompt and canvas may reach."""
+        return self.prompt + self.request.limits.max_tokens
+
+    @property
+    def lead(self) -> int:
+        """Tokens before those to encode that may have to be computed again: the beginning of their block."""
+        return self.settings.attention_block_tokens - 1 if self.settings.attention == "block" else 0
+
+    @property
+    def block(self) -> Block:
+        """What the next denoising pass computes of it."""
+        if self.view is None:
+            return Block()
+        context = len(self.tokens) - self.settings.context_start(len(self.tokens))
+        return Block(context + len(self.view.tokens), len(self.view.offsets))
+
+    @property
+    def is_sound(self) -> bool:
+        return self.failure is None and not self.is_spoilt
+
+    def fail(self, message: str, cause: BaseException | None = None) -> None:
+        """It cannot go on; the others can."""
+        self.failure = EngineFailed(message)
+        self.failure.__cause__ = cause
+
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
         blocks."""
@@ -91,7 +122,7 @@ class Job:
 
     def progress(self) -> Progress:
         """What to show of the canvas now."""
-        return Progress(self.canvas.show(), self.canvas.settled_share, self.passes)
+        return progress(self.canvas.pieces(), self.canvas.settled_share, self.passes)
 
     def finish(self) -> tuple[str, Any, StopReason, Confidence]:
         """Text, value, the reason for the end, and confidence of a finished answer.

@@ -5,6 +5,7 @@ Legend: K positions wanted, V vocabulary, N sites.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -95,6 +96,9 @@ def read(
         wanted = logits[at].float()
         rows = [site.row for site in view.sites]
         total = wanted.logsumexp(1)
+        if sampling.temperature > 0 and not total.isfinite().all():
+            # Drawing by shares that are none would be an error of the device, which a GPU does not survive.
+            raise FloatingPointError("the model gave no finite logits")
         if any(row is not None for row in rows):
             kept = [row for row in rows if row is not None]
             if len(kept) < len(rows):
@@ -104,7 +108,7 @@ def read(
         chosen = wanted.gather(1, best[:, None])[:, 0]
         tokens, chance = best.tolist(), (chosen - total).exp().tolist()
         sure = (chosen - wanted.logsumexp(1)).exp().tolist()
-        if not all(value == value for value in sure):
+        if not all(map(math.isfinite, (*sure, *chance))):
             raise FloatingPointError("the model gave no finite logits")
     return Reading(tokens, sure, chance, _pair_logits(logits, view, where))
 
@@ -115,7 +119,7 @@ def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[floa
     at = torch.tensor([where[offset] for offset, _ in view.pairs], device=logits.device)
     token = torch.tensor([token for _, token in view.pairs], device=logits.device)
     found: list[float] = logits[at, token].float().tolist()
-    if not all(value == value for value in found):
+    if not all(map(math.isfinite, found)):
         raise FloatingPointError("the model gave no finite logits")
     return found
 

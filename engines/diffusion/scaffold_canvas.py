@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -14,8 +15,7 @@ from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
 from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned, leaves
 from carrara.engines.diffusion.scaffold.tree import Tree
-
-UNDECIDED = "·"
+from carrara.engines.pieces import Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,9 @@ class ScaffoldCanvas:
         full = hole.ids[-1] != self.tree.scaffold.lexicon.pad_id
         return full and min(most, longest) <= len(hole.ids) < longest
 
-    def show(self) -> str:
-        return read.text(self.tree.root, UNDECIDED)
+    def pieces(self) -> Iterator[Piece]:
+        """The answer as it stands: what is behind an open fork is not shown."""
+        return read.pieces(self.tree.root)
 
     # Looking
 

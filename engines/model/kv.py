@@ -61,6 +61,20 @@ class KVCache:
         self.data = self._zeros(rows, slots, old.dtype, old.device)
         self.data[:, :, : old.shape[2], :, : old.shape[4]] = old
 
+    def resize(self, rows: int, slots: int) -> None:
+        """Have just `rows` rows of `slots` slots, keeping what fits in. The old and the new tensor exist meanwhile."""
+        if (rows, slots) == (self.rows, self.slots):
+            return
+        old = self.data
+        data = self._zeros(rows, slots, old.dtype, old.device)
+        rows, slots = min(rows, self.rows), min(slots, self.slots)
+        data[:, :, :rows, :, :slots] = old[:, :, :rows, :, :slots]
+        self.data = data
+
+    def blank(self, row: int) -> None:
+        """Zero a row that holds numbers that are none: masked slots count, too, where they are NaN."""
+        self.data[:, :, row] = 0
+
     def places(self, rows: Tensor, positions: Tensor) -> Tensor:
         """Where the keys and values of new positions go, for `write`: the same in every layer.
 

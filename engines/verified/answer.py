@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from carrara.engines.autoregressive.answer import Answer
 from carrara.engines.autoregressive.guide import Guide
+from carrara.engines.autoregressive.text import whole_characters
 from carrara.engines.contract import Text
+from carrara.engines.pieces import Piece
 from carrara.engines.request import Request
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.verified.ahead import Ahead
@@ -63,6 +65,13 @@ class VerifiedAnswer(Answer):
     def decide(self, token: int, chance: float) -> None:
         self.decisions += 1
         super().decide(token, chance)
+
+    def _guessed(self) -> Sequence[Piece]:
+        """The rest of the draft, as long as the answer agrees with it."""
+        draft, written = self.draft, sum(known.size for known in self._written)
+        if draft is None or draft.cursor is None or written != len(self.raw):
+            return ()
+        return (Piece(whole_characters(draft.raw[draft.cursor :]), is_final=False),)
 
     def catch_up(self) -> None:
         """Let the draft follow what was written since the last call."""

@@ -222,7 +222,7 @@ def recorded(shell: Shell) -> Callable[..., Path]:
         path = shell.folder / "calls.cassette"
         workflow = carrara.load_workflow(str(shell.folder / target))
         engines: dict[str, Engine] = {
-            name: ScriptedEngine(name, reply) for name in ("diffusion", "ar")
+            name: ScriptedEngine(name, reply, can=("stream",)) for name in ("diffusion", "ar")
         }
 
         async def main() -> None:

@@ -66,3 +66,17 @@ def test_the_live_display_puts_the_terminal_in_order(shell: Any) -> None:
     _, _, drawn = on_terminal(shell, "run", "flows.py:inverse", "--set", "number=0")
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h")
     assert drawn.count("error: ") == 1
+
+
+def test_watched_answers_are_drawn_on_the_terminal_and_told_elsewhere(
+    shell: Any, recorded: Any
+) -> None:
+    cassette = recorded("greet.yaml", {"name": "Ada"})
+    words = ("run", "greet.yaml", "--set", "name=Ada", "--replay", str(cassette), "--watch")
+    code, _, drawn = on_terminal(shell, *words)
+    assert code == 0
+    assert "greeting" in drawn
+    told = shell(*words)
+    assert told.code == 0
+    assert any(" done: " in line for line in told.err.splitlines())
+    assert "give one of them" in shell(*words, "--quiet").err

@@ -133,6 +133,15 @@ class PrefixCacheAgainstASet(RuleBasedStateMachine):
         if self.cache.budget >= 200:
             assert self.cache.find(key, tokens).tokens == len(tokens) // BLOCK * BLOCK
 
+    @rule(key=KEYS, tokens=PROMPTS)
+    def forget(self, key: str, tokens: list[int]) -> None:
+        before = self.cache.stats()
+        gone = self.cache.forget(key, tokens)
+        after = self.cache.stats()
+        assert self.cache.find(key, tokens).tokens == 0
+        assert after.blocks == before.blocks - gone
+        assert (after.bytes < before.bytes) == (gone > 0)
+
     @invariant()
     def the_budget_holds(self) -> None:
         if hasattr(self, "cache"):
@@ -144,6 +153,18 @@ TestPrefixCacheAgainstASet = PrefixCacheAgainstASet.TestCase
 TestPrefixCacheAgainstASet.settings = settings(
     max_examples=40, deadline=None, stateful_step_count=30
 )
+
+
+def test_what_was_computed_behind_a_forgotten_beginning_goes_with_it() -> None:
+    known = cache()
+    put(known, [1, 1, 1, 1, 2, 2, 2, 2])
+    put(known, [1, 1, 1, 1, 3, 3, 3, 3])
+    put(known, [4, 4, 4, 4])
+    assert known.forget("", [1, 1, 1, 1, 9]) == 3
+    assert known.find("", [1, 1, 1, 1, 3, 3, 3, 3]).tokens == 0
+    assert known.find("", [4, 4, 4, 4]).tokens == 4
+    assert known.stats().bytes == 10
+    assert known.forget("", [1, 1, 1, 1]) == 0
 
 
 @given(prompts=st.lists(PROMPTS, max_size=12))

@@ -18,32 +18,44 @@ from carrara.engines.diffusion.scaffold.nodes import (
     Step,
 )
 from carrara.engines.diffusion.scaffold.schema import json_equal
+from carrara.engines.pieces import OPEN, Piece, of_tokens
 
 Path = tuple[str | int, ...]
 
 
-def text(node: Node, unsettled: str = "") -> str:
-    """The text of a node; `unsettled` stands for each position that is not decided yet."""
+def text(node: Node) -> str:
+    """The text of a node; positions that are not decided yet write nothing."""
+    return "".join(piece.text for piece in pieces(node) if piece.is_final)
+
+
+def pieces(node: Node) -> Iterator[Piece]:
+    """The text of a node in pieces, an open one for each position that is not decided yet."""
     match node:
         case Pinned():
-            return node.text
+            yield Piece(node.text)
         case Hole():
-            return _hole_text(node, unsettled)
+            yield from _hole_pieces(node)
         case Fork():
-            return _fork_text(node, unsettled)
+            if node.chosen is None:
+                yield OPEN
+                return
+            yield Piece(_lead(node), node.sure)
+            if node.body is not None:
+                yield from pieces(node.body)
         case Step():
-            return text(node.part, unsettled)
+            yield from pieces(node.part)
         case Group():
-            return "".join(text(part, unsettled) for part in node.parts)
+            for part in node.parts:
+                yield from pieces(part)
         case Chain():
-            known = list(_entries(node))
-            leads = [_lead(node.forks[i - 1]) if i else "" for i, _ in known]
-            parts = [
-                lead + text(entry, unsettled) for lead, (_, entry) in zip(leads, known, strict=True)
-            ]
-            return "".join(parts) + (_lead(node.forks[-1]) if node.is_closed else unsettled)
+            for number, entry in list(_entries(node)):
+                if number:
+                    fork = node.forks[number - 1]
+                    yield Piece(_lead(fork), fork.sure)
+                yield from pieces(entry)
+            yield Piece(_lead(node.forks[-1]), node.forks[-1].sure) if node.is_closed else OPEN
         case OpenEnd():
-            return unsettled
+            yield OPEN
 
 
 def decisions(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
@@ -126,21 +138,13 @@ def _key(entry: Node) -> str:
     return str(key)
 
 
-def _hole_text(hole: Hole, unsettled: str) -> str:
-    if hole.is_settled:
-        return hole.lexicon.text(hole.clean)
+def _hole_pieces(hole: Hole) -> Iterator[Piece]:
     if not hole.ids:
-        return unsettled
-    if not unsettled:
-        return hole.lexicon.text(hole.clean)
+        yield OPEN
+        return
     pad = hole.lexicon.pad_id
-    return "".join(unsettled if i is None else hole.lexicon.text([i]) for i in hole.ids if i != pad)
-
-
-def _fork_text(fork: Fork, unsettled: str) -> str:
-    if fork.chosen is None:
-        return unsettled
-    return _lead(fork) + ("" if fork.body is None else text(fork.body, unsettled))
+    shown = (pair for pair in zip(hole.ids, hole.sure, strict=True) if pair[0] != pad)
+    yield from of_tokens(shown, hole.lexicon.text)
 
 
 def _lead(fork: Fork) -> str:

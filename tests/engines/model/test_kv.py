@@ -85,3 +85,24 @@ def test_a_mask_over_more_slots_than_there_are_is_refused(golden: Callable[[str]
     mask = torch.ones(1, 1, 1, 9, dtype=torch.bool)
     with pytest.raises(ValueError, match="9 slots for a cache of 8"):
         model(torch.tensor([[1]]), torch.tensor([[8]]), mask, cache)
+
+
+@pytest.mark.parametrize(("rows", "slots"), [(6, 16), (2, 16), (6, 3), (1, 1), (4, 8), (0, 0)])
+def test_a_cache_takes_the_shape_it_is_told_and_keeps_what_fits(rows: int, slots: int) -> None:
+    cache = filled(4, 8)
+    before = cache.data.clone()
+    cache.resize(rows, slots)
+    assert (cache.rows, cache.slots) == (rows, slots)
+    kept_rows, kept = min(rows, 4), min(slots, 8)
+    assert torch.equal(cache.data[:, :, :kept_rows, :, :kept], before[:, :, :kept_rows, :, :kept])
+    assert not cache.data[:, :, 4:].any()
+    assert not cache.data[:, :, :, :, 8:].any()
+
+
+def test_a_blank_row_holds_zeros_and_the_others_what_they_held() -> None:
+    cache = filled(3, 4)
+    before = cache.data.clone()
+    cache.data[:, :, 1, :, 2] = float("nan")
+    cache.blank(1)
+    assert not cache.data[:, :, 1].any()
+    assert torch.equal(cache.data[:, :, ::2], before[:, :, ::2])

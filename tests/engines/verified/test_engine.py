@@ -20,7 +20,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
-from carrara.engines.request import Draft, Limits, Message, Progress, Request
+from carrara.engines.request import Completion, Draft, Limits, Message, Progress, Request
 from carrara.engines.verified.answer import VerifiedAnswer
 from carrara.engines.verified.engine import VerifiedEngine
 
@@ -233,12 +233,22 @@ def test_a_caller_who_gives_up_while_his_draft_is_made_leaves_his_place(
     with_pair(tiny_folder, body, ways=(3,))
 
 
-def test_only_settled_text_is_shown(tiny_folder: Path, with_pair: With) -> None:
+def test_what_is_shown_as_final_stays_and_what_is_drafted_follows_it(
+    tiny_folder: Path, with_pair: With
+) -> None:
     async def body(_ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:
-        shown: list[Progress] = []
-        found = await verified.complete(ask(output=PERSON), shown.append)
+        *shown, found = [one async for one in verified.stream(ask(output=PERSON))]
+        assert isinstance(found, Completion)
         assert shown
-        assert all(found.text.startswith(one.text) for one in shown)
+        guessed = 0
+        for one in shown:
+            assert isinstance(one, Progress)
+            final = "".join(one.text[span.start : span.stop] for span in one.final)
+            assert found.text.startswith(final)
+            assert one.text.startswith(final)
+            guessed += len(one.text) > len(final)
+            assert (one.settled < 1) == (len(one.text) > len(final))
+        assert guessed
 
     with_pair(tiny_folder, body, ways=(2,))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.request import Progress, Timings, Usage
+from carrara.engines.request import Progress, Span, Timings, Usage
 from carrara.runtime import events
 from carrara.runtime.run import context, execute, submit
 from carrara.runtime.step import StepSpec
@@ -32,7 +32,7 @@ SAMPLES = [
         fields={"/a": 0.25},
     ),
     events.Escalated("r", 1.0, "w/a", 7, origin="diffusion", target="ar", reason="low confidence"),
-    events.DraftShown("r", 1.0, "w/a", 7, progress=Progress("half", 0.5, 3)),
+    events.DraftShown("r", 1.0, "w/a", 7, progress=Progress("half", 0.5, 3, (Span(0, 2, 0.9),))),
 ]
 
 

@@ -17,11 +17,12 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import JournalError
-from carrara.runtime.events import Event, Routed, RunFinished, StepFinished
+from carrara.runtime.events import DraftShown, Event, Routed, RunFinished, StepFinished
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Rule
 from carrara.workflows.engine_room import EngineRoom
 from carrara.workflows.errors import DefinitionError
+from carrara.workflows.session import opened_journal
 
 Answers = Callable[[dict[str, Any]], dict[str, ScriptedEngine]]
 
@@ -350,3 +351,25 @@ class TestResume:
         anew = carrara.run_sync(measure, "hey", engines=engines, journal=journal, reuse="any")
         assert (again.reused, anew.reused) == (2, 2)
         assert len(engines["ar"].requests) == 1
+
+
+def test_drafts_are_events_for_listeners_and_never_written_down(tmp_path: Path) -> None:
+    engine = ScriptedEngine("ar", lambda request: "hello", can=("stream",))
+    seen: list[Event] = []
+
+    async def main(drafts: bool) -> list[Event]:
+        path = tmp_path / f"{drafts}.db"
+        async with carrara.session(
+            engines={"ar": engine}, journal=path, listeners=(seen.append,), drafts=drafts
+        ) as session:
+            result = await session.run(shout, "hey")
+        with opened_journal(path) as journal:
+            return list(journal.timeline(result.run_id))
+
+    kept = asyncio.run(main(True))
+    assert [e.progress.text for e in seen if isinstance(e, DraftShown)] == ["hello"]
+    assert kept
+    assert not any(isinstance(event, DraftShown) for event in kept)
+    seen.clear()
+    asyncio.run(main(False))
+    assert not any(isinstance(event, DraftShown) for event in seen)

@@ -1,0 +1,109 @@
+"""The words of the batcher: its limits, and the plan of the next passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """`rows` canvases at once, `waiting` more in the queue, `bytes` of cache and workspace.
+
+    `chunk` prompt tokens a pass while others are denoising, `quiet_chunk` while nobody is. `patience`: who came so many
+    passes earlier goes before a priority that is higher by one. `least`: narrower passes over prompts are padded to so
+    many tokens a row.
+    """
+
+    rows: int = 16
+    waiting: int = 256
+    bytes: int = 1 << 30
+    chunk: int = 256
+    quiet_chunk: int = 1024
+    patience: int = 64
+    least: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a denoising pass computes of one canvas: `width` tokens, and the logits of `wanted` positions."""
+
+    width: int = 1
+    wanted: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Encode `count` tokens of a request from its token `start` on, into the same slots of `row`."""
+
+    ticket: int
+    row: int
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Copy the first `length` slots of cache row `source` to row `target`."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A block to denoise, behind the first `length` slots of `row`."""
+
+    ticket: int
+    row: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """First the moves, then the cache gets `rows` rows of `slots` (what is beyond goes; all of it, if `is_empty`), then
+    one causal pass over the feeds, then a denoising pass over each group of spots.
+
+    There is one group, unless their passes together would take too much memory. `refused` can never be denoised within
+    the limit of bytes; they have left.
+    """
+
+    moves: tuple[Move, ...]
+    feeds: tuple[Feed, ...]
+    groups: tuple[tuple[Spot, ...], ...]
+    rows: int
+    slots: int
+    is_empty: bool = False
+    refused: tuple[int, ...] = ()
+
+    @property
+    def spots(self) -> tuple[Spot, ...]:
+        return tuple(spot for group in self.groups for spot in group)
+
+
+@dataclass(slots=True)
+class Seat:
+    """A request in the batch, or waiting for it.
+
+    `known` tokens exist, `fed` of them are in the cache, `found` (None: not asked) need not be fed. `need`: the slot
+    that its canvas may reach. `lead`: tokens before a feed that it may compute again.
+    """
+
+    ticket: int
+    prompt: int
+    need: int
+    block: Block
+    lead: int
+    rank: tuple[float, int]
+    known: int
+    row: int = 0
+    fed: int = 0
+    found: int | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.fed == self.known
+
+    @property
+    def was_denoised(self) -> bool:
+        return self.fed >= self.prompt

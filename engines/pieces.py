@@ -1,0 +1,67 @@
+"""A canvas as it may be shown before it is finished: pieces of text, each final or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from carrara.engines.request import Progress, Span
+
+UNDECIDED = "·"
+"""What stands for a position that is not decided yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that is final, with the probability it was decided with (None: it was pinned, or the only possibility), or
+    text that still may change."""
+
+    text: str
+    sure: float | None = None
+    is_final: bool = True
+
+
+OPEN = Piece(UNDECIDED, is_final=False)
+
+
+def of_tokens(
+    tokens: Iterable[tuple[int | None, float | None]], decode: Callable[[Sequence[int]], str]
+) -> Iterator[Piece]:
+    """Pieces of tokens (None: undecided) and how sure each is. Tokens that write one character together are one piece,
+    as sure as the least sure of them."""
+    run: list[int] = []
+    least: float | None = None
+    for token, sure in tokens:
+        if token is None:
+            if run:
+                yield Piece(decode(run), least)
+                run, least = [], None
+            yield OPEN
+            continue
+        run.append(token)
+        least = sure if least is None else least if sure is None else min(least, sure)
+        text = decode(run)
+        if not text.endswith("\ufffd"):
+            yield Piece(text, least)
+            run, least = [], None
+    if run:
+        yield Piece(decode(run), least)
+
+
+def progress(pieces: Iterable[Piece], settled: float, step: int) -> Progress:
+    """The draft that pieces make. Neighbours that are pinned are one span."""
+    texts: list[str] = []
+    final: list[Span] = []
+    at = 0
+    for piece in pieces:
+        if not piece.text:
+            continue
+        texts.append(piece.text)
+        end = at + len(piece.text)
+        if piece.is_final:
+            if final and final[-1].stop == at and final[-1].sure is None and piece.sure is None:
+                final[-1] = Span(final[-1].start, end, None)
+            else:
+                final.append(Span(at, end, piece.sure))
+        at = end
+    return Progress("".join(texts), settled, step, tuple(final))
