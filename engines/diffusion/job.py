@@ -12,11 +12,11 @@ from torch import Tensor
 
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.canvas import View
-from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.reader import MaskTable, read
 from carrara.engines.diffusion.refine import within
+from carrara.engines.diffusion.rules import Ruling, ruling
 from carrara.engines.diffusion.scaffold import read as reading
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
@@ -48,13 +48,13 @@ class Job:
     passes: int = 0
     cut: bool = False
     failure: EngineError | None = None
-    _rule: CommitRule = field(init=False)
+    _ruling: Ruling = field(init=False)
     _generator: torch.Generator | None = field(init=False, default=None)
     _step: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
-        self._rule = confidence_threshold(self.settings.threshold)
+        self._ruling = ruling(self.settings.rule_of(self.request.rule), self.canvas.mask_id)
         sampling = self.request.sampling
         if sampling.temperature > 0:
             seed = random.getrandbits(62) if sampling.seed is None else sampling.seed
@@ -81,10 +81,12 @@ class Job:
         """Let the canvas settle what the logits [K, V] of the view say, and look at what comes next."""
         if self.view is None:
             return
-        found = read(logits, self.view, table, self.request.sampling, self._generator)
+        found = read(
+            logits, self.view, table, self.request.sampling, self._generator, self._ruling.judge
+        )
         limit = self._most_steps
         left = None if limit is None else limit - self.passes
-        self.canvas.settle(found, within(self._rule, self.canvas, left), self._step)
+        self.canvas.settle(found, within(self._ruling.commit, self.canvas, left), self._step)
         self.passes += 1
         self._step += 1
         self._look()

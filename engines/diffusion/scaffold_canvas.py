@@ -87,6 +87,10 @@ class ScaffoldCanvas:
         return found
 
     @property
+    def mask_id(self) -> int:
+        return self.tree.scaffold.lexicon.mask_id
+
+    @property
     def undecided(self) -> int:
         return 0 if self._view is None else len(self._view.sites) + len(self._open_forks())
 
@@ -123,11 +127,16 @@ class ScaffoldCanvas:
     def _next_view(self) -> View | None:
         while True:
             self._layout = lay(self.tree)
-            if any(not placed.leaf.is_settled for placed in self._layout.placed):
+            settled = all(placed.leaf.is_settled for placed in self._layout.placed)
+            if not settled or self._looks_again():
                 return self._picture()
             self._clean += self.tree.emit()
             if self.tree.is_finished:
                 return None
+
+    def _looks_again(self) -> bool:
+        """Whether the model is to see a block in which all is decided."""
+        return False
 
     def _picture(self) -> View:
         lexicon = self.tree.scaffold.lexicon
@@ -204,7 +213,8 @@ class ScaffoldCanvas:
             assert isinstance(fork, Fork)
             best = self._best(fork)
             sure = fork.weights[best]
-            found.append(_Unit(placed, 0, best, sure, sure * _likely(placed)))
+            rank = reading.gate(list(fork.weights.values()), sure)
+            found.append(_Unit(placed, 0, best, sure, rank * _likely(placed)))
         for index, site in enumerate(view.sites):
             placed, at = holes[site.offset]
             hole = placed.leaf

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from carrara.engines.diffusion.rule_table import RULES, parameters, parsed, written
 from carrara.engines.errors import LoadingError
+from carrara.engines.request import Rule
 
 if TYPE_CHECKING:
     from carrara.engines.model.config import Denoising
@@ -23,6 +25,8 @@ class Settings:
     logit_shift: the logits at position i-1 predict the token at i, as in an AR model.
     block_tokens, text_block_tokens: positions refined together, under a contract and in free text.
     threshold: the confidence from which a decision is final.
+    rule: another commit rule (`rule_table`), in JSON its name or an object with "name" and its parameters; None:
+    "threshold". A rule that has a threshold and is given none takes the one above.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
     most_steps: denoising steps of one answer where the request sets no limit; what is open then is
@@ -48,6 +52,7 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,6 +69,23 @@ class Settings:
             raise LoadingError(
                 f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
             )
+        if self.rule is not None:
+            try:
+                parameters(self.rule)
+            except ValueError as error:
+                raise LoadingError(f"{FILE}: {error}") from error
+
+    def rule_of(self, asked: Rule | None = None) -> Rule:
+        """The commit rule of a request that asked for this one, or for none.
+
+        Raises:
+            ValueError: no such rule or parameter.
+        """
+        rule = asked or self.rule or Rule("threshold")
+        found = parameters(rule)
+        if "threshold" in RULES[rule.name] and "threshold" not in rule.parameters:
+            found["threshold"] = self.threshold
+        return Rule(rule.name, found)
 
     @classmethod
     def of_adapter(cls, folder: Path) -> Settings:
@@ -86,8 +108,9 @@ class Settings:
                 f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}"
             )
         try:
-            return cls(**found)
-        except (LoadingError, TypeError) as error:
+            rule = None if found.get("rule") is None else parsed(found["rule"])
+            return cls(**{**found, "rule": rule})
+        except (LoadingError, TypeError, ValueError) as error:
             raise LoadingError(f"{path}: {error}") from error
 
     @classmethod
@@ -120,9 +143,14 @@ class Settings:
                 return 0
 
     @property
+    def data(self) -> dict[str, Any]:
+        """All settings as `diffusion.json` has them."""
+        return {**asdict(self), "rule": None if self.rule is None else written(self.rule)}
+
+    @property
     def line(self) -> str:
         """All settings in one line of JSON, for fingerprints."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.data, sort_keys=True)
 
 
 PLAIN = Settings(block_tokens=64, most_steps=8, slot_tokens=16)

@@ -71,7 +71,8 @@ class Drafter:
             answer.draft.follow(answer.raw, len(answer.raw))
         with self._risking(answer):  # there may be no scaffold for the contract, or none so short
             canvas = self._maker.canvas(request, settings)
-            answer.sketch = Sketch(canvas, settings, vocabulary, min(steps, default=None))
+            most_passes = min(steps, default=None)
+            answer.sketch = Sketch(canvas, settings, vocabulary, most_passes, request.rule)
             self._hand_over(answer, answer.sketch, answer.draft)
 
     def go_on(self, answer: VerifiedAnswer) -> None:
