@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from carrara.engines.model.config import LlamaConfig
+    from carrara.engines.model.gemma import Gemma
     from carrara.engines.model.llama import Llama
     from carrara.engines.model.opening import AdapterInfo, Loaded
     from carrara.engines.model.pace import Pace
@@ -104,7 +105,19 @@ class LocalModel:
 
     @property
     def model(self) -> Llama:
+        """Raises CarraraError on a DiffusionGemma, which is `gemma`."""
+        from carrara.engines.model.llama import Llama
+
+        if not isinstance(self._now.model, Llama):
+            raise CarraraError(f"model {self.source!r} is a DiffusionGemma, no Llama")
         return self._now.model
+
+    @property
+    def gemma(self) -> Gemma | None:
+        """The model where it is a DiffusionGemma, None for all others."""
+        from carrara.engines.model.gemma import Gemma
+
+        return self._now.model if isinstance(self._now.model, Gemma) else None
 
     @property
     def config(self) -> LlamaConfig:
@@ -149,7 +162,7 @@ class LocalModel:
             return f"{self.source}, not loaded"
         from carrara.engines.model.opening import dtype_name
 
-        quick = " with int8 decoding" if self.model.is_quick else ""
+        quick = " with int8 decoding" if self._now.model.is_quick else ""
         adapter = f", adapter {self.adapter.name}" if self.adapter else ""
         return f"{self.source} on {self.device} in {dtype_name(self.dtype)}{quick}{adapter}"
 

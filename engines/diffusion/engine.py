@@ -176,13 +176,15 @@ class DiffusionEngine:
 
     def _started(self) -> _Open:
         from carrara.engines.diffusion.decode import Decoder
+        from carrara.engines.diffusion.gemma_decode import GemmaDecoder
         from carrara.engines.diffusion.prepare import CanvasMaker
         from carrara.engines.diffusion.rounds import Rounds
         from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 
         settings = self.checked_settings()
         limits = self._limits or default_limits(self.local)
-        rounds = Rounds(self._name, self.local, Decoder(self.local), limits, self._clock)
+        decoder = Decoder(self.local) if self.local.gemma is None else GemmaDecoder(self.local)
+        rounds = Rounds(self._name, self.local, decoder, limits, self._clock)
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
         return _Open(rounds, maker, settings, loop)

@@ -12,6 +12,7 @@ from carrara.engines.contract import Contract, Json, Text
 from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.job import first_stop
+from carrara.engines.diffusion.noise_canvas import NoiseCanvas
 from carrara.engines.diffusion.rules import Edits
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.fill import Filler, forget
@@ -70,7 +71,9 @@ class CanvasMaker:
             request.sampling.temperature,
             random.Random(request.sampling.seed),
         )
-        return ScaffoldCanvas(tree, *how) if edits is None else EditingCanvas(tree, *how, edits=edits)
+        return (
+            ScaffoldCanvas(tree, *how) if edits is None else EditingCanvas(tree, *how, edits=edits)
+        )
 
     def _scaffold(self, contract: Contract) -> Scaffold:
         if contract not in self._scaffolds:
@@ -91,7 +94,7 @@ class CanvasMaker:
         tokens = [mask] * request.limits.max_tokens
         if request.draft is not None:
             tokens = self._free_draft(request.draft, request.limits.max_tokens)
-        return FreeCanvas(
+        how = (
             tokens,
             settings.text_block_tokens,
             mask,
@@ -102,6 +105,7 @@ class CanvasMaker:
             prompt - settings.context_start(prompt) if settings.attention == "block" else 0,
             edits,
         )
+        return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
 
     def _free_draft(self, draft: Draft, most: int) -> list[int]:
         if draft.fields:

@@ -13,7 +13,7 @@ from carrara.engines.errors import LoadingError
 from carrara.engines.request import Rule
 
 if TYPE_CHECKING:
-    from carrara.engines.model.config import Denoising
+    from carrara.engines.model.config import Denoising, UniformNoise
 
 FILE = "diffusion.json"
 
@@ -37,6 +37,8 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
+    noise: what is undecided are random tokens, new ones in each pass, instead of masks; a checkpoint says so, never a
+    file.
     """
 
     logit_shift: bool = True
@@ -53,6 +55,7 @@ class Settings:
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
     rule: Rule | None = None
+    noise: UniformNoise | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -109,6 +112,8 @@ class Settings:
             )
         try:
             rule = None if found.get("rule") is None else parsed(found["rule"])
+            if found.get("noise") is not None:
+                raise LoadingError("noise cannot be set: the model was trained with one kind")
             return cls(**{**found, "rule": rule})
         except (LoadingError, TypeError, ValueError) as error:
             raise LoadingError(f"{path}: {error}") from error
@@ -121,6 +126,14 @@ class Settings:
         """
         if how is None:
             return PLAIN
+        if how.noise is not None:
+            return cls(
+                logit_shift=False,
+                block_tokens=how.block or 256,
+                text_block_tokens=how.block or 256,
+                rule=Rule("entropy_bounded", {"bound": how.noise.entropy_bound}),
+                noise=how.noise,
+            )
         if how.attention != "block":
             return cls(logit_shift=how.shifted, attention="full")
         block = how.block or 32

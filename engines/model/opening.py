@@ -18,9 +18,11 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.device import pick_device, pick_dtype
+from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
+from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_model, weight_files
+from carrara.engines.model.load import load_model, read_json, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
@@ -64,7 +66,7 @@ class AdapterInfo:
 class Loaded:
     """Everything that `LocalModel` shares, while it is open."""
 
-    model: Llama
+    model: Llama | Gemma
     tokenizer: Tokenizer
     prefix_cache: PrefixCache[Tensor]
     pace: Pace
@@ -82,10 +84,7 @@ def load(opening: Opening) -> Loaded:
         torch.set_num_threads(opening.threads)
     folder = ensure(opening.source)
     device = pick_device(opening.device)
-    model = load_model(folder, opening.dtype or pick_dtype(device), device)
-    adapter = _use_adapter(model, opening)
-    if can_be_quick(device) if opening.quick is None else opening.quick:
-        model.quicken()
+    model, adapter = _model(folder, opening, device)
     tokenizer = _tokenizer(folder, model, adapter)
     budget = opening.prefix_cache_bytes
     if budget is None:
@@ -100,7 +99,24 @@ def load(opening: Opening) -> Loaded:
     )
 
 
-def _prefix_block(model: Llama) -> int:
+def _model(
+    folder: Path, opening: Opening, device: torch.device
+) -> tuple[Llama | Gemma, AdapterInfo | None]:
+    dtype = opening.dtype or pick_dtype(device)
+    if read_json(folder / "config.json").get("model_type") == GEMMA:
+        if opening.adapter is not None:
+            raise LoadingError(
+                f"{opening.adapter}: adapters are not supported on DiffusionGemma. Open {folder} without one."
+            )
+        return open_gemma(folder, dtype, device), None
+    model = load_model(folder, dtype, device)
+    adapter = _use_adapter(model, opening)
+    if can_be_quick(device) if opening.quick is None else opening.quick:
+        model.quicken()
+    return model, adapter
+
+
+def _prefix_block(model: Llama | Gemma) -> int:
     """Tokens in a block of the prefix cache: whole blocks of the model, where it attends in blocks."""
     how = model.config.denoising
     return math.lcm(BLOCK_TOKENS, how.block) if how is not None and how.block else BLOCK_TOKENS
@@ -119,7 +135,7 @@ def _use_adapter(model: Llama, opening: Opening) -> AdapterInfo | None:
     return AdapterInfo(adapter.name, opening.adapter, adapter.fingerprint, merged, adapter.settings)
 
 
-def _tokenizer(folder: Path, model: Llama, adapter: AdapterInfo | None) -> Tokenizer:
+def _tokenizer(folder: Path, model: Llama | Gemma, adapter: AdapterInfo | None) -> Tokenizer:
     settings = adapter.settings if adapter else {}
     tokenizer = Tokenizer.from_folder(
         folder,
@@ -135,7 +151,7 @@ def _tokenizer(folder: Path, model: Llama, adapter: AdapterInfo | None) -> Token
 
 
 def _fingerprint(
-    folder: Path, model: Llama, tokenizer: Tokenizer, adapter: AdapterInfo | None
+    folder: Path, model: Llama | Gemma, tokenizer: Tokenizer, adapter: AdapterInfo | None
 ) -> str:
     known = manifest.read(folder)
     stored = known.files if known else {}
