@@ -52,12 +52,14 @@ class LocalModel:
         quick: bool | None,
         threads: int | None,
         prefix_cache_bytes: int | None,
+        check_prefixes: bool = False,
     ) -> None:
         self.source = str(source)
         self._adapter_source = adapter
         self._dtype, self._device = dtype, device
         self._switchable, self._quick = switchable, quick
         self._threads, self._cache_bytes = threads, prefix_cache_bytes
+        self._check_prefixes = check_prefixes
         self._users = 0
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
@@ -77,6 +79,7 @@ class LocalModel:
         quick: bool | None = None,
         threads: int | None = None,
         prefix_cache_bytes: int | None = None,
+        check_prefixes: bool = False,
     ) -> LocalModel:
         """Name a model; nothing is read before it is entered.
 
@@ -87,6 +90,8 @@ class LocalModel:
         bfloat16, else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the
         weights for answer tokens where the CPU computes them. `threads` for one operation on a CPU, None
         for torch's own choice. `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU.
+        `check_prefixes` compares a checksum of what the prefix cache holds before it is used again, and computes
+        anew what has changed; it reads all of it, so it is meant for tests and for finding faults.
         """
         return cls(
             source,
@@ -97,6 +102,7 @@ class LocalModel:
             quick=quick,
             threads=threads,
             prefix_cache_bytes=prefix_cache_bytes,
+            check_prefixes=check_prefixes,
         )
 
     @property
@@ -202,6 +208,7 @@ class LocalModel:
             quick=self._quick,
             threads=self._threads,
             prefix_cache_bytes=self._cache_bytes,
+            check_prefixes=self._check_prefixes,
         )
 
     def prefix_key(self, uses_adapter: bool) -> str:
@@ -276,6 +283,7 @@ class LocalModel:
                 self._quick,
                 self._threads,
                 self._cache_bytes,
+                self._check_prefixes,
             )
         )
 

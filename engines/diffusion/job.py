@@ -70,6 +70,11 @@ class Job:
     def is_finished(self) -> bool:
         return self.view is None
 
+    @property
+    def context_start(self) -> int:
+        """From which of its tokens on the next denoising pass computes them together with the block."""
+        return self.settings.context_start(len(self.tokens), self._step)
+
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
         blocks."""

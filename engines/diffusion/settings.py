@@ -37,6 +37,8 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
+    refresh: under full attention, every how many passes of a block what lies before it is computed again: 1 in each of
+    them, which is exact; more, or 0 for the block's first pass alone, keeps its keys and values meanwhile.
     noise: what is undecided are random tokens, new ones in each pass, instead of masks; a checkpoint says so, never a
     file.
     """
@@ -54,6 +56,7 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
+    refresh: int = 1
     rule: Rule | None = None
     noise: UniformNoise | None = None
 
@@ -64,6 +67,8 @@ class Settings:
                 raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
+        if not isinstance(self.refresh, int) or self.refresh < 0:
+            raise LoadingError(f"{FILE}: refresh is a number of at least 0, not {self.refresh!r}")
         if self.attention not in ("causal", "block", "full"):
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"
@@ -145,15 +150,17 @@ class Settings:
             attention_block_tokens=block,
         )
 
-    def context_start(self, length: int) -> int:
-        """From which of `length` clean tokens on a pass over the next block must compute them, too: they see it."""
+    def context_start(self, length: int, step: int = 0) -> int:
+        """From which of `length` clean tokens on pass number `step` over the next block must compute them, too: they
+        see it, or their logits say what its first token is."""
         match self.attention:
             case "causal":
                 return length
             case "block":
                 return length - length % self.attention_block_tokens
             case "full":
-                return 0
+                kept = step % self.refresh if self.refresh else step
+                return max(0, length - int(self.logit_shift)) if kept else 0
 
     @property
     def data(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Opening:
     quick: bool | None
     threads: int | None
     prefix_cache_bytes: int | None
+    check_prefixes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,12 @@ def load(opening: Opening) -> Loaded:
     return Loaded(
         model,
         tokenizer,
-        PrefixCache(budget, lambda payload: payload.nbytes, _prefix_block(model)),
+        PrefixCache(
+            budget,
+            lambda payload: payload.nbytes,
+            _prefix_block(model),
+            _seal if opening.check_prefixes else None,
+        ),
         Pace(torch.get_num_threads() if device.type == "cpu" and opening.threads is None else 1),
         adapter,
         _fingerprint(folder, model, tokenizer, adapter),
@@ -120,6 +126,12 @@ def _prefix_block(model: Llama | Gemma) -> int:
     """Tokens in a block of the prefix cache: whole blocks of the model, where it attends in blocks."""
     how = model.config.denoising
     return math.lcm(BLOCK_TOKENS, how.block) if how is not None and how.block else BLOCK_TOKENS
+
+
+def _seal(payload: Tensor) -> bytes:
+    """A hash of the bits of a payload."""
+    raw = payload.detach().contiguous().cpu().view(torch.uint8)
+    return hashlib.blake2b(raw.numpy().tobytes(), digest_size=16).digest()
 
 
 def dtype_name(dtype: torch.dtype) -> str:
