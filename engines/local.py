@@ -126,6 +126,11 @@ class LocalModel:
         return self._now.model if isinstance(self._now.model, Gemma) else None
 
     @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._now.folder
+
+    @property
     def config(self) -> LlamaConfig:
         return self._now.model.config
 

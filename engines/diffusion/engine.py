@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from carrara.engines.contract import Contract, Text
-from carrara.engines.diffusion.settings import Settings
+from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
@@ -51,7 +51,7 @@ class _Open:
 class DiffusionEngine:
     """See `carrara.engines.engine.Engine`.
 
-    `settings` None: those of the model's adapter, without one those of its checkpoint. `limits` None: 16
+    `settings` None: those of the model's adapter, without one those of its checkpoint and its folder. `limits` None: 16
     canvases and 1 GiB of cache on a CPU, 64 and 8 GiB on a GPU.
     """
 
@@ -110,7 +110,7 @@ class DiffusionEngine:
         line = f"{self._name}: {self.local.line}"
         if self._open is None:
             return Health(False, line)
-        if self.local.adapter is None and self.local.config.denoising is None:
+        if self._are_plain_weights:
             line += (
                 "; no diffusion adapter: plain AR weights, a poor denoiser, expect low confidence"
             )
@@ -189,6 +189,13 @@ class DiffusionEngine:
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
         return _Open(rounds, maker, settings, loop)
 
+    @property
+    def _are_plain_weights(self) -> bool:
+        """Whether nothing says that the model, which is open, was trained to denoise."""
+        local = self.local
+        trained = local.config.denoising is not None or (local.folder / FILE).is_file()
+        return local.adapter is None and not trained
+
     def _usual_settings(self) -> Settings:
         if self._settings is not None:
             return self._settings
@@ -196,8 +203,8 @@ class DiffusionEngine:
         return self._bare_settings() if adapter is None else Settings.of_adapter(adapter.folder)
 
     def _bare_settings(self) -> Settings:
-        """Those of the weights without an adapter."""
-        return Settings.of_checkpoint(self.local.config.denoising)
+        """Those of the weights without an adapter: what they were trained as, and their folder's diffusion.json."""
+        return Settings.of_checkpoint(self.local.config.denoising).read_over(self.local.folder)
 
     def _check_ids(self, settings: Settings) -> None:
         tokenizer = self.local.tokenizer

@@ -1,10 +1,10 @@
-"""How a model denoises: what an adapter says about itself in `diffusion.json` beside its weights, or a
-checkpoint of a diffusion family in its config.json."""
+"""How a model denoises: what an adapter or a checkpoint says about itself in `diffusion.json` beside its weights, or
+a checkpoint of a diffusion family in its config.json."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,29 +97,38 @@ class Settings:
 
     @classmethod
     def of_adapter(cls, folder: Path) -> Settings:
-        """Read `diffusion.json` of an adapter folder; without the file, the defaults.
+        """Those in `diffusion.json` of an adapter folder; without the file, the defaults.
+
+        Raises:
+            LoadingError: as `read_over`.
+        """
+        return cls().read_over(folder)
+
+    def read_over(self, folder: Path) -> Settings:
+        """These settings with what `diffusion.json` in a folder says instead; without the file, these.
 
         Raises:
             LoadingError: not JSON, an unknown key or a value out of range; names the file.
         """
         path = folder / FILE
         if not path.is_file():
-            return cls()
+            return self
         try:
             found: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(self)}
         if not isinstance(found, dict) or (unknown := found.keys() - known):
             wrong = sorted(unknown) if isinstance(found, dict) else found
             raise LoadingError(
                 f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}"
             )
+        if found.get("noise") is not None:
+            raise LoadingError(f"{path}: noise cannot be set: the model was trained with one kind")
         try:
-            rule = None if found.get("rule") is None else parsed(found["rule"])
-            if found.get("noise") is not None:
-                raise LoadingError("noise cannot be set: the model was trained with one kind")
-            return cls(**{**found, "rule": rule})
+            if found.get("rule") is not None:
+                found["rule"] = parsed(found["rule"])
+            return replace(self, **{key: found[key] for key in found if key != "noise"})
         except (LoadingError, TypeError, ValueError) as error:
             raise LoadingError(f"{path}: {error}") from error
 

@@ -65,8 +65,9 @@ class AdapterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Everything that `LocalModel` shares, while it is open."""
+    """Everything that `LocalModel` shares, while it is open. `folder` holds its files."""
 
+    folder: Path
     model: Llama | Gemma
     tokenizer: Tokenizer
     prefix_cache: PrefixCache[Tensor]
@@ -91,6 +92,7 @@ def load(opening: Opening) -> Loaded:
     if budget is None:
         budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
     return Loaded(
+        folder,
         model,
         tokenizer,
         PrefixCache(

@@ -58,10 +58,12 @@ class Drafter:
         most = answer.room
         if answer.is_text:
             most = min(most, settings.text_block_tokens)
+        rule = answer.request.rule
         request = replace(
             answer.request,
             limits=replace(answer.request.limits, max_tokens=most),
             sampling=Sampling(),
+            rule=None if rule is not None and rule.name == "verified" else rule,
         )
         steps = [s for s in (way, answer.request.limits.max_steps, settings.most_steps) if s]
         vocabulary = self._local.tokenizer.vocabulary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -327,3 +328,17 @@ def test_an_adapter_names_its_rule_in_its_settings(tmp_path: Path) -> None:
         LoadingError, match=r"diffusion.json: a rule is a name or an object with one"
     ):
         Settings.of_adapter(tmp_path)
+
+
+def test_a_model_folder_names_its_rule_beside_its_weights(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    for file in tiny_folder.iterdir():
+        shutil.copyfile(file, tmp_path / file.name)
+    named = {"rule": {"name": "fixed_steps", "steps": 2}, "most_steps": None}
+    (tmp_path / "diffusion.json").write_text(json.dumps(named))
+    (few,), (usual,) = (
+        answers(folder, [ask(None, output=Text())], False) for folder in (tmp_path, tiny_folder)
+    )
+    assert few.usage.passes <= 2 * 2  # two blocks of 32 tokens
+    assert few.usage.passes < usual.usage.passes
