@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -208,13 +209,15 @@ class ScaffoldCanvas:
             for at in range(len(placed.leaf.ids))
         }
         found = []
+        ranks: dict[Fork, float] = {}
         for placed in self._open_forks():
             fork = placed.leaf
             assert isinstance(fork, Fork)
             best = self._best(fork)
             sure = fork.weights[best]
             rank = reading.gate(list(fork.weights.values()), sure)
-            found.append(_Unit(placed, 0, best, sure, rank * _likely(placed)))
+            ranks[fork] = rank * _likely(placed, ranks)
+            found.append(_Unit(placed, 0, best, sure, ranks[fork]))
         for index, site in enumerate(view.sites):
             placed, at = holes[site.offset]
             hole = placed.leaf
@@ -223,7 +226,7 @@ class ScaffoldCanvas:
                 hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)
             ):
                 continue
-            joint = reading.sure[index] * _likely(placed)
+            joint = reading.sure[index] * _likely(placed, ranks)
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
 
@@ -274,8 +277,10 @@ class ScaffoldCanvas:
         )
 
 
-def _likely(placed: Placed) -> float:
-    """The probability that a leaf will exist."""
-    return math.prod(
+def _likely(placed: Placed, ranks: Mapping[Fork, float]) -> float:
+    """The probability that a leaf will exist, at most the rank of each open fork before it: what hangs on a gate is
+    never picked without it."""
+    chance = math.prod(
         fork.weights.get(fork.expected, 0.0) for fork in placed.after if fork.expected is not None
     )
+    return min(chance, *(ranks.get(fork, 1.0) for fork in placed.after), 1.0)
