@@ -41,16 +41,11 @@ RULES: tuple[Rule, ...] = (
     *(Rule("threshold", {"threshold": value}) for value in (0.9, 0.7, 0.5)),
     Rule("fixed_steps", {"steps": 4}),
     Rule("factor", {"factor": 1.0}),
-    *(Rule("entropy_bounded", {"bound": value}) for value in (0.1, 0.5)),
-    Rule("klass", {"threshold": 0.6, "history": 1}),
+    Rule("entropy_bounded", {"bound": 0.5}),
     Rule("credit", {"threshold": 0.9}),
-    *(Rule("edit", {"threshold": value}) for value in (0.9, 0.5)),
     Rule("prophet", {"steps": 8}),
-    Rule("threshold", {"threshold": 0.95}),
-    Rule("klass", {"threshold": 0.9, "history": 2}),
-    Rule("fixed_steps", {"steps": 8}),
-    Rule("factor", {"factor": 2.0}),
-    Rule("credit", {"threshold": 0.7}),
+    Rule("klass", {"threshold": 0.6, "history": 1}),
+    Rule("edit", {"threshold": 0.7}),
 )
 
 
