@@ -169,7 +169,7 @@ def table(report: Mapping[str, Any]) -> str:
         rule = dict(one["rule"])
         by_rule.setdefault(name_of(Rule(rule.pop("name"), rule)), {})[one["task"]] = one
     for name, of_tasks in by_rule.items():
-        cells = [_cells(of_tasks[task]) if task in of_tasks else "– | – | –" for task in names]
+        cells = [_cells(of_tasks[task]) if task in of_tasks else "- | - | -" for task in names]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
