@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from carrara.engines.model.config import LlamaConfig
+    from carrara.engines.model.gemma import Gemma
     from carrara.engines.model.llama import Llama
     from carrara.engines.model.opening import AdapterInfo, Loaded
     from carrara.engines.model.pace import Pace
@@ -51,12 +52,14 @@ class LocalModel:
         quick: bool | None,
         threads: int | None,
         prefix_cache_bytes: int | None,
+        check_prefixes: bool = False,
     ) -> None:
         self.source = str(source)
         self._adapter_source = adapter
         self._dtype, self._device = dtype, device
         self._switchable, self._quick = switchable, quick
         self._threads, self._cache_bytes = threads, prefix_cache_bytes
+        self._check_prefixes = check_prefixes
         self._users = 0
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
@@ -76,6 +79,7 @@ class LocalModel:
         quick: bool | None = None,
         threads: int | None = None,
         prefix_cache_bytes: int | None = None,
+        check_prefixes: bool = False,
     ) -> LocalModel:
         """Name a model; nothing is read before it is entered.
 
@@ -86,6 +90,8 @@ class LocalModel:
         bfloat16, else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the
         weights for answer tokens where the CPU computes them. `threads` for one operation on a CPU, None
         for torch's own choice. `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU.
+        `check_prefixes` compares a checksum of what the prefix cache holds before it is used again, and computes
+        anew what has changed; it reads all of it, so it is meant for tests and for finding faults.
         """
         return cls(
             source,
@@ -96,6 +102,7 @@ class LocalModel:
             quick=quick,
             threads=threads,
             prefix_cache_bytes=prefix_cache_bytes,
+            check_prefixes=check_prefixes,
         )
 
     @property
@@ -104,7 +111,24 @@ class LocalModel:
 
     @property
     def model(self) -> Llama:
+        """Raises CarraraError on a DiffusionGemma, which is `gemma`."""
+        from carrara.engines.model.llama import Llama
+
+        if not isinstance(self._now.model, Llama):
+            raise CarraraError(f"model {self.source!r} is a DiffusionGemma, no Llama")
         return self._now.model
+
+    @property
+    def gemma(self) -> Gemma | None:
+        """The model where it is a DiffusionGemma, None for all others."""
+        from carrara.engines.model.gemma import Gemma
+
+        return self._now.model if isinstance(self._now.model, Gemma) else None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self._now.folder
 
     @property
     def config(self) -> LlamaConfig:
@@ -149,7 +173,7 @@ class LocalModel:
             return f"{self.source}, not loaded"
         from carrara.engines.model.opening import dtype_name
 
-        quick = " with int8 decoding" if self.model.is_quick else ""
+        quick = " with int8 decoding" if self._now.model.is_quick else ""
         adapter = f", adapter {self.adapter.name}" if self.adapter else ""
         return f"{self.source} on {self.device} in {dtype_name(self.dtype)}{quick}{adapter}"
 
@@ -189,6 +213,7 @@ class LocalModel:
             quick=self._quick,
             threads=self._threads,
             prefix_cache_bytes=self._cache_bytes,
+            check_prefixes=self._check_prefixes,
         )
 
     def prefix_key(self, uses_adapter: bool) -> str:
@@ -263,6 +288,7 @@ class LocalModel:
                 self._quick,
                 self._threads,
                 self._cache_bytes,
+                self._check_prefixes,
             )
         )
 

@@ -32,8 +32,8 @@ class Hit(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """Counts since the start: lookups, those that found anything, tokens asked for and found; and what
-    is held now."""
+    """Counts since the start: lookups, those that found anything, tokens asked for and found, blocks that went
+    to make room and blocks that had changed; and what is held now."""
 
     lookups: int
     hits: int
@@ -42,6 +42,7 @@ class CacheStats:
     bytes: int
     blocks: int
     evicted_blocks: int
+    spoilt_blocks: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -50,24 +51,34 @@ class _Node(Generic[P]):
     edge: Hashable
     payload: P | None = None
     size: int = 0
+    seal: Hashable = None
     children: dict[Hashable, _Node[P]] = field(default_factory=dict)
 
 
 class PrefixCache(Generic[P]):
-    """`size_of` tells the bytes of a payload; `budget` 0 keeps nothing."""
+    """`size_of` tells the bytes of a payload; `budget` 0 keeps nothing.
+
+    `seal_of` makes a checksum of a payload, which is compared whenever the payload is found; what has changed is
+    dropped with all that follows it, so it is computed anew. None: payloads are trusted.
+    """
 
     def __init__(
-        self, budget: int, size_of: Callable[[P], int], block_tokens: int = BLOCK_TOKENS
+        self,
+        budget: int,
+        size_of: Callable[[P], int],
+        block_tokens: int = BLOCK_TOKENS,
+        seal_of: Callable[[P], Hashable] | None = None,
     ) -> None:
         self.budget = budget
         self.block_tokens = block_tokens
-        self._size_of = size_of
+        self._size_of, self._seal_of = size_of, seal_of
         self._roots: dict[Hashable, _Node[P]] = {}
         # All nodes, the least recently used first. A parent is touched after its children, so it goes
         # later.
         self._order: dict[_Node[P], None] = {}
         self._lock = Lock()
         self._bytes = self._lookups = self._hits = self._asked = self._found = self._evicted = 0
+        self._spoilt = 0
 
     def find(self, key: Hashable, tokens: Sequence[int], most: int | None = None) -> Hit[P]:
         """The longest beginning of `tokens` that is known under `key`, in whole blocks, at most `most`
@@ -78,7 +89,7 @@ class PrefixCache(Generic[P]):
         """
         limit = len(tokens) if most is None else min(most, len(tokens))
         with self._lock:
-            path = list(self._walk(key, tokens, limit))
+            path = self._sound(list(self._walk(key, tokens, limit)))
             self._touch(path)
             found = len(path) * self.block_tokens
             self._lookups += 1
@@ -141,6 +152,7 @@ class PrefixCache(Generic[P]):
                 self._bytes,
                 len(self._order),
                 self._evicted,
+                self._spoilt,
             )
 
     def _edges(self, tokens: Sequence[int], limit: int) -> Iterator[tuple[int, Hashable]]:
@@ -164,7 +176,8 @@ class PrefixCache(Generic[P]):
         self._evict(size, set(path))
         if self._bytes + size > self.budget:
             return None
-        child = _Node(parent, edge, payload, size)
+        seal = None if self._seal_of is None else self._seal_of(payload)
+        child = _Node(parent, edge, payload, size, seal)
         parent.children[edge] = child
         self._order[child] = None
         self._bytes += size
@@ -177,20 +190,31 @@ class PrefixCache(Generic[P]):
         for node in list(self._order):
             if node not in kept and not node.children:
                 self._drop(node)
+                self._evicted += 1
                 if self._bytes + room <= self.budget:
                     return
+
+    def _sound(self, path: list[_Node[P]]) -> list[_Node[P]]:
+        """The path up to the first payload that is not what it was; the rest is dropped."""
+        if self._seal_of is None:
+            return path
+        for number, node in enumerate(path):
+            if node.payload is not None and self._seal_of(node.payload) != node.seal:
+                self._spoilt += self._drop_all(node)
+                return path[:number]
+        return path
+
+    def _drop_all(self, node: _Node[P]) -> int:
+        """Drop a node and all that follows it; how many that were."""
+        count = sum(self._drop_all(child) for child in list(node.children.values()))
+        self._drop(node)
+        return count + 1
 
     def _drop(self, node: _Node[P]) -> None:
         del self._order[node]
         self._bytes -= node.size
-        self._evicted += 1
         if node.parent is not None:
             del node.parent.children[node.edge]
-
-    def _drop_all(self, node: _Node[P]) -> None:
-        for child in list(node.children.values()):
-            self._drop_all(child)
-        self._drop(node)
 
     def _touch(self, path: list[_Node[P]]) -> None:
         for node in reversed(path):

@@ -50,12 +50,22 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """A commit rule of the diffusion engine by its name, and those of its parameters that differ from the
+    defaults; `carrara.engines.diffusion.rule_table` lists both."""
+
+    name: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One call. Equal requests at temperature 0 have equal answers on one engine.
 
     `priority`: higher goes first where an engine has to choose. `stop` ends free text before the first
     of these strings. `draft` is only for engines that can "drafts". `adapter` names a loaded LoRA adapter,
-    None takes the engine's default.
+    None takes the engine's default. `rule` says which decisions become final in a denoising step, None leaves
+    it to the engine; engines that do not denoise have no use for it.
     """
 
     messages: tuple[Message, ...]
@@ -66,6 +76,7 @@ class Request:
     priority: float = 0.0
     draft: Draft | None = None
     adapter: str | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 # Where config.json names no id, the mask is the first of these that the vocabulary has. The last two are
 # control tokens that models were never trained on: SmolLM2's <empty_output> (see weights/catalog.py),
-# Llama 3's reserve.
+# Llama 3's reserve. Where noise is random tokens the mask only marks places on our side (Gemma's <mask>).
 _MASKS = (
     *("<|mask|>", "<|mdm_mask|>", "<|MASK|>", "[MASK]", "<mask>"),
     *("<empty_output>", "<|reserved_special_token_0|>"),
 )
-_SLOT_PADS = ("<|slot_pad|>", "<reponame>", "<|reserved_special_token_1|>")
+_SLOT_PADS = ("<|slot_pad|>", "<reponame>", "<|reserved_special_token_1|>", "<unused0>")
 
 _LOOKS_LIKE_CONTROL = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
@@ -90,7 +90,9 @@ class TokenizerFolder:
     @property
     def rows(self) -> int | None:
         """How many ids the model has, where its config.json says so (LLaDA's may have more than its vocabulary)."""
-        found = self.config.get("embedding_size") or self.config.get("vocab_size")
+        text = self.config.get("text_config")
+        sizes = text if isinstance(text, dict) else self.config
+        found = sizes.get("embedding_size") or sizes.get("vocab_size")
         return None if found is None else int(found)
 
     def added(self) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ def request_data(request: Request) -> dict[str, Any]:
         "stop": list(request.stop),
         "draft": asdict(request.draft) if request.draft else None,
         "adapter": request.adapter,
+        # Left out where there is none: older cassettes keep their keys.
+        **({"rule": asdict(request.rule)} if request.rule else {}),
     }
 
 

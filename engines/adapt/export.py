@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def export(
         written = _export_lora(network, out, name, ids, free_text)
     else:
         written = _export_model(network, base, out, ids)
-    shown = {k: v for k, v in asdict(settings).items() if v is not None}
+    shown = {k: v for k, v in settings.data.items() if v is not None}
     return [*written, _write_json(out / DIFFUSION_FILE, shown)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.judge import Gate, chance_of_gate
 from carrara.engines.diffusion.scaffold.lexicon import Row
 
 
@@ -44,13 +45,15 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model said about a view: for each site a token, its probability among the allowed ones
-    (which ranks it for commit) and among all (which is reported); for each pair its logit."""
+    """What the model said about a view: for each site a token, how sure the judge is of it (its probability among
+    the allowed ones, say; it ranks for commit) and its probability among all (which is reported); for each pair its
+    logit. `gate` ranks what the canvas reads from pairs."""
 
     tokens: Sequence[int]
     sure: Sequence[float]
     chance: Sequence[float]
     logits: Sequence[float]
+    gate: Gate = chance_of_gate
 
 
 V_co = TypeVar("V_co", covariant=True)

@@ -145,6 +145,38 @@ def entropy_bounded(bound: float) -> CommitRule:
     return rule
 
 
+def in_steps(steps: int) -> CommitRule:
+    """Commit an equal part of what is left in each of the `steps` of a block, the surest first, so all in the last.
+
+    Where decisions appear while a block is refined, they are shared out over the steps that are left. After LLaDA
+    (arXiv 2502.09992).
+    """
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        left = max(1, steps - step)
+        return surest(confidence, undecided, (undecided.sum(1) + left - 1) // left)
+
+    return rule
+
+
+def early_exit(gaps: Sequence[float], steps: int) -> CommitRule:
+    """As `in_steps`, but commit everything once the mean gap between best and second-best logits reaches the step's
+    bound: the first of `gaps` for the first part of the steps, and so on; the last one beyond them.
+
+    `confidence` is the logistic function of the gap. After Prophet (arXiv 2508.19982).
+    """
+    base = in_steps(steps)
+
+    def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
+        bound = gaps[min(step * len(gaps) // steps, len(gaps) - 1)]
+        gap = torch.logit(confidence.double(), eps=1e-9).masked_fill(~undecided, 0.0)
+        mean = gap.sum(1) / undecided.sum(1).clamp_min(1)
+        exits = (mean >= bound)[:, None]
+        return torch.where(exits, undecided, base(confidence, undecided, step))
+
+    return rule
+
+
 def in_order(quotas: Sequence[int]) -> CommitRule:
     """Commit the step's quota of positions from the first undecided one on, whatever the confidence.
 

@@ -192,9 +192,7 @@ class Decoder:
         where the next pass writes over them.
         """
         batch = [jobs[spot.ticket] for spot in spots]
-        starts = [
-            job.settings.context_start(spot.length) for spot, job in zip(spots, batch, strict=True)
-        ]
+        starts = [job.context_start for job in batch]
         fed = [_fed(job, start) for job, start in zip(batch, starts, strict=True)]
         width = max(map(len, fed))
         inputs, positions = self._inputs(fed, starts, width)
@@ -294,7 +292,7 @@ def _needs_last(job: Job) -> bool:
     """Whether the logits of the block's first position come from a pass before: nothing in front was fed."""
     if job.view is None or not job.settings.logit_shift or job.view.offsets[0] != 0:
         return False
-    return job.settings.context_start(len(job.tokens)) == len(job.tokens)
+    return job.context_start == len(job.tokens)
 
 
 def _from_border(feed: Feed, job: Job) -> Feed:

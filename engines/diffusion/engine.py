@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from carrara.engines.contract import Contract, Text
-from carrara.engines.diffusion.settings import Settings
+from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
@@ -54,7 +54,7 @@ class _Open:
 class DiffusionEngine:
     """See `carrara.engines.engine.Engine`.
 
-    `settings` None: those of the model's adapter, without one those of its checkpoint. `limits` None: 16
+    `settings` None: those of the model's adapter, without one those of its checkpoint and its folder. `limits` None: 16
     canvases and 2 GiB of cache and workspace on a CPU, on a GPU 64 and six tenths of the memory that is free when it
     is opened. A pass that takes longer than `pass_bound_s` is reported.
     """
@@ -117,7 +117,7 @@ class DiffusionEngine:
         line = f"{self._name}: {self.local.line}"
         if self._open is None:
             return Health(False, line)
-        if self.local.adapter is None and self.local.config.denoising is None:
+        if self._are_plain_weights:
             line += (
                 "; no diffusion adapter: plain AR weights, a poor denoiser, expect low confidence"
             )
@@ -193,6 +193,7 @@ class DiffusionEngine:
 
     def _started(self) -> _Open:
         from carrara.engines.diffusion.decode import Decoder
+        from carrara.engines.diffusion.gemma_decode import GemmaDecoder
         from carrara.engines.diffusion.prepare import CanvasMaker
         from carrara.engines.diffusion.rounds import Rounds
         from carrara.engines.diffusion.scaffold.lexicon import Lexicon
@@ -200,11 +201,18 @@ class DiffusionEngine:
         settings = self.checked_settings()
         limits = self._limits or default_limits(self.local)
         watchdog = Watchdog(self._pass_bound_s, self._clock, self._sleep)
-        decoder = Decoder(self.local)
+        decoder = Decoder(self.local) if self.local.gemma is None else GemmaDecoder(self.local)
         rounds = Rounds(self._name, self.local, decoder, limits, self._clock, watchdog)
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
         return _Open(rounds, maker, settings, loop)
+
+    @property
+    def _are_plain_weights(self) -> bool:
+        """Whether nothing says that the model, which is open, was trained to denoise."""
+        local = self.local
+        trained = local.config.denoising is not None or (local.folder / FILE).is_file()
+        return local.adapter is None and not trained
 
     def _usual_settings(self) -> Settings:
         if self._settings is not None:
@@ -213,8 +221,8 @@ class DiffusionEngine:
         return self._bare_settings() if adapter is None else Settings.of_adapter(adapter.folder)
 
     def _bare_settings(self) -> Settings:
-        """Those of the weights without an adapter."""
-        return Settings.of_checkpoint(self.local.config.denoising)
+        """Those of the weights without an adapter: what they were trained as, and their folder's diffusion.json."""
+        return Settings.of_checkpoint(self.local.config.denoising).read_over(self.local.folder)
 
     def _check_ids(self, settings: Settings) -> None:
         tokenizer = self.local.tokenizer

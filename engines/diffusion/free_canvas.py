@@ -11,6 +11,7 @@ import torch
 
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.rules import Edits
 from carrara.engines.diffusion.scaffold.lexicon import Row
 from carrara.engines.pieces import Piece, of_tokens
 
@@ -22,7 +23,8 @@ class FreeCanvas:
     A token of `eos_ids` ends the answer: what stands behind it is given up. `row` says which tokens may
     stand anywhere (None: all). `decode` makes text for `show`; `stops` looks at settled text and says
     whether a stop string ends it. `lead` tokens before the canvas belong to its first block, which is that
-    much shorter.
+    much shorter. With `edits` tokens that the model wrote in the current block may be replaced: a block then ends
+    once a look at it without masks edits nothing, or after so many looks. An end of text is final.
     """
 
     start: Sequence[int]
@@ -33,12 +35,14 @@ class FreeCanvas:
     decode: Callable[[Sequence[int]], str] = lambda ids: ""
     stops: Callable[[str], bool] = lambda text: False
     lead: int = 0
+    edits: Edits | None = None
     tokens: list[int] = field(init=False)
     sure: list[float | None] = field(init=False)
     begin: int = field(init=False, default=0)
     ended: bool = field(init=False, default=False)
     stopped: bool = field(init=False, default=False)
     _clean: list[int] = field(init=False, default_factory=list)
+    _looks: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.start)
@@ -54,22 +58,31 @@ class FreeCanvas:
     def view(self) -> View | None:
         while self.begin < len(self.tokens):
             current = self.tokens[self.begin : self.end]
-            offsets = [i for i, token in enumerate(current) if token == self.mask_id]
-            if offsets:
+            if offsets := self._sites(current):
                 sites = tuple(Site(offset, self.row) for offset in offsets)
                 return View(tuple(current), sites, ())
             self._pass_on(current)
         return None
 
     def settle(self, reading: Reading, rule: CommitRule, step: int) -> None:
-        masked = [i for i in range(self.begin, self.end) if self.tokens[i] == self.mask_id]
+        at = [self.begin + o for o in self._sites(self.tokens[self.begin : self.end])]
+        was_open = self.undecided > 0
         sure = torch.tensor([list(reading.sure)], dtype=torch.float32)
-        picked = rule(sure, torch.ones_like(sure, dtype=torch.bool), step)[0].tolist()
-        for at, token, value, commit in zip(
-            masked, reading.tokens, reading.chance, picked, strict=True
+        masked = torch.tensor([[self.tokens[i] == self.mask_id for i in at]])
+        commit = rule(sure, masked, step) if was_open else torch.zeros_like(masked)
+        if self.edits is not None:
+            other = torch.tensor(
+                [[self.tokens[i] != token for i, token in zip(at, reading.tokens, strict=True)]]
+            )
+            edited = ~masked & other & (sure > self.edits.threshold)
+            commit |= edited
+            done = self.edits.most_more if not was_open and not edited.any() else self._looks + 1
+            self._looks = 0 if was_open else done
+        for i, token, value, commits in zip(
+            at, reading.tokens, reading.chance, commit[0].tolist(), strict=True
         ):
-            if commit:
-                self.tokens[at], self.sure[at] = token, value
+            if commits:
+                self.tokens[i], self.sure[i] = token, value
         self._cut_at_end()
 
     def finish(self) -> None:
@@ -100,9 +113,23 @@ class FreeCanvas:
         """The tokens of the answer without the end of text."""
         return [token for token in self.tokens if token not in self.eos_ids]
 
+    def _sites(self, block: Sequence[int]) -> list[int]:
+        """Where in the current block the model is asked: at masks, and with edits at what it wrote itself. Nowhere
+        once the block is done."""
+        masks = [i for i, token in enumerate(block) if token == self.mask_id]
+        if self.edits is None or (not masks and self._looks >= self.edits.most_more):
+            return masks
+        return [
+            i
+            for i, token in enumerate(block)
+            if token == self.mask_id
+            or (self.sure[self.begin + i] is not None and token not in self.eos_ids)
+        ]
+
     def _pass_on(self, block: list[int]) -> None:
         self._clean += block
         self.begin += len(block)
+        self._looks = 0
         if self.stops(self.decode(self.tokens[: self.begin])):
             self.stopped = True
             del self.tokens[self.begin :]

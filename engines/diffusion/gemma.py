@@ -1,6 +1,6 @@
 """DiffusionGemma: transformers' native model, decoded by the loop of this engine.
 
-Clean tokens are encoded once, a canvas is denoised in some passes (`gemma_model`). Its noise is uniform
+Clean tokens are encoded once, a canvas is denoised in some passes (`carrara.engines.model.gemma`). Its noise is uniform
 (`uniform_canvas`), and each pass is told what the last one said (self-conditioning).
 
 Legend: B rows, N positions of the canvas, T tokens of prompt and answer, V vocabulary.
@@ -8,64 +8,17 @@ Legend: B rows, N positions of the canvas, T tokens of prompt and answer, V voca
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.commit import entropy_bounded
-from carrara.engines.diffusion.gemma_model import GemmaCache
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.uniform_canvas import Denoised, Noisy, UniformCanvas
-from carrara.engines.errors import LoadingError
-
-
-@dataclass(frozen=True, slots=True)
-class GemmaSettings:
-    """How a canvas is denoised. Defaults are those that the model was published with.
-
-    Pass n of `steps`, counted down, has temperature t_min + (t_max - t_min) * n / steps. See
-    `UniformCanvas` for `stable` and `sure`, `commit.entropy_bounded` for `entropy_bound`.
-    """
-
-    steps: int = 48
-    entropy_bound: float = 0.1
-    t_min: float = 0.4
-    t_max: float = 0.8
-    stable: int = 1
-    sure: float = 0.005
-    pad_id: int = 0
-    eos_ids: tuple[int, ...] = ()
-
-    @classmethod
-    def of_folder(cls, folder: Path) -> GemmaSettings:
-        """Read `generation_config.json`; without the file, the defaults.
-
-        Raises:
-            LoadingError: it cannot be read as JSON.
-        """
-        path = folder / "generation_config.json"
-        if not path.is_file():
-            return cls()
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-        eos, plain = found.get("eos_token_id"), cls()
-        return cls(
-            int(found.get("max_denoising_steps") or plain.steps),
-            float((found.get("sampler_config") or {}).get("entropy_bound", plain.entropy_bound)),
-            float(found.get("t_min", plain.t_min)),
-            float(found.get("t_max", plain.t_max)),
-            int(found.get("stability_threshold", plain.stable)),
-            float(found.get("confidence_threshold", plain.sure)),
-            int(found.get("pad_token_id") or 0),
-            tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
-        )
+from carrara.engines.model.gemma import GemmaCache, GemmaSettings
 
 
 class Noise(Protocol):

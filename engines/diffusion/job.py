@@ -13,11 +13,11 @@ from torch import Tensor
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import View
-from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.reader import MaskTable, read
 from carrara.engines.diffusion.refine import within
+from carrara.engines.diffusion.rules import Ruling, ruling
 from carrara.engines.diffusion.scaffold import read as reading
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
@@ -52,13 +52,13 @@ class Job:
     cut: bool = False
     failure: EngineError | None = None
     is_spoilt: bool = False
-    _rule: CommitRule = field(init=False)
+    _ruling: Ruling = field(init=False)
     _generator: torch.Generator | None = field(init=False, default=None)
     _step: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
-        self._rule = confidence_threshold(self.settings.threshold)
+        self._ruling = ruling(self.settings.rule_of(self.request.rule), self.canvas.mask_id)
         sampling = self.request.sampling
         if sampling.temperature > 0:
             seed = random.getrandbits(62) if sampling.seed is None else sampling.seed
@@ -89,7 +89,7 @@ class Job:
         """What the next denoising pass computes of it."""
         if self.view is None:
             return Block()
-        context = len(self.tokens) - self.settings.context_start(len(self.tokens))
+        context = len(self.tokens) - self.context_start
         return Block(context + len(self.view.tokens), len(self.view.offsets))
 
     @property
@@ -100,6 +100,11 @@ class Job:
         """It cannot go on; the others can."""
         self.failure = EngineFailed(message)
         self.failure.__cause__ = cause
+
+    @property
+    def context_start(self) -> int:
+        """From which of its tokens on the next denoising pass computes them together with the block."""
+        return self.settings.context_start(len(self.tokens), self._step)
 
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
@@ -112,10 +117,12 @@ class Job:
         """Let the canvas settle what the logits [K, V] of the view say, and look at what comes next."""
         if self.view is None:
             return
-        found = read(logits, self.view, table, self.request.sampling, self._generator)
+        found = read(
+            logits, self.view, table, self.request.sampling, self._generator, self._ruling.judge
+        )
         limit = self._most_steps
         left = None if limit is None else limit - self.passes
-        self.canvas.settle(found, within(self._rule, self.canvas, left), self._step)
+        self.canvas.settle(found, within(self._ruling.commit, self.canvas, left), self._step)
         self.passes += 1
         self._step += 1
         self._look()

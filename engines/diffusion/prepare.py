@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines.contract import Contract, Json, Text
+from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.job import is_over
+from carrara.engines.diffusion.noise_canvas import NoiseCanvas
+from carrara.engines.diffusion.rules import Edits
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.fill import Filler, forget
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
@@ -43,11 +46,12 @@ class CanvasMaker:
         """The canvas of a request behind `prompt` tokens, with its draft on it.
 
         Raises:
-            EngineRefused: no scaffold holds the contract, its shortest answer exceeds the token limit, or the
-            draft does not fit.
+            EngineRefused: no scaffold holds the contract, its shortest answer exceeds the token limit, the draft
+            does not fit, or the request asks for a commit rule that does not exist.
         """
+        edits = _edits(request, settings)
         if isinstance(request.output, Text):
-            return self._free(request, request.output, settings, prompt)
+            return self._free(request, request.output, settings, prompt, edits)
         scaffold = self._scaffold(request.output)
         most = request.limits.max_tokens
         if scaffold.least_tokens > most:
@@ -62,8 +66,14 @@ class CanvasMaker:
         tree = Tree(scaffold, budget)
         if request.draft is not None:
             _take_draft(tree, request.output, request.draft)
-        chance = random.Random(request.sampling.seed)
-        return ScaffoldCanvas(tree, settings.slots_grow, request.sampling.temperature, chance)
+        how = (
+            settings.slots_grow,
+            request.sampling.temperature,
+            random.Random(request.sampling.seed),
+        )
+        return (
+            ScaffoldCanvas(tree, *how) if edits is None else EditingCanvas(tree, *how, edits=edits)
+        )
 
     def _scaffold(self, contract: Contract) -> Scaffold:
         if contract not in self._scaffolds:
@@ -77,17 +87,19 @@ class CanvasMaker:
                 raise EngineRefused("no scaffold holds this contract: nested too deep") from error
         return self._scaffolds[contract]
 
-    def _free(self, request: Request, free: Text, settings: Settings, prompt: int) -> FreeCanvas:
+    def _free(
+        self, request: Request, free: Text, settings: Settings, prompt: int, edits: Edits | None
+    ) -> FreeCanvas:
         mask, bound = self.lexicon.mask_id, free.max_length
         room = request.limits.max_tokens
         if (
             bound is not None
-        ):  # a character has at most four bytes, a token at least one; and there is the end
+        ):  # a character has at most four bytes, a token at least one; then the end
             room = min(room, 4 * bound + 1)
         tokens = [mask] * room
         if request.draft is not None:
             tokens = self._free_draft(request.draft, request.limits.max_tokens)
-        return FreeCanvas(
+        how = (
             tokens,
             settings.text_block_tokens,
             mask,
@@ -96,7 +108,9 @@ class CanvasMaker:
             self.lexicon.text,
             lambda text: is_over(text, request),
             prompt - settings.context_start(prompt) if settings.attention == "block" else 0,
+            edits,
         )
+        return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
 
     def _free_draft(self, draft: Draft, most: int) -> list[int]:
         if draft.fields:
@@ -111,6 +125,13 @@ class CanvasMaker:
         for at in _chosen(len(tokens), draft):
             tokens[at] = self.lexicon.mask_id
         return tokens
+
+
+def _edits(request: Request, settings: Settings) -> Edits | None:
+    try:
+        return Edits.of(settings.rule_of(request.rule))
+    except ValueError as error:
+        raise EngineRefused(str(error)) from error
 
 
 def _take_draft(tree: Tree, contract: Contract, draft: Draft) -> None:

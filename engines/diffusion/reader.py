@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.canvas import Reading, View
+from carrara.engines.diffusion.judge import PLAIN, Judge
 from carrara.engines.diffusion.scaffold.lexicon import Row
 from carrara.engines.request import Sampling
 
@@ -62,12 +63,13 @@ def looking(
     table: MaskTable | None = None,
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
+    judge: Judge = PLAIN,
 ) -> Callable[[Sequence[int], View], Reading]:
     """A look for `refine`: run the model, then read what the canvas wants to know."""
     masks = table or MaskTable()
 
     def look(clean: Sequence[int], view: View) -> Reading:
-        return read(forward(list(clean), view), view, masks, sampling, generator)
+        return read(forward(list(clean), view), view, masks, sampling, generator, judge)
 
     return look
 
@@ -78,6 +80,7 @@ def read(
     table: MaskTable,
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
+    judge: Judge = PLAIN,
 ) -> Reading:
     """Read a view's logits [K, V], one row for each of `view.offsets`, any float type.
 
@@ -104,13 +107,14 @@ def read(
             if len(kept) < len(rows):
                 raise ValueError("a view has masks for all of its sites or for none")
             wanted = wanted.masked_fill(~table.masks(kept), -torch.inf)
-        best = _drawn(wanted, sampling, generator)
+        weighed = judge.weigh(view, wanted)
+        best = _drawn(weighed, sampling, generator)
         chosen = wanted.gather(1, best[:, None])[:, 0]
         tokens, chance = best.tolist(), (chosen - total).exp().tolist()
-        sure = (chosen - wanted.logsumexp(1)).exp().tolist()
+        sure = judge.rank(view, weighed, best).tolist()
         if not all(map(math.isfinite, (*sure, *chance))):
             raise FloatingPointError("the model gave no finite logits")
-    return Reading(tokens, sure, chance, _pair_logits(logits, view, where))
+    return Reading(tokens, sure, chance, _pair_logits(logits, view, where), judge.gate)
 
 
 def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[float]:

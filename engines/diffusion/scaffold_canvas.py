@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -87,6 +87,10 @@ class ScaffoldCanvas:
         return found
 
     @property
+    def mask_id(self) -> int:
+        return self.tree.scaffold.lexicon.mask_id
+
+    @property
     def undecided(self) -> int:
         return 0 if self._view is None else len(self._view.sites) + len(self._open_forks())
 
@@ -124,11 +128,16 @@ class ScaffoldCanvas:
     def _next_view(self) -> View | None:
         while True:
             self._layout = lay(self.tree)
-            if any(not placed.leaf.is_settled for placed in self._layout.placed):
+            settled = all(placed.leaf.is_settled for placed in self._layout.placed)
+            if not settled or self._looks_again():
                 return self._picture()
             self._clean += self.tree.emit()
             if self.tree.is_finished:
                 return None
+
+    def _looks_again(self) -> bool:
+        """Whether the model is to see a block in which all is decided."""
+        return False
 
     def _picture(self) -> View:
         lexicon = self.tree.scaffold.lexicon
@@ -200,12 +209,15 @@ class ScaffoldCanvas:
             for at in range(len(placed.leaf.ids))
         }
         found = []
+        ranks: dict[Fork, float] = {}
         for placed in self._open_forks():
             fork = placed.leaf
             assert isinstance(fork, Fork)
             best = self._best(fork)
             sure = fork.weights[best]
-            found.append(_Unit(placed, 0, best, sure, sure * _likely(placed)))
+            rank = reading.gate(list(fork.weights.values()), sure)
+            ranks[fork] = rank * _likely(placed, ranks)
+            found.append(_Unit(placed, 0, best, sure, ranks[fork]))
         for index, site in enumerate(view.sites):
             placed, at = holes[site.offset]
             hole = placed.leaf
@@ -214,7 +226,7 @@ class ScaffoldCanvas:
                 hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)
             ):
                 continue
-            joint = reading.sure[index] * _likely(placed)
+            joint = reading.sure[index] * _likely(placed, ranks)
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
 
@@ -265,8 +277,10 @@ class ScaffoldCanvas:
         )
 
 
-def _likely(placed: Placed) -> float:
-    """The probability that a leaf will exist."""
-    return math.prod(
+def _likely(placed: Placed, ranks: Mapping[Fork, float]) -> float:
+    """The probability that a leaf will exist, at most the rank of each open fork before it: what hangs on a gate is
+    never picked without it."""
+    chance = math.prod(
         fork.weights.get(fork.expected, 0.0) for fork in placed.after if fork.expected is not None
     )
+    return min(chance, *(ranks.get(fork, 1.0) for fork in placed.after), 1.0)

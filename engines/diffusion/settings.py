@@ -1,17 +1,19 @@
-"""How a model denoises: what an adapter says about itself in `diffusion.json` beside its weights, or a
-checkpoint of a diffusion family in its config.json."""
+"""How a model denoises: what an adapter or a checkpoint says about itself in `diffusion.json` beside its weights, or
+a checkpoint of a diffusion family in its config.json."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from carrara.engines.diffusion.rule_table import RULES, parameters, parsed, written
 from carrara.engines.errors import LoadingError
+from carrara.engines.request import Rule
 
 if TYPE_CHECKING:
-    from carrara.engines.model.config import Denoising
+    from carrara.engines.model.config import Denoising, UniformNoise
 
 FILE = "diffusion.json"
 
@@ -23,6 +25,8 @@ class Settings:
     logit_shift: the logits at position i-1 predict the token at i, as in an AR model.
     block_tokens, text_block_tokens: positions refined together, under a contract and in free text.
     threshold: the confidence from which a decision is final.
+    rule: another commit rule (`rule_table`), in JSON its name or an object with "name" and its parameters; None:
+    "threshold". A rule that has a threshold and is given none takes the one above.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
     most_steps: denoising steps of one answer where the request sets no limit; what is open then is
@@ -33,6 +37,10 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
+    refresh: under full attention, every how many passes of a block what lies before it is computed again: 1 in each of
+    them, which is exact; more, or 0 for the block's first pass alone, keeps its keys and values meanwhile.
+    noise: what is undecided are random tokens, new ones in each pass, instead of masks; a checkpoint says so, never a
+    file.
     """
 
     logit_shift: bool = True
@@ -48,6 +56,9 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
+    refresh: int = 1
+    rule: Rule | None = None
+    noise: UniformNoise | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,6 +67,8 @@ class Settings:
                 raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
+        if not isinstance(self.refresh, int) or self.refresh < 0:
+            raise LoadingError(f"{FILE}: refresh is a number of at least 0, not {self.refresh!r}")
         if self.attention not in ("causal", "block", "full"):
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"
@@ -64,30 +77,59 @@ class Settings:
             raise LoadingError(
                 f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
             )
+        if self.rule is not None:
+            try:
+                parameters(self.rule)
+            except ValueError as error:
+                raise LoadingError(f"{FILE}: {error}") from error
+
+    def rule_of(self, asked: Rule | None = None) -> Rule:
+        """The commit rule of a request that asked for this one, or for none.
+
+        Raises:
+            ValueError: no such rule or parameter.
+        """
+        rule = asked or self.rule or Rule("threshold")
+        found = parameters(rule)
+        if "threshold" in RULES[rule.name] and "threshold" not in rule.parameters:
+            found["threshold"] = self.threshold
+        return Rule(rule.name, found)
 
     @classmethod
     def of_adapter(cls, folder: Path) -> Settings:
-        """Read `diffusion.json` of an adapter folder; without the file, the defaults.
+        """Those in `diffusion.json` of an adapter folder; without the file, the defaults.
+
+        Raises:
+            LoadingError: as `read_over`.
+        """
+        return cls().read_over(folder)
+
+    def read_over(self, folder: Path) -> Settings:
+        """These settings with what `diffusion.json` in a folder says instead; without the file, these.
 
         Raises:
             LoadingError: not JSON, an unknown key or a value out of range; names the file.
         """
         path = folder / FILE
         if not path.is_file():
-            return cls()
+            return self
         try:
             found: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(self)}
         if not isinstance(found, dict) or (unknown := found.keys() - known):
             wrong = sorted(unknown) if isinstance(found, dict) else found
             raise LoadingError(
                 f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}"
             )
+        if found.get("noise") is not None:
+            raise LoadingError(f"{path}: noise cannot be set: the model was trained with one kind")
         try:
-            return cls(**found)
-        except (LoadingError, TypeError) as error:
+            if found.get("rule") is not None:
+                found["rule"] = parsed(found["rule"])
+            return replace(self, **{key: found[key] for key in found if key != "noise"})
+        except (LoadingError, TypeError, ValueError) as error:
             raise LoadingError(f"{path}: {error}") from error
 
     @classmethod
@@ -98,6 +140,14 @@ class Settings:
         """
         if how is None:
             return PLAIN
+        if how.noise is not None:
+            return cls(
+                logit_shift=False,
+                block_tokens=how.block or 256,
+                text_block_tokens=how.block or 256,
+                rule=Rule("entropy_bounded", {"bound": how.noise.entropy_bound}),
+                noise=how.noise,
+            )
         if how.attention != "block":
             return cls(logit_shift=how.shifted, attention="full")
         block = how.block or 32
@@ -109,20 +159,27 @@ class Settings:
             attention_block_tokens=block,
         )
 
-    def context_start(self, length: int) -> int:
-        """From which of `length` clean tokens on a pass over the next block must compute them, too: they see it."""
+    def context_start(self, length: int, step: int = 0) -> int:
+        """From which of `length` clean tokens on pass number `step` over the next block must compute them, too: they
+        see it, or their logits say what its first token is."""
         match self.attention:
             case "causal":
                 return length
             case "block":
                 return length - length % self.attention_block_tokens
             case "full":
-                return 0
+                kept = step % self.refresh if self.refresh else step
+                return max(0, length - int(self.logit_shift)) if kept else 0
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All settings as `diffusion.json` has them."""
+        return {**asdict(self), "rule": None if self.rule is None else written(self.rule)}
 
     @property
     def line(self) -> str:
         """All settings in one line of JSON, for fingerprints."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.data, sort_keys=True)
 
 
 PLAIN = Settings(block_tokens=64, most_steps=8, slot_tokens=16)

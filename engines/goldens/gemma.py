@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.gemma import GemmaPass, GemmaSettings, generate
-from carrara.engines.diffusion.gemma_model import GemmaCache, NotInstalled, load_gemma
+from carrara.engines.diffusion.gemma import GemmaPass, generate
 from carrara.engines.goldens.compare import close, same
 from carrara.engines.goldens.folder import Case, Folder, Skip
+from carrara.engines.model.gemma import GemmaCache, GemmaSettings, NotInstalled, load_gemma
 
 Check = Callable[[Case], None]
 

@@ -41,18 +41,37 @@ class ExpertsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UniformNoise:
+    """How a canvas of random tokens is denoised. Defaults are those that DiffusionGemma was published with.
+
+    Pass n of `steps`, counted down, has temperature t_min + (t_max - t_min) * n / steps. Positions are accepted while
+    their entropies stay in `entropy_bound`. A canvas is finished once its best tokens were the same for `stable`
+    passes more and their mean entropy is below `sure`.
+    """
+
+    steps: int = 48
+    entropy_bound: float = 0.1
+    t_min: float = 0.4
+    t_max: float = 0.8
+    stable: int = 1
+    sure: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
 class Denoising:
     """How a checkpoint was trained to denoise. None where config.json leaves it open.
 
     `attention`: "full" (everything sees everything) or "block" (blocks of `block` positions see what is
     before them and themselves). `mask_id` stands at what is undecided. `shifted`: the logits at position
-    i - 1 predict the token at i.
+    i - 1 predict the token at i. `noise` None: masks; else what is undecided are random tokens, on canvases of
+    `block` at most.
     """
 
     attention: Literal["full", "block"] | None = None
     block: int | None = None
     mask_id: int | None = None
     shifted: bool = False
+    noise: UniformNoise | None = None
 
 
 @dataclass(frozen=True, slots=True)

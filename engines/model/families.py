@@ -36,7 +36,7 @@ def family_of(found: Fields, where: str) -> Family:
     family = FAMILIES.get(str(kind))
     if family is None:
         other = (
-            "DiffusionGemma is decoded by carrara.engines.diffusion.gemma only."
+            "DiffusionGemma is computed by transformers: open its folder with LocalModel."
             if kind == "diffusion_gemma"
             else "Use a checkpoint of one of these shapes, or serve this one over HTTP."
         )

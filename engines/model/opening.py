@@ -18,9 +18,11 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.device import pick_device, pick_dtype
+from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
+from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_model, weight_files
+from carrara.engines.model.load import load_model, read_json, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
@@ -44,6 +46,7 @@ class Opening:
     quick: bool | None
     threads: int | None
     prefix_cache_bytes: int | None
+    check_prefixes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,10 @@ class AdapterInfo:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Everything that `LocalModel` shares, while it is open."""
+    """Everything that `LocalModel` shares, while it is open. `folder` holds its files."""
 
-    model: Llama
+    folder: Path
+    model: Llama | Gemma
     tokenizer: Tokenizer
     prefix_cache: PrefixCache[Tensor]
     pace: Pace
@@ -82,28 +86,54 @@ def load(opening: Opening) -> Loaded:
         torch.set_num_threads(opening.threads)
     folder = ensure(opening.source)
     device = pick_device(opening.device)
-    model = load_model(folder, opening.dtype or pick_dtype(device), device)
-    adapter = _use_adapter(model, opening)
-    if can_be_quick(device) if opening.quick is None else opening.quick:
-        model.quicken()
+    model, adapter = _model(folder, opening, device)
     tokenizer = _tokenizer(folder, model, adapter)
     budget = opening.prefix_cache_bytes
     if budget is None:
         budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
     return Loaded(
+        folder,
         model,
         tokenizer,
-        PrefixCache(budget, lambda payload: payload.nbytes, _prefix_block(model)),
+        PrefixCache(
+            budget,
+            lambda payload: payload.nbytes,
+            _prefix_block(model),
+            _seal if opening.check_prefixes else None,
+        ),
         Pace(torch.get_num_threads() if device.type == "cpu" and opening.threads is None else 1),
         adapter,
         _fingerprint(folder, model, tokenizer, adapter),
     )
 
 
-def _prefix_block(model: Llama) -> int:
+def _model(
+    folder: Path, opening: Opening, device: torch.device
+) -> tuple[Llama | Gemma, AdapterInfo | None]:
+    dtype = opening.dtype or pick_dtype(device)
+    if read_json(folder / "config.json").get("model_type") == GEMMA:
+        if opening.adapter is not None:
+            raise LoadingError(
+                f"{opening.adapter}: adapters are not supported on DiffusionGemma. Open {folder} without one."
+            )
+        return open_gemma(folder, dtype, device), None
+    model = load_model(folder, dtype, device)
+    adapter = _use_adapter(model, opening)
+    if can_be_quick(device) if opening.quick is None else opening.quick:
+        model.quicken()
+    return model, adapter
+
+
+def _prefix_block(model: Llama | Gemma) -> int:
     """Tokens in a block of the prefix cache: whole blocks of the model, where it attends in blocks."""
     how = model.config.denoising
     return math.lcm(BLOCK_TOKENS, how.block) if how is not None and how.block else BLOCK_TOKENS
+
+
+def _seal(payload: Tensor) -> bytes:
+    """A hash of the bits of a payload."""
+    raw = payload.detach().contiguous().cpu().view(torch.uint8)
+    return hashlib.blake2b(raw.numpy().tobytes(), digest_size=16).digest()
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -119,7 +149,7 @@ def _use_adapter(model: Llama, opening: Opening) -> AdapterInfo | None:
     return AdapterInfo(adapter.name, opening.adapter, adapter.fingerprint, merged, adapter.settings)
 
 
-def _tokenizer(folder: Path, model: Llama, adapter: AdapterInfo | None) -> Tokenizer:
+def _tokenizer(folder: Path, model: Llama | Gemma, adapter: AdapterInfo | None) -> Tokenizer:
     settings = adapter.settings if adapter else {}
     tokenizer = Tokenizer.from_folder(
         folder,
@@ -135,7 +165,7 @@ def _tokenizer(folder: Path, model: Llama, adapter: AdapterInfo | None) -> Token
 
 
 def _fingerprint(
-    folder: Path, model: Llama, tokenizer: Tokenizer, adapter: AdapterInfo | None
+    folder: Path, model: Llama | Gemma, tokenizer: Tokenizer, adapter: AdapterInfo | None
 ) -> str:
     known = manifest.read(folder)
     stored = known.files if known else {}

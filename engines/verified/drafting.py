@@ -58,10 +58,12 @@ class Drafter:
         most = answer.room
         if answer.is_text:
             most = min(most, settings.text_block_tokens)
+        rule = answer.request.rule
         request = replace(
             answer.request,
             limits=replace(answer.request.limits, max_tokens=most),
             sampling=Sampling(),
+            rule=None if rule is not None and rule.name == "verified" else rule,
         )
         steps = [s for s in (way, answer.request.limits.max_steps, settings.most_steps) if s]
         vocabulary = self._local.tokenizer.vocabulary
@@ -71,7 +73,8 @@ class Drafter:
             answer.draft.follow(answer.raw, len(answer.raw))
         with self._risking(answer):  # there may be no scaffold for the contract, or none so short
             canvas = self._maker.canvas(request, settings)
-            answer.sketch = Sketch(canvas, settings, vocabulary, min(steps, default=None))
+            most_passes = min(steps, default=None)
+            answer.sketch = Sketch(canvas, settings, vocabulary, most_passes, request.rule)
             self._hand_over(answer, answer.sketch, answer.draft)
 
     def go_on(self, answer: VerifiedAnswer) -> None:

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.local import AutoregressiveEngine, OpenEngine, default_limits
 from carrara.engines.diffusion.engine import DiffusionEngine
+from carrara.engines.diffusion.rule_table import parameters
 from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Health
+from carrara.engines.errors import EngineRefused
 from carrara.engines.local import LocalModel
+from carrara.engines.request import Request
 
 if TYPE_CHECKING:
+    from carrara.engines.autoregressive.answer import Answer
     from carrara.engines.autoregressive.batch import BatchLimits
+    from carrara.engines.autoregressive.guide import Guides
     from carrara.engines.diffusion.prepare import CanvasMaker
     from carrara.engines.verified.answer import VerifiedAnswer
     from carrara.engines.verified.decode import Tally
@@ -36,7 +41,8 @@ class VerifiedEngine(AutoregressiveEngine):
     wider pass rounds otherwise: in bfloat16, 90 of 100 answers of up to 20 tokens were equal. `health` says so.
 
     `settings` None: those of the model's adapter, as the diffusion engine reads them. `limits`: see the AR engine.
-    `ways`: how drafts are made (`worth`); None finds out while working which one is worth its time.
+    `ways`: how drafts are made (`worth`); None finds out while working which one is worth its time. A request's commit
+    rule is that of its drafts; the rule "verified" is this engine, with the drafts of its settings.
     """
 
     def __init__(
@@ -102,6 +108,14 @@ class VerifiedEngine(AutoregressiveEngine):
         from carrara.engines.verified.drafting import Drafter
 
         return Drafter(self.local, maker, settings, PLAIN)
+
+    def _answer(self, request: Request, guides: Guides) -> Answer:
+        if request.rule is not None and request.rule.name != "verified":
+            try:
+                parameters(request.rule)
+            except ValueError as error:
+                raise EngineRefused(str(error)) from error
+        return super()._answer(request, guides)
 
     def _answer_kind(self) -> type[VerifiedAnswer]:
         from carrara.engines.verified.answer import VerifiedAnswer

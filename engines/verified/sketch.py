@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from carrara.engines.diffusion.canvas import View
-from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.reader import MaskTable, read
 from carrara.engines.diffusion.refine import within
+from carrara.engines.diffusion.rules import Ruling, ruling
 from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, OpenEnd, Pinned, leaves
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
+from carrara.engines.request import Rule
 from carrara.engines.verified.draft import Piece
 
 _SPARE_PASSES = 4  # beyond the bound, for what appears on the canvas only once a gate is decided
@@ -24,20 +25,21 @@ _SPARE_PASSES = 4  # beyond the bound, for what appears on the canvas only once 
 class Sketch:
     """`view` is the block to denoise next, None once there is no more. `most` passes a window, None: no bound.
 
-    `vocabulary` is what each token writes.
+    `vocabulary` is what each token writes, `rule` the commit rule that the request asked for, if any.
     """
 
     canvas: ScaffoldCanvas | FreeCanvas
     settings: Settings
     vocabulary: Sequence[bytes]
     most: int | None = None
+    rule: Rule | None = None
     view: View | None = field(init=False)
     passes: int = field(init=False, default=0)
-    _rule: CommitRule = field(init=False)
+    _ruling: Ruling = field(init=False)
     _told: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._rule = confidence_threshold(self.settings.threshold)
+        self._ruling = ruling(self.settings.rule_of(self.rule), self.canvas.mask_id)
         self.view = self.canvas.view()
         self.canvas.take_clean()
 
@@ -49,8 +51,8 @@ class Sketch:
         """
         assert self.view is not None
         left = None if self.most is None else self.most - self.passes
-        reading = read(logits, self.view, table)
-        self.canvas.settle(reading, within(self._rule, self.canvas, left), self.passes)
+        reading = read(logits, self.view, table, judge=self._ruling.judge)
+        self.canvas.settle(reading, within(self._ruling.commit, self.canvas, left), self.passes)
         self.passes += 1
         self.view = self.canvas.view()
         if self.view is not None and left is not None and left <= 1 - _SPARE_PASSES:

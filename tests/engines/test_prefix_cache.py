@@ -175,3 +175,19 @@ def test_without_pressure_nothing_is_lost(prompts: list[list[int]]) -> None:
         put(known, tokens)
     for tokens in prompts:
         assert known.find("", tokens).tokens == len(tokens) // BLOCK * BLOCK
+
+
+def test_what_has_changed_is_dropped_with_all_that_follows_it() -> None:
+    seals: dict[Fake, int] = {}
+    known: PrefixCache[Fake] = PrefixCache(
+        1000, lambda payload: payload.size, BLOCK, lambda payload: seals.get(payload, 0)
+    )
+    put(known, list(range(16)))
+    put(known, [0, 1, 2, 3, 9, 9, 9, 9])
+    assert known.find("", list(range(16))).tokens == 16
+    seals[Fake("", (0, 1, 2, 3, 4, 5, 6, 7))] = 1  # its checksum is another one now
+    assert known.find("", list(range(16))).tokens == 4
+    assert known.stats().spoilt_blocks == 3
+    assert known.stats().evicted_blocks == 0
+    assert known.find("", [0, 1, 2, 3, 9, 9, 9, 9]).tokens == 8
+    assert known.stats().bytes == 20

@@ -77,6 +77,15 @@ class Hole:
         self.fix_forced()
         return True
 
+    def edit(self, at: int, token: int, sure: float) -> bool:
+        """Put another token at a decided position; False if it does not fit what stands around it."""
+        kind = int(self.automaton.table.class_of[token])
+        if not self._classes(at) >> kind & 1:
+            return False
+        self.ids[at], self.sure[at] = token, sure
+        self._look_around()
+        return True
+
     def write(self, ids: Sequence[int], spare: int) -> bool:
         """Fill the hole with the tokens of a text and `spare` pads; False if the text does not fit."""
         if not self.automaton.accepts_tokens(ids):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.gemma import Drawn, GemmaPass, GemmaSettings, generate
-from carrara.engines.diffusion.gemma_model import NotInstalled, load_gemma
+from carrara.engines.diffusion.gemma import Drawn, GemmaPass, generate
 from carrara.engines.errors import LoadingError
+from carrara.engines.model.gemma import GemmaSettings, NotInstalled, load_gemma
 
 CONFIG: dict[str, Any] = {
     "model_type": "diffusion_gemma",

@@ -20,7 +20,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
-from carrara.engines.request import Completion, Draft, Limits, Message, Progress, Request
+from carrara.engines.request import Completion, Draft, Limits, Message, Progress, Request, Rule
 from carrara.engines.verified.answer import VerifiedAnswer
 from carrara.engines.verified.engine import VerifiedEngine
 
@@ -260,6 +260,22 @@ def test_a_request_with_a_draft_of_its_own_is_refused(tiny_folder: Path, with_pa
         assert caught.value.engine == "verified"
 
     with_pair(tiny_folder, body)
+
+
+def test_drafts_take_any_commit_rule_and_the_text_stays(tiny_folder: Path, with_pair: With) -> None:
+    async def body(ar: AutoregressiveEngine, verified: VerifiedEngine) -> None:
+        wanted = await ar.complete(ask(output=PERSON))
+        for rule in (Rule("klass"), Rule("fixed_steps", {"steps": 2}), Rule("verified")):
+            found = await verified.complete(replace(ask(output=PERSON), rule=rule))
+            assert found.text == wanted.text
+        tally = verified.tally
+        assert tally is not None
+        assert tally.draft_passes > 0
+        with pytest.raises(EngineRefused, match="unknown commit rule 'clas'") as caught:
+            await verified.complete(replace(ask(), rule=Rule("clas")))
+        assert caught.value.engine == "verified"
+
+    with_pair(tiny_folder, body, ways=(2,))
 
 
 def test_settings_that_name_another_mask_are_refused(tiny_folder: Path) -> None:

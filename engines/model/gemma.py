@@ -2,13 +2,16 @@
 
 The model is an encoder that reads clean tokens causally into a cache and a decoder that sees that cache and
 the whole canvas; both share their weights. transformers is the extra `gemma`; it is imported when a model is
-loaded. `gemma` decodes.
+loaded. `carrara.engines.diffusion.gemma` decodes as published, `gemma_decode` there for the engine.
 
 Legend: B rows, N positions of the canvas, T clean tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,123 @@ import torch
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.model.config import Denoising, LlamaConfig, UniformNoise
+from carrara.engines.model.load import read_json
 
+MODEL_TYPE = "diffusion_gemma"
 HOW_TO_INSTALL = "pip install 'carrara[gemma]'"
 
 
 class NotInstalled(LoadingError):
     """transformers, or one that knows DiffusionGemma, is not installed; the text says how to get it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GemmaSettings(UniformNoise):
+    """How its checkpoint says that a canvas is denoised; behind one of `eos_ids` an answer is `pad_id`."""
+
+    pad_id: int = 0
+    eos_ids: tuple[int, ...] = ()
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> GemmaSettings:
+        """Read `generation_config.json`; without the file, the defaults.
+
+        Raises:
+            LoadingError: it cannot be read as JSON, or names something that is no number.
+        """
+        path = folder / "generation_config.json"
+        if not path.is_file():
+            return cls()
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            eos, plain = found.get("eos_token_id"), cls()
+            sampler = found.get("sampler_config") or {}
+            return cls(
+                int(found.get("max_denoising_steps") or plain.steps),
+                float(sampler.get("entropy_bound", plain.entropy_bound)),
+                float(found.get("t_min", plain.t_min)),
+                float(found.get("t_max", plain.t_max)),
+                int(found.get("stability_threshold", plain.stable)),
+                float(found.get("confidence_threshold", plain.sure)),
+                int(found.get("pad_token_id") or 0),
+                tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
+            )
+        except (OSError, ValueError) as error:
+            raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise LoadingError(
+                f"{path}: is not what a DiffusionGemma folder has: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gemma:
+    """A loaded model as `LocalModel` holds it: transformers' `network` and what is known of it in our words."""
+
+    network: Any
+    config: LlamaConfig
+    settings: GemmaSettings
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.network.device
+        return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.network.dtype
+        return found
+
+    @property
+    def is_quick(self) -> bool:
+        """int8 copies are not made of it."""
+        return False
+
+
+def open_gemma(folder: Path, dtype: torch.dtype, device: torch.device) -> Gemma:
+    """The model in `folder` with its sizes and settings.
+
+    Raises:
+        LoadingError: as `load_gemma` and `read_gemma`.
+    """
+    path, settings = folder / "config.json", GemmaSettings.of_folder(folder)
+    config = read_gemma(read_json(path), str(path), settings)
+    return Gemma(load_gemma(folder, dtype, device), config, settings)
+
+
+def read_gemma(found: Mapping[str, Any], where: str, settings: UniformNoise) -> LlamaConfig:
+    """Its sizes. They say how long and how large a canvas is; transformers reads config.json by itself to compute.
+
+    Raises:
+        LoadingError: a size is missing.
+    """
+    text = found.get("text_config") or {}
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim")
+    if missing := [name for name in names if not text.get(name)]:
+        raise LoadingError(f"{where}: text_config lacks {', '.join(missing)}")
+    noise = UniformNoise(
+        settings.steps,
+        settings.entropy_bound,
+        settings.t_min,
+        settings.t_max,
+        settings.stable,
+        settings.sure,
+    )
+    heads = int(text.get("num_attention_heads") or 1)
+    return LlamaConfig(
+        vocab_size=int(text["vocab_size"]),
+        hidden_size=int(text["hidden_size"]),
+        intermediate_size=int(text["intermediate_size"]),
+        layers=int(text["num_hidden_layers"]),
+        heads=heads,
+        kv_heads=int(text.get("num_key_value_heads") or heads),
+        head_dim=int(text["head_dim"]),
+        max_positions=int(text.get("max_position_embeddings") or 131072),
+        tied=True,
+        model_type=MODEL_TYPE,
+        denoising=Denoising("block", int(found.get("canvas_length") or 256), noise=noise),
+    )
 
 
 def load_gemma(
@@ -50,7 +164,7 @@ def load_gemma(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise LoadingError(f"{folder}: cannot be loaded: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise LoadingError(
