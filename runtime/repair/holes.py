@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from carrara.engines.json_schema import pointer
+from carrara.runtime.repair.hole_types import type_at
 from carrara.runtime.repair.json_text.mend import JsonRepair
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.left_over import PLACE
@@ -18,16 +18,6 @@ from carrara.runtime.repair.report import Edit, Hole
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 _LOST = frozenset({"value_missing", "mask_left"})
 _EMPTIED = frozenset({"mask_left", "cells_missing"})
-_NAMES = {
-    str: "string",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    list: "array",
-    dict: "object",
-}
-
-
 def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
     """The values of a repaired JSON text that were not in the broken one."""
     places = _lost_places(found.edits)
@@ -38,8 +28,11 @@ def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
     paths = list(_scalars(found.text))
     for start, end, path in paths:
         if any(start <= place <= end for place in places):
-            kind = _type(schema, found.value, path)
-            holes.append(Hole(start, end, pointer(path), kind, 8 if kind != "string" else 16))
+            kind, options = type_at(schema, found.value, path)
+            kind = "string" if found.text[start] == '"' else kind  # its quotes are left
+            room = 8 if kind in ("integer", "number", "boolean") else 16
+            items = type_at(schema, found.value, (*path, 0))[0] if kind == "array" else ""
+            holes.append(Hole(start, end, pointer(path), kind, room, items, options))
     return tuple(holes)
 
 
@@ -75,35 +68,6 @@ def _scalars(text: str) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
             stack[-1] = json.loads(token)
         else:
             yield match.start(), match.end(), tuple(stack)
-
-
-def _type(schema: Mapping[str, Any], value: Any, path: tuple[Any, ...]) -> str:
-    """The type that the schema names for a path, else the one that the same key has elsewhere."""
-    node: Any = schema
-    for part in path:
-        if not isinstance(node, dict):
-            break
-        node = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
-    if isinstance(node, dict) and isinstance(node.get("type"), str):
-        return "number" if node["type"] == "integer" else str(node["type"])
-    name = next((part for part in reversed(path) if isinstance(part, str)), None)
-    counted: Counter[str] = Counter()
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, dict):
-            for key, inner in part.items():
-                if (
-                    key == name
-                    and inner is not None
-                    and not isinstance(inner, dict | list)
-                    and inner != ""
-                ):
-                    counted[_NAMES[type(inner)]] += 1
-            left += part.values()
-        elif isinstance(part, list):
-            left += part
-    return counted.most_common(1)[0][0] if counted else "string"
 
 
 def markdown_holes(text: str, edits: tuple[Edit, ...]) -> tuple[Hole, ...]:

@@ -64,8 +64,14 @@ def test_broken_json_is_read_as_it_was_meant(rule: str, broken: str, value: Any)
 @pytest.mark.parametrize(
     ("broken", "path", "kind"),
     [
-        ('{"a": , "b": 1}', "/a", "string"),
-        ('[{"n": 1}, {"n": [MASK]}]', "/1/n", "number"),
+        ('{"a": , "b": 1}', "/a", "any"),
+        ('[{"n": 1}, {"n": [MASK]}]', "/1/n", "integer"),
+        ('[{"n": 1}, {"n": 2.5}, {"n": [MASK]}]', "/2/n", "number"),
+        ('[{"n": 1}, {"n": "x"}, {"n": [MASK]}]', "/2/n", "any"),
+        ('[{"n": [1]}, {"n": [MASK]}]', "/1/n", "array"),
+        ('{"a": {"n": {"x": 1}}, "n": [MASK]}', "/n", "any"),
+        ('{"a": {"n": true}, "n": [MASK]}', "/n", "boolean"),
+        ('{"n": ["x", [MASK], "y"]}', "/n/1", "string"),
         ('{"a": {"b": "[MASK][MASK]"}}', "/a/b", "string"),
         ('[{"ok": true}, {"ok": <|mdm_mask|>}]', "/1/ok", "boolean"),
     ],
