@@ -19,7 +19,15 @@ OTHER_NUMBER = re.compile(
     r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
 )
 OTHER_LITERAL = re.compile(r"(?:TRUE|True|FALSE|False|NULL|Null|None|undefined|nil)(?![\w-])")
+CUT_LITERAL = re.compile(r"(?:tr|tru|fa|fal|fals|nu|nul)(?=\s*+$)")
 SPELLED = {
+    "tr": "true",
+    "tru": "true",
+    "fa": "false",
+    "fal": "false",
+    "fals": "false",
+    "nu": "null",
+    "nul": "null",
     "TRUE": "true",
     "True": "true",
     "FALSE": "false",
@@ -141,6 +149,7 @@ __all__ = [
     "CLOSERS",
     "CLOSING",
     "CONTROL",
+    "CUT_LITERAL",
     "CUT_OPEN",
     "LINE_TAIL",
     "LITERAL",

@@ -33,7 +33,7 @@ LIKELY = frozenset(
     {
         "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
         "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost", "unclosed_end",
-        "member_restarted", "ellipsis", "unescaped_twice",
+        "member_restarted", "ellipsis", "unescaped_twice", "literal_cut",
     }
 )  # fmt: skip
 REASONS = {
@@ -53,6 +53,7 @@ REASONS = {
     "inner_quotes": "a quote inside a string is escaped",
     "joined_strings": "JSON has no operators",
     "key_quote_lost": "the key's other quote is there",
+    "literal_cut": "the text ends inside of this literal",
     "mask_left": "a left-over token of the decoder",
     "member_restarted": "the same text begins again behind it, and goes on there",
     "missing_colon": "a colon belongs behind a key",

@@ -115,6 +115,8 @@ def _scalar(text: str, s: State, masked: bool) -> Moves:
             return [took(s, at, m.end())]
     if m := lex.OTHER_LITERAL.match(text, at):
         return [rewrote(s, at, m.end(), lex.SPELLED[m.group()], "python_literal", 0.05)]
+    if m := lex.CUT_LITERAL.match(text, at):
+        return [rewrote(s, at, m.end(), lex.SPELLED[m.group()], "literal_cut", 0.6)]
     if (m := lex.OTHER_NUMBER.match(text, at)) and _DIGIT.search(m.group()):
         plain = _plain_number(m.group())
         if plain is not None:

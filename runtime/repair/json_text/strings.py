@@ -84,7 +84,7 @@ def _price(text: str, quote: int, after: int, kind: str) -> float:
     """What it costs to take this quote for a part of the string: more where it looks like a delimiter."""
     price = 0.4 if after == quote + 1 else 0.8
     if after < len(text) and text[after] in _STRUCTURE:
-        price += 1.0
+        price += 2.0 if kind == "[" and text[after] == ":" else 1.0
     elif text[quote - 1] in _STRUCTURE or (
         text[quote - 1] in " \n" and text[quote - 2 : quote - 1] in _STRUCTURE
     ):
