@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from carrara.engines.json_schema import pointer
-
 ANY = "any"
 """A string, a number or a boolean: the engine that fills the hole decides."""
 _NAMES = {

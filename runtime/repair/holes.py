@@ -18,6 +18,8 @@ from carrara.runtime.repair.report import Edit, Hole
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 _LOST = frozenset({"value_missing", "mask_left"})
 _EMPTIED = frozenset({"mask_left", "cells_missing"})
+
+
 def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
     """The values of a repaired JSON text that were not in the broken one."""
     places = _lost_places(found.edits)

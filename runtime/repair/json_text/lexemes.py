@@ -104,9 +104,15 @@ class Skipped(NamedTuple):
     dropped: tuple[tuple[int, int, str], ...]
 
 
+def past_space(text: str, at: int) -> int:
+    """Where the white space at `at` ends."""
+    found = SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
 def skip(text: str, at: int) -> Skipped:
     """Pass over white space and comments. Dropped parts carry the rule that drops them."""
-    end = SPACE.match(text, at).end()  # type: ignore[union-attr]
+    end = past_space(text, at)
     dropped: list[tuple[int, int, str]] = []
     if end > at and not text[at:end].isascii():
         dropped += [
@@ -120,7 +126,7 @@ def skip(text: str, at: int) -> Skipped:
         )
         dropped.append((_before_blanks(text, end, start), found.end(), rule))
         start = found.end()
-        end = SPACE.match(text, start).end()  # type: ignore[union-attr]
+        end = past_space(text, start)
     return Skipped(end, tuple(dropped))
 
 
@@ -167,5 +173,6 @@ __all__ = [
     "WINDOW",
     "Skipped",
     "mask_at",
+    "past_space",
     "skip",
 ]

@@ -96,7 +96,7 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
 
 def _masked_bracket(text: str, s: State, end: int) -> Moves:
     """A bracket in the place of the mask, where what follows can be the first member."""
-    at = lex.SPACE.match(text, end).end()  # type: ignore[union-attr]
+    at = lex.past_space(text, end)
     if _MEMBER.match(text, at):
         bracket, expect = "{", KEY
     elif text[at : at + 1] and text[at] in lex.VALUE_START:

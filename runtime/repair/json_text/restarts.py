@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from carrara.runtime.repair.json_text.lexemes import SPACE, WINDOW
+from carrara.runtime.repair.json_text.lexemes import WINDOW, past_space
 from carrara.runtime.repair.json_text.states import KEY, VALUE, Frame, State, edited
 
 _ANCESTORS = 6
@@ -62,7 +62,7 @@ def _repeats(text: str, start: int, at: int) -> Iterator[int]:
         return
     again = text.find(least, max(at, start + 1), at + WINDOW)
     if again < 0:
-        place = SPACE.match(text, at).end()  # type: ignore[union-attr]
+        place = past_space(text, at)
         again = place if text.startswith(least, place) and place > start else -1
     if again > start:
         fragment = text[start:again].rstrip()

@@ -31,6 +31,7 @@ from carrara.runtime.repair.markdown_text.table_rows import (
     too_wide,
 )
 from carrara.runtime.repair.masks import MASK
+from carrara.runtime.repair.report import Certainty
 
 
 def mend(lines: list[Line], kind: str) -> tuple[list[Fix], int]:
@@ -103,9 +104,9 @@ class _Mending:
         rows: tuple[str, ...],
         rule: str,
         reason: str,
-        certainty: str = "certain",
+        certainty: Certainty = "certain",
     ) -> None:
-        self.fixes.append(Fix(first.number, last.number + 1, rows, rule, reason, certainty))  # type: ignore[arg-type]
+        self.fixes.append(Fix(first.number, last.number + 1, rows, rule, reason, certainty))
 
     # The header
 

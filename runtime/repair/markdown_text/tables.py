@@ -219,7 +219,8 @@ def _bare(row: str) -> str:
 
 def _line(rows: list[str], number: int, gap: bool) -> Line:
     raw = rows[number]
-    prefix = CONTAINER.match(raw).end()  # type: ignore[union-attr]
+    container = CONTAINER.match(raw)
+    prefix = container.end() if container else 0
     if m := _ITEM.match(raw, prefix):
         prefix = m.end()
     return Line(number, raw[:prefix], raw[prefix:].strip(), gap)

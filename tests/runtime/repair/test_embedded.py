@@ -1,5 +1,7 @@
-"""Tiers 2 and 3 with the embedded model. What it writes is its own affair; that it stands where it belongs, and that all
-else is as it was, is ours."""
+"""Tiers 2 and 3 with the embedded model.
+
+What it writes is its own affair; that it stands where it belongs, and that all else is as it was, is ours.
+"""
 
 from __future__ import annotations
 
