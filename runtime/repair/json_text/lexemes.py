@@ -75,7 +75,11 @@ QUOTES = {
     "\uff02": '\uff02"',
     "\u300c": "\u300d",
 }
-CLOSING = {quote: re.compile(f"[\\\\{ends}]") for quote, ends in QUOTES.items()}
+CLOSING = {
+    quote: re.compile(rf"(?s)(?:[^\\{ends}]++|\\.)*+(?=[{ends}])") for quote, ends in QUOTES.items()
+}
+"""What stands before the next quote that may close, escaped ones passed over."""
+ENDING = {quote: re.compile(rf"[\\{ends}]") for quote, ends in QUOTES.items()}
 CLOSER = {"{": "}", "[": "]"}
 VALUE_START = frozenset("{[-0123456789tfnTFN+.") | frozenset(QUOTES) | {"\uff5b", "\uff3b"}
 
@@ -93,7 +97,6 @@ AFTER_ROOT = re.compile(r"\s*+$")
 NEXT_KEY = re.compile(r",\s{0,200}+[\"“'](?:[^\"”'\n]{0,200})[\"”']\s{0,20}+:")
 NEXT_ELEMENT = re.compile(r",\s{0,200}+[\"“'{\[]")
 CLOSERS = re.compile(r"\s{0,200}+[}\]]")
-LINE_TAIL = re.compile(r"[\s,}\]]*+$")
 CONTROL = re.compile(r'[\x00-\x1f"]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 
 
@@ -157,7 +160,7 @@ __all__ = [
     "CONTROL",
     "CUT_LITERAL",
     "CUT_OPEN",
-    "LINE_TAIL",
+    "ENDING",
     "LITERAL",
     "LONGEST",
     "NEXT_ELEMENT",
