@@ -28,7 +28,8 @@ _WIDE_NUMBER = re.compile(r"([0-9０-９]{1,3})([．、）])[ \t]*(?=\S)|([０-�
 _OPTION = re.compile(r"-\w(?:[ ,=]|$)")
 _BARE = re.compile(r"(?:[-*+]|\d{1,9}[.)])$")
 _TWICE = re.compile(r"((?:[-*+]|\d{1,9}[.)]))[ \t]+\1[ \t]+(?=\S)")
-_TIGHT_DIGIT = re.compile(r"[-*+]\d")
+_TIGHT_ANY = re.compile(r"[-*+](?=[^\W_])")
+_BULLETS = f"-*+–—·{GLYPHS}"
 _TWICE_TIGHT = re.compile(r"([-+*]|\d{1,9}[.)])\1[ \t]+(?=[^\s\-+*])")
 _BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(
@@ -61,9 +62,13 @@ class _Facts:
         self.boxes = 0
         self.glyphs = 0
         self.dashes = 0
+        self._lines: Counter[int] = Counter()
+        self._like: Counter[int] = Counter()
         for row in block:
             if row.kind != PLAIN or not row.body:
                 continue
+            self._lines[row.column] += 1
+            self._like[row.column] += row.body[0] in _BULLETS
             self.glyphs += row.body[0] in GLYPHS
             self.dashes += row.body[0] in "–—·"
             found = marker_of(row.body)
@@ -74,6 +79,12 @@ class _Facts:
                 self.boxes += _BOX.match(row.body[found.end() :].lstrip()) is not None
             else:
                 self.ordered.setdefault(row.column, Counter())[found.group(3)] += 1
+
+    def only_bullets(self, column: int) -> bool:
+        """Whether all lines at a column begin with a bullet of some kind, and one at least is written well."""
+        return self._lines[column] == self._like[column] > 1 and (
+            column in self.bullets or self.glyphs > 0
+        )
 
     def bullet(self, column: int) -> str:
         """The bullet in use at a column, or near it, or anywhere; "-" without one."""
@@ -152,10 +163,14 @@ def _no_marker(block: list[Row], at: int, facts: _Facts, kind: str) -> Fix | Non
             return _line(
                 row, f"{m.group()} {body[1:]}", "missing_space", "a blank belongs behind the marker"
             )
-    if kind == "list" and _TIGHT_DIGIT.match(body) and _has_child(block, at):
-        return _line(
-            row, f"{body[0]} {body[1:]}", "missing_space", "a blank belongs behind the marker"
-        )
+    if kind == "list" and (m := _TIGHT_ANY.match(body)):
+        number = body[1].isdigit()
+        if (number and _has_child(block, at)) or (
+            facts.only_bullets(column) and (number or _is_bullet(body, m.group()))
+        ):
+            text = f"{body[0]} {body[1:]}"
+            reason = "a blank belongs behind the marker"
+            return _line(row, text, "missing_space", reason, "likely")
     if (m := _TWICE_TIGHT.match(body)) and _beside(block, at, ordered=body[0].isdigit()):
         text = f"{m.group(1)} {body[m.end() :]}"
         return _line(row, text, "dup_marker", "the marker stands twice", "likely")

@@ -335,11 +335,20 @@ class _Mending:
                 "a newline in the row",
             )
             return number + 1
-        mended = on_the_marks(line.text, shape)
-        if mended is None:
-            mended = self._padded(line.text)
+        mended = on_the_marks(line.text, shape) or self._bounded(line) or self._padded(line.text)
         self._fix(line, line, (line.prefix + mended.rows[0],), *mended[1:4])
         return 1
+
+    def _bounded(self, line: Line) -> Mended | None:
+        """A pipe at the start or the end of a row, where no other row has one, bounds an empty cell."""
+        text, others = line.text, [x.text for x in self.lines[self.at + 1 :] if x is not line]
+        if line.wide != self.shape.wide - 1 or text.startswith("|") == text.endswith("|"):
+            return None
+        first = text.startswith("|")
+        if len(others) < 2 or any(x.startswith("|") if first else x.endswith("|") for x in others):
+            return None
+        row = f"| {text}" if first else f"{text} |"
+        return Mended((row,), "outer_pipe", "the rows beside it have no pipe there", "likely")
 
     def _padded(self, text: str) -> Mended:
         """The row with empty cells at its end: what they held is lost."""

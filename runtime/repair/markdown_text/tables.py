@@ -13,6 +13,7 @@ from carrara.runtime.repair.markdown_text.lines import Fix, Lines, columns
 from carrara.runtime.repair.markdown_text.regions import CONTAINER, INDENTED, PLAIN
 from carrara.runtime.repair.markdown_text.table_mend import mend
 from carrara.runtime.repair.markdown_text.table_parts import Line
+from carrara.runtime.repair.markdown_text.table_tabs import tab_fixes
 
 _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\|)")
 _BLOCK = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t])")
@@ -31,7 +32,7 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     if _OTHER_PIPES.search(lines.text) and (fixes := _pipe_fixes(rows, kinds)):
         return fixes
     if "|" not in lines.text:
-        return _tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
+        return tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
     if kind == "table":
         kinds = _without_indents(rows, kinds)
     if "+-" in lines.text or "+=" in lines.text:
@@ -50,22 +51,6 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             at = after
             continue
         at = max(after, _mend(rows, kinds, first, after, kind, fixes))
-    return fixes
-
-
-def _tab_fixes(rows: list[str]) -> list[Fix]:
-    """A table written with tabs: every line has as many."""
-    used = [n for n, row in enumerate(rows) if row.strip()]
-    wide = {rows[n].count("\t") for n in used}
-    if len(used) < 2 or len(wide) != 1 or wide == {0}:
-        return []
-    reason = "tables are drawn with |"
-    fixes = []
-    for n in used:
-        texts = [cell.strip() for cell in rows[n].split("\t")]
-        fixes.append(
-            Fix(n, n + 1, (f"| {' | '.join(texts)} |",), "tabs_for_pipes", reason, "likely")
-        )
     return fixes
 
 
