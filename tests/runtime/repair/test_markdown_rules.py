@@ -58,7 +58,7 @@ LISTS = [
     ("child_underindent", "- a\n   - b\n - c\n- d\n - e\n    - f\n - g\n", "- a\n  - b\n  - c\n- d\n  - e\n  - f\n  - g\n"),
     ("child_underindent", "- a\n    - b\n- c\n - d\n", "- a\n    - b\n- c\n  - d\n"),
     ("missing_space", "* 1\n-2\n• 3\n", "* 1\n* 2\n* 3\n"),
-    ("missing_space", "* a\n  + x\n  -yes\n* b\n  -no\n  + v\n", "* a\n  + x\n  + yes\n* b\n  + no\n  + v\n"),
+    ("missing_space", "* a\n  + x\n  -yes\n* b\n  -no\n  + v\n", "* a\n  + x\n  + yes\n* b\n  - no\n  - v\n"),
     ("missing_space", "- 4\n  - x\n-5\n  - y\n", "- 4\n  - x\n- 5\n  - y\n"),
     ("over_indent", "- a\n      - b\n        c\n- d\n", "- a\n  - b\n    c\n- d\n"),
     ("marker_mix", "- a\n* b\n- c\n", "- a\n- b\n- c\n"),
