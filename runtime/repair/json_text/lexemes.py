@@ -14,6 +14,9 @@ STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\
 NUMBER = re.compile(
     r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
 )
+GLUED_NUMBER = re.compile(
+    r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\"{\[])"
+)  # what follows began without the comma before it
 LITERAL = re.compile(r"(?:true|false|null)(?![\w-])")
 OTHER_NUMBER = re.compile(
     r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
@@ -161,6 +164,7 @@ __all__ = [
     "CUT_LITERAL",
     "CUT_OPEN",
     "ENDING",
+    "GLUED_NUMBER",
     "LITERAL",
     "LONGEST",
     "NEXT_ELEMENT",

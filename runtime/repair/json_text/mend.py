@@ -24,7 +24,9 @@ _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\
 _STARTS_TRIED = 3
 _OPENED_TWICE = re.compile(r"([\[{])\s*+\1")
 _LONG = 5000  # characters; a longer text without a reading is not tried from its other brackets
-_UNSURE_NESTING = frozenset({"unclosed_end", "close_lost", "wrong_bracket", "extra_close"})
+_UNSURE_NESTING = frozenset(
+    {"array_close_lost", "unclosed_end", "close_lost", "wrong_bracket", "extra_close"}
+)
 _ROUNDS = 2
 _GOOD_ENOUGH = 9.0
 
@@ -34,6 +36,7 @@ LIKELY = frozenset(
         "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
         "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost", "unclosed_end",
         "member_restarted", "ellipsis", "unescaped_twice", "literal_cut",
+        "quote_swapped", "end_repeated",
     }
 )  # fmt: skip
 REASONS = {
@@ -45,6 +48,7 @@ REASONS = {
     "comma_swapped": "members are separated by commas",
     "comment": "JSON has no comments",
     "ellipsis": "an ellipsis is no member",
+    "end_repeated": "the value has ended, and its end stands again behind it",
     "dup_bracket": "the bracket stands twice",
     "dup_colon": "the colon stands twice",
     "dup_comma": "a comma without a member",
@@ -61,6 +65,7 @@ REASONS = {
     "number_spelling": "JSON spells numbers otherwise",
     "python_literal": "JSON's spelling of the literal",
     "quote_doubled": "the quote stands twice",
+    "quote_swapped": "the mark that is missing behind the quote stands before it",
     "raw_control": "control characters are escaped in strings",
     "raw_newline": "line breaks are escaped in strings",
     "single_quotes": "JSON has double quotes only",

@@ -122,6 +122,8 @@ def _scalar(text: str, s: State, masked: bool) -> Moves:
         if plain is not None:
             return [rewrote(s, at, m.end(), plain, "number_spelling", 1.0)]
     found: Moves = []
+    if m := lex.GLUED_NUMBER.match(text, at):
+        found.append(on(s, m.end(), s.trail, 0.2))
     if m := lex.CUT_OPEN.match(text, at):
         end = m.end() - 1
         trail: Trail | None = edited(s.trail, at, at, '"', "value_quote_lost")
