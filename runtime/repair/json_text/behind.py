@@ -122,7 +122,9 @@ def _missing_comma(text: str, s: State, c: str) -> Moves:
 def _moved_out(text: str, s: State, mark: str) -> Trail | None:
     """The trail with the comma or colon that is missing behind a string taken from inside its closing quote."""
     at = s.end - 2
-    if text[at : s.end] != mark + '"' or not (text[at - 1].isalnum() or text[at - 1] in ")]}.!?"):
+    before = text[at - 1 : at]
+    ends_a_word = before.isalnum() or before in ")]}.!?%" or (mark == ":" and before not in ' \\"')
+    if text[at : s.end] != mark + '"' or not ends_a_word:
         return None
     return edited(s.trail, at, s.end, '"' + mark, "quote_swapped")
 

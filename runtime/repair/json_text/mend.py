@@ -139,11 +139,12 @@ def _without_a_bracket(text: str, start: int, masked: bool, torn: bool, found: M
     for m, _ in zip(_OPENED_TWICE.finditer(text, start), range(_STARTS_TRIED), strict=False):
         at = m.end() - 1
         other = mend(f"{text[:at]} {text[at + 1 :]}", start, masked, torn)
-        if other is not None and other.cost + 0.9 < found.cost:
+        cost = 0.9 if at == m.start() + 1 else 1.6
+        if other is not None and other.cost + cost < found.cost:
             edits = sorted(
                 [*other.edits, (at, at + 1, "", "dup_bracket")], key=lambda e: (e[0], e[1])
             )
-            found = Mended(edits, other.cost + 0.9, other.margin)
+            found = Mended(edits, other.cost + cost, other.margin)
     return found
 
 

@@ -42,6 +42,7 @@ from carrara.runtime.repair.json_text.states import (
 )
 
 _MEMBER = re.compile(r'"[^"\n]{1,120}"\s*+:')
+_WHOLE = re.compile(r'\s*+(?:"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[-\w.+]++)\s*+[,}\]]')
 _DIGIT = re.compile(r"\d")
 
 
@@ -70,7 +71,10 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
     if not c:
         return _no_value(s)
     if masked and (end := lex.mask_at(text, s.at)) > s.at:
-        return [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
+        found = [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
+        if _WHOLE.match(text, end):
+            found.append(drop(s, s.at, end, "mask_left", 0.8))
+        return found
     if frame is not None and frame.kind == "[":
         if c in "]}":
             return close_after_comma(text, s, c)

@@ -11,18 +11,20 @@ from carrara.runtime.repair.json_text.lexemes import WINDOW, past_space
 from carrara.runtime.repair.json_text.states import KEY, VALUE, Frame, State, edited
 
 _ANCESTORS = 6
+_TELLING = 5  # characters; a shorter start says little
 
 
 def restarted(text: str, s: State) -> list[State]:
     """States in which the member being read, or one around it, is dropped because it starts again later."""
     found = []
     frame = s.frame
+    inner = frame.member if frame else -1
     for _ in range(_ANCESTORS):
         if frame is None:
             break
         start = frame.member
         if 0 <= start < s.at:
-            for again in _repeats(text, start, s.at):
+            for again in _repeats(text, start, s.at, inner):
                 if frame.kind == "{" or _goes_on(text, start, again):
                     found.append(_from(text, s, frame, start, again))
                 break
@@ -43,7 +45,7 @@ def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
     trail = edited(trail, start, again, "", "member_restarted")
     expect = KEY if frame.kind == "{" else VALUE
     fragment = text[start:again].rstrip()
-    telling = len(fragment) > 5 and any(c in ':[{"' for c in fragment)
+    telling = len(fragment) > _TELLING and any(c in ':[{"' for c in fragment)
     return State(
         s.cost + (0.9 if telling else 2.2),
         again,
@@ -55,8 +57,13 @@ def _from(text: str, s: State, frame: Frame, start: int, again: int) -> State:
     )
 
 
-def _repeats(text: str, start: int, at: int) -> Iterator[int]:
-    """Where the text from `start` on begins again: all of it up to there is a prefix of what follows."""
+def _repeats(text: str, start: int, at: int, inner: int) -> Iterator[int]:
+    """Where the text from `start` on begins again: all of it up to there is a prefix of what follows. It may begin
+    again at `inner`, the member that was read last, inside the bracket that the first try opened."""
+    first_try = text[start:inner].rstrip() if start < inner < start + WINDOW else ""
+    if len(first_try) > _TELLING and text.startswith(first_try, inner):
+        yield inner
+        return
     least = text[start : max(at, start + 2)].rstrip()
     if len(least) < 3:
         return

@@ -262,7 +262,7 @@ class _Mending:
                 return 0
         wide = line.wide
         if wide == shape.wide:
-            if self._is_cut(line, at):
+            if self._is_cut(line, at) or self._lost_its_pipe(line, at):
                 whole = f"{text} {lines[at + 1].text}"
                 self._fix(
                     line, lines[at + 1], (line.prefix + whole,), "row_split", "a newline in the row"
@@ -286,6 +286,17 @@ class _Mending:
         if following.gap or following.text.startswith("|") or not following.text.endswith("|"):
             return False
         return cells.count(f"{line.text} {following.text}") == self.shape.wide
+
+    def _lost_its_pipe(self, line: Line, at: int) -> bool:
+        """Whether the row's last pipe stands alone on the next line."""
+        following = self.lines[at + 1] if at + 1 < len(self.lines) else None
+        return (
+            following is not None
+            and following.text == "|"
+            and not following.gap
+            and self.shape.trailing
+            and not line.text.endswith("|")
+        )
 
     def _continues(self, line: Line) -> bool:
         """Whether a line behind a blank one goes on with the table."""
@@ -340,12 +351,13 @@ class _Mending:
         return 1
 
     def _bounded(self, line: Line) -> Mended | None:
-        """A pipe at the start or the end of a row, where no other row has one, bounds an empty cell."""
+        """A pipe at the start or the end of a row, where few rows have one, bounds an empty cell."""
         text, others = line.text, [x.text for x in self.lines[self.at + 1 :] if x is not line]
-        if line.wide != self.shape.wide - 1 or text.startswith("|") == text.endswith("|"):
+        if line.wide != self.shape.wide - 1 or len(others) < 2:
             return None
-        first = text.startswith("|")
-        if len(others) < 2 or any(x.startswith("|") if first else x.endswith("|") for x in others):
+        first = text.startswith("|") and 3 * sum(x.startswith("|") for x in others) <= len(others)
+        last = text.endswith("|") and 3 * sum(x.endswith("|") for x in others) <= len(others)
+        if first == last:
             return None
         row = f"| {text}" if first else f"{text} |"
         return Mended((row,), "outer_pipe", "the rows beside it have no pipe there", "likely")

@@ -19,6 +19,7 @@ _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\|)")
 _BLOCK = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t])")
 _HEADING = re.compile(r"[ \t]*#{1,6}[ \t]")
 _GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+[ \t]*$")
+_PLUSSED = re.compile(r"[ \t]*\+[ \t]*:?-+:?[ \t]*(?:\+[ \t]*:?-+:?[ \t]*)+\+?[ \t]*$")
 _DRAWN = re.compile(r"[├└┌┐┘┤┬┴┼╔╗╚╝]")
 _WIDE = str.maketrans({"｜": "|", "│": "|", "┃": "|", "￨": "|", "¦": "|"})
 _MOST_PARTS = 64  # paragraphs looked at for one table
@@ -35,6 +36,8 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
         return tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
     if kind == "table":
         kinds = _without_indents(rows, kinds)
+    if "+" in lines.text and (fixes := _plus_fixes(rows, kinds)):
+        return fixes
     if "+-" in lines.text or "+=" in lines.text:
         fixes = _grid_fixes(rows, kinds)
         if fixes:
@@ -56,10 +59,16 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
 
 def _without_indents(rows: list[str], kinds: bytearray) -> bytearray:
     """Rows that look like indented code, in a text with rows that do not, are rows too."""
-    odd = [n for n, row in enumerate(rows) if kinds[n] == INDENTED and row.lstrip()[:1] == "|"]
-    if not odd or not any(
-        kinds[n] == PLAIN and row.lstrip()[:1] == "|" for n, row in enumerate(rows)
-    ):
+    delimiters = [row.strip() for n, row in enumerate(rows) if kinds[n] == PLAIN and "-" in row]
+    wide = next((cells.count(row) for row in delimiters if cells.is_delimiter(row)), 0)
+    odd = [
+        n
+        for n, row in enumerate(rows)
+        if kinds[n] == INDENTED
+        and "|" in row
+        and (row.lstrip()[:1] == "|" or 1 < wide == cells.count(row.strip()))
+    ]
+    if not odd or not any(kinds[n] == PLAIN and "|" in row for n, row in enumerate(rows)):
         return kinds
     found = bytearray(kinds)
     for n in odd:
@@ -91,6 +100,22 @@ def _pipe_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
                     number, number + 1, (text,), "pipe_swapped", "tables are drawn with |", "likely"
                 )
             )
+    return fixes
+
+
+def _plus_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
+    """A delimiter row drawn with + below a header with as many cells; where rows are drawn so too, it is a grid."""
+    fixes = []
+    for at in range(1, len(rows)):
+        if kinds[at] != PLAIN or "|" not in rows[at - 1] or not _PLUSSED.match(rows[at]):
+            continue
+        text = rows[at].replace("+", "|")
+        beside = (rows[at - 2] if at > 1 else "", rows[at + 2] if at + 2 < len(rows) else "")
+        if cells.count(text.strip()) == cells.count(rows[at - 1].strip()) and not any(
+            _PLUSSED.match(row) for row in beside
+        ):
+            reason = "a delimiter row is dashes, pipes and colons"
+            fixes.append(Fix(at, at + 1, (text,), "delim_garbled", reason, "likely"))
     return fixes
 
 
