@@ -15,7 +15,7 @@ from carrara.runtime.repair.json_text.parts import (
     on,
     value_of,
 )
-from carrara.runtime.repair.json_text.restarts import restarted
+from carrara.runtime.repair.json_text.restarts import restarted, value_again
 from carrara.runtime.repair.json_text.states import (
     COLON,
     DONE,
@@ -84,7 +84,7 @@ def next_moves(text: str, s: State, c: str, masked: bool) -> Moves:
         return close(text, s, c)
     if masked and (end := lex.mask_at(text, at)) > at:
         return [drop(s, at, end, "mask_left", 0.8)]
-    found: Moves = []
+    found: Moves = value_again(text, s)
     if c == '"' and at == s.end and text[at - 1] == '"' and _CLOSED.match(text, at + 1):
         found.append(drop(s, at, at + 1, "quote_doubled", 0.6)._replace(end=at + 1))
     if c in ":=":

@@ -13,8 +13,8 @@ from carrara.runtime.repair.report import Certainty, Edit
 
 _START = re.compile(r"[{\[\uff5b\uff3b\u3010]")
 _PLAUSIBLE = re.compile(
-    r"[{\uff5b]\s*+(?:[\"'“‘„«`}\uff5d,{/#]|[\w$][\w$\-]*+[\"'”]?\s*+[:\uff1a=]|\[MASK|<\|?m|$)"
-    r"|[\[\uff3b\u3010]\s*+(?:[\"'“‘„«`{\[\]\uff3b\uff5b,/]|-?\d|(?:true|false|null|True|False|None)\b|\[MASK|<\|?m|$)"
+    r"[{\uff5b](?:\s|\\[nrt](?![a-z]))*+(?:[\"'“‘„«`}\uff5d,{/#]|[\w$][\w$\-]*+[\"'”]?\s*+[:\uff1a=]|\[MASK|<\|?m|$)"
+    r"|[\[\uff3b\u3010](?:\s|\\[nrt](?![a-z]))*+(?:[\"'“‘„«`{\[\]\uff3b\uff5b,/#]|-?\d|(?:true|false|null|True|False|None)\b|\[MASK|<\|?m|$)"
 )
 _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
@@ -139,7 +139,7 @@ def _without_a_bracket(text: str, start: int, masked: bool, torn: bool, found: M
     for m, _ in zip(_OPENED_TWICE.finditer(text, start), range(_STARTS_TRIED), strict=False):
         at = m.end() - 1
         other = mend(f"{text[:at]} {text[at + 1 :]}", start, masked, torn)
-        cost = 0.9 if at == m.start() + 1 else 1.6
+        cost = 0.9 if at == m.start() + 1 else 2.2
         if other is not None and other.cost + cost < found.cost:
             edits = sorted(
                 [*other.edits, (at, at + 1, "", "dup_bracket")], key=lambda e: (e[0], e[1])

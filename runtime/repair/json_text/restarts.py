@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from carrara.runtime.repair.json_text.lexemes import WINDOW, past_space
+from carrara.runtime.repair.json_text.parts import value_of
 from carrara.runtime.repair.json_text.states import KEY, VALUE, Frame, State, edited
 
 _ANCESTORS = 6
@@ -30,6 +31,19 @@ def restarted(text: str, s: State) -> list[State]:
                 break
         frame = frame.parent
     return found
+
+
+def value_again(text: str, s: State) -> list[State]:
+    """The state behind a member's value that stands twice, the second time without a comma."""
+    frame = s.frame
+    if frame is None or frame.kind != "{" or not frame.key:
+        return []
+    start = value_of(text, frame)
+    if s.end - start < 2 or not text.startswith(text[start : s.end], s.at):
+        return []
+    after = s.at + s.end - start
+    trail = edited(s.trail, s.end, after, "", "member_restarted")
+    return [s._replace(cost=s.cost + 0.9, at=after, trail=trail)]
 
 
 def _goes_on(text: str, start: int, again: int) -> bool:
@@ -77,4 +91,4 @@ def _repeats(text: str, start: int, at: int, inner: int) -> Iterator[int]:
             yield again
 
 
-__all__ = ["restarted"]
+__all__ = ["restarted", "value_again"]

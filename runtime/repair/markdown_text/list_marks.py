@@ -36,7 +36,8 @@ _TWICE_MIXED = re.compile(r"[-*+][ \t]+([-*+])[ \t]+(?=[^\s\-+*])")
 _TWICE_TIGHT = re.compile(r"([-+*]|\d{1,9}[.)])\1[ \t]+(?=[^\s\-+*])")
 _BOX = re.compile(r"\[[ xX]\](?=[ \t])")
 _TASK = re.compile(
-    r"(?P<sign>\[[_✓✔☑✗☐]\])[ \t]*|(?P<tight>\[[ xX]\])(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<empty>\[\])[ \t]*(?=[^\s(\[:]|\[[^\]]*\]\()"
+    r"(?P<sign>\[[_✓✔☑✗☐]\])[ \t]*"
+    r"|(?P<tight>\[[ xX]\])(?=[^\s(\[:]|\[[^\]]*\]\()|(?P<empty>\[\])[ \t]*(?=[^\s(\[:]|\[[^\]]*\]\()"
     r"|(?P<spaced>\[(?: [xX] ?|[xX] | {2,})\])[ \t]*"
     r"|(?P<open>\[([ xX]))[ \t]+(?=[^\s\]])|(?P<closed>([xX ]?)\])[ \t]+|(?P<round>\([ xX]?\))[ \t]+"
 )
@@ -77,9 +78,9 @@ class _Facts:
             found = marker_of(row.body)
             if found is None:
                 continue
+            self.boxes += _BOX.match(row.body[found.end() :].lstrip()) is not None
             if found.group(1):
                 self.bullets.setdefault(row.column, Counter())[found.group(1)] += 1
-                self.boxes += _BOX.match(row.body[found.end() :].lstrip()) is not None
             else:
                 self.ordered.setdefault(row.column, Counter())[found.group(3)] += 1
 
