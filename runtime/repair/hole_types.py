@@ -27,19 +27,32 @@ def type_at(schema: Mapping[str, Any], value: Any, path: Place) -> tuple[str, tu
 
 def _schema_type(schema: Mapping[str, Any], path: Place) -> tuple[str, tuple[Any, ...]]:
     """The one type that the schema names for a path, "" where it names none; null beside another does not count."""
-    node: Any = _resolved(schema, schema)
-    for part in path:
-        if isinstance(part, int):
-            node = node.get("items")
-        else:
-            node = node.get("properties", {}).get(part, node.get("additionalProperties"))
-        node = _resolved(schema, node)
+    node = _node(schema, path)
     given = node.get("enum", (node["const"],) if "const" in node else ())
     options = tuple(option for option in given if isinstance(option, str | int | float))
     named = node.get("type", ())
     kinds = {named} if isinstance(named, str) else set(named)
     kinds = (kinds or {_NAMES[type(option)] for option in options}) - {"null"}
     return (kinds.pop() if len(kinds) == 1 else ANY if kinds else ""), options
+
+
+def schema_at(schema: Mapping[str, Any], path: Place) -> Mapping[str, Any]:
+    """The schema of the value at `path`, with the definitions that it may refer to; empty where it is not said."""
+    node = _node(schema, path)
+    shared = {word: schema[word] for word in ("$defs", "definitions") if word in schema}
+    return {**node, **shared} if node else {}
+
+
+def _node(schema: Mapping[str, Any], path: Place) -> Mapping[str, Any]:
+    node = _resolved(schema, schema)
+    for part in path:
+        inner = (
+            node.get("items")
+            if isinstance(part, int)
+            else node.get("properties", {}).get(part, node.get("additionalProperties"))
+        )
+        node = _resolved(schema, inner)
+    return node
 
 
 def _resolved(schema: Mapping[str, Any], node: Any) -> Mapping[str, Any]:
@@ -112,4 +125,4 @@ def _labelled(value: Any) -> Iterator[tuple[tuple[str, int], int, Any]]:
             left += [((key, depth + 1), _step(place, 0), inner) for inner in part]
 
 
-__all__ = ["ANY", "type_at"]
+__all__ = ["ANY", "Place", "schema_at", "type_at"]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from carrara.engines.json_schema import pointer
 from carrara.runtime.repair.hole_types import type_at
 from carrara.runtime.repair.json_text.mend import JsonRepair
+from carrara.runtime.repair.json_text.spans import value_spans
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.left_over import PLACE
 from carrara.runtime.repair.markdown_text.lines import Lines
 from carrara.runtime.repair.report import Edit, Hole
 
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 _LOST = frozenset({"value_missing", "mask_left"})
 _EMPTIED = frozenset({"mask_left", "cells_missing"})
 
@@ -27,9 +25,8 @@ def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
         return ()
     schema = json.loads(schema_text) if schema_text else {}
     holes = []
-    paths = list(_scalars(found.text))
-    for start, end, path in paths:
-        if any(start <= place <= end for place in places):
+    for start, end, path in value_spans(found.text):
+        if found.text[start] not in "{[" and any(start <= place <= end for place in places):
             kind, options = type_at(schema, found.value, path)
             kind = "string" if found.text[start] == '"' else kind  # its quotes are left
             room = 8 if kind in ("integer", "number", "boolean") else 16
@@ -47,29 +44,6 @@ def _lost_places(edits: tuple[Edit, ...]) -> list[int]:
             places.append(edit.start + moved + (1 if edit.after.startswith(" ") else 0))
         moved += len(edit.after) - len(edit.before)
     return places
-
-
-def _scalars(text: str) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """Start, end and path of each scalar of a valid JSON text."""
-    stack: list[Any] = []  # a number in a list, a key in an object, None where no key was read yet
-    kinds: list[str] = []
-    for match in _TOKEN.finditer(text):
-        token = match.group()
-        c = token[0]
-        if c in "{[":
-            kinds.append(c)
-            stack.append(None if c == "{" else 0)
-        elif c in "}]":
-            kinds.pop()
-            stack.pop()
-        elif c == ",":
-            stack[-1] = None if kinds[-1] == "{" else stack[-1] + 1
-        elif c == ":":
-            continue
-        elif c == '"' and kinds and kinds[-1] == "{" and stack[-1] is None:
-            stack[-1] = json.loads(token)
-        else:
-            yield match.start(), match.end(), tuple(stack)
 
 
 def markdown_holes(text: str, edits: tuple[Edit, ...]) -> tuple[Hole, ...]:

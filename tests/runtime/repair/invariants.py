@@ -10,6 +10,8 @@ from carrara.runtime.repair.masks import MASK
 from carrara.runtime.repair.report import RepairReport
 
 WORD = re.compile(r"[^\W\d_]{2,}")
+OF_MASKS = frozenset({"mask", "mdm", "pad", "slot", "MASK", "im", "end", "endoftext"})
+"""What masks are made of: a decoder may leave a part of one."""
 DROPPING = frozenset({"text_around", "comment", "ellipsis"})
 """Rules that take away what is no part of the value; they are for JSON only."""
 
@@ -42,8 +44,9 @@ def lost_words(text: str, report: RepairReport) -> str | None:
     for edit in reversed(report.edits):
         if DROPPING.intersection(edit.rule.split("+")):
             kept = kept[: edit.start] + " " + edit.after + " " + kept[edit.end :]
-    kept = MASK.sub(" ", kept)
-    words = set(WORD.findall(kept)) - set(WORD.findall(report.text))
+    while MASK.search(kept):  # one mask may stand in the middle of another
+        kept = MASK.sub("", kept)
+    words = set(WORD.findall(kept)) - set(WORD.findall(report.text)) - OF_MASKS
     squeezed = re.sub(r"\W+", "", report.text)
     spelled = {"True", "False", "None", "TRUE", "FALSE", "NULL", "Null", "undefined", "nil"}
     lost = {word for word in words if word not in squeezed} - spelled

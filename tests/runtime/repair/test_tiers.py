@@ -149,25 +149,6 @@ SCHEMA = Json.of(
 )
 
 
-def test_a_value_that_cannot_be_mended_is_asked_for_once_with_its_faults_numbered() -> None:
-    engine = ScriptedEngine("ar", ['{"a": 5, "note": "five words"}'])
-    report = mended('{"a": "5", "note": "five words",}', SCHEMA, fallback=engine)
-    assert report.value == {"a": 5, "note": "five words"}
-    assert (report.ok, report.tier, report.model_calls) == (True, 3, 1)
-    asked = engine.requests[0].messages[0].content
-    assert "Its faults:\n1. not JSON" in asked
-    assert "'5' is not of type 'integer'" in asked
-    assert engine.requests[0].output == SCHEMA
-    assert report.revert() == '{"a": "5", "note": "five words",}'
-
-
-def test_a_rewritten_value_that_loses_words_is_refused() -> None:
-    text = '{"a": "5", "note": "five words",}'
-    report = mended(text, SCHEMA, fallback=ScriptedEngine("ar", ['{"a": 5}']))
-    assert (report.text, report.ok, report.model_calls) == (text, False, 1)
-    assert "it would lose" in report.reason
-
-
 def test_an_engine_that_fails_leaves_what_tier_one_made() -> None:
     engine = ScriptedEngine("d", [EngineFailed("out of memory", engine="d")])
     report = mended(TABLE, "table", engine=engine)
