@@ -56,6 +56,18 @@ CASES: list[tuple[str, str, Any]] = [
     ("ellipsis", '[1, 2, ...]', [1, 2]),
     ("strange_space", '{\u00a0"a": 1,\\n "b": 2}', {"a": 1, "b": 2}),
     ("unescaped_twice", '{\\"a\\": \\"x\\"}', {"a": "x"}),
+    ("quote_swapped", '{"a": "x y," "b": 1}', {"a": "x y", "b": 1}),
+    ("quote_swapped", '{"a:" "x", "b": 1}', {"a": "x", "b": 1}),
+    ("colon_swapped", '[{"a": 1, "b": 2}, {"a": 3, "b", 4}]', [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+    ("missing_comma", '{"a":-0.5"b":1}', {"a": -0.5, "b": 1}),
+    ("bracket_lost", '[{"a": 1, "b": 2}, "a": 3, "b": 4}]', [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+    ("dup_bracket", '{"a": [[1], "b": {"c": [2]}}', {"a": [1], "b": {"c": [2]}}),
+    ("end_repeated", '{"a": {"b": 1}}{"b": 1}}', {"a": {"b": 1}}),
+    ("member_restarted", '{"key": ["key": ["x", "y"], "b": 1}', {"key": ["x", "y"], "b": 1}),
+    ("member_restarted", '{"a": ["x", "y"]["x", "y"], "b": 1}', {"a": ["x", "y"], "b": 1}),
+    ("strange_space", '[\\n {\\n "a":"m",\\n "t":[]\\n }\\n]', [{"a": "m", "t": []}]),
+    ("comment", '[ # one\n {"a": 1}]', [{"a": 1}]),
+    ("mask_left", '{"a":<|im_end|>95, "b": 2}', {"a": 95, "b": 2}),
     ("mask_left", '{"a": 1<|im_end|>, "b": 2}', {"a": 1, "b": 2}),
 ]  # fmt: skip
 
