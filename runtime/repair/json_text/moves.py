@@ -42,6 +42,7 @@ from carrara.runtime.repair.json_text.states import (
 )
 
 _MEMBER = re.compile(r'"[^"\n]{1,120}"\s*+:')
+_KEY_BEHIND = re.compile(r'\s*+"[^"\n]{1,120}"\s*+:')
 _WHOLE = re.compile(r'\s*+(?:"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[-\w.+]++)\s*+[,}\]]')
 _DIGIT = re.compile(r"\d")
 
@@ -190,6 +191,8 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
         found += _lost_list(text, s)
     elif m := lex.BARE_KEY.match(text, at):
         found = [_bare_key(text, s, m.end())]
+    elif masked and (end := lex.mask_at(text, at)) > at:
+        found.append(drop(s, at, end, "mask_left", 0.8 if _KEY_BEHIND.match(text, end) else 1.5))
     elif c in "{[":
         if s.comma >= 0:
             found.append(insert_close(s, before_comma=True))
@@ -197,8 +200,6 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
                 found += _list_from(text, s)  # elements of one kind
         elif c == "{" and frame.member < 0:
             found.append(drop(s, at, at + 1, "dup_bracket", 2.0))
-    elif masked and (end := lex.mask_at(text, at)) > at:
-        found.append(drop(s, at, end, "mask_left", 1.5))
     if not found or found[0].cost > s.cost + 0.9:
         found += restarted(text, s)
     return found

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.table_parts import Shape
 from carrara.runtime.repair.report import Certainty
+
+_SENTENCE = re.compile(r"\|[^|]*\w \w[^|]* [^|]*[.!?:]$")
 
 
 class Mended(NamedTuple):
@@ -34,6 +37,10 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
     found = _merged(text, shape)
     if found is not None:
         return found
+    if shape.trailing and _SENTENCE.search(text):
+        found = _text_behind(text, places, extra, shape)
+        if found is not None:
+            return found
     found = _off_the_marks(text, places, extra, shape)
     if found is not None:
         return found

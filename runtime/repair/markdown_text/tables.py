@@ -255,7 +255,8 @@ def _following(rows: list[str], kinds: bytearray, after: int) -> int | None:
     body, sample = _bare(rows[at]), _bare(rows[after - 1])
     if (body[:1] == "|") != (sample[:1] == "|"):
         return None
-    if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < 3):
+    least = 2 if cells.is_delimiter(body) else 3
+    if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < least):
         return None
     own = at + 1 < len(rows) and cells.is_delimiter(_bare(rows[at + 1]))
     if own and not cells.is_delimiter(body):

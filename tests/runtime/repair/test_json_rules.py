@@ -67,6 +67,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("member_restarted", '{"a": ["x", "y"]["x", "y"], "b": 1}', {"a": ["x", "y"], "b": 1}),
     ("strange_space", '[\\n {\\n "a":"m",\\n "t":[]\\n }\\n]', [{"a": "m", "t": []}]),
     ("comment", '[ # one\n {"a": 1}]', [{"a": 1}]),
+    ("mask_left", '[{"a": 1,[MASK] "b": 2}, {"a": 3}]', [{"a": 1, "b": 2}, {"a": 3}]),
     ("mask_left", '{"a":<|im_end|>95, "b": 2}', {"a": 95, "b": 2}),
     ("mask_left", '{"a": 1<|im_end|>, "b": 2}', {"a": 1, "b": 2}),
 ]  # fmt: skip
