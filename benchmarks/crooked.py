@@ -99,21 +99,22 @@ def row(engine: str, form: str, prompt: str, text: str, stop: str) -> dict[str, 
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per engine and form: answers, those with the form in them, those at fault, and how many have each fault."""
+    """Per source and form: answers, those with the form in them, and of these those at fault, those in which a fault is
+    left, and how many have each fault."""
     found: dict[str, Any] = {}
     for engine in dict.fromkeys(r["engine"] for r in rows):
         for form, sign in (("table", TABLE), ("list", LIST), ("json", JSON)):
             mine = [r for r in rows if r["engine"] == engine and r["form"] == form]
-            left = [r for r in mine if r["left"]]
+            formed = [r for r in mine if sign.search(r["text"])]
             faults: Counter[str] = Counter()
-            for r in mine:
+            for r in formed:
                 faults.update(set(r["rules"]))
             found[f"{engine}, {form}"] = {
                 "answers": len(mine),
-                "with the form": sum(sign.search(r["text"]) is not None for r in mine),
+                "with the form": len(formed),
                 "cut by the limit": sum(r["stop"] == "length" for r in mine),
-                "at fault": sum(bool(r["rules"]) or bool(r["left"]) for r in mine),
-                "not mended": len(left),
+                "at fault": sum(bool(r["rules"]) or bool(r["left"]) for r in formed),
+                "not mended": sum(bool(r["left"]) for r in formed),
                 "answers by fault": dict(faults.most_common()),
             }
     return found

@@ -42,6 +42,7 @@ from carrara.runtime.repair.json_text.states import (
 )
 
 _MEMBER = re.compile(r'"[^"\n]{1,120}"\s*+:')
+_SHORT = 80
 _KEY_BEHIND = re.compile(r'\s*+"[^"\n]{1,120}"\s*+:')
 _WHOLE = re.compile(r'\s*+(?:"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[-\w.+]++)\s*+[,}\]]')
 _DIGIT = re.compile(r"\d")
@@ -72,10 +73,10 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
     if not c:
         return _no_value(s)
     if masked and (end := lex.mask_at(text, s.at)) > s.at:
-        found = [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
+        lost = [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
         if _WHOLE.match(text, end):
-            found.append(drop(s, s.at, end, "mask_left", 0.8))
-        return found
+            lost.append(drop(s, s.at, end, "mask_left", 0.8))
+        return lost
     if frame is not None and frame.kind == "[":
         if c in "]}":
             return close_after_comma(text, s, c)
@@ -180,6 +181,8 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
     if c == ",":
         return [drop(s, at, at + 1, "dup_comma", 1.0)]
     found: Moves = []
+    if c in lex.QUOTES and not text[at + 1 :][:_SHORT].strip() and at + _SHORT >= len(text):
+        return [drop(s, at, at + 1, "unclosed_end", 0.3)]  # the text ends with a key's first quote
     if c in lex.QUOTES:
         read = s._replace(frame=frame._replace(member=at, before=frame.member))
         if s.comma >= 0 and is_outdented(

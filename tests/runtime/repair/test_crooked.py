@@ -1,6 +1,6 @@
-"""Real answers of the embedded model, from `benchmarks/crooked.py --plain`, with the repairs as they were read through.
+"""Real answers of the embedded model, from `benchmarks/crooked.py`, with the repairs as they were read through.
 
-The texts are the model's own (SmolLM2-135M, Apache-2.0), asked for tables and lists as free text.
+The texts are the model's own (SmolLM2-135M, Apache-2.0), asked for tables, lists and JSON as free text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.crooked import FORMS, SOURCES
 from carrara.runtime.repair import repair, repair_text
 from tests.runtime.repair.invariants import broken_invariant
 
@@ -28,8 +29,8 @@ def test_a_real_answer_is_mended_as_it_was_read_through(row: dict[str, Any]) -> 
     assert rules == row["rules"]
 
 
-def test_both_engines_and_both_forms_are_there() -> None:
+def test_all_sources_and_forms_are_there() -> None:
     assert {(row["engine"], row["form"]) for row in ROWS} == {
-        (engine, form) for engine in ("ar", "diffusion") for form in ("table", "list")
+        (source, form) for source in SOURCES for form in FORMS
     }
-    assert any(row["rules"] for row in ROWS)
+    assert {row["form"] for row in ROWS if row["rules"]} == set(FORMS)

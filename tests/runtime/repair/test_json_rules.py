@@ -16,6 +16,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("unquoted_keys", "{a: 1, b_c: {d: 2}}", {"a": 1, "b_c": {"d": 2}}),
     ("python_literal", '{"a": True, "b": None}', {"a": True, "b": None}),
     ("unclosed_end", '{"a": [1, {"b": "c"', {"a": [1, {"b": "c"}]}),
+    ("unclosed_end", '{"a": {"b": 1,\n  "', {"a": {"b": 1}}),
     ("extra_close", '{"a": 1}}, "b": 2}', {"a": 1, "b": 2}),
     ("dup_comma", '[1,, 2]', [1, 2]),
     ("dup_colon", '{"a":: 1}', {"a": 1}),
