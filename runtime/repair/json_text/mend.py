@@ -18,7 +18,7 @@ _PLAUSIBLE = re.compile(
 )
 _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
-_MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
+_MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|[{]\s*+[\w$]{1,80}+\s*+:\s|^\s*+[,:{\[]')
 _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
@@ -27,6 +27,7 @@ _LONG = 5000  # characters; a longer text without a reading is not tried from it
 _UNSURE_NESTING = frozenset(
     {"array_close_lost", "unclosed_end", "close_lost", "wrong_bracket", "extra_close"}
 )
+_UNSURE_BRACKET = _UNSURE_NESTING | {"array_close_lost"}
 _ROUNDS = 2
 _GOOD_ENOUGH = 9.0
 
@@ -117,9 +118,10 @@ def _cheapest(text: str) -> JsonRepair | None:
         if found is not None and _UNSURE_NESTING.intersection(edit[3] for edit in found.edits):
             again = mend(text, start, masked, torn, indented=True)
             found = again if again is not None and again.cost <= found.cost + 1.0 else found
-            found = _without_a_bracket(text, start, masked, torn, found)
         if found is None:
             continue
+        if _UNSURE_BRACKET.intersection(edit[3] for edit in found.edits):
+            found = _without_a_bracket(text, start, masked, torn, found)
         cost = found.cost + (0.0 if best is None else 6.0)
         if best is None or cost < best[0]:
             best = (cost, start, found)

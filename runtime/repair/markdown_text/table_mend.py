@@ -6,6 +6,7 @@ What cannot be explained ends the table; the next pass over the text goes on wit
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
@@ -70,6 +71,8 @@ class _Mending:
         wide = vote(counted, self._delimiter_count(delimiter, counted), body)
         trailing = head.endswith("|") or delimiter.endswith("|")
         self.shape = Shape(wide, leading, trailing, base_prefix(lines[self.header :]))
+        usual, times = Counter(body).most_common(1)[0] if body else (wide, 0)
+        self.shape.usual = usual if times > 1 and 2 * times > len(body) else wide
         self.shape.marks = padded_marks([lines[self.header], *lines[at + 1 :]], wide)
 
     def run(self) -> tuple[list[Fix], int]:

@@ -51,7 +51,7 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
         return rest._replace(rule=f"pipe_unescaped_code+{rest.rule}")
     if shape.trailing and (found := _text_behind(text, places, extra, shape)):
         return found
-    found = _repeated(text, extra)
+    found = _repeated(text, extra) if wide + extra != shape.usual else None
     if found is not None:
         return found
     grouped = cells.within(text, places, cells.groups(text))

@@ -115,7 +115,8 @@ def test_the_schema_says_the_type_of_a_hole_and_whether_the_value_fits() -> None
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": 1}{"b": 2}', '{"a": 1}\n{"b": 2}', '{"a": 1}, {"b": 2}', "no json here", '"a" "b"']
+    ['{"a": 1}{"b": 2}', '{"a": 1}\n{"b": 2}', '{"a": 1}, {"b": 2}', "no json here", '"a" "b"',
+     '{"a": 1}\nINSERT\n{\nb: 2,\n}']
 )  # fmt: skip
 def test_what_would_lose_a_value_is_left_as_it_is(text: str) -> None:
     report = repair(text, "json")
