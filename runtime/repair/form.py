@@ -18,12 +18,13 @@ from carrara.runtime.repair.json_form import (
     sound_value,
 )
 from carrara.runtime.repair.markdown_text.mend import edits_for_markdown
+from carrara.runtime.repair.masks import MASK
 from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
 from carrara.runtime.repair.report import Problem, RepairFailed, RepairReport
 
 KINDS = ("auto", "json", "table", "list", "outline", "mixed", "text")
 _JSON_FIRST = re.compile(
-    r"\s*(?:```(?:json|json5|jsonc)?[ \t]*\n\s*)?[{\[](?!MASK\]|[ xX]\]|[^\]\n]*\]\()"
+    rf"(?:\s|{MASK.pattern})*+(?:```(?:json|json5|jsonc)?[ \t]*\n\s*)?[{{\[](?!MASK\]|[ xX]\]|[^\]\n]*\]\()"
 )
 
 

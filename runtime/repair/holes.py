@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from carrara.engines.json_schema import pointer
+from carrara.runtime.repair.hole_types import type_at
 from carrara.runtime.repair.json_text.mend import JsonRepair
+from carrara.runtime.repair.json_text.spans import value_spans
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.left_over import PLACE
 from carrara.runtime.repair.markdown_text.lines import Lines
 from carrara.runtime.repair.report import Edit, Hole
 
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]|[^\s{}\[\],:"]++')
 _LOST = frozenset({"value_missing", "mask_left"})
 _EMPTIED = frozenset({"mask_left", "cells_missing"})
-_NAMES = {
-    str: "string",
-    bool: "boolean",
-    int: "number",
-    float: "number",
-    list: "array",
-    dict: "object",
-}
 
 
 def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
@@ -35,11 +25,13 @@ def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
         return ()
     schema = json.loads(schema_text) if schema_text else {}
     holes = []
-    paths = list(_scalars(found.text))
-    for start, end, path in paths:
-        if any(start <= place <= end for place in places):
-            kind = _type(schema, found.value, path)
-            holes.append(Hole(start, end, pointer(path), kind, 8 if kind != "string" else 16))
+    for start, end, path in value_spans(found.text):
+        if found.text[start] not in "{[" and any(start <= place <= end for place in places):
+            kind, options = type_at(schema, found.value, path)
+            kind = "string" if found.text[start] == '"' else kind  # its quotes are left
+            room = 8 if kind in ("integer", "number", "boolean") else 16
+            items = type_at(schema, found.value, (*path, 0))[0] if kind == "array" else ""
+            holes.append(Hole(start, end, pointer(path), kind, room, items, options))
     return tuple(holes)
 
 
@@ -52,58 +44,6 @@ def _lost_places(edits: tuple[Edit, ...]) -> list[int]:
             places.append(edit.start + moved + (1 if edit.after.startswith(" ") else 0))
         moved += len(edit.after) - len(edit.before)
     return places
-
-
-def _scalars(text: str) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """Start, end and path of each scalar of a valid JSON text."""
-    stack: list[Any] = []  # a number in a list, a key in an object, None where no key was read yet
-    kinds: list[str] = []
-    for match in _TOKEN.finditer(text):
-        token = match.group()
-        c = token[0]
-        if c in "{[":
-            kinds.append(c)
-            stack.append(None if c == "{" else 0)
-        elif c in "}]":
-            kinds.pop()
-            stack.pop()
-        elif c == ",":
-            stack[-1] = None if kinds[-1] == "{" else stack[-1] + 1
-        elif c == ":":
-            continue
-        elif c == '"' and kinds and kinds[-1] == "{" and stack[-1] is None:
-            stack[-1] = json.loads(token)
-        else:
-            yield match.start(), match.end(), tuple(stack)
-
-
-def _type(schema: Mapping[str, Any], value: Any, path: tuple[Any, ...]) -> str:
-    """The type that the schema names for a path, else the one that the same key has elsewhere."""
-    node: Any = schema
-    for part in path:
-        if not isinstance(node, dict):
-            break
-        node = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
-    if isinstance(node, dict) and isinstance(node.get("type"), str):
-        return "number" if node["type"] == "integer" else str(node["type"])
-    name = next((part for part in reversed(path) if isinstance(part, str)), None)
-    counted: Counter[str] = Counter()
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, dict):
-            for key, inner in part.items():
-                if (
-                    key == name
-                    and inner is not None
-                    and not isinstance(inner, dict | list)
-                    and inner != ""
-                ):
-                    counted[_NAMES[type(inner)]] += 1
-            left += part.values()
-        elif isinstance(part, list):
-            left += part
-    return counted.most_common(1)[0][0] if counted else "string"
 
 
 def markdown_holes(text: str, edits: tuple[Edit, ...]) -> tuple[Hole, ...]:

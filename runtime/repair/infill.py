@@ -18,6 +18,7 @@ from carrara.engines.request import Limits, Message, Request, Usage
 from carrara.runtime.repair.report import Edit, Hole
 
 MOST_HOLES = 32  # in one call; a document with more is not repaired but written anew
+_MOST_ITEMS = 4  # in a list that was lost
 _AROUND = 3000  # characters of the document shown to the model
 _CELL = r"^[^|\\`\n\r]+$"  # no length in it: a counting automaton takes an engine long to build
 _TEXT = r"^[^\\`\n\r]+$"
@@ -59,14 +60,23 @@ def infill_request(text: str, kind: str, holes: Sequence[Hole], token_budget: in
 
 
 def _slot(hole: Hole, kind: str, text: str) -> dict[str, Any]:
-    match hole.type:
-        case "number" | "integer" | "boolean":
-            return {"type": hole.type}
-        case _:
-            return {
-                "type": "string",
-                "pattern": _CELL if _in_cell(text, hole) and kind != "json" else _TEXT,
-            }
+    """The schema of a hole's slot."""
+    if hole.options:
+        return {"enum": list(hole.options)}
+    words = _CELL if kind != "json" and _in_cell(text, hole) else _TEXT
+    if hole.type == "array":
+        return {"type": "array", "items": _scalar(hole.items, words), "maxItems": _MOST_ITEMS}
+    return _scalar(hole.type, words)
+
+
+def _scalar(kind: str, words: str) -> dict[str, Any]:
+    """Where nothing says what the lost value was, the engine chooses its type."""
+    string = {"type": "string", "pattern": words}
+    if kind in ("number", "integer", "boolean"):
+        return {"type": kind}
+    return (
+        string if kind == "string" else {"anyOf": [string, {"type": "number"}, {"type": "boolean"}]}
+    )
 
 
 def _in_cell(text: str, hole: Hole) -> bool:
@@ -84,7 +94,9 @@ async def infill(
     Raises:
         EngineError: as the engine says.
     """
-    asked = holes[:MOST_HOLES]
+    asked = [hole for hole in holes if hole.type != "object"][:MOST_HOLES]
+    if not asked:
+        return [], tuple(holes), Usage(), 0
     request = infill_request(text, kind, asked, token_budget)
     completion = await engine.complete(request)
     usage, calls = completion.usage, 1
@@ -101,17 +113,17 @@ async def infill(
         completion = await engine.complete(replace(request, draft=draft))
         usage, calls = usage + completion.usage, 2
         values |= {str(n): _values(completion.text).get(str(n)) for n in failed}
-    edits, filled = [], []
+    edits = []
+    filled = {}
     for number, hole in enumerate(asked, 1):
         written = _written(values.get(str(number)), hole, kind, text)
         if written is None:
-            filled.append(hole)
             continue
         before = text[hole.start : hole.end]
         reason = f"written by {engine.name} for what is lost here"
         edits.append(Edit(hole.start, hole.end, before, written, "infill", reason, 2, "likely"))
-        filled.append(replace(hole, filled_by=engine.name))
-    return edits, (*filled, *holes[MOST_HOLES:]), usage, calls
+        filled[hole.start] = replace(hole, filled_by=engine.name)
+    return edits, tuple(filled.get(hole.start, hole) for hole in holes), usage, calls
 
 
 def _values(text: str) -> dict[str, Any]:
@@ -144,14 +156,23 @@ def _written(value: Any, hole: Hole, kind: str, text: str) -> str | None:
 
 
 def _json_text(value: Any, hole: Hole) -> str | None:
-    wanted = {"boolean": bool, "number": int | float, "integer": int}.get(hole.type, str)
-    if (
-        not isinstance(value, wanted)
-        or (isinstance(value, bool) and hole.type != "boolean")
-        or value == ""
-    ):
+    if value is None or value == "" or (hole.options and value not in hole.options):
         return None
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        fits = hole.type == "array" and all(_fits(item, hole.items) for item in value)
+    else:
+        fits = _fits(value, hole.type)
+    return json.dumps(value, ensure_ascii=False) if fits else None
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a scalar is of a type; a boolean is no number."""
+    if kind == "any":
+        return isinstance(value, str | int | float)
+    if isinstance(value, bool):
+        return kind == "boolean"
+    wanted = {"number": int | float, "integer": int, "string": str}.get(kind)
+    return wanted is not None and isinstance(value, wanted)
 
 
 __all__ = ["MOST_HOLES", "blanks", "infill", "infill_request"]

@@ -6,32 +6,27 @@ For a contract the structure is read by markdown-it-py at last, and accepted or 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carrara.engines.contract import Outline, Table
 from carrara.engines.errors import ContractError
 from carrara.engines.json_schema import pointer
-from carrara.engines.markdown import block_tokens, split_row
+from carrara.engines.markdown import split_row
 from carrara.runtime.repair.edits import composed
 from carrara.runtime.repair.holes import markdown_holes
+from carrara.runtime.repair.markdown_blocks import LISTS, Span, blocks_of, line_spans, tokens_of
 from carrara.runtime.repair.markdown_text.mend import edits_for_markdown, next_edits
 from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
 from carrara.runtime.repair.report import Edit, Hole, Problem, RepairReport, cut, replay, rewrite
 
-if TYPE_CHECKING:
-    from markdown_it.token import Token
-
-_NEWLINE = re.compile(r"\r\n|\r|\n")
 _MARKER = re.compile(r"[ \t]*(\d{1,9}[.)]|[-+*])(?=[ \t]|$)")
-_LISTS = ("bullet_list_open", "ordered_list_open")
 _WANTED = {
     "table": re.compile(r"\|"),
     "list": re.compile(r"(?m)^[ \t>]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)"),
     "outline": re.compile(r"(?m)^[ \t>]*(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)"),
 }
-Span = tuple[int, int]
 _Cutter = Callable[[str, Any, ContractError], RepairReport]
 
 
@@ -135,7 +130,7 @@ def _contract_holes(
 
 
 def _cut_table(text: str, contract: Any, first: ContractError) -> RepairReport:
-    spans = _blocks(text, ("table_open",))
+    spans = blocks_of(text, ("table_open",))
     if len(spans) != 1:
         return _refused(text, "table", first, len(spans))
     start, end = _with_pipes(text, spans[0])
@@ -145,7 +140,7 @@ def _cut_table(text: str, contract: Any, first: ContractError) -> RepairReport:
 
 
 def _cut_outline(text: str, contract: Any, first: ContractError) -> RepairReport:
-    spans = _blocks(text, _LISTS)
+    spans = blocks_of(text, LISTS)
     if len(spans) != 1:
         return _refused(text, "outline", first, len(spans))
     start, end = spans[0]
@@ -171,58 +166,11 @@ def _refused(text: str, kind: str, first: ContractError, count: int) -> RepairRe
     return RepairReport(text, kind, False, problems=(problem,))
 
 
-def _blocks(text: str, kinds: Sequence[str]) -> list[Span]:
-    """Spans of the top-level blocks of these kinds; if there are none, of those inside the code fences.
-
-    Neighbouring lists that differ only by their markers count as one.
-    """
-    spans: list[Span] = []
-    fences: list[Span] = []
-    lines = _line_spans(text)
-    for token in _tokens(text):
-        if token.level == 0 and token.map and token.type in kinds:
-            span = (lines[token.map[0]][0], lines[token.map[1] - 1][1])
-            if spans and token.type in _LISTS and not text[spans[-1][1] : span[0]].strip():
-                span = (spans.pop()[0], span[1])
-            spans.append(span)
-        elif token.type == "fence" and token.map:
-            fences.append((lines[token.map[0]][1], lines[token.map[1] - 1][0]))
-    if spans:
-        return [_stripped(text, span) for span in spans]
-    return [
-        (start + a, start + b) for start, end in fences for a, b in _blocks(text[start:end], kinds)
-    ]
-
-
-def _tokens(text: str) -> list[Token]:
-    try:
-        return block_tokens(text)
-    except ContractError:
-        return []
-
-
-def _line_spans(text: str) -> list[Span]:
-    """Start and end of each line, as Markdown counts lines; the end is before the newline."""
-    spans: list[Span] = []
-    at = 0
-    for match in _NEWLINE.finditer(text):
-        spans.append((at, match.start()))
-        at = match.end()
-    return [*spans, (at, len(text))]
-
-
-def _stripped(text: str, span: Span) -> Span:
-    start, end = span
-    while end > start and text[end - 1].isspace():
-        end -= 1
-    return start, end
-
-
 def _with_pipes(text: str, span: Span) -> Span:
     """The span without closing lines that hold no pipe: a sentence right below a table joins it."""
     start, end = span
     body = text[start:end]
-    lines = _line_spans(body)
+    lines = line_spans(body)
     if "|" not in body[slice(*lines[0])].strip().strip("|"):
         return span
     while len(lines) > 2 and "|" not in body[slice(*lines[-1])]:
@@ -231,7 +179,7 @@ def _with_pipes(text: str, span: Span) -> Span:
 
 
 def _header_edits(text: str, start: int, end: int, contract: Table) -> list[Edit]:
-    first, last = _line_spans(text[start:end])[0]
+    first, last = line_spans(text[start:end])[0]
     line = text[start + first : start + last]
     found = split_row(line)
     names = [column.name for column in contract.columns]
@@ -245,9 +193,9 @@ def _header_edits(text: str, start: int, end: int, contract: Table) -> list[Edit
 def _marker_edits(text: str, start: int, end: int) -> list[Edit]:
     """Hyphens of the same width in place of other markers of the list between `start` and `end`."""
     body = text[start:end]
-    lines = _line_spans(body)
+    lines = line_spans(body)
     edits = []
-    for token in _tokens(body):
+    for token in tokens_of(body):
         if token.type != "list_item_open" or not token.map:
             continue
         first, last = lines[token.map[0]]

@@ -46,14 +46,17 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Hole:
     """A place at `start` to `end` of the mended text whose content is lost. `path`: a JSON pointer, or
-    "/line/cell" in Markdown (lines from 0, cell 0 outside of tables); `type` as in JSON Schema. `filled_by` names the
-    engine that filled it."""
+    "/line/cell" in Markdown (lines from 0, cell 0 outside of tables); `type` as in JSON Schema, or "any" for a scalar
+    of which nothing says what it is; `items` is the type of a list's elements, "" for no list; `options` are the
+    values that the schema allows, empty where it does not list them. `filled_by` names the engine that filled it."""
 
     start: int
     end: int
     path: str
     type: str = "string"
     max_tokens: int = 16
+    items: str = ""
+    options: tuple[Any, ...] = ()
     filled_by: str = ""
 
 

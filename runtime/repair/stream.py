@@ -16,6 +16,7 @@ from carrara.runtime.repair.policy import DEFAULT, RepairPolicy
 from carrara.runtime.repair.report import RepairReport
 
 _PROSE = re.compile(r"[^\W\d_]")
+_GROWTH = 16  # a text that grows by less than this part is not looked at again
 _KNOWN_FROM = 16  # characters after which "auto" is decided
 
 
@@ -28,15 +29,18 @@ class RepairStream:
     policy: RepairPolicy = DEFAULT
     reports: list[RepairReport] = field(default_factory=list)
     _held: str = ""
+    _look_from: int = 0  # a look at all that is held pays only when it has grown
 
     def feed(self, piece: str) -> str:
         """The repaired text that became sure with this piece, often ""."""
         self._held += piece
         if self.kind == "auto" and len(self._held.lstrip()) >= _KNOWN_FROM:
             self.kind = kind_of(self._held)
-        if self.kind in ("auto", "json") or "\n\n" not in self._held:
+        held = self._held
+        if self.kind in ("auto", "json") or len(held) < self._look_from or "\n\n" not in held:
             return ""
-        end = _sure_end(self._held)
+        end = _sure_end(held)
+        self._look_from = 0 if end else len(held) + len(held) // _GROWTH
         return self._out(end) if end else ""
 
     def close(self) -> str:
@@ -44,7 +48,7 @@ class RepairStream:
         return self._out(len(self._held)) if self._held else ""
 
     def _out(self, end: int) -> str:
-        part, self._held = self._held[:end], self._held[end:]
+        part, self._held, self._look_from = self._held[:end], self._held[end:], 0
         report = repair(part, self.kind, policy=self.policy)
         self.reports.append(report)
         return report.text

@@ -15,10 +15,23 @@ from carrara.runtime.repair.json_text.parts import (
     on,
     value_of,
 )
-from carrara.runtime.repair.json_text.restarts import restarted
-from carrara.runtime.repair.json_text.states import COLON, DONE, KEY, VALUE, State, edited, opened
+from carrara.runtime.repair.json_text.restarts import restarted, value_again
+from carrara.runtime.repair.json_text.states import (
+    COLON,
+    DONE,
+    KEY,
+    VALUE,
+    Frame,
+    State,
+    Trail,
+    edited,
+    opened,
+)
 from carrara.runtime.repair.json_text.strings import endings
 
+_VALUE_BEHIND = re.compile(
+    r"\s*+(?:\"[^\"\\\n]*+(?:\\.[^\"\\\n]*+)*+\"|[-\w.+]++)\s*+(?:,\s*+\"[^\"\n]{0,120}+\"\s*+:|[}\n])|\s*+[{\[]"
+)
 _CLOSED = re.compile(r"\s*+[,}\]]")
 _JOINED = re.compile(r'\s*\+\s*"')
 
@@ -38,8 +51,12 @@ def colon_moves(text: str, s: State, c: str, masked: bool) -> Moves:
     if c == '"' and at == s.end and text[at - 1] == '"' and lex.AFTER_KEY.match(text, at + 1):
         found.append(drop(s, at, at + 1, "quote_doubled", 0.6)._replace(end=at + 1))
     if c and c in lex.VALUE_START:
-        trail = edited(s.trail, s.end, s.end, ":", "missing_colon")
+        trail = _moved_out(text, s, ":") or edited(s.trail, s.end, s.end, ":", "missing_colon")
         found.append(State(s.cost + 1.5, at, VALUE, frame, trail, s.end, s.comma))
+    if c == "," and frame is not None and _VALUE_BEHIND.match(text, at + 1):
+        trail = edited(s.trail, at, at + 1, ":", "colon_swapped")
+        cost = 1.2 if _is_key_elsewhere(text, frame) else 1.8
+        found.append(State(s.cost + cost, at + 1, VALUE, frame, trail, at + 1, s.comma))
     if not c or c in ",}]":
         found.append(
             hole(
@@ -67,7 +84,7 @@ def next_moves(text: str, s: State, c: str, masked: bool) -> Moves:
         return close(text, s, c)
     if masked and (end := lex.mask_at(text, at)) > at:
         return [drop(s, at, end, "mask_left", 0.8)]
-    found: Moves = []
+    found: Moves = value_again(text, s)
     if c == '"' and at == s.end and text[at - 1] == '"' and _CLOSED.match(text, at + 1):
         found.append(drop(s, at, at + 1, "quote_doubled", 0.6)._replace(end=at + 1))
     if c in ":=":
@@ -94,12 +111,28 @@ def _missing_comma(text: str, s: State, c: str) -> Moves:
     )
     if not wanted:
         return []
-    trail = edited(s.trail, s.end, s.end, ",", "missing_comma")
+    trail = _moved_out(text, s, ",") or edited(s.trail, s.end, s.end, ",", "missing_comma")
     expect = KEY if frame.kind == "{" else VALUE
     found = [State(s.cost + 1.5, s.at, expect, frame, trail, s.end, s.end, s.closed, s.closer)]
     if frame.kind == "{" and frame.parent is not None and is_outdented(text, frame, s.at):
         found.append(insert_close(s, before_comma=False)._replace(cost=s.cost + 1.2))
     return found
+
+
+def _moved_out(text: str, s: State, mark: str) -> Trail | None:
+    """The trail with the comma or colon that is missing behind a string taken from inside its closing quote."""
+    at = s.end - 2
+    before = text[at - 1 : at]
+    ends_a_word = before.isalnum() or before in ")]}.!?%" or (mark == ":" and before not in ' \\"')
+    if text[at : s.end] != mark + '"' or not ends_a_word:
+        return None
+    return edited(s.trail, at, s.end, '"' + mark, "quote_swapped")
+
+
+def _is_key_elsewhere(text: str, frame: Frame) -> bool:
+    """Whether the key being read stands as one near by."""
+    around = text[max(0, frame.member - lex.WINDOW) : frame.member + lex.WINDOW]
+    return f"{frame.key}:" in around
 
 
 def _colon_behind_value(text: str, s: State) -> Moves:
@@ -142,17 +175,20 @@ def _colon_in_list(text: str, s: State) -> Moves:
         trail = edited(s.trail, close, close, "]", "array_close_lost")
         parent = frame.parent._replace(member=start, key=key, before=frame.parent.member)
         found.append(State(s.cost + 1.5, s.at, COLON, parent, trail, s.end, s.comma))
+    sibling = s.closed if s.closed is not None and s.closed.kind == "{" else None
+    begins = sibling is not None and text.startswith(key, lex.past_space(text, sibling.opened + 1))
     trail = edited(s.trail, start, start, "{", "bracket_lost")
     inner = opened("{", frame, start)._replace(member=start, key=key)
-    found.append(State(s.cost + 2.2, s.at, COLON, inner, trail, s.end))
+    found.append(State(s.cost + (1.2 if begins else 2.2), s.at, COLON, inner, trail, s.end))
     if (
-        s.closed is not None
-        and s.closed.kind == "{"
+        sibling is not None
         and s.comma > s.closer >= 0
         and not text[s.closer + 1 : s.comma].strip()
+        and f"{key}:" not in text[max(sibling.opened, s.closer - lex.WINDOW) : s.closer]
+        and f"{key} :" not in text[max(sibling.opened, s.closer - lex.WINDOW) : s.closer]
     ):
         trail = edited(s.trail, s.closer, s.closer + 1, "", "extra_close")
-        old = s.closed._replace(member=start, key=key, before=s.closed.member)
+        old = sibling._replace(member=start, key=key, before=sibling.member)
         found.append(State(s.cost + 2.0, s.at, COLON, old, trail, s.end, s.comma))
     return found
 

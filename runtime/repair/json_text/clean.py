@@ -19,18 +19,22 @@ from carrara.runtime.repair.json_text.states import COLON, DONE, KEY, NEXT, VALU
 from carrara.runtime.repair.masks import MASK
 
 DEEPEST = 900  # brackets inside of each other; Python's reader gives up soon after
-_BLANK = re.compile(r"[ \t\r\n]*+")
+_BLANK = re.compile(r"[ \t\r\n]++")
 
 
 def read_on(text: str, state: State, masked: bool, indented: bool = False) -> State:
     """The furthest state that is reached from `state` without any repair or choice. With `masked`, left-over masks
-    stop it too; with `indented`, a key that stands further left than the key before it."""
+    stop it too; with `indented`, a key that stands further left than the key before it.
+
+    One loop with its state in local names: a method for each kind of token took 1.5 times as long on broken records.
+    """
     _, at, expect, frame, trail, end, comma, closed, closer = state
     blank, string, number, literal = _BLANK.match, STRING.match, NUMBER.match, LITERAL.match
     after_key, in_object, in_array = AFTER_KEY.match, AFTER_IN_OBJECT.match, AFTER_IN_ARRAY.match
     size = len(text)
     while True:
-        at = blank(text, at).end()  # type: ignore[union-attr]
+        if at < size and text[at] in " \t\r\n" and (space := blank(text, at)):
+            at = space.end()
         if at >= size:
             break
         c = text[at]

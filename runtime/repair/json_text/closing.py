@@ -97,7 +97,11 @@ def done_moves(text: str, s: State, c: str, masked: bool) -> Moves:
     if c in ",，" and closed is not None and s.closer >= 0:
         trail = edited(s.trail, s.closer, s.closer + 1, "", "extra_close")
         found.append(State(s.cost + 2.0, at, NEXT, closed, trail, s.end))
-    if _GOES_ON.match(text, at):
+    rest = text[at:].rstrip()
+    if len(rest) > 1 and text.endswith(rest, 0, s.end):
+        trail = edited(s.trail, s.end, len(text), "", "end_repeated")
+        found.append(State(s.cost + 1.0, len(text), END, None, trail, s.end))
+    if _GOES_ON.match(text, at) or _is_torn_off(text, s):
         return found  # more of the value, or another one: it may not be dropped
     found.append(
         State(
@@ -110,6 +114,13 @@ def done_moves(text: str, s: State, c: str, masked: bool) -> Moves:
         )
     )
     return found
+
+
+def _is_torn_off(text: str, s: State) -> bool:
+    """Whether the text behind a value that was never closed stands on its line: words of it, not around it."""
+    left_open = s.trail is not None and s.trail.rule in ("unclosed_end", "value_quote_lost")
+    fenced = text.startswith(("```", "~~~"), s.at)
+    return left_open and not fenced and "\n" not in text[s.end : s.at]
 
 
 __all__ = ["close", "close_after_comma", "close_rest", "done_moves", "insert_close", "to_next"]

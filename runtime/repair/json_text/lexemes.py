@@ -14,12 +14,23 @@ STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\
 NUMBER = re.compile(
     r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
 )
+GLUED_NUMBER = re.compile(
+    r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?=[\"{\[])"
+)  # what follows began without the comma before it
 LITERAL = re.compile(r"(?:true|false|null)(?![\w-])")
 OTHER_NUMBER = re.compile(
     r"[+-]?(?:\d[\d_]*+)?\.?\d*+(?:[eE][+-]?\d++)?(?=[\s,\]};)/#\\<\uff0c\uff5d\uff3d\u3001]|$)"
 )
 OTHER_LITERAL = re.compile(r"(?:TRUE|True|FALSE|False|NULL|Null|None|undefined|nil)(?![\w-])")
+CUT_LITERAL = re.compile(r"(?:tr|tru|fa|fal|fals|nu|nul)(?=\s*+$)")
 SPELLED = {
+    "tr": "true",
+    "tru": "true",
+    "fa": "false",
+    "fal": "false",
+    "fals": "false",
+    "nu": "null",
+    "nul": "null",
     "TRUE": "true",
     "True": "true",
     "FALSE": "false",
@@ -67,7 +78,11 @@ QUOTES = {
     "\uff02": '\uff02"',
     "\u300c": "\u300d",
 }
-CLOSING = {quote: re.compile(f"[\\\\{ends}]") for quote, ends in QUOTES.items()}
+CLOSING = {
+    quote: re.compile(rf"(?s)(?:[^\\{ends}]++|\\.)*+(?=[{ends}])") for quote, ends in QUOTES.items()
+}
+"""What stands before the next quote that may close, escaped ones passed over."""
+ENDING = {quote: re.compile(rf"[\\{ends}]") for quote, ends in QUOTES.items()}
 CLOSER = {"{": "}", "[": "]"}
 VALUE_START = frozenset("{[-0123456789tfnTFN+.") | frozenset(QUOTES) | {"\uff5b", "\uff3b"}
 
@@ -85,7 +100,6 @@ AFTER_ROOT = re.compile(r"\s*+$")
 NEXT_KEY = re.compile(r",\s{0,200}+[\"“'](?:[^\"”'\n]{0,200})[\"”']\s{0,20}+:")
 NEXT_ELEMENT = re.compile(r",\s{0,200}+[\"“'{\[]")
 CLOSERS = re.compile(r"\s{0,200}+[}\]]")
-LINE_TAIL = re.compile(r"[\s,}\]]*+$")
 CONTROL = re.compile(r'[\x00-\x1f"]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 
 
@@ -96,9 +110,15 @@ class Skipped(NamedTuple):
     dropped: tuple[tuple[int, int, str], ...]
 
 
+def past_space(text: str, at: int) -> int:
+    """Where the white space at `at` ends."""
+    found = SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
 def skip(text: str, at: int) -> Skipped:
     """Pass over white space and comments. Dropped parts carry the rule that drops them."""
-    end = SPACE.match(text, at).end()  # type: ignore[union-attr]
+    end = past_space(text, at)
     dropped: list[tuple[int, int, str]] = []
     if end > at and not text[at:end].isascii():
         dropped += [
@@ -112,7 +132,7 @@ def skip(text: str, at: int) -> Skipped:
         )
         dropped.append((_before_blanks(text, end, start), found.end(), rule))
         start = found.end()
-        end = SPACE.match(text, start).end()  # type: ignore[union-attr]
+        end = past_space(text, start)
     return Skipped(end, tuple(dropped))
 
 
@@ -141,8 +161,10 @@ __all__ = [
     "CLOSERS",
     "CLOSING",
     "CONTROL",
+    "CUT_LITERAL",
     "CUT_OPEN",
-    "LINE_TAIL",
+    "ENDING",
+    "GLUED_NUMBER",
     "LITERAL",
     "LONGEST",
     "NEXT_ELEMENT",
@@ -158,5 +180,6 @@ __all__ = [
     "WINDOW",
     "Skipped",
     "mask_at",
+    "past_space",
     "skip",
 ]

@@ -13,18 +13,21 @@ from carrara.runtime.repair.report import Certainty, Edit
 
 _START = re.compile(r"[{\[\uff5b\uff3b\u3010]")
 _PLAUSIBLE = re.compile(
-    r"[{\uff5b]\s*+(?:[\"'“‘„«`}\uff5d,{/#]|[\w$][\w$\-]*+[\"'”]?\s*+[:\uff1a=]|\[MASK|<\|?m|$)"
-    r"|[\[\uff3b\u3010]\s*+(?:[\"'“‘„«`{\[\]\uff3b\uff5b,/]|-?\d|(?:true|false|null|True|False|None)\b|\[MASK|<\|?m|$)"
+    r"[{\uff5b](?:\s|\\[nrt](?![a-z]))*+(?:[\"'“‘„«`}\uff5d,{/#]|[\w$][\w$\-]*+[\"'”]?\s*+[:\uff1a=]|\[MASK|<\|?m|$)"
+    r"|[\[\uff3b\u3010](?:\s|\\[nrt](?![a-z]))*+(?:[\"'“‘„«`{\[\]\uff3b\uff5b,/#]|-?\d|(?:true|false|null|True|False|None)\b|\[MASK|<\|?m|$)"
 )
 _TORN = re.compile(r"\s*+[\"“'][^\"”'\n]{1,120}[\"”']\s*+[:\uff1a]")
 _ESCAPED = re.compile(r'\s*+[{\[]\s*+(?:\\n\s*+)?\\"')
-_MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|^\s*+[,:{\[]')
+_MEMBER = re.compile(r'"[^"\n]{0,80}"\s*+:|[{]\s*+[\w$]{1,80}+\s*+:\s|^\s*+[,:{\[]')
 _TORN_START = re.compile(r"\s*+(?:[\"']|-?\d[\d.eE+-]*+\s*,|(?:true|false|null)\s*,)")
 _TORN_BEFORE = re.compile(r"(?:[\"'\d\]}]|\b(?:true|false|null)),\s*$|[\"']\s*:\s*$")
 _STARTS_TRIED = 3
 _OPENED_TWICE = re.compile(r"([\[{])\s*+\1")
 _LONG = 5000  # characters; a longer text without a reading is not tried from its other brackets
-_UNSURE_NESTING = frozenset({"unclosed_end", "close_lost", "wrong_bracket", "extra_close"})
+_UNSURE_NESTING = frozenset(
+    {"array_close_lost", "unclosed_end", "close_lost", "wrong_bracket", "extra_close"}
+)
+_UNSURE_BRACKET = _UNSURE_NESTING | {"array_close_lost"}
 _ROUNDS = 2
 _GOOD_ENOUGH = 9.0
 
@@ -33,7 +36,8 @@ LIKELY = frozenset(
     {
         "value_quote_lost", "value_quotes_lost", "bracket_lost", "close_lost", "wrong_bracket", "inner_quotes",
         "value_missing", "mask_left", "number_spelling", "joined_strings", "array_close_lost", "unclosed_end",
-        "member_restarted", "ellipsis", "unescaped_twice",
+        "member_restarted", "ellipsis", "unescaped_twice", "literal_cut",
+        "quote_swapped", "end_repeated",
     }
 )  # fmt: skip
 REASONS = {
@@ -45,6 +49,7 @@ REASONS = {
     "comma_swapped": "members are separated by commas",
     "comment": "JSON has no comments",
     "ellipsis": "an ellipsis is no member",
+    "end_repeated": "the value has ended, and its end stands again behind it",
     "dup_bracket": "the bracket stands twice",
     "dup_colon": "the colon stands twice",
     "dup_comma": "a comma without a member",
@@ -53,6 +58,7 @@ REASONS = {
     "inner_quotes": "a quote inside a string is escaped",
     "joined_strings": "JSON has no operators",
     "key_quote_lost": "the key's other quote is there",
+    "literal_cut": "the text ends inside of this literal",
     "mask_left": "a left-over token of the decoder",
     "member_restarted": "the same text begins again behind it, and goes on there",
     "missing_colon": "a colon belongs behind a key",
@@ -60,6 +66,7 @@ REASONS = {
     "number_spelling": "JSON spells numbers otherwise",
     "python_literal": "JSON's spelling of the literal",
     "quote_doubled": "the quote stands twice",
+    "quote_swapped": "the mark that is missing behind the quote stands before it",
     "raw_control": "control characters are escaped in strings",
     "raw_newline": "line breaks are escaped in strings",
     "single_quotes": "JSON has double quotes only",
@@ -111,9 +118,10 @@ def _cheapest(text: str) -> JsonRepair | None:
         if found is not None and _UNSURE_NESTING.intersection(edit[3] for edit in found.edits):
             again = mend(text, start, masked, torn, indented=True)
             found = again if again is not None and again.cost <= found.cost + 1.0 else found
-            found = _without_a_bracket(text, start, masked, torn, found)
         if found is None:
             continue
+        if _UNSURE_BRACKET.intersection(edit[3] for edit in found.edits):
+            found = _without_a_bracket(text, start, masked, torn, found)
         cost = found.cost + (0.0 if best is None else 6.0)
         if best is None or cost < best[0]:
             best = (cost, start, found)
@@ -133,11 +141,12 @@ def _without_a_bracket(text: str, start: int, masked: bool, torn: bool, found: M
     for m, _ in zip(_OPENED_TWICE.finditer(text, start), range(_STARTS_TRIED), strict=False):
         at = m.end() - 1
         other = mend(f"{text[:at]} {text[at + 1 :]}", start, masked, torn)
-        if other is not None and other.cost + 0.9 < found.cost:
+        cost = 0.9 if at == m.start() + 1 else 2.2
+        if other is not None and other.cost + cost < found.cost:
             edits = sorted(
                 [*other.edits, (at, at + 1, "", "dup_bracket")], key=lambda e: (e[0], e[1])
             )
-            found = Mended(edits, other.cost + 0.9, other.margin)
+            found = Mended(edits, other.cost + cost, other.margin)
     return found
 
 

@@ -42,6 +42,9 @@ from carrara.runtime.repair.json_text.states import (
 )
 
 _MEMBER = re.compile(r'"[^"\n]{1,120}"\s*+:')
+_SHORT = 80
+_KEY_BEHIND = re.compile(r'\s*+"[^"\n]{1,120}"\s*+:')
+_WHOLE = re.compile(r'\s*+(?:"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|[-\w.+]++)\s*+[,}\]]')
 _DIGIT = re.compile(r"\d")
 
 
@@ -70,7 +73,10 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
     if not c:
         return _no_value(s)
     if masked and (end := lex.mask_at(text, s.at)) > s.at:
-        return [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
+        lost = [hole(s, s.at, end, "mask_left", 1.0), *_masked_bracket(text, s, end)]
+        if _WHOLE.match(text, end):
+            lost.append(drop(s, s.at, end, "mask_left", 0.8))
+        return lost
     if frame is not None and frame.kind == "[":
         if c in "]}":
             return close_after_comma(text, s, c)
@@ -96,7 +102,7 @@ def _value(text: str, s: State, c: str, masked: bool) -> Moves:
 
 def _masked_bracket(text: str, s: State, end: int) -> Moves:
     """A bracket in the place of the mask, where what follows can be the first member."""
-    at = lex.SPACE.match(text, end).end()  # type: ignore[union-attr]
+    at = lex.past_space(text, end)
     if _MEMBER.match(text, at):
         bracket, expect = "{", KEY
     elif text[at : at + 1] and text[at] in lex.VALUE_START:
@@ -115,11 +121,15 @@ def _scalar(text: str, s: State, masked: bool) -> Moves:
             return [took(s, at, m.end())]
     if m := lex.OTHER_LITERAL.match(text, at):
         return [rewrote(s, at, m.end(), lex.SPELLED[m.group()], "python_literal", 0.05)]
+    if m := lex.CUT_LITERAL.match(text, at):
+        return [rewrote(s, at, m.end(), lex.SPELLED[m.group()], "literal_cut", 0.6)]
     if (m := lex.OTHER_NUMBER.match(text, at)) and _DIGIT.search(m.group()):
         plain = _plain_number(m.group())
         if plain is not None:
             return [rewrote(s, at, m.end(), plain, "number_spelling", 1.0)]
     found: Moves = []
+    if m := lex.GLUED_NUMBER.match(text, at):
+        found.append(on(s, m.end(), s.trail, 0.2))
     if m := lex.CUT_OPEN.match(text, at):
         end = m.end() - 1
         trail: Trail | None = edited(s.trail, at, at, '"', "value_quote_lost")
@@ -171,6 +181,8 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
     if c == ",":
         return [drop(s, at, at + 1, "dup_comma", 1.0)]
     found: Moves = []
+    if c in lex.QUOTES and not text[at + 1 :][:_SHORT].strip() and at + _SHORT >= len(text):
+        return [drop(s, at, at + 1, "unclosed_end", 0.3)]  # the text ends with a key's first quote
     if c in lex.QUOTES:
         read = s._replace(frame=frame._replace(member=at, before=frame.member))
         if s.comma >= 0 and is_outdented(
@@ -182,6 +194,8 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
         found += _lost_list(text, s)
     elif m := lex.BARE_KEY.match(text, at):
         found = [_bare_key(text, s, m.end())]
+    elif masked and (end := lex.mask_at(text, at)) > at:
+        found.append(drop(s, at, end, "mask_left", 0.8 if _KEY_BEHIND.match(text, end) else 1.5))
     elif c in "{[":
         if s.comma >= 0:
             found.append(insert_close(s, before_comma=True))
@@ -189,8 +203,6 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
                 found += _list_from(text, s)  # elements of one kind
         elif c == "{" and frame.member < 0:
             found.append(drop(s, at, at + 1, "dup_bracket", 2.0))
-    elif masked and (end := lex.mask_at(text, at)) > at:
-        found.append(drop(s, at, end, "mask_left", 1.5))
     if not found or found[0].cost > s.cost + 0.9:
         found += restarted(text, s)
     return found

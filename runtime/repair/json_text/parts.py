@@ -85,7 +85,7 @@ def value_of(text: str, frame: Frame) -> int:
     """Where the value of the current member starts."""
     at = frame.member + len(frame.key)
     m = lex.AFTER_KEY.match(text, at)
-    return lex.SPACE.match(text, m.end() if m else at).end()  # type: ignore[union-attr]
+    return lex.past_space(text, m.end() if m else at)
 
 
 __all__ = [

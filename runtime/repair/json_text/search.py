@@ -38,88 +38,99 @@ def mend(
 ) -> Mended | None:
     """Read the JSON value that starts at `start` of `text` to the end of it, None if no reading is left. `torn`: it
     starts with a member whose object was never opened."""
-    first = State(0.0, start, VALUE, None, None, start)
-    if torn:
-        first = State(
-            2.0,
-            start,
-            KEY,
-            opened("{", None, start),
-            edited(None, start, start, "{", "bracket_lost"),
-            start,
-        )
-    heap: list[tuple[int, int, float, int, State]] = []
-    count = 0
-    known: dict[tuple[int, int, int, bool], float] = {}
-    ended: State | None = None
-    margin = 9.0
-
-    def push(state: State) -> None:
-        nonlocal count
-        count += 1
-        heapq.heappush(heap, (state.at, state.expect, state.cost, count, state))
-
-    push(read_on(text, first, masked, indented))
-    best = 0.0
-    left, contested = (
-        LEAST_MOVES + len(text),
-        LEAST_MOVES + min(len(text) // CHARACTERS, MOST_CONTESTED),
-    )
-    while heap:
-        left -= 1
-        contested -= len(heap) > 1
-        if left < 0 or contested < 0:
-            return None
-        state = heapq.heappop(heap)[-1]
-        if state.expect == END:
-            if ended is None or state.cost < ended.cost:
-                margin = min(margin, ended.cost - state.cost) if ended else margin
-                ended = state
-            else:
-                margin = min(margin, state.cost - ended.cost)
-            continue
-        if not heap:
-            best = state.cost
-            known.clear()
-        elif state.cost > best + SLACK:
-            continue
-        frame = state.frame
-        if frame is not None and frame.depth > DEEPEST:
-            return None
-        sort = (state.at, state.expect, frame.shape if frame else 0, state.comma >= 0)
-        if known.get(sort, 1e9) <= state.cost:
-            continue
-        known[sort] = state.cost
-        if len(known) > KNOWN:
-            known.clear()
-        for following in moves(text, state, masked):
-            if following.cost < HOPELESS + (following.at - start) / CHARACTERS:
-                push(
-                    read_on(text, following, masked, indented)
-                    if following.expect != END
-                    else following
-                )
-        if len(heap) > WIDTH:
-            heap = _narrowed(heap)
-        if heap:
-            best = min(item[2] for item in heap)
-        if len(heap) == 1:
-            known.clear()
+    search = _Search(text, start, masked, indented)
+    ended = search.run(_first(start, torn))
+    if ended is None:
+        return None
 
     def inside(first: int, after: int) -> list[tuple[int, int, str, str]]:
         edits = inner_edits(text, first, after)
         return sorted(edits + mask_edits(text, first, after)) if masked else edits
 
-    return None if ended is None else Mended(edits_of(ended.trail, inside), ended.cost, margin)
+    return Mended(edits_of(ended.trail, inside), ended.cost, search.margin)
 
 
-def _narrowed(
-    heap: list[tuple[int, int, float, int, State]],
-) -> list[tuple[int, int, float, int, State]]:
-    """The WIDTH cheapest readings."""
-    heap = heapq.nsmallest(WIDTH, heap, key=lambda item: (item[2], -item[0]))
-    heapq.heapify(heap)
-    return heap
+def _first(start: int, torn: bool) -> State:
+    if not torn:
+        return State(0.0, start, VALUE, None, None, start)
+    opening = edited(None, start, start, "{", "bracket_lost")
+    return State(2.0, start, KEY, opened("{", None, start), opening, start)
+
+
+class _Search:
+    """The readings that are open, the best that ended, and what the search may still spend."""
+
+    def __init__(self, text: str, start: int, masked: bool, indented: bool) -> None:
+        self.text, self.start, self.masked, self.indented = text, start, masked, indented
+        self.heap: list[tuple[int, int, float, int, State]] = []
+        self.known: dict[tuple[int, int, int, bool], float] = {}
+        self.count = 0
+        self.best = 0.0  # the cost of the cheapest open reading
+        self.ended: State | None = None
+        self.margin = 9.0
+        self.left = LEAST_MOVES + len(text)
+        self.contested = LEAST_MOVES + min(len(text) // CHARACTERS, MOST_CONTESTED)
+
+    def run(self, first: State) -> State | None:
+        """The cheapest reading to the end, None where none is left or the search has spent what it may."""
+        self._push(first)
+        while self.heap:
+            self.left -= 1
+            self.contested -= len(self.heap) > 1
+            if self.left < 0 or self.contested < 0:
+                return None
+            state = heapq.heappop(self.heap)[-1]
+            if state.expect == END:
+                self._end(state)
+                continue
+            if not self.heap:
+                self.best = state.cost
+                self.known.clear()
+            elif state.cost > self.best + SLACK:
+                continue
+            if state.frame is not None and state.frame.depth > DEEPEST:
+                return None
+            if self._is_new(state):
+                self._go_on(state)
+        return self.ended
+
+    def _push(self, state: State) -> None:
+        if state.expect != END:
+            state = read_on(self.text, state, self.masked, self.indented)
+        self.count += 1
+        heapq.heappush(self.heap, (state.at, state.expect, state.cost, self.count, state))
+
+    def _end(self, state: State) -> None:
+        if self.ended is None:
+            self.ended = state
+            return
+        self.margin = min(self.margin, abs(state.cost - self.ended.cost))
+        if state.cost < self.ended.cost:
+            self.ended = state
+
+    def _is_new(self, state: State) -> bool:
+        """Whether no reading as cheap was here before, expecting the same in the same nesting."""
+        shape = state.frame.shape if state.frame else 0
+        sort = (state.at, state.expect, shape, state.comma >= 0)
+        if self.known.get(sort, 1e9) <= state.cost:
+            return False
+        self.known[sort] = state.cost
+        if len(self.known) > KNOWN:
+            self.known.clear()
+        return True
+
+    def _go_on(self, state: State) -> None:
+        """All readings that one more repair leads to, of which the cheapest stay."""
+        for following in moves(self.text, state, self.masked):
+            if following.cost < HOPELESS + (following.at - self.start) / CHARACTERS:
+                self._push(following)
+        if len(self.heap) > WIDTH:
+            self.heap = heapq.nsmallest(WIDTH, self.heap, key=lambda item: (item[2], -item[0]))
+            heapq.heapify(self.heap)
+        if self.heap:
+            self.best = min(item[2] for item in self.heap)
+        if len(self.heap) == 1:
+            self.known.clear()
 
 
 __all__ = ["Mended", "mend"]

@@ -18,7 +18,8 @@ from carrara.runtime.repair.json_text.lexemes import (
     CLOSERS,
     CLOSING,
     CONTROL,
-    LINE_TAIL,
+    ENDING,
+    LONGEST,
     NEXT_ELEMENT,
     NEXT_KEY,
     QUOTES,
@@ -30,6 +31,7 @@ from carrara.runtime.repair.masks import MASK
 
 _ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 _KEY_END = re.compile(r"[^\"”'\n:]{1,120}?(?=\s{0,20}+:)")
+_TAIL = " \t\r\n\x0b\x0c\xa0,}]"  # what may stand between a string's end and the end of its line
 _MOST_ENDS = 40
 _STRUCTURE = frozenset('{}[],:"“”')
 _STARTS = frozenset("{[\"'“‘0123456789-tfnTFN")
@@ -51,12 +53,12 @@ def endings(text: str, at: int, kind: str) -> list[Ending]:
     if quote == '"' and (found := STRING.match(text, at)) and follows.match(text, found.end()):
         return [Ending(found.end() - 1, found.end(), 0.0)]
     style = 0.0 if quote == '"' else 0.02
-    line_end = text.find("\n", at)
-    line_end = len(text) if line_end < 0 else line_end
+    reach = LONGEST
     found_ends: list[Ending] = []
     strong = False
     escaped = style
     for inner, end in enumerate(_quotes(text, at)):
+        reach = WINDOW if end < at + WINDOW else reach
         breaks = text.count("\n", at, end)
         odd = 1.5 if inner % 2 else 0.0
         cost = escaped + (1.6 if kind == "k" else 0.7) * min(breaks, 3) + odd
@@ -73,8 +75,8 @@ def endings(text: str, at: int, kind: str) -> list[Ending]:
         escaped += _price(text, end, after, kind)
         if escaped > 8.0:
             break
-    for end, after, cost in _unquoted(text, at, kind, line_end, style):
-        swallowed = len(CLOSING[quote].findall(text, at + 1, end))
+    for end, after, cost in _unquoted(text, at, kind, reach, style):
+        swallowed = len(ENDING[quote].findall(text, at + 1, end))
         found_ends.append(Ending(end, after, cost + 1.2 * min(swallowed, 6)))
     found_ends.sort(key=lambda ending: ending.cost)
     return found_ends[:8]
@@ -84,7 +86,7 @@ def _price(text: str, quote: int, after: int, kind: str) -> float:
     """What it costs to take this quote for a part of the string: more where it looks like a delimiter."""
     price = 0.4 if after == quote + 1 else 0.8
     if after < len(text) and text[after] in _STRUCTURE:
-        price += 1.0
+        price += 2.0 if kind == "[" and text[after] == ":" else 1.0
     elif text[quote - 1] in _STRUCTURE or (
         text[quote - 1] in " \n" and text[quote - 2 : quote - 1] in _STRUCTURE
     ):
@@ -106,46 +108,49 @@ def _may_follow(text: str, after: int, kind: str) -> bool:
 
 def _quotes(text: str, at: int) -> Iterator[int]:
     """Offsets of unescaped quotes that could close, nearest first."""
-    pattern = CLOSING[text[at]]
+    before = CLOSING[text[at]]
     place, most = at + 1, at + WINDOW
     for _ in range(_MOST_ENDS):
-        found = pattern.search(text, place, most)
+        found = before.match(text, place, most)
         if found is None:
             if most >= len(text) or most > at + WINDOW:
                 return
             most = len(text)  # nothing near: one look at all of the rest
             continue
-        if found.group() == "\\":
-            place = found.end() + 1
-            continue
-        yield found.start()
-        place = found.end()
+        yield found.end()
+        place = found.end() + 1
 
 
-def _unquoted(text: str, at: int, kind: str, line_end: int, style: float) -> Iterator[Ending]:
-    """Readings in which the closing quote is lost."""
-    first = at + 1
-    stop = min(line_end, at + WINDOW)
+def _unquoted(text: str, at: int, kind: str, reach: int, style: float) -> Iterator[Ending]:
+    """Readings in which the closing quote is lost. They look `reach` characters ahead."""
+    first, most = at + 1, min(len(text), at + reach)
+    line_end = text.find("\n", at, most)
+    stop = most if line_end < 0 else line_end
     if kind == "k":
         if found := _KEY_END.match(text, first, stop):
             yield Ending(found.end(), found.end(), 1.6 + style)
         return
-    line = text[first:stop]
-    body = first + len(line.rstrip())
-    if body > first:
-        tail = LINE_TAIL.search(line)
-        closed = first + tail.start() if tail else body
-        if text[body - 1] == ",":
-            yield Ending(body - 1, body - 1, 1.6 + style)
-        elif closed == body or text[body - 1] not in "}]":
-            yield Ending(body, body, 1.6 + style)
-        if first < closed < body:
-            yield Ending(closed, closed, 1.8 + style)
+    if line_end >= 0 or most == len(text):
+        yield from _at_line_end(text, first, stop, style)
     pattern = NEXT_ELEMENT if kind == "[" else NEXT_KEY
-    if found := pattern.search(text, first, min(len(text), at + WINDOW)):
+    if found := pattern.search(text, first, most):
         yield Ending(found.start(), found.start(), 2.0 + style)
     if (found := CLOSERS.search(text, first, stop)) and found.start() > first:
         yield Ending(found.start(), found.start(), 2.4 + style)
+
+
+def _at_line_end(text: str, first: int, stop: int, style: float) -> Iterator[Ending]:
+    """The string goes on to the end of its line, without what closes behind it."""
+    line = text[first:stop].rstrip()
+    body, closed = first + len(line), first + len(line.rstrip(_TAIL))
+    if body == first:
+        return
+    if text[body - 1] == ",":
+        yield Ending(body - 1, body - 1, 1.6 + style)
+    elif closed == body or text[body - 1] not in "}]":
+        yield Ending(body, body, 1.6 + style)
+    if first < closed < body:
+        yield Ending(closed, closed, 1.8 + style)
 
 
 def inner_edits(text: str, start: int, end: int) -> list[tuple[int, int, str, str]]:

@@ -110,6 +110,8 @@ def _candidates(lines: Lines, found: Regions, trouble: list[Fence]) -> Iterator[
         yield from _short_opening(rows, fence, found)
     for fence in found.fences:
         yield from _short_ends(rows, fence)
+    for fence in trouble:
+        yield from _other_ends(rows, fence)
     for fence in found.fences:
         yield from _glued_ends(rows, fence)
     for fence in trouble:
@@ -154,6 +156,20 @@ def _short_ends(rows: list[str], fence: Fence) -> Iterator[Fix]:
             text = rows[at].rstrip() + mark[0] * (len(mark) - len(body))
             reason = f"the fence was opened with {mark}"
             yield Fix(at, at + 1, (text,), "fence_close_short", reason)
+
+
+def _other_ends(rows: list[str], fence: Fence) -> Iterator[Fix]:
+    """The one line that would close a fence of the other sort."""
+    other = "~" if fence.mark[0] == "`" else "`"
+    ends = [
+        at
+        for at in range(fence.first + 1, fence.last + 1)
+        if len(body := rows[at].strip()) >= 3 and not body.strip(other)
+    ]
+    if len(ends) == 1:
+        text = rows[ends[0]].rstrip().rstrip(other) + fence.mark
+        reason = f"the fence was opened with {fence.mark}"
+        yield Fix(ends[0], ends[0] + 1, (text,), "fence_close_other", reason, "likely")
 
 
 def _glued_ends(rows: list[str], fence: Fence) -> Iterator[Fix]:

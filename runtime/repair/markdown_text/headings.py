@@ -9,6 +9,7 @@ from carrara.runtime.repair.markdown_text.lines import Fix, Lines
 from carrara.runtime.repair.markdown_text.regions import PLAIN
 
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)$")
+_TWICE = re.compile(r" {0,3}(#{1,6})[ \t]+(?=\1[ \t]+[^\s#])")
 _TIGHT = re.compile(r" {0,3}(#{1,6})(?=[^\s#\d!:;,.)\]])")
 _WIDE = re.compile(r" {0,3}([#＃]{1,6})(?<!#)[ \t　]*(?=\S)|[ ]{0,3}(＃[#＃]{0,5})[ \t　]*(?=\S)")
 _GLUED = re.compile(
@@ -39,6 +40,12 @@ def heading_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
                 fixes += _spaced(lines.rows, number, row, several)
                 before = None
                 continue
+            if m := _TWICE.match(row):
+                reason = "the marks of the heading stand twice"
+                text = row[m.end() :]
+                fixes.append(Fix(number, number + 1, (text,), "heading_mark", reason, "likely"))
+                before = None
+                continue
             if before is not None and _is_cut(before[1], body):
                 reason = "the heading begins anew right below"
                 fixes.append(Fix(before[0], number, (), "heading_fragment_dup", reason, "likely"))
@@ -66,7 +73,7 @@ def _is_cut(fragment: str, whole: str) -> bool:
 
 
 def paragraph_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
-    """A paragraph of one line that begins the next one, cut within a word: a decoder began it anew."""
+    """A paragraph of one line that begins the next one, cut short: a decoder began it anew."""
     fixes = []
     last: tuple[int, str] | None = None
     blank = True
@@ -77,12 +84,7 @@ def paragraph_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
         if kinds[number] != PLAIN or not row[0].isalpha():
             last = None
         elif blank:
-            if (
-                last is not None
-                and row[:16] == last[1][:16]
-                and last[1].count(" ") > 2
-                and _is_cut(last[1], row)
-            ):
+            if last is not None and row[:16] == last[1][:16] and _begins_anew(last[1], row):
                 reason = "the paragraph begins anew below"
                 fixes.append(Fix(last[0], number, (), "paragraph_fragment_dup", reason, "likely"))
             last = number, row.rstrip()
@@ -90,6 +92,18 @@ def paragraph_fixes(lines: Lines, kinds: bytearray) -> list[Fix]:
             last = None
         blank = False
     return fixes
+
+
+_MANY = 6  # words that two paragraphs do not share by chance
+
+
+def _begins_anew(fragment: str, whole: str) -> bool:
+    """Whether a paragraph is the beginning of another, cut within a word, or long and without its end."""
+    words = fragment.count(" ")
+    if words > 2 and _is_cut(fragment, whole):
+        return True
+    unfinished = fragment[-1].isalnum() and len(whole) > len(fragment)
+    return words >= _MANY and unfinished and whole.startswith(fragment)
 
 
 def _spaced(rows: list[str], number: int, row: str, several: bool) -> list[Fix]:

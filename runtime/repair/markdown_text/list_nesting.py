@@ -67,17 +67,54 @@ def nesting_fixes(block: list[Row], kind: str) -> list[Fix]:
 
 
 def _has_shallow_children(block: list[Row]) -> bool:
-    """Whether bullets one column in stand again and again below bullets at the margin: children, by their number."""
-    columns = [
-        row.column
-        for row in block
-        if row.body and row.kind == PLAIN and row.body[0] in "-*+" and marker_of(row.body)
-    ]
+    """Whether bullets one column in stand below bullets at the margin, and again and again something deeper does:
+    children, by their number."""
+    columns = [row.column for row in _bullets(block)]
     if not columns or columns[0] != min(columns):
         return False
     margin = columns[0]
     steps = [b - a for a, b in pairwise(columns) if a == margin and b != margin]
-    return len(steps) > 1 and steps.count(1) * 2 >= len(steps)
+    return len(steps) > 1 and margin + 1 in columns
+
+
+def _bullets(block: list[Row]) -> list[Row]:
+    return [
+        row
+        for row in block
+        if row.body and row.kind == PLAIN and row.body[0] in "-*+" and marker_of(row.body)
+    ]
+
+
+def drifted_fixes(block: list[Row]) -> list[Fix]:
+    """Children whose columns waver by less than a level, some of them too shallow: one level, under their parents."""
+    if not _has_shallow_children(block):
+        return []
+    margin = block[0].column
+    rows = [row for row in block if row.body]
+    if len(_bullets(block)) < len(rows) or _is_stepwise([row.column for row in rows]):
+        return []
+    if any(row.column > margin + 4 or row.body[1:3] in ("  ", " \t", "\t") for row in rows):
+        return []
+    reason = "its siblings stand under the text of their parents"
+    return [
+        _moved(row, margin + 2 - row.column, "child_underindent", reason, "likely")
+        for row in rows
+        if row.column not in (margin, margin + 2)
+    ]
+
+
+def _is_stepwise(columns: list[int]) -> bool:
+    """Whether what stands further left than the line before stands where a line above it does."""
+    steps: list[int] = []
+    for column in columns:
+        back = bool(steps) and column < steps[-1]
+        while steps and steps[-1] > column:
+            steps.pop()
+        if back and (not steps or steps[-1] != column):
+            return False
+        if not steps or steps[-1] < column:
+            steps.append(column)
+    return True
 
 
 def _under(block: list[Row], at: int, item: Item, before: Item, shallow: bool) -> list[Fix]:
@@ -94,6 +131,7 @@ def _under(block: list[Row], at: int, item: Item, before: Item, shallow: bool) -
         item.column,
         "child_underindent",
         "an item's child begins under its text",
+        "likely" if shallow and item.mark == before.mark else "certain",
     )
 
 
@@ -134,7 +172,13 @@ def _paragraph(block: list[Row], at: int, stack: list[Item], gap: bool) -> list[
 
 
 def _shifted(
-    block: list[Row], at: int, delta: int, least: int, rule: str, reason: str
+    block: list[Row],
+    at: int,
+    delta: int,
+    least: int,
+    rule: str,
+    reason: str,
+    certainty: Certainty = "certain",
 ) -> list[Fix]:
     """Move a line, and the lines behind it that are indented as far at least, by `delta` columns."""
     fixes = []
@@ -143,7 +187,7 @@ def _shifted(
             continue
         if row.column < least and row.kind == PLAIN:
             break
-        fixes.append(_moved(row, delta, rule, reason))
+        fixes.append(_moved(row, delta, rule, reason, certainty))
     return fixes
 
 
@@ -207,4 +251,4 @@ def _flat_runs(block: list[Row]) -> list[tuple[int, int, int, bool]]:
     return runs
 
 
-__all__ = ["flat_fixes", "nesting_fixes"]
+__all__ = ["drifted_fixes", "flat_fixes", "nesting_fixes"]

@@ -38,7 +38,7 @@ def is_plain(block: list[Row]) -> bool:
         bullet, digits, stop = match.groups()
         mark, number = (bullet, -1) if bullet else (stop, int(digits))
         text = body[match.end() :]
-        if number >= 0 and _GLUED.search(text):
+        if (number >= 0 and _GLUED.search(text)) or (number < 0 and f"{mark} " in text):
             return False
         while columns and column < columns[-1]:
             for kept in (columns, contents, marks, numbers, texts):

@@ -9,7 +9,11 @@ from carrara.runtime.repair.markdown_text.lines import Fix, Lines
 from carrara.runtime.repair.markdown_text.list_items import GLYPHS, blocks
 from carrara.runtime.repair.markdown_text.list_kinds import sibling_fixes
 from carrara.runtime.repair.markdown_text.list_marks import mark_fixes
-from carrara.runtime.repair.markdown_text.list_nesting import flat_fixes, nesting_fixes
+from carrara.runtime.repair.markdown_text.list_nesting import (
+    drifted_fixes,
+    flat_fixes,
+    nesting_fixes,
+)
 from carrara.runtime.repair.markdown_text.list_plain import is_plain
 
 _ANY = re.compile(rf"(?m)^[ \t>]*(?:[-*+\[–—·{GLYPHS}]|\d{{1,9}}[.)．、）]|[０-９])")
@@ -25,6 +29,7 @@ def list_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
             continue
         fixes += (
             mark_fixes(block, kind)
+            or (drifted_fixes(block) if kind == "list" else [])
             or nesting_fixes(block, kind)
             or flat_fixes(block)
             or sibling_fixes(block)

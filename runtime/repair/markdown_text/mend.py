@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from carrara.runtime.repair.edits import composed, replay
 from carrara.runtime.repair.markdown_text.fences import fence_fixes, glued_opening_fixes
 from carrara.runtime.repair.markdown_text.headings import heading_fixes, paragraph_fixes
-from carrara.runtime.repair.markdown_text.left_over import mask_fixes
+from carrara.runtime.repair.markdown_text.left_over import fence_mask_fixes, mask_fixes
 from carrara.runtime.repair.markdown_text.lines import Fix, Lines, edits_of
 from carrara.runtime.repair.markdown_text.lists import list_fixes
 from carrara.runtime.repair.markdown_text.regions import regions
@@ -59,10 +59,12 @@ def next_edits(text: str, kind: str, refused: Collection[str] = ()) -> list[Edit
     lines = Lines.of(text)
     found = regions(lines.rows, text)
     kinds = found.kinds
+    masked = has_masks(text)
     passes: tuple[Callable[[], list[Fix]], ...] = (
+        lambda: fence_mask_fixes(lines) if masked and found.fences else [],
         lambda: glued_opening_fixes(lines, found),
         lambda: fence_fixes(lines, found),
-        lambda: mask_fixes(lines, kinds, kind) if has_masks(text) else [],
+        lambda: mask_fixes(lines, kinds, kind) if masked else [],
         lambda: heading_fixes(lines, kinds),
         lambda: paragraph_fixes(lines, kinds),
         lambda: list_fixes(lines, kinds, kind),

@@ -6,6 +6,7 @@ from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
 from carrara.runtime.repair.markdown_text.table_parts import Line, Shape, base_prefix, unmasked
 from carrara.runtime.repair.markdown_text.table_rows import segments
+from carrara.runtime.repair.report import Certainty
 
 _NEAR = 6  # lines in which the delimiter row must be found
 
@@ -127,8 +128,8 @@ def missing_delimiter(lines: list[Line], first: int, kind: str) -> tuple[list[Fi
     shape = Shape(wide, rows[0].text.startswith("|"), rows[0].text.endswith("|"), rows[0].prefix)
     text = base_prefix(rows) + shape.delimiter([])
     reason = "these lines are rows, and a table needs a delimiter row under its header"
-    certainty = "certain" if sure else "likely"
-    fix = Fix(rows[0].number + 1, rows[0].number + 1, (text,), "delim_missing", reason, certainty)  # type: ignore[arg-type]
+    certainty: Certainty = "certain" if sure else "likely"
+    fix = Fix(rows[0].number + 1, rows[0].number + 1, (text,), "delim_missing", reason, certainty)
     return [fix], len(lines)
 
 

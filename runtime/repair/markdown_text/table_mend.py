@@ -6,6 +6,7 @@ What cannot be explained ends the table; the next pass over the text goes on wit
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.lines import Fix
@@ -31,6 +32,7 @@ from carrara.runtime.repair.markdown_text.table_rows import (
     too_wide,
 )
 from carrara.runtime.repair.masks import MASK
+from carrara.runtime.repair.report import Certainty
 
 
 def mend(lines: list[Line], kind: str) -> tuple[list[Fix], int]:
@@ -69,6 +71,8 @@ class _Mending:
         wide = vote(counted, self._delimiter_count(delimiter, counted), body)
         trailing = head.endswith("|") or delimiter.endswith("|")
         self.shape = Shape(wide, leading, trailing, base_prefix(lines[self.header :]))
+        usual, times = Counter(body).most_common(1)[0] if body else (wide, 0)
+        self.shape.usual = usual if times > 1 and 2 * times > len(body) else wide
         self.shape.marks = padded_marks([lines[self.header], *lines[at + 1 :]], wide)
 
     def run(self) -> tuple[list[Fix], int]:
@@ -103,9 +107,9 @@ class _Mending:
         rows: tuple[str, ...],
         rule: str,
         reason: str,
-        certainty: str = "certain",
+        certainty: Certainty = "certain",
     ) -> None:
-        self.fixes.append(Fix(first.number, last.number + 1, rows, rule, reason, certainty))  # type: ignore[arg-type]
+        self.fixes.append(Fix(first.number, last.number + 1, rows, rule, reason, certainty))
 
     # The header
 
@@ -261,7 +265,7 @@ class _Mending:
                 return 0
         wide = line.wide
         if wide == shape.wide:
-            if self._is_cut(line, at):
+            if self._is_cut(line, at) or self._lost_its_pipe(line, at):
                 whole = f"{text} {lines[at + 1].text}"
                 self._fix(
                     line, lines[at + 1], (line.prefix + whole,), "row_split", "a newline in the row"
@@ -285,6 +289,17 @@ class _Mending:
         if following.gap or following.text.startswith("|") or not following.text.endswith("|"):
             return False
         return cells.count(f"{line.text} {following.text}") == self.shape.wide
+
+    def _lost_its_pipe(self, line: Line, at: int) -> bool:
+        """Whether the row's last pipe stands alone on the next line."""
+        following = self.lines[at + 1] if at + 1 < len(self.lines) else None
+        return (
+            following is not None
+            and following.text == "|"
+            and not following.gap
+            and self.shape.trailing
+            and not line.text.endswith("|")
+        )
 
     def _continues(self, line: Line) -> bool:
         """Whether a line behind a blank one goes on with the table."""
@@ -334,11 +349,21 @@ class _Mending:
                 "a newline in the row",
             )
             return number + 1
-        mended = on_the_marks(line.text, shape)
-        if mended is None:
-            mended = self._padded(line.text)
+        mended = on_the_marks(line.text, shape) or self._bounded(line) or self._padded(line.text)
         self._fix(line, line, (line.prefix + mended.rows[0],), *mended[1:4])
         return 1
+
+    def _bounded(self, line: Line) -> Mended | None:
+        """A pipe at the start or the end of a row, where few rows have one, bounds an empty cell."""
+        text, others = line.text, [x.text for x in self.lines[self.at + 1 :] if x is not line]
+        if line.wide != self.shape.wide - 1 or len(others) < 2:
+            return None
+        first = text.startswith("|") and 3 * sum(x.startswith("|") for x in others) <= len(others)
+        last = text.endswith("|") and 3 * sum(x.endswith("|") for x in others) <= len(others)
+        if first == last:
+            return None
+        row = f"| {text}" if first else f"{text} |"
+        return Mended((row,), "outer_pipe", "the rows beside it have no pipe there", "likely")
 
     def _padded(self, text: str) -> Mended:
         """The row with empty cells at its end: what they held is lost."""

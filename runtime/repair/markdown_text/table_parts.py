@@ -33,14 +33,14 @@ class Line:
 class Shape:
     """`wide` columns; rows are written with a pipe at their start (`leading`) and at their end (`trailing`);
     `base` is the prefix of a line that is not indented by accident; `marks` the columns of the pipes where rows are
-    padded to one width, empty where they are not."""
+    padded to one width, empty where they are not; `usual` is the number of cells that most rows have."""
 
     wide: int
     leading: bool
     trailing: bool
     base: str
     marks: list[int] = field(default_factory=list)
-    holes: int = 0
+    usual: int = 0
 
     def row(self, texts: list[str]) -> str:
         """Cells as a line in the table's manner."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
 from carrara.runtime.repair.markdown_text import cells
 from carrara.runtime.repair.markdown_text.table_parts import Shape
 from carrara.runtime.repair.report import Certainty
+
+_SENTENCE = re.compile(r"\|[^|]*\w \w[^|]* [^|]*[.!?:]$")
 
 
 class Mended(NamedTuple):
@@ -34,6 +37,10 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
     found = _merged(text, shape)
     if found is not None:
         return found
+    if shape.trailing and _SENTENCE.search(text):
+        found = _text_behind(text, places, extra, shape)
+        if found is not None:
+            return found
     found = _off_the_marks(text, places, extra, shape)
     if found is not None:
         return found
@@ -42,30 +49,53 @@ def too_wide(text: str, shape: Shape) -> Mended | None:
         return found
     if coded and len(coded) < extra and (rest := too_wide(cells.escaped(text, coded), shape)):
         return rest._replace(rule=f"pipe_unescaped_code+{rest.rule}")
-    found = _repeated(text, extra)
+    if shape.trailing and (found := _text_behind(text, places, extra, shape)):
+        return found
+    found = _repeated(text, extra) if wide + extra != shape.usual else None
     if found is not None:
         return found
     grouped = cells.within(text, places, cells.groups(text))
     if len(grouped) == extra:
         reason = "a pipe in brackets or quotes does not end the cell"
         return Mended((cells.escaped(text, grouped),), "pipe_unescaped", reason, "likely")
-    if shape.leading and not text.endswith("|") and extra == 1 and len(places) > 1:
-        row, below = text[: places[-1] + 1], text[places[-1] + 1 :].strip()
-        reason = "the text behind the row's last pipe begins a paragraph"
-        return Mended((row,), "text_glued", reason, "likely", below)
-    return None
+    return _text_behind(text, places, extra, shape)
+
+
+def _text_behind(text: str, places: list[int], extra: int, shape: Shape) -> Mended | None:
+    """Text behind the last pipe of a row that has all its cells."""
+    if not shape.leading or text.endswith("|") or extra != 1 or len(places) < 2:
+        return None
+    row, below = text[: places[-1] + 1], text[places[-1] + 1 :].strip()
+    reason = "the text behind the row's last pipe begins a paragraph"
+    return Mended((row,), "text_glued", reason, "likely", below)
 
 
 def _repeated(text: str, extra: int) -> Mended | None:
-    """One cell that stands twice in a row: a decoder began it anew."""
+    """One cell that stands twice in a row, the first perhaps cut within a word: a decoder began it anew."""
     spans = cells.spans(text)
     texts = [text[a:b].strip() for a, b in spans]
     twice = [n for n in range(1, len(texts)) if texts[n] and texts[n] == texts[n - 1]]
+    if not twice and extra == 1:
+        cut = [n for n in range(1, len(texts)) if _is_cut(texts[n - 1], texts[n])]
+        if len(cut) == 1:
+            start, end = spans[cut[0] - 1]
+            reason = "the cell begins anew in the next one"
+            return Mended((text[:start] + text[end + 1 :],), "cell_repeated", reason, "likely")
     if extra != 1 or len(twice) != 1:
         return None
     start, end = spans[twice[0]]
     return Mended(
         (text[:start] + text[end + 1 :],), "cell_repeated", "the cell stands twice", "likely"
+    )
+
+
+def _is_cut(fragment: str, whole: str) -> bool:
+    more = whole[len(fragment) :]
+    return (
+        len(fragment) > 2
+        and whole.startswith(fragment)
+        and fragment[-1].isalnum()
+        and (more[:1].isalnum() or more[:1] in (".", ",", "*", "`", "_", ")", "]"))
     )
 
 

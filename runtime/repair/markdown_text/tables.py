@@ -13,11 +13,13 @@ from carrara.runtime.repair.markdown_text.lines import Fix, Lines, columns
 from carrara.runtime.repair.markdown_text.regions import CONTAINER, INDENTED, PLAIN
 from carrara.runtime.repair.markdown_text.table_mend import mend
 from carrara.runtime.repair.markdown_text.table_parts import Line
+from carrara.runtime.repair.markdown_text.table_tabs import tab_fixes
 
 _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+(?=\|)")
 _BLOCK = re.compile(r"[ \t]*(?:>[ \t]?)*[ \t]*(?:[-*+][ \t]|\d{1,9}[.)][ \t]|#{1,6}[ \t])")
 _HEADING = re.compile(r"[ \t]*#{1,6}[ \t]")
 _GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+[ \t]*$")
+_PLUSSED = re.compile(r"[ \t]*\+[ \t]*:?-+:?[ \t]*(?:\+[ \t]*:?-+:?[ \t]*)+\+?[ \t]*$")
 _DRAWN = re.compile(r"[├└┌┐┘┤┬┴┼╔╗╚╝]")
 _WIDE = str.maketrans({"｜": "|", "│": "|", "┃": "|", "￨": "|", "¦": "|"})
 _MOST_PARTS = 64  # paragraphs looked at for one table
@@ -31,9 +33,11 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     if _OTHER_PIPES.search(lines.text) and (fixes := _pipe_fixes(rows, kinds)):
         return fixes
     if "|" not in lines.text:
-        return _tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
+        return tab_fixes(rows) if kind == "table" and "\t" in lines.text else []
     if kind == "table":
         kinds = _without_indents(rows, kinds)
+    if "+" in lines.text and (fixes := _plus_fixes(rows, kinds)):
+        return fixes
     if "+-" in lines.text or "+=" in lines.text:
         fixes = _grid_fixes(rows, kinds)
         if fixes:
@@ -53,28 +57,18 @@ def table_fixes(lines: Lines, kinds: bytearray, kind: str) -> list[Fix]:
     return fixes
 
 
-def _tab_fixes(rows: list[str]) -> list[Fix]:
-    """A table written with tabs: every line has as many."""
-    used = [n for n, row in enumerate(rows) if row.strip()]
-    wide = {rows[n].count("\t") for n in used}
-    if len(used) < 2 or len(wide) != 1 or wide == {0}:
-        return []
-    reason = "tables are drawn with |"
-    fixes = []
-    for n in used:
-        texts = [cell.strip() for cell in rows[n].split("\t")]
-        fixes.append(
-            Fix(n, n + 1, (f"| {' | '.join(texts)} |",), "tabs_for_pipes", reason, "likely")
-        )
-    return fixes
-
-
 def _without_indents(rows: list[str], kinds: bytearray) -> bytearray:
     """Rows that look like indented code, in a text with rows that do not, are rows too."""
-    odd = [n for n, row in enumerate(rows) if kinds[n] == INDENTED and row.lstrip()[:1] == "|"]
-    if not odd or not any(
-        kinds[n] == PLAIN and row.lstrip()[:1] == "|" for n, row in enumerate(rows)
-    ):
+    delimiters = [row.strip() for n, row in enumerate(rows) if kinds[n] == PLAIN and "-" in row]
+    wide = next((cells.count(row) for row in delimiters if cells.is_delimiter(row)), 0)
+    odd = [
+        n
+        for n, row in enumerate(rows)
+        if kinds[n] == INDENTED
+        and "|" in row
+        and (row.lstrip()[:1] == "|" or 1 < wide == cells.count(row.strip()))
+    ]
+    if not odd or not any(kinds[n] == PLAIN and "|" in row for n, row in enumerate(rows)):
         return kinds
     found = bytearray(kinds)
     for n in odd:
@@ -106,6 +100,22 @@ def _pipe_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
                     number, number + 1, (text,), "pipe_swapped", "tables are drawn with |", "likely"
                 )
             )
+    return fixes
+
+
+def _plus_fixes(rows: list[str], kinds: bytearray) -> list[Fix]:
+    """A delimiter row drawn with + below a header with as many cells; where rows are drawn so too, it is a grid."""
+    fixes = []
+    for at in range(1, len(rows)):
+        if kinds[at] != PLAIN or "|" not in rows[at - 1] or not _PLUSSED.match(rows[at]):
+            continue
+        text = rows[at].replace("+", "|")
+        beside = (rows[at - 2] if at > 1 else "", rows[at + 2] if at + 2 < len(rows) else "")
+        if cells.count(text.strip()) == cells.count(rows[at - 1].strip()) and not any(
+            _PLUSSED.match(row) for row in beside
+        ):
+            reason = "a delimiter row is dashes, pipes and colons"
+            fixes.append(Fix(at, at + 1, (text,), "delim_garbled", reason, "likely"))
     return fixes
 
 
@@ -219,7 +229,8 @@ def _bare(row: str) -> str:
 
 def _line(rows: list[str], number: int, gap: bool) -> Line:
     raw = rows[number]
-    prefix = CONTAINER.match(raw).end()  # type: ignore[union-attr]
+    container = CONTAINER.match(raw)
+    prefix = container.end() if container else 0
     if m := _ITEM.match(raw, prefix):
         prefix = m.end()
     return Line(number, raw[:prefix], raw[prefix:].strip(), gap)
@@ -244,7 +255,8 @@ def _following(rows: list[str], kinds: bytearray, after: int) -> int | None:
     body, sample = _bare(rows[at]), _bare(rows[after - 1])
     if (body[:1] == "|") != (sample[:1] == "|"):
         return None
-    if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < 3):
+    least = 2 if cells.is_delimiter(body) else 3
+    if body[:1] != "|" and (cells.count(body) != cells.count(sample) or cells.count(body) < least):
         return None
     own = at + 1 < len(rows) and cells.is_delimiter(_bare(rows[at + 1]))
     if own and not cells.is_delimiter(body):

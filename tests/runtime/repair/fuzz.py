@@ -85,9 +85,9 @@ def main() -> int:
         if chance.random() < 0.1:
             text = text.replace("\n", chance.choice(("\r\n", "\r")))
         faulthandler.dump_traceback_later(HANG_S, exit=True)
-        began = time.monotonic()
+        began = time.process_time()
         fault = broken_invariant(text, kind)
-        took = time.monotonic() - began
+        took = time.process_time() - began
         slowest = max(slowest, took)
         if fault is None and took > 5 + len(text) / 20_000:
             fault = f"took {took:.1f} s for {len(text):,} characters"

@@ -10,6 +10,8 @@ from carrara.runtime.repair.masks import MASK
 from carrara.runtime.repair.report import RepairReport
 
 WORD = re.compile(r"[^\W\d_]{2,}")
+OF_MASKS = frozenset({"mask", "mdm", "pad", "slot", "MASK", "im", "end", "endoftext"})
+"""What masks are made of: a decoder may leave a part of one."""
 DROPPING = frozenset({"text_around", "comment", "ellipsis"})
 """Rules that take away what is no part of the value; they are for JSON only."""
 
@@ -42,9 +44,20 @@ def lost_words(text: str, report: RepairReport) -> str | None:
     for edit in reversed(report.edits):
         if DROPPING.intersection(edit.rule.split("+")):
             kept = kept[: edit.start] + " " + edit.after + " " + kept[edit.end :]
-    kept = MASK.sub(" ", kept)
-    words = set(WORD.findall(kept)) - set(WORD.findall(report.text))
-    squeezed = re.sub(r"\W+", "", report.text)
-    spelled = {"True", "False", "None", "TRUE", "FALSE", "NULL", "Null", "undefined", "nil"}
-    lost = {word for word in words if word not in squeezed} - spelled
+    # A mask may stand within a word, or in the middle of another mask.
+    lost = _missing(MASK.sub(" ", kept), report.text) & _missing(_unmasked(kept), report.text)
     return f"words are lost: {sorted(lost)[:5]}" if lost else None
+
+
+def _unmasked(text: str) -> str:
+    while MASK.search(text):
+        text = MASK.sub("", text)
+    return text
+
+
+def _missing(before: str, after: str) -> set[str]:
+    """The words of `before` that are nowhere in `after`."""
+    spelled = {"True", "False", "None", "TRUE", "FALSE", "NULL", "Null", "undefined", "nil"}
+    squeezed = re.sub(r"\W+", "", after)
+    words = set(WORD.findall(before)) - set(WORD.findall(after)) - OF_MASKS - spelled
+    return {word for word in words if word not in squeezed}

@@ -105,6 +105,11 @@ def edits_of(draw: st.DrawFn, text: str) -> tuple[Edit, ...]:
         '"' * 20_000,
         "| " * 20_000 + "\n|-|\n",
         "\ud800 lone | surrogate\n|--|\n",
+        '{"a": "\ud800", "b": \udfff,}',
+        "\0" * 1000 + "| a\0 | b |\r\n|---|\r- x\0\n",
+        '{"a": "' + '\\"' * 100_000 + '" "b": 1}',
+        '["' + "“x " * 60_000,
+        '{"a": "' + "x" * 200_000 + '" "b": 1}',
     ],
     ids=lambda text: repr(text[:8]),
 )
@@ -113,6 +118,19 @@ def test_nothing_overflows_or_hangs(text: str, kind: str) -> None:
     again = repair_text(text, kind)
     assert repair_text(again, kind) == again
     assert time.process_time() - began < 10
+
+
+FOUND = [  # by fuzzing
+    ("auto", '<|mdm_mask|>[\n  {"id": 2,#  "text": "x",\n "t": []}\n]  }\n]\n'),
+    ("json", '{"u": "org/<|mdm_m[MASK]ask|>a//b" "中": "：，"}'),
+    ("json", '[{"id": 2<|mdm_mask   "id": 2<|mdm_mask|>,\n "tags": []}]'),
+    ("json", "[[[[[[[[[[" + '"a": ' * 300),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), FOUND)
+def test_what_once_broke_an_invariant_does_so_no_more(kind: str, text: str) -> None:
+    assert broken_invariant(text, kind) is None
 
 
 PATTERNS = [

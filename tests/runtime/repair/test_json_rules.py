@@ -16,6 +16,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("unquoted_keys", "{a: 1, b_c: {d: 2}}", {"a": 1, "b_c": {"d": 2}}),
     ("python_literal", '{"a": True, "b": None}', {"a": True, "b": None}),
     ("unclosed_end", '{"a": [1, {"b": "c"', {"a": [1, {"b": "c"}]}),
+    ("unclosed_end", '{"a": {"b": 1,\n  "', {"a": {"b": 1}}),
     ("extra_close", '{"a": 1}}, "b": 2}', {"a": 1, "b": 2}),
     ("dup_comma", '[1,, 2]', [1, 2]),
     ("dup_colon", '{"a":: 1}', {"a": 1}),
@@ -36,6 +37,13 @@ CASES: list[tuple[str, str, Any]] = [
     ("inner_quotes", '{"a": "he said "hi", then left", "b": 1}', {"a": 'he said "hi", then left', "b": 1}),
     ("smart_quotes", "{“a”: “say \"hi\"”}", {"a": 'say "hi"'}),
     ("array_close_lost", '{"a": ["x", "y", "b": 1}', {"a": ["x", "y"], "b": 1}),
+    ("array_close_lost", '{"a": [1, 2,, "c": tru', {"a": [1, 2], "c": True}),
+    ("array_close_lost", '{"a": ["x", "c": "cut of', {"a": ["x"], "c": "cut of"}),
+    ("inner_quotes", '{"t": ["say "c": hi", "x"]}', {"t": ['say "c": hi', "x"]}),
+    ("literal_cut", '{"a": [1, nul', {"a": [1, None]}),
+    ("missing_comma", '{"a": "' + '\\"' * 90 + '" "b": 1}', {"a": '"' * 90, "b": 1}),
+    ("value_quote_lost", '{"a": "' + "word " * 1000 + "end", {"a": "word " * 1000 + "end"}),
+    ("value_quote_lost", '{"a": "' + "word " * 1000 + 'end}', {"a": "word " * 1000 + "end"}),
     ("close_lost", '[{"a": 1, {"a": 2}]', [{"a": 1}, {"a": 2}]),
     ("close_lost", '{\n  "a": {\n    "x": 1,\n  "b": 2\n}', {"a": {"x": 1}, "b": 2}),
     ("bracket_lost", '"a": 1, "b": 2}', {"a": 1, "b": 2}),
@@ -49,6 +57,19 @@ CASES: list[tuple[str, str, Any]] = [
     ("ellipsis", '[1, 2, ...]', [1, 2]),
     ("strange_space", '{\u00a0"a": 1,\\n "b": 2}', {"a": 1, "b": 2}),
     ("unescaped_twice", '{\\"a\\": \\"x\\"}', {"a": "x"}),
+    ("quote_swapped", '{"a": "x y," "b": 1}', {"a": "x y", "b": 1}),
+    ("quote_swapped", '{"a:" "x", "b": 1}', {"a": "x", "b": 1}),
+    ("colon_swapped", '[{"a": 1, "b": 2}, {"a": 3, "b", 4}]', [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+    ("missing_comma", '{"a":-0.5"b":1}', {"a": -0.5, "b": 1}),
+    ("bracket_lost", '[{"a": 1, "b": 2}, "a": 3, "b": 4}]', [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
+    ("dup_bracket", '{"a": [[1], "b": {"c": [2]}}', {"a": [1], "b": {"c": [2]}}),
+    ("end_repeated", '{"a": {"b": 1}}{"b": 1}}', {"a": {"b": 1}}),
+    ("member_restarted", '{"key": ["key": ["x", "y"], "b": 1}', {"key": ["x", "y"], "b": 1}),
+    ("member_restarted", '{"a": ["x", "y"]["x", "y"], "b": 1}', {"a": ["x", "y"], "b": 1}),
+    ("strange_space", '[\\n {\\n "a":"m",\\n "t":[]\\n }\\n]', [{"a": "m", "t": []}]),
+    ("comment", '[ # one\n {"a": 1}]', [{"a": 1}]),
+    ("mask_left", '[{"a": 1,[MASK] "b": 2}, {"a": 3}]', [{"a": 1, "b": 2}, {"a": 3}]),
+    ("mask_left", '{"a":<|im_end|>95, "b": 2}', {"a": 95, "b": 2}),
     ("mask_left", '{"a": 1<|im_end|>, "b": 2}', {"a": 1, "b": 2}),
 ]  # fmt: skip
 
@@ -64,8 +85,14 @@ def test_broken_json_is_read_as_it_was_meant(rule: str, broken: str, value: Any)
 @pytest.mark.parametrize(
     ("broken", "path", "kind"),
     [
-        ('{"a": , "b": 1}', "/a", "string"),
-        ('[{"n": 1}, {"n": [MASK]}]', "/1/n", "number"),
+        ('{"a": , "b": 1}', "/a", "any"),
+        ('[{"n": 1}, {"n": [MASK]}]', "/1/n", "integer"),
+        ('[{"n": 1}, {"n": 2.5}, {"n": [MASK]}]', "/2/n", "number"),
+        ('[{"n": 1}, {"n": "x"}, {"n": [MASK]}]', "/2/n", "any"),
+        ('[{"n": [1]}, {"n": [MASK]}]', "/1/n", "array"),
+        ('{"a": {"n": {"x": 1}}, "n": [MASK]}', "/n", "any"),
+        ('{"a": {"n": true}, "n": [MASK]}', "/n", "boolean"),
+        ('{"n": ["x", [MASK], "y"]}', "/n/1", "string"),
         ('{"a": {"b": "[MASK][MASK]"}}', "/a/b", "string"),
         ('[{"ok": true}, {"ok": <|mdm_mask|>}]', "/1/ok", "boolean"),
     ],
@@ -88,7 +115,8 @@ def test_the_schema_says_the_type_of_a_hole_and_whether_the_value_fits() -> None
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": 1}{"b": 2}', '{"a": 1}\n{"b": 2}', '{"a": 1}, {"b": 2}', "no json here", '"a" "b"']
+    ['{"a": 1}{"b": 2}', '{"a": 1}\n{"b": 2}', '{"a": 1}, {"b": 2}', "no json here", '"a" "b"',
+     '{"a": 1}\nINSERT\n{\nb: 2,\n}']
 )  # fmt: skip
 def test_what_would_lose_a_value_is_left_as_it_is(text: str) -> None:
     report = repair(text, "json")

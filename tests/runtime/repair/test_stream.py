@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.runtime.repair import RepairStream, repair_text
+from carrara.runtime.repair import stream as stream_module
 from tests.runtime.repair.material import CLEAN
 
 PAGE = (
@@ -47,6 +48,19 @@ def test_sound_text_comes_out_as_it_went_in(kind: str, text: str) -> None:
 def test_json_comes_out_at_the_end() -> None:
     out, early = streamed('Sure:\n\n```json\n{"a": [1, 2}\n```\n', "json", 5)
     assert (out, early) == ('{"a": [1, 2]}', 0)
+
+
+def test_a_long_list_in_small_pieces_is_not_looked_at_with_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    sure_end = stream_module._sure_end
+    monkeypatch.setattr(
+        stream_module, "_sure_end", lambda text: looks.append(len(text)) or sure_end(text)
+    )
+    text = "".join(f"- item {n}\n\n" for n in range(1000))
+    assert streamed(text, "list", 6)[0] == text
+    assert sum(looks) < 40 * len(text)
 
 
 def test_each_part_has_its_report() -> None:
