@@ -15,11 +15,12 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from carrara.engines.contract import Contract, Text
+from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Request, Watch
 
 if TYPE_CHECKING:
@@ -133,7 +134,13 @@ class DiffusionEngine:
                 f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
             )
         submitted = self._clock()
+        tokenizer = self.local.tokenizer
         try:
+            refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
+            if refined is not None:
+                return refined.completion(await self.complete(refined.request, watch))
+            if isinstance(request.output, Infill):
+                request = await self.local.run(now.maker.roomy, request)
             prompt = await self._prompt(request)
             job = await self.local.run(self._job, request, prompt, now)
         except EngineError as error:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from carrara.engines.contract import Contract, Text, describe
+from carrara.engines.contract import Contract, Text
+from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability
 from carrara.engines.request import Draft, Limits, Message, Request, Sampling
 from carrara.runtime.routing.router import CallFacts, Repair
@@ -20,6 +21,7 @@ _HOLDS: Mapping[str, Ability] = {
     "regex": "regex",
     "table": "table",
     "outline": "outline",
+    "infill": "infill",
 }
 
 

@@ -21,6 +21,7 @@ from carrara.engines.diffusion.scaffold.forms import (
 )
 from carrara.engines.diffusion.scaffold.json_build import Build, always, dumps, has_key
 from carrara.engines.diffusion.scaffold.json_containers import mapping_form
+from carrara.engines.diffusion.scaffold.lengths import named
 from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, constants, property_schema
 
 
@@ -107,7 +108,7 @@ def _members(build: Build, properties: list[_Property], prefix: str) -> Form:
             parts.append(_gated(build, one, "", ", "))
         elif one.always:
             before = ", " if number > firm else ""
-            parts += [before + one.key, At(one.name, build.value(one.schema, " "))]
+            parts += [before + one.key, At(one.name, named(build.value(one.schema, " "), one.name))]
         else:
             parts.append(_gated(build, one, ", ", ""))
     return join(*parts, "}")
@@ -118,7 +119,7 @@ def _gated(
 ) -> Form:
     """A property that may be left out; `rest` follows where it is."""
     try:
-        inner = build.value(one.schema, " ")
+        inner = named(build.value(one.schema, " "), one.name)
     except CannotHold:
         return rest
     if rest is NOTHING:  # the gate stands for the property, in field pointers too

@@ -31,7 +31,7 @@ from carrara.engines.diffusion.scaffold.schema import (
     Schema,
     bound,
     constants,
-    json_equal,
+    distinct,
 )
 from carrara.engines.diffusion.scaffold.strings import StringSpace, string_space
 from carrara.engines.errors import CarraraError
@@ -71,11 +71,12 @@ def listed(build: Build, branches: list[Schema]) -> list[Any] | None:
         values = constants(branch)
         if values is None:
             return None
-        fitting = [value for value in values if build.schemas.takes(branch, value)]
-        found += [v for v in fitting if not any(json_equal(v, other) for other in found)]
+        here = "const" if "const" in branch else "enum"
+        more = {key: word for key, word in branch.items() if key != here}
+        found += [value for value in values if build.schemas.takes(more, value)]
     if not found:
         raise CannotHold("an enum without a value that fits")
-    return found
+    return distinct(found)
 
 
 def scalar_slot(build: Build, branches: list[Schema], prefix: str) -> Form:

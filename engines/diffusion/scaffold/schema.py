@@ -56,6 +56,8 @@ class Schemas:
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
+        if schema is True or (isinstance(schema, dict) and not says_anything(schema)):
+            return True
         try:
             return bool(self._validator.evolve(schema=_standard(schema)).is_valid(value))
         except RecursionError:
@@ -248,6 +250,20 @@ def bound(value: Any) -> Decimal:
     return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
 
 
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values in order, equal ones once."""
+    found: dict[Any, Any] = {}
+    others: list[Any] = []
+    for value in values:
+        if isinstance(value, list | dict):
+            if not any(json_equal(value, other) for other in others):
+                others.append(value)
+                found[len(others), list] = value
+        else:
+            found.setdefault((value, bool if isinstance(value, bool) else None), value)
+    return list(found.values())
+
+
 def json_equal(a: Any, b: Any) -> bool:
     """Equality of JSON values: 1 equals 1.0, and true is not 1."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -263,6 +279,7 @@ __all__ = [
     "Schemas",
     "bound",
     "constants",
+    "distinct",
     "json_equal",
     "property_schema",
 ]

@@ -63,12 +63,12 @@ class Tree:
         slack = self.room.slack(self.root)
         if chain is None:
             mine = self.room.fork_positions(fork)
-            gate = fork.plan.gate
+            costs, _ = self.scaffold.options(fork.plan.gate)
             return tuple(
                 option
                 for option in fork.allowed
                 if (option == fork.expected and fork.body is not None)
-                or self.scaffold.option_cost(gate, option) - mine <= slack
+                or costs[option] - mine <= slack
             )
         number = next(i for i, f in enumerate(chain.forks) if f is fork)
         if number + 1 < len(chain.entries):
