@@ -15,10 +15,12 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from carrara.engines.autoregressive.infill_grammar import with_room
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Request, Watch
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from carrara.engines.autoregressive.rounds import Rounds
 
 ABILITIES: frozenset[Ability] = frozenset(
-    ("schema", "choice", "regex", "table", "outline", "logprobs", "stream")
+    ("schema", "choice", "regex", "table", "outline", "infill", "logprobs", "stream")
 )
 _CPU_CACHE_BYTES = 1 << 30
 _GPU_CACHE_BYTES = 8 << 30
@@ -121,8 +123,13 @@ class AutoregressiveEngine:
         if self._is_for_plain(request):
             return await (await self._opened_plain()).complete(request, watch)
         submitted = self._clock()
+        tokenizer = self.local.tokenizer
         try:
-            answer = await self._prepared(request, now.guides)
+            if request.draft is not None and request.draft.spans:
+                refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
+                if refined is not None:
+                    return refined.completion(await self.complete(refined.request, watch))
+            answer = await self._prepared(with_room(request, tokenizer.encode), now.guides)
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
@@ -196,7 +203,10 @@ class AutoregressiveEngine:
         """Check the request and make its tokens and its grammar, on another thread where that takes
         long."""
         if request.draft is not None:
-            raise EngineRefused("it writes from the beginning and takes no draft")
+            raise EngineRefused(
+                f"engine {self._name!r} writes from left to right and takes no draft, but to refine spans of free "
+                "text. Ask an engine that can 'drafts'."
+            )
         size = sum(len(message.content) for message in request.messages)
         if size <= _INLINE_CHARACTERS and isinstance(request.output, Text):
             return self._answer(request, guides)
