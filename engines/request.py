@@ -86,11 +86,15 @@ def infill(parts: Iterable[str | Hole], instruction: str = "", limits: Limits = 
     Raises:
         CarraraError: no hole, or two without text between them.
     """
+    contract = Infill(tuple(parts))
+    return Request((infill_message(contract, instruction),), contract, limits)
+
+
+def infill_message(contract: Infill, instruction: str = "") -> Message:
+    """What a model is told to fill holes: the instruction, what each blank holds, the text with numbered blanks."""
     from carrara.engines.contract_text import describe
 
-    contract = Infill(tuple(parts))
-    asked = f"{instruction.strip()}\n\n{describe(contract)}".lstrip()
-    return Request((Message("user", asked),), contract, limits)
+    return Message("user", f"{instruction.strip()}\n\n{describe(contract)}".lstrip())
 
 
 @dataclass(frozen=True, slots=True)

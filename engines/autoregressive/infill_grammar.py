@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from carrara.engines.autoregressive.narrow import narrowed
 from carrara.engines.contract import Choice, Hole, Infill, Json, Regex
 from carrara.engines.infill_text import end_sign
 from carrara.engines.request import Request
@@ -53,7 +54,9 @@ def infill_lark(contract: Infill, pattern: Callable[[str], str]) -> str:
                 else:
                     close()
                     start.append(f"j{at}")
-                    lines.append(f"j{at}: %json {json.dumps(_spelled(part.contract.schema))}")
+                    lines.append(
+                        f"j{at}: %json {json.dumps(_spelled(part.contract.schema, part.max_tokens))}"
+                    )
             case _:
                 lexeme.append(_text(part, end_sign(contract, at), at, lines))
     close()
@@ -70,7 +73,9 @@ def with_room(request: Request, encode: Callable[[str], list[int]]) -> Request:
             room += len(encode(part)) + 1
         else:
             room += CHARACTERS_A_TOKEN * part.max_tokens
-            if isinstance(part.contract, Choice):
+            if isinstance(part.contract, Json):  # of several fields, it may be
+                room += 4 * CHARACTERS_A_TOKEN * part.max_tokens
+            elif isinstance(part.contract, Choice):
                 room += max(len(encode(option)) for option in part.contract.options)
     return replace(request, limits=replace(request.limits, max_tokens=room))
 
@@ -112,8 +117,9 @@ def _scalar(schema: Any) -> str | None:
     return None
 
 
-def _spelled(schema: Any) -> Any:
-    """The schema with the spelling that the rest of the grammars have."""
+def _spelled(schema: Any, most: int) -> Any:
+    """The schema with the spelling that the rest of the grammars have, and strings with an end."""
+    schema = narrowed(schema, CHARACTERS_A_TOKEN * most)
     options = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
     return {**schema, "x-guidance": options} if isinstance(schema, dict) else schema
 

@@ -27,7 +27,14 @@ from carrara.runtime.events import (
     StepEvent,
 )
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
-from carrara.runtime.routing.call import LlmCall, facts_of, request_of, with_draft, with_faults
+from carrara.runtime.routing.call import (
+    LlmCall,
+    facts_of,
+    refusal_of,
+    request_of,
+    with_draft,
+    with_faults,
+)
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.failure import AnswerError, AnswerTimeout, Attempt
@@ -167,6 +174,8 @@ class _Dialogue:
         sure = completion.confidence.overall
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
+            if self.call.take is not None:
+                self.call.take(completion)
         else:
             self._reject(move, verdict.rejection, completion.text, sure)
             self.last = verdict
@@ -291,7 +300,7 @@ class _Dialogue:
     def _engine_facts(self) -> dict[str, EngineFacts]:
         return {
             name: EngineFacts(
-                name, engine.can, engine.context_tokens, engine.refusal(self.call.output)
+                name, engine.can, engine.context_tokens, refusal_of(self.call, engine)
             )
             for name, engine in self.engines.items()
         }

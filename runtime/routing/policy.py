@@ -12,7 +12,7 @@ from typing import Any
 
 from carrara.engines.errors import CarraraError
 
-KINDS = ("text", "choice", "json", "table", "outline", "regex")
+KINDS = ("text", "choice", "json", "table", "outline", "regex", "infill")
 
 
 def _known(found: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -102,6 +102,7 @@ AUTO = Policy(
             frozenset({"json", "table", "outline", "regex"}),
             reason="typed extraction",
         ),
+        Rule(("diffusion", "ar"), frozenset({"infill"}), reason="a text with holes"),
         Rule(("diffusion", "ar"), reason="free text, accepted by its confidence"),
     ),
     accept={
@@ -111,6 +112,7 @@ AUTO = Policy(
         "table": Accept(0.75, 0.3),
         "outline": Accept(0.75, 0.3),
         "regex": Accept(0.75, 0.3),
+        "infill": Accept(0.5, 0.3),
     },
 )
 """The default: what has a form goes to diffusion, reasoning to AR, and doubtful answers on to AR.
