@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from carrara.engines.contract import Hole, Infill, Text
-from carrara.engines.errors import EngineRefused
+from carrara.engines.errors import EngineFailed, EngineRefused
 from carrara.engines.request import Completion, Confidence, Draft, Request
 
 Span = tuple[int, int]
@@ -27,7 +27,16 @@ class Refining:
     holes: tuple[int, ...]
 
     def completion(self, found: Completion) -> Completion:
-        """The answer as one about text: confidence by span."""
+        """The answer as one about text: confidence by span.
+
+        Raises:
+            EngineFailed: it was cut, so that text behind the spans is gone.
+        """
+        if found.value is None:
+            raise EngineFailed(
+                f"the refined text was cut ({found.stop!r}) before all of the draft was there again",
+                engine=found.engine,
+            )
         fields = found.confidence.fields
         spans = tuple(fields.get(f"/{hole}") for hole in self.holes)
         sure = Confidence(found.confidence.overall, {}, found.confidence.tokens, spans)

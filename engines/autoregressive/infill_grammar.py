@@ -15,7 +15,8 @@ from carrara.engines.contract import Choice, Hole, Infill, Json, Regex
 from carrara.engines.infill_text import end_sign
 from carrara.engines.request import Request
 
-CHARACTERS_A_TOKEN = 3  # the bound of a hole of text is one of characters here
+CHARACTERS_A_TOKEN = 4  # the bound of a hole of text is one of characters here
+_BYTES_A_CHARACTER = 4
 _CHARACTER = r"[^\x00-\x08\x0b-\x1f\x7f]"
 _PLAIN = {"type", "title", "description", "enum", "const"}
 _NUMBERS = {
@@ -63,20 +64,24 @@ def infill_lark(contract: Infill, pattern: Callable[[str], str]) -> str:
     return "\n".join([f"start: {' '.join(start)}", *lines])
 
 
-def with_room(request: Request, encode: Callable[[str], list[int]]) -> Request:
-    """An infill with room for its pinned text and for what its holes may hold: it has its limits in itself."""
+def with_room(request: Request, encode: Callable[[str], list[int]], left: int) -> Request:
+    """An infill with room for its pinned text and for what its holes may hold: it has its limits in itself.
+
+    That is enough for holes of any characters, where `left` tokens of the context are; else for usual ones.
+    """
     if not isinstance(request.output, Infill):
         return request
-    room = 1
+    pinned, holes = 8, 0
     for part in request.output.parts:
         if isinstance(part, str):
-            room += len(encode(part)) + 1
-        else:
-            room += CHARACTERS_A_TOKEN * part.max_tokens
-            if isinstance(part.contract, Json):  # of several fields, it may be
-                room += 4 * CHARACTERS_A_TOKEN * part.max_tokens
-            elif isinstance(part.contract, Choice):
-                room += max(len(encode(option)) for option in part.contract.options)
+            pinned += len(encode(part)) + 1
+            continue
+        holes += part.max_tokens
+        if isinstance(part.contract, Choice):
+            pinned += max(len(encode(option)) for option in part.contract.options)
+    room = pinned + holes * CHARACTERS_A_TOKEN
+    if left > room:
+        room = min(left, pinned + holes * CHARACTERS_A_TOKEN * _BYTES_A_CHARACTER)
     return replace(request, limits=replace(request.limits, max_tokens=room))
 
 

@@ -129,7 +129,7 @@ class AutoregressiveEngine:
                 refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
                 if refined is not None:
                     return refined.completion(await self.complete(refined.request, watch))
-            answer = await self._prepared(with_room(request, tokenizer.encode), now.guides)
+            answer = await self._prepared(request, now.guides)
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
@@ -213,11 +213,13 @@ class AutoregressiveEngine:
         return await asyncio.to_thread(self._answer, request, guides)
 
     def _answer(self, request: Request, guides: Guides) -> Answer:
-        local, most = self.local, request.limits.max_tokens
+        local = self.local
         adapted = local.uses_adapter(request.adapter)
+        prompt = local.tokenizer.encode_chat(request.messages)
+        request = with_room(request, local.tokenizer.encode, self.context_tokens - len(prompt))
+        most = request.limits.max_tokens
         if most < 1:
             raise EngineRefused(f"max_tokens is {most}, it must be at least 1")
-        prompt = local.tokenizer.encode_chat(request.messages)
         if len(prompt) + most > self.context_tokens:
             raise EngineRefused(
                 f"engine {self._name!r} refused {len(prompt):,} prompt tokens and {most:,} of answer, its context "

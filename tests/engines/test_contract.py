@@ -16,10 +16,10 @@ from carrara.engines.contract import (
     Regex,
     Table,
     Text,
-    describe,
     from_data,
     to_data,
 )
+from carrara.engines.contract_text import describe
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.json_schema import first_violation, strict_loads
 
