@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from carrara.engines.diffusion.scaffold.schema_merge import (
     CannotHold,
     Schema,
+    below,
     products,
     property_schema,
     says_anything,
@@ -28,6 +29,7 @@ _REFUSED = (
     "if",
     "dependentSchemas",
     "dependentRequired",
+    "dependencies",
     "contains",
     "$dynamicRef",
     "$recursiveRef",
@@ -72,6 +74,8 @@ class Schemas:
         found = self.root
         if not ref.startswith("#"):
             raise CannotHold(f"$ref {ref!r} points outside the schema")
+        if ref[1:2] not in ("", "/"):
+            raise CannotHold(f"$ref {ref!r} names an anchor; name the place, as in '#/$defs/…'")
         for part in unquote(ref[1:]).split("/")[1:]:
             step = part.replace("~1", "/").replace("~0", "~")
             try:
@@ -222,7 +226,7 @@ def _required(schema: Schema) -> list[str]:
 
 def _refuse(schema: Schema) -> None:
     for word in _REFUSED:
-        says_nothing = word.startswith("dependent") and not schema.get(word)
+        says_nothing = word.startswith("depend") and not schema.get(word)
         if word in schema and not says_nothing:
             raise CannotHold(f"the keyword {word!r} cannot be held by a scaffold")
     for word in ("unevaluatedProperties", "unevaluatedItems"):
@@ -277,6 +281,7 @@ __all__ = [
     "CannotHold",
     "Schema",
     "Schemas",
+    "below",
     "bound",
     "constants",
     "distinct",

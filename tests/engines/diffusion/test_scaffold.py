@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from datetime import date
@@ -21,7 +22,8 @@ from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
 
 Fill = Callable[..., Any]
-SCHEMAS = 500
+SCHEMAS = int(os.environ.get("CARRARA_SCHEMAS", "150"))
+"""How many random schemas are tried: `CARRARA_SCHEMAS=2000 pytest -k random_schemas tests/engines/diffusion`."""
 
 
 def budget_for(contract: Contract, lexicon: Lexicon, chance: random.Random) -> Budget:
@@ -39,11 +41,11 @@ def budget_for(contract: Contract, lexicon: Lexicon, chance: random.Random) -> B
 def test_random_schemas_hold_under_random_logits(
     part: int, fill: Fill, random_schema: Callable[[int], dict[str, Any]], lexicon: Lexicon
 ) -> None:
-    refused = 0
+    reasons = []
     for seed in range(part, SCHEMAS, 10):
         contract, chance = Json.of(random_schema(seed)), random.Random(seed)
-        if refusal(contract):
-            refused += 1
+        if reason := refusal(contract):
+            reasons.append(reason)
             continue
         budget = budget_for(contract, lexicon, chance)
         filled = fill(
@@ -55,7 +57,9 @@ def test_random_schemas_hold_under_random_logits(
             spread=chance.choice((1, 4, 20)),
         )
         assert len(filled.clean) <= budget.tokens
-    assert refused <= SCHEMAS / 10 * 0.1
+    print(f"{len(reasons)} of {SCHEMAS // 10} refused: {reasons}")
+    assert len(reasons) <= max(3, SCHEMAS / 10 * 0.2)
+    assert all(len(reason.split()) > 3 for reason in reasons)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -229,6 +233,21 @@ REFUSED: list[tuple[Contract, str]] = [
         "without an end",
     ),
     (Json.of({"type": 7}), "bad JSON Schema"),
+    (
+        Json.of({"properties": {"a": {"type": "array", "items": {"not": {}}}}, "required": ["a"]}),
+        "at /properties/a/items: the keyword 'not'",
+    ),
+    (
+        Json.of({"type": "array", "prefixItems": [True, {"type": "string", "pattern": r"(a)\1"}]}),
+        "at /prefixItems/1: pattern: a back-reference",
+    ),
+    (
+        Json.of({"type": "string", "pattern": "^a{2}$", "minLength": 3}),
+        "no string of 3 to any number of characters",
+    ),
+    (Json.of({"$ref": "#x", "$defs": {"y": {"$anchor": "x"}}}), "names an anchor"),
+    (Json.of({"type": "object", "dependencies": {"a": ["b"]}}), "'dependencies'"),
+    (Json.of({"type": "number", "minimum": 1e300}), "too many digits"),
     (Regex("(?<=a)b"), "look-around"),
     (Regex("(?!)"), "cannot be held"),
 ]
