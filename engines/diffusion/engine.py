@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -244,12 +245,17 @@ class DiffusionEngine:
 
     def _job(self, request: Request, prompt: list[int], now: _Open) -> Job:
         from carrara.engines.diffusion.job import Job
+        from carrara.engines.diffusion.noise import Uniform
 
         adapted = self.local.uses_adapter(request.adapter)
         bare = not adapted and self.local.adapter is not None
         settings = self._bare_settings() if bare else now.settings
         canvas = now.maker.canvas(request, settings, len(prompt))
-        return Job(request, prompt, canvas, settings, adapted, self.local.device)
+        noise = None
+        if settings.noise == "uniform":
+            tokenizer, seed = self.local.tokenizer, request.sampling.seed or 0
+            noise = Uniform(tokenizer.mask_id, self.local.config.vocab_size, random.Random(seed))
+        return Job(request, prompt, canvas, settings, adapted, self.local.device, noise)
 
 
 _ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_token_id"}

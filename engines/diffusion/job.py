@@ -15,6 +15,7 @@ from carrara.engines.diffusion.canvas import View
 from carrara.engines.diffusion.commit import CommitRule, confidence_threshold
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
+from carrara.engines.diffusion.noise import Uniform
 from carrara.engines.diffusion.reader import MaskTable, read
 from carrara.engines.diffusion.refine import within
 from carrara.engines.diffusion.scaffold import read as reading
@@ -32,7 +33,8 @@ class Job:
 
     `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `view` is the block to denoise
     next, None once the answer is finished. `last` are the logits behind the last cached token: where logits are
-    shifted they predict the first position of a block. `adapted`: it goes through the adapter.
+    shifted they predict the first position of a block. `adapted`: it goes through the adapter. `noise` stands at
+    undecided positions, None: masks.
     """
 
     request: Request
@@ -41,6 +43,7 @@ class Job:
     settings: Settings
     adapted: bool = False
     device: torch.device | str = "cpu"
+    noise: Uniform | None = None
     prompt: int = field(init=False)
     view: View | None = field(init=False, default=None)
     hit: Hit[Tensor] | None = None
@@ -116,6 +119,8 @@ class Job:
         """Find the next block. The clean tokens of settled ones join those that belong into the cache."""
         limit = self._most_steps
         self.view = self.canvas.view()
+        if self.noise is not None and self.view is not None:
+            self.view = self.noise.over(self.view)
         if self.view is not None and limit is not None and self.passes >= limit:
             self.canvas.finish()
             self.cut, self.view = True, None

@@ -33,6 +33,8 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
+    noise: what stands at undecided positions: the mask token, or, for models trained on uniform noise, random
+    tokens, other ones in every pass.
     """
 
     logit_shift: bool = True
@@ -48,6 +50,7 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
+    noise: Literal["mask", "uniform"] = "mask"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,6 +63,8 @@ class Settings:
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"
             )
+        if self.noise not in ("mask", "uniform"):
+            raise LoadingError(f"{FILE}: noise is mask or uniform, not {self.noise!r}")
         if not 0 < self.threshold <= 1:
             raise LoadingError(
                 f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"

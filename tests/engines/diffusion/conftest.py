@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,8 @@ class Filled:
     text: str
     value: Any
     passes: int
-    clean: list[int]
-    tree: Tree
+    clean: list[int] = field(repr=False)
+    tree: Tree = field(repr=False)
 
 
 @dataclass

