@@ -11,6 +11,8 @@ from carrara.engines.contract import (
     Choice,
     Column,
     Contract,
+    Hole,
+    Infill,
     Json,
     Outline,
     Regex,
@@ -40,6 +42,7 @@ CONTRACTS: list[Contract] = [
     Table((Column("a"), Column("n", "number")), 1, 5),
     Outline(2, 0, 9),
     Regex(r"[a-z]+\d"),
+    Infill(("Dear ", Hole(4), ", ", Hole(2, Choice(("a", "b"))))),
 ]
 JSON_VALUES = st.recursive(
     st.none()
@@ -61,7 +64,7 @@ def test_a_contract_comes_back_from_its_data(contract: Contract) -> None:
 
 
 def test_each_form_is_described_and_free_text_is_not() -> None:
-    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 5
+    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 6
     assert describe(CONTRACTS[3]) == (
         "Answer with one Markdown table of 1 to 5 rows and nothing else. "
         "Its columns are: | a | n | Column n holds numbers."

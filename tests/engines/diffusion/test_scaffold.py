@@ -111,6 +111,20 @@ def test_choices_are_read_in_one_pass(fill: Fill) -> None:
     assert fill(Choice(("only",))).passes == 0
 
 
+@pytest.mark.parametrize("kind", ["choice", "enum"])
+def test_thousands_of_options_are_read_in_one_pass(kind: str, fill: Fill) -> None:
+    options = [f"the opt{'é' * (n % 3)} {n // 7} {'東😀'[n % 2]} {n}" for n in range(2000)]
+    contract = (
+        Choice(tuple(options)) if kind == "choice" else Json.of({"enum": [*options, None, 3]})
+    )
+    found = fill(contract, budget=Budget(200, 64, 8))
+    assert found.passes == 1
+    assert found.value in options or found.value in (None, 3)
+    weights = found.tree.root.weights
+    assert len(weights) == len(options) + 2 * (kind == "enum")
+    assert sum(weights.values()) == pytest.approx(1)
+
+
 def test_enums_and_booleans_are_read_in_one_pass_each_at_most(fill: Fill) -> None:
     schema = {
         "type": "object",
