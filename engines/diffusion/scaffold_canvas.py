@@ -61,9 +61,7 @@ class ScaffoldCanvas:
         if view is None:
             return
         logits = {pair: value for pair, value in zip(view.pairs, reading.logits, strict=True)}
-        for placed in self._layout.placed:
-            if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None:
-                self._weigh(placed.leaf, placed.start, logits)
+        self._weigh_all(logits)
         self._note_growth(view, reading)
         units = self._units(view, reading)
         self._viewed = False
@@ -179,9 +177,20 @@ class ScaffoldCanvas:
 
     # Reading
 
-    def _weigh(self, fork: Fork, start: int, logits: dict[tuple[int, int], float]) -> None:
-        allowed = self.tree.affordable(fork, self.tree.chain_of(fork))
-        fork.weights = fork.plan.probabilities(lambda d, t: logits[start + d, t], allowed)
+    def _weigh_all(self, logits: dict[tuple[int, int], float]) -> None:
+        """Give every open fork the probabilities of its options."""
+        found = self._open_forks()
+        if not found:
+            return
+        chains, slack = self.tree.chains(), self.tree.room.slack(self.tree.root)
+        for placed in found:
+            fork, start = placed.leaf, placed.start
+            assert isinstance(fork, Fork)
+            allowed = self.tree.affordable(fork, chains.get(fork), slack)
+            fork.weights = fork.plan.probabilities(
+                lambda depth, token, start=start: logits[start + depth, token],  # type: ignore[misc]
+                allowed,
+            )
 
     def _best(self, fork: Fork) -> int:
         if self.temperature <= 0:
