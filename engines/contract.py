@@ -187,6 +187,9 @@ class Regex:
         raise ContractError(f"{answer[:80]!r} does not match {self.pattern!r}", text=text)
 
 
+MOST_HOLES = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Hole:
     """A place in an `Infill` that is to be filled: with what, and with how many tokens at most.
@@ -236,6 +239,10 @@ class Infill:
             parts.append(part)
         if not any(isinstance(part, Hole) for part in parts):
             raise CarraraError("an infill needs a hole to fill")
+        if len(parts) > 2 * MOST_HOLES:
+            raise CarraraError(
+                f"an infill has at most {MOST_HOLES} holes; fill a longer text piece by piece"
+            )
         object.__setattr__(self, "parts", tuple(parts))
 
     @property

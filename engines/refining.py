@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from carrara.engines.contract import Hole, Infill, Text
+from carrara.engines.contract import MOST_HOLES, Hole, Infill, Text
 from carrara.engines.errors import EngineFailed, EngineRefused
 from carrara.engines.request import Completion, Confidence, Draft, Request
 
@@ -64,6 +64,10 @@ def refining(request: Request, encode: Encode, vocabulary: Sequence[bytes]) -> R
     else:
         spans = merged(_noised(draft, encode(draft.text), vocabulary))
         asked = spans
+    if len(spans) > MOST_HOLES:
+        raise EngineRefused(
+            f"{len(spans)} separate spans are to be renoised, at most {MOST_HOLES} can be"
+        )
     parts: list[str | Hole] = []
     at = 0
     for start, end in spans:

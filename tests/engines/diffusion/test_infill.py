@@ -110,6 +110,7 @@ def test_a_hole_is_no_longer_than_it_may_be(fill: Fill) -> None:
         (lambda: (Hole(), "", Hole()), "holes 1 and 2 need text between them"),
         (lambda: (Hole(contract=Outline()),), "not 'outline'"),
         (lambda: (Hole(0),), "at least 1 token"),
+        (lambda: [part for _ in range(201) for part in (Hole(), "x")], "at most 200 holes"),
         (lambda: (3,), "strings and holes, not 3"),
         (lambda: ("\ud800", Hole()), "half a character"),
     ],
