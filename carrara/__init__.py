@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from carrara.engines.contract import Choice as Choice
     from carrara.engines.contract import Column as Column
+    from carrara.engines.contract import Hole as Hole
+    from carrara.engines.contract import Regex as Regex
     from carrara.engines.errors import CarraraError as CarraraError
     from carrara.engines.request import Message as Message
     from carrara.runtime.errors import RunError as RunError
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from carrara.workflows.define import workflow as workflow
     from carrara.workflows.errors import DefinitionError as DefinitionError
     from carrara.workflows.errors import InputError as InputError
+    from carrara.workflows.filling import infill as infill
+    from carrara.workflows.filling import refine as refine
     from carrara.workflows.markers import Columns as Columns
     from carrara.workflows.markers import Depth as Depth
     from carrara.workflows.markers import JsonSchema as JsonSchema
@@ -41,11 +46,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CarraraError": "engines.errors",
+    "Choice": "engines.contract",
     "Column": "engines.contract",
     "Columns": "workflows.markers",
     "DefinitionError": "workflows.errors",
     "Depth": "workflows.markers",
     "Handle": "runtime.handle",
+    "Hole": "engines.contract",
     "InputError": "workflows.errors",
     "JsonSchema": "workflows.markers",
     "Message": "engines.request",
@@ -53,15 +60,18 @@ _HOME = {
     "OutlineItem": "workflows.values",
     "Pattern": "workflows.markers",
     "Policy": "runtime.routing.policy",
+    "Regex": "engines.contract",
     "RunError": "runtime.errors",
     "RunResult": "runtime.run",
     "StepError": "runtime.errors",
     "Table": "workflows.values",
     "context": "runtime.run",
+    "infill": "workflows.filling",
     "later": "workflows.calls",
     "llm": "workflows.define",
     "load_workflow": "workflows.target",
     "plan": "workflows.plan",
+    "refine": "workflows.filling",
     "resume": "workflows.resume",
     "run": "workflows.run",
     "run_sync": "workflows.run",
@@ -72,11 +82,13 @@ _HOME = {
 
 __all__ = [
     "CarraraError",
+    "Choice",
     "Column",
     "Columns",
     "DefinitionError",
     "Depth",
     "Handle",
+    "Hole",
     "InputError",
     "JsonSchema",
     "Message",
@@ -84,16 +96,19 @@ __all__ = [
     "OutlineItem",
     "Pattern",
     "Policy",
+    "Regex",
     "RunError",
     "RunResult",
     "StepError",
     "Table",
     "__version__",
     "context",
+    "infill",
     "later",
     "llm",
     "load_workflow",
     "plan",
+    "refine",
     "resume",
     "run",
     "run_sync",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from carrara.engines.errors import CarraraError, ContractError
@@ -207,7 +207,81 @@ class Regex:
         raise ContractError(f"{answer[:80]!r} does not match {self.pattern!r}", text=text)
 
 
-Contract = Text | Choice | Json | Table | Outline | Regex
+MOST_HOLES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A place in an `Infill` that is to be filled: with what, and with how many tokens at most.
+
+    Text, patterns, numbers and the strings inside JSON are held to `max_tokens`; a choice has its own length.
+    """
+
+    max_tokens: int = 24
+    contract: Contract = field(default_factory=Text)
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise CarraraError(f"a hole takes at least 1 token, not {self.max_tokens}")
+        if not isinstance(self.contract, Text | Choice | Regex | Json):
+            kind = getattr(self.contract, "kind", type(self.contract).__name__)
+            raise CarraraError(
+                f"a hole holds text, a choice, a pattern or JSON, not {kind!r}; ask for that by itself"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Infill:
+    """A text with holes: strings that are pinned, byte for byte, and a `Hole` for each part to be written.
+
+    The value is the list of what the holes hold, each read by its own contract. A hole of text ends before the
+    first place where what follows it begins; two holes have text between them.
+    """
+
+    parts: tuple[str | Hole, ...]
+    kind: ClassVar[str] = "infill"
+
+    def __post_init__(self) -> None:
+        parts: list[str | Hole] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                _check_encodable(part)
+                if parts and isinstance(parts[-1], str):
+                    parts[-1] += part
+                elif part:
+                    parts.append(part)
+                continue
+            if not isinstance(part, Hole):
+                raise CarraraError(f"an infill is made of strings and holes, not {part!r:.80}")
+            if parts and isinstance(parts[-1], Hole):
+                number = sum(isinstance(one, Hole) for one in parts)
+                raise CarraraError(f"holes {number} and {number + 1} need text between them")
+            parts.append(part)
+        if not any(isinstance(part, Hole) for part in parts):
+            raise CarraraError("an infill needs a hole to fill")
+        if len(parts) > 2 * MOST_HOLES:
+            raise CarraraError(
+                f"an infill has at most {MOST_HOLES} holes; fill a longer text piece by piece"
+            )
+        object.__setattr__(self, "parts", tuple(parts))
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Hole))
+
+    def parse(self, text: str) -> list[Any]:
+        """The values of the holes in a text that has all pinned parts.
+
+        Raises:
+            ContractError: pinned text is not there, or a hole holds something else than it may; `path` is
+                "/0" for the first hole.
+        """
+        from carrara.engines.infill_text import values_in
+
+        return values_in(text, self)
+
+
+Contract = Text | Choice | Json | Table | Outline | Regex | Infill
 
 
 def to_data(contract: Contract) -> dict[str, Any]:
@@ -235,6 +309,8 @@ def to_data(contract: Contract) -> dict[str, Any]:
             }
         case Regex(pattern):
             return {"kind": "regex", "pattern": pattern}
+        case Infill(parts):
+            return {"kind": "infill", "parts": [_part_data(part) for part in parts]}
 
 
 def from_data(found: Mapping[str, Any]) -> Contract:
@@ -262,60 +338,32 @@ def from_data(found: Mapping[str, Any]) -> Contract:
                 )
             case "regex":
                 return Regex(found["pattern"])
+            case "infill":
+                return Infill(
+                    tuple(
+                        part
+                        if isinstance(part, str)
+                        else Hole(part["max_tokens"], from_data(part["contract"]))
+                        for part in found["parts"]
+                    )
+                )
             case other:
                 raise CarraraError(f"unknown contract kind {other!r}")
     except KeyError as error:
         raise CarraraError(f"contract {dict(found)!r} lacks {error}") from error
 
 
-def describe(contract: Contract) -> str:
-    """What to tell a model about the form of its answer, "" for free text without a bound. One short paragraph."""
-    match contract:
-        case Text(max_length):
-            return "" if max_length is None else f"Answer with at most {max_length} characters."
-        case Choice(options):
-            return f"Answer with exactly one of: {', '.join(options)}."
-        case Json():
-            return (
-                "Answer with one JSON value and nothing else, following this JSON Schema: "
-                f"{contract.schema_text}"
-            )
-        case Table():
-            header = " | ".join(c.name for c in contract.columns)
-            count = _range("rows", contract.min_rows, contract.max_rows)
-            kinds = "".join(
-                f" Column {c.name} holds {_HOLDS[c.kind]}."
-                for c in contract.columns
-                if c.kind != "string"
-            )
-            return (
-                f"Answer with one Markdown table{count} and nothing else. "
-                f"Its columns are: | {header} |{kinds}"
-            )
-        case Outline():
-            count = _range("top items", contract.min_items, contract.max_items)
-            return (
-                f"Answer with one nested Markdown bullet list{count} and nothing else, "
-                f"at most {contract.max_depth} levels deep."
-            )
-        case Regex(pattern):
-            return (
-                f"Answer with text that matches the regular expression {pattern} and nothing else."
-            )
+def _part_data(part: str | Hole) -> Any:
+    if isinstance(part, str):
+        return part
+    return {"max_tokens": part.max_tokens, "contract": to_data(part.contract)}
 
 
-_HOLDS = {
-    "integer": "whole numbers",
-    "number": "numbers",
-    "boolean": "true or false",
-    "date": "dates written YYYY-MM-DD",
-}
-
-
-def _range(what: str, least: int, most: int | None) -> str:
-    if most is not None:
-        return f" of {least} to {most} {what}" if least != most else f" of {least} {what}"
-    return f" of at least {least} {what}" if least > 1 else ""
+def _check_encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CarraraError(f"pinned text with half a character in it: {error}") from error
 
 
 def _check_range(what: str, least: int, most: int | None) -> None:
@@ -327,12 +375,13 @@ __all__ = [
     "Choice",
     "Column",
     "Contract",
+    "Hole",
+    "Infill",
     "Json",
     "Outline",
     "Regex",
     "Table",
     "Text",
-    "describe",
     "from_data",
     "to_data",
 ]

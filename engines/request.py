@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from carrara.engines.contract import Contract, Text
+from carrara.engines.contract import Contract, Hole, Infill, Text
 
 Role = Literal["system", "user", "assistant"]
 StopReason = Literal["end", "length", "stop", "steps"]
@@ -39,14 +39,23 @@ class Limits:
     deadline_s: float | None = None
 
 
+_USUAL = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An earlier answer to refine. `fields` are JSON pointers whose slots are fully re-noised and the
-    rest is pinned; with no fields the whole draft is re-noised by `strength` in (0, 1]."""
+    """An earlier answer to refine, and which part of it.
+
+    `fields` are JSON pointers, `spans` pairs of character offsets into `text` (start, end; equal ones: a place to
+    write something in): these are fully renoised, everything else is pinned, byte for byte. A span of a structured
+    draft leaves its scaffold alone; what it covers of slots and choices is renoised. A span may get about twice as
+    long. Without either, `strength` in (0, 1] is the share of the draft's tokens that is renoised.
+    """
 
     text: str
     fields: tuple[str, ...] = ()
     strength: float = 0.3
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,9 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call. Equal requests at temperature 0 have equal answers on one engine.
+
+    To fill the holes of a text, `output` is an `Infill` (`infill` makes such a request); its holes have their own
+    limits, and `limits.max_tokens` does not count. To refine an answer, give it as `draft` under its contract.
 
     `priority`: higher goes first where an engine has to choose. `stop` ends free text before the first
     of these strings. `draft` is only for engines that can "drafts". `adapter` names a loaded LoRA adapter,
@@ -77,6 +89,23 @@ class Request:
     draft: Draft | None = None
     adapter: str | None = None
     rule: Rule | None = None
+
+
+def infill(parts: Iterable[str | Hole], instruction: str = "", limits: Limits = _USUAL) -> Request:
+    """A request to fill the holes of a text. The prompt is the instruction and the text with numbered blanks.
+
+    Raises:
+        CarraraError: no hole, or two without text between them.
+    """
+    contract = Infill(tuple(parts))
+    return Request((infill_message(contract, instruction),), contract, limits)
+
+
+def infill_message(contract: Infill, instruction: str = "") -> Message:
+    """What a model is told to fill holes: the instruction, what each blank holds, the text with numbered blanks."""
+    from carrara.engines.contract_text import describe
+
+    return Message("user", f"{instruction.strip()}\n\n{describe(contract)}".lstrip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +140,14 @@ class Confidence:
 
     `overall` is the geometric mean over the decided tokens, None where an engine cannot tell; `fields`
     maps a JSON pointer (JSON), "/row/column" (table), "/item" (outline) or "" (choice) to the confidence of
-    that part; `tokens` holds one value per answer token that was decided.
+    that part, "/0" for the first hole of an infill; `tokens` holds one value per answer token that was decided;
+    `spans` one for each span of the draft that was refined, None where nothing was decided in it.
     """
 
     overall: float | None = None
     fields: Mapping[str, float] = field(default_factory=dict)
     tokens: tuple[float, ...] = ()
+    spans: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

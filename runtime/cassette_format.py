@@ -44,6 +44,7 @@ def completion_data(completion: Completion) -> dict[str, Any]:
             "overall": completion.confidence.overall,
             "fields": dict(completion.confidence.fields),
             "tokens": list(completion.confidence.tokens),
+            "spans": list(completion.confidence.spans),
         },
         "usage": asdict(completion.usage),
         "timings": asdict(completion.timings),
@@ -63,7 +64,10 @@ def completion_from(found: Mapping[str, Any], engine: str, output: Contract) -> 
         text=found["text"],
         value=_value(found["text"], output),
         confidence=Confidence(
-            confidence["overall"], dict(confidence["fields"]), tuple(confidence["tokens"])
+            confidence["overall"],
+            dict(confidence["fields"]),
+            tuple(confidence["tokens"]),
+            tuple(confidence.get("spans", ())),
         ),
         usage=Usage(**found["usage"]),
         timings=Timings(**found["timings"]),

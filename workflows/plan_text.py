@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, to_data
+from carrara.engines.contract import (
+    Choice,
+    Contract,
+    Infill,
+    Json,
+    Outline,
+    Regex,
+    Table,
+    to_data,
+)
 
 if TYPE_CHECKING:
     from carrara.workflows.plan import Plan, PlannedStep
@@ -26,6 +35,8 @@ def contract_label(contract: Contract) -> str:
             return f"outline, {contract.max_depth} levels"
         case Regex(pattern):
             return f"text like {_short(pattern)}"
+        case Infill():
+            return f"text with {_count(len(contract.holes), 'hole')}"
         case _:
             return "text"
 

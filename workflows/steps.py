@@ -27,7 +27,9 @@ from carrara.workflows.template import Problem, problems
 from carrara.workflows.types import ValueType, value_type
 
 if TYPE_CHECKING:
+    from carrara.runtime.context import StepContext
     from carrara.runtime.limits import EngineLimits
+    from carrara.runtime.routing.call import LlmCall
     from carrara.runtime.routing.policy import Policy
     from carrara.workflows.sketch import Sketch
 
@@ -88,7 +90,7 @@ class Llm(Definition[P, R_co]):
         self.answering = answering
         self.options = options
         if options.retry_on is None:
-            self.options = replace(options, retry_on=_is_worth_retrying)
+            self.options = replace(options, retry_on=is_worth_asking_again)
         self.function = function
         self.answer = self._checked()
 
@@ -127,8 +129,7 @@ class Llm(Definition[P, R_co]):
         }
 
     async def _ask(self, *args: Any, **kwargs: Any) -> Any:
-        from carrara.runtime.routing.answer import LlmCall, answer
-        from carrara.workflows.engine_room import EngineRoom
+        from carrara.runtime.routing.call import LlmCall
 
         step = context()
         values = self.parameters.bind(self.name, args, kwargs)
@@ -147,13 +148,7 @@ class Llm(Definition[P, R_co]):
             repair=self.answering.repair,
             stop=self.answering.stop,
         )
-        engines = step.resources.get("engines")
-        if isinstance(
-            engines, EngineRoom
-        ):  # last, so that nothing is loaded for a call that cannot be
-            engines.check(call.engine)
-            await engines.open()
-        return await answer(call, step)
+        return await ask_engines(call, step)
 
     def _outside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         from carrara.workflows.session import ask
@@ -248,7 +243,19 @@ class Workflow(Definition[P, R_co]):
         )
 
 
-def _is_worth_retrying(error: Exception) -> bool:
+async def ask_engines(call: LlmCall, step: StepContext) -> Any:
+    """Answer a call with the engines of the run, opened at the first one."""
+    from carrara.runtime.routing.answer import answer
+    from carrara.workflows.engine_room import EngineRoom
+
+    engines = step.resources.get("engines")
+    if isinstance(engines, EngineRoom):  # last, so that nothing is loaded for a call that cannot be
+        engines.check(call.engine)
+        await engines.open()
+    return await answer(call, step)
+
+
+def is_worth_asking_again(error: Exception) -> bool:
     return not isinstance(error, RenderError) and is_worth_retrying(error, None)
 
 

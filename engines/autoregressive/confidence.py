@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table
+from carrara.engines.contract import Choice, Contract, Infill, Json, Outline, Regex, Table
+from carrara.engines.infill_text import hole_texts
 from carrara.engines.json_schema import pointer
 from carrara.engines.request import Confidence
 
@@ -81,6 +82,8 @@ def spans(contract: Contract, raw: bytes) -> Iterator[Span]:
             yield from _outline_spans(text)
         case Regex():
             yield Span("", 0, len(text))
+        case Infill():
+            yield from _hole_spans(contract, raw.decode())
 
 
 def _by_part(parts: Sequence[Span], tokens: Sequence[Written]) -> list[list[float]]:
@@ -123,6 +126,17 @@ def _json_spans(text: str, at: int, path: tuple[Any, ...]) -> tuple[list[Span], 
         if text[at] == ",":
             at = _skip(text, at + 1)
     return found or [Span(pointer(path), start, at + 1)], at + 1
+
+
+def _hole_spans(contract: Infill, text: str) -> Iterator[Span]:
+    at, written = 0, iter(hole_texts(text, contract))
+    number = 0
+    for part in contract.parts:
+        size = len((part if isinstance(part, str) else next(written)).encode())
+        if not isinstance(part, str):
+            yield Span(f"/{number}", at, at + size)
+            number += 1
+        at += size
 
 
 def _table_spans(text: str, names: Sequence[str]) -> Iterator[Span]:

@@ -15,8 +15,9 @@ from functools import lru_cache
 
 from llguidance import LLMatcher, regex_to_lark
 
+from carrara.engines.autoregressive.infill_grammar import infill_lark
 from carrara.engines.autoregressive.narrow import narrowed
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.contract import Choice, Contract, Infill, Json, Outline, Regex, Table, Text
 
 # A cell or item of text: no control characters, no space at the ends, nothing that Markdown or the
 # escapes of `carrara.engines.markdown` give a meaning to.
@@ -74,6 +75,8 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
             return LLMatcher.grammar_from_lark(_table(contract))
         case Outline():
             return LLMatcher.grammar_from_lark(_outline(contract))
+        case Infill():
+            return LLMatcher.grammar_from_lark(infill_lark(contract, _python_regex))
 
 
 def _table(contract: Table) -> str:

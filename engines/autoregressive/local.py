@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from carrara.engines.contract import Contract, Text
+from carrara.engines.autoregressive.infill_grammar import with_room
+from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
+from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.engines.stream import stream
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from carrara.engines.autoregressive.rounds import Rounds
 
 ABILITIES: frozenset[Ability] = frozenset(
-    ("schema", "choice", "regex", "table", "outline", "logprobs", "stream")
+    ("schema", "choice", "regex", "table", "outline", "infill", "logprobs", "stream")
 )
 _CPU_CACHE_BYTES = 1 << 30
 _GPU_CACHE_BYTES = 8 << 30
@@ -123,7 +125,12 @@ class AutoregressiveEngine:
         if self._is_for_plain(request):
             return await (await self._opened_plain()).complete(request, watch)
         submitted = self._clock()
+        tokenizer = self.local.tokenizer
         try:
+            if request.draft is not None and request.draft.spans:
+                refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
+                if refined is not None:
+                    return refined.completion(await self.complete(refined.request, watch))
             answer = await self._prepared(request, now.guides)
         except EngineError as error:
             error.engine = error.engine or self._name
@@ -202,7 +209,10 @@ class AutoregressiveEngine:
         """Check the request and make its tokens and its grammar, on another thread where that takes
         long."""
         if request.draft is not None:
-            raise EngineRefused("it writes from the beginning and takes no draft")
+            raise EngineRefused(
+                f"engine {self._name!r} writes from left to right and takes no draft, but to refine spans of free "
+                "text. Ask an engine that can 'drafts'."
+            )
         size = sum(len(message.content) for message in request.messages)
         if size <= _INLINE_CHARACTERS and isinstance(request.output, Text):
             return self._answer(request, guides)
@@ -211,6 +221,11 @@ class AutoregressiveEngine:
     def _answer(self, request: Request, guides: Guides) -> Answer:
         local = self.local
         adapted = local.uses_adapter(request.adapter)
+        if isinstance(request.output, Infill):
+            # It has its limits in itself, as far as the prompt leaves room.
+            least = replace(request, limits=replace(request.limits, max_tokens=1))
+            bare = prompt_tokens(least, local.tokenizer, self.context_tokens, self._name)
+            request = with_room(request, local.tokenizer.encode, self.context_tokens - len(bare))
         prompt = prompt_tokens(request, local.tokenizer, self.context_tokens, self._name)
         longest = longest_string(request.limits.max_tokens)
         guide = guides.start(request.output, longest)

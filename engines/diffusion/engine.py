@@ -15,12 +15,13 @@ from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from carrara.engines.contract import Contract, Text
+from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
+from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.engines.stream import stream
 from carrara.engines.watchdog import Sleep, Watchdog
@@ -144,8 +145,14 @@ class DiffusionEngine:
                 f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
             )
         submitted = self._clock()
+        tokenizer = self.local.tokenizer
         try:
             now.rounds.check_open()
+            refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
+            if refined is not None:
+                return refined.completion(await self.complete(refined.request, watch))
+            if isinstance(request.output, Infill):
+                request = await self.local.run(now.maker.roomy, request)
             prompt = await self._prompt(request)
             making = self.local.run(self._job, request, prompt, now)
             job = await now.rounds.prepared(making, submitted, request.limits.deadline_s)

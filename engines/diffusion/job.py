@@ -143,7 +143,12 @@ class Job:
         text = reading.text(self.canvas.tree.root)
         value = self.request.output.parse(text)
         stop = "length" if self.canvas.is_cramped else "end"
-        return text, value, "steps" if self.cut else stop, of_tree(self.canvas.tree)
+        return (
+            text,
+            value,
+            "steps" if self.cut else stop,
+            of_tree(self.canvas.tree, self.canvas.spans),
+        )
 
     def _look(self) -> None:
         """Find the next block. The clean tokens of settled ones join those that belong into the cache."""

@@ -11,6 +11,7 @@ import torch
 
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
+from carrara.engines.diffusion.drafts import Renoised
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
 from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned, leaves
@@ -33,12 +34,13 @@ class _Unit:
 @dataclass(slots=True, eq=False)
 class ScaffoldCanvas:
     """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
-    `grow` lets slots get longer when the model wants to write on."""
+    `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers."""
 
     tree: Tree
     grow: bool = False
     temperature: float = 0.0
     chance: random.Random = field(default_factory=random.Random)
+    spans: list[list[Renoised]] = field(default_factory=list)
     _layout: Layout = field(init=False)
     _view: View | None = None
     _probes: dict[int, Hole] = field(default_factory=dict)
@@ -59,9 +61,7 @@ class ScaffoldCanvas:
         if view is None:
             return
         logits = {pair: value for pair, value in zip(view.pairs, reading.logits, strict=True)}
-        for placed in self._layout.placed:
-            if isinstance(placed.leaf, Fork) and placed.leaf.chosen is None:
-                self._weigh(placed.leaf, placed.start, logits)
+        self._weigh_all(logits)
         self._note_growth(view, reading)
         units = self._units(view, reading)
         self._viewed = False
@@ -114,10 +114,11 @@ class ScaffoldCanvas:
         """Whether a decided string has no pad left and could not grow, though its language goes on."""
         if hole.slot.kind != "string" or hole.sure[-1:] == [None]:
             return False
-        most = self.tree.budget.slot_most if self.grow else len(hole.ids)
         longest = self.tree.scaffold.longest(hole.slot)
+        most = self.tree.scaffold.grown(hole.slot, self.tree.budget.slot_most)
+        most = most if self.grow else min(most, len(hole.ids))
         full = hole.ids[-1] != self.tree.scaffold.lexicon.pad_id
-        return full and min(most, longest) <= len(hole.ids) < longest
+        return full and most <= len(hole.ids) < longest
 
     def pieces(self) -> Iterator[Piece]:
         """The answer as it stands: what is behind an open fork is not shown."""
@@ -179,16 +180,27 @@ class ScaffoldCanvas:
         return [*plan.leads[0][: plan.common], *masks, *placed.shown]
 
     def _may_grow(self, hole: Hole) -> bool:
-        most = min(self.tree.budget.slot_most, self.tree.scaffold.longest(hole.slot))
+        most = self.tree.scaffold.grown(hole.slot, self.tree.budget.slot_most)
         return (
             self.grow and hole.ids[-1] is None and len(hole.ids) < most and self._layout.slack > 0
         )
 
     # Reading
 
-    def _weigh(self, fork: Fork, start: int, logits: dict[tuple[int, int], float]) -> None:
-        allowed = self.tree.affordable(fork, self.tree.chain_of(fork))
-        fork.weights = fork.plan.probabilities(lambda d, t: logits[start + d, t], allowed)
+    def _weigh_all(self, logits: dict[tuple[int, int], float]) -> None:
+        """Give every open fork the probabilities of its options."""
+        found = self._open_forks()
+        if not found:
+            return
+        chains, slack = self.tree.chains(), self.tree.room.slack(self.tree.root)
+        for placed in found:
+            fork, start = placed.leaf, placed.start
+            assert isinstance(fork, Fork)
+            allowed = self.tree.affordable(fork, chains.get(fork), slack)
+            fork.weights = fork.plan.probabilities(
+                lambda depth, token, start=start: logits[start + depth, token],  # type: ignore[misc]
+                allowed,
+            )
 
     def _best(self, fork: Fork) -> int:
         if self.temperature <= 0:

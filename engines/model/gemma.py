@@ -188,6 +188,11 @@ class GemmaCache:
         return self.real.shape[1]
 
     @property
+    def device(self) -> torch.device:
+        found: torch.device = self._model.device
+        return found
+
+    @property
     def kept(self) -> list[int]:
         """How many tokens each layer still sees: layers with a window forget the others."""
         return [layer.keys.shape[-2] for layer in self.cache.layers]

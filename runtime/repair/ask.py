@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from carrara.engines.contract import Contract, describe
+from carrara.engines.contract import Contract
+from carrara.engines.contract_text import describe
 from carrara.engines.errors import ContractError, EngineError
 from carrara.engines.request import Limits, Message, Request
 from carrara.runtime.repair.broken import Broken, broken_part

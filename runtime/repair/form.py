@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.contract import Choice, Contract, Infill, Json, Outline, Regex, Table, Text
 from carrara.engines.errors import CarraraError
 from carrara.runtime.repair.json_form import (
     json_problems,
@@ -81,6 +81,10 @@ def _repair(
             from carrara.runtime.repair.phrase_form import repair_regex
 
             return repair_regex(text, contract)
+        case Infill() as contract:
+            from carrara.runtime.repair.phrase_form import repair_infill
+
+            return repair_infill(text, contract)
         case Text():
             from carrara.runtime.repair.markdown_form import repair_markdown
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from carrara.engines.contract import Choice, Regex
+from carrara.engines.contract import Choice, Infill, Regex
 from carrara.engines.errors import ContractError
 from carrara.runtime.repair.report import Problem, RepairReport, cut, replay, rewrite
 
@@ -53,6 +53,14 @@ def repair_regex(text: str, contract: Regex) -> RepairReport:
     return RepairReport(text, "regex", False, problems=(Problem(reason),))
 
 
+def repair_infill(text: str, contract: Infill) -> RepairReport:
+    """A text with holes is sound or it is not: where pinned text is missing nobody knows what belongs there."""
+    try:
+        return RepairReport(text, "infill", True, contract.parse(text))
+    except ContractError as error:
+        return RepairReport(text, "infill", False, problems=(Problem(str(error), error.path),))
+
+
 def _cores(text: str) -> Iterator[tuple[int, int]]:
     """Spans with more and more taken off: white space, then stops at the end, then quotes and emphasis."""
     start, end = _trim(text, 0, len(text), _SPACE, _SPACE)
@@ -72,4 +80,4 @@ def _trim(text: str, start: int, end: int, before: str, after: str) -> tuple[int
     return start, end
 
 
-__all__ = ["repair_choice", "repair_regex"]
+__all__ = ["repair_choice", "repair_infill", "repair_regex"]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from carrara.engines.contract import Choice, Contract, Json, Text, describe
-from carrara.engines.engine import Ability
-from carrara.engines.request import Draft, Limits, Message, Request, Sampling
+from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Text
+from carrara.engines.contract_text import describe
+from carrara.engines.engine import Ability, Engine
+from carrara.engines.request import Completion, Draft, Limits, Message, Request, Sampling
 from carrara.runtime.routing.facts import CallFacts, Repair
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import Policy
@@ -23,6 +24,7 @@ _HOLDS: Mapping[str, Ability] = {
     "regex": "regex",
     "table": "table",
     "outline": "outline",
+    "infill": "infill",
 }
 
 
@@ -42,7 +44,8 @@ class LlmCall:
 
     `repair` is what may be done for a faulty answer before another engine is asked: "off" nothing,
     "structural" edits of its form, "infill" also re-noising the bad fields, "escalate" also asking the last
-    engine again with the faults named.
+    engine again with the faults named. `draft` is an answer to refine from, for engines that can. `take` gets the
+    completion that is accepted, where its value is not all that is wanted of it.
     """
 
     messages: tuple[Message, ...]
@@ -56,6 +59,8 @@ class LlmCall:
     stop: tuple[str, ...] = ()
     describe: bool | None = None
     adapter: str | None = None
+    draft: Draft | None = None
+    take: Callable[[Completion], None] | None = None
 
 
 def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
@@ -90,7 +95,19 @@ def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) ->
         stop=call.stop,
         priority=priority,
         adapter=call.adapter,
+        draft=call.draft,
     )
+
+
+def refusal_of(call: LlmCall, engine: Engine) -> str | None:
+    """Why an engine can never answer a call, None if it can."""
+    draft = call.draft
+    if draft is None:
+        return engine.refusal(call.output)
+    fills = isinstance(call.output, Text)  # a text is refined by filling the holes in it
+    if "drafts" not in engine.can and not (fills and draft.spans and "infill" in engine.can):
+        return f"engine {engine.name!r} writes from the beginning and refines no such draft"
+    return engine.refusal(Infill((Hole(),)) if fills else call.output)
 
 
 def with_draft(request: Request, text: str, fields: Iterable[str]) -> Request:
@@ -121,7 +138,7 @@ def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
     listed = "\n".join(f"{number}. {fault}" for number, fault in enumerate(faults, 1))
     complaint = f"This answer is wrong:\n{listed}\nGive the corrected answer and nothing else."
     turns = (Message("assistant", text), Message("user", complaint))
-    return replace(request, messages=(*request.messages, *turns), draft=None)
+    return replace(request, messages=(*request.messages, *turns))
 
 
 def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message, ...]:
@@ -141,6 +158,7 @@ __all__ = [
     "estimated_tokens",
     "facts_of",
     "for_part",
+    "refusal_of",
     "request_of",
     "to_be_judged",
     "with_draft",

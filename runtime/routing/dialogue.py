@@ -34,6 +34,7 @@ from carrara.runtime.routing.call import (
     estimated_tokens,
     facts_of,
     for_part,
+    refusal_of,
     request_of,
     with_draft,
     with_faults,
@@ -261,6 +262,8 @@ class Dialogue:
         sure = completion.confidence.overall
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
+            if self.call.take is not None and move.how != "fields":
+                self.call.take(completion)
         else:
             self._reject(move, verdict.rejection, completion.text, sure)
             self.last[move.engine] = verdict
@@ -385,7 +388,7 @@ class Dialogue:
                 name,
                 engine.can,
                 engine.context_tokens,
-                engine.refusal(self.call.output),
+                refusal_of(self.call, engine),
                 device_of(engine),
             )
             for name, engine in self.engines.items()

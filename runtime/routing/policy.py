@@ -15,7 +15,7 @@ from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.naming import known_keys
 
-KINDS = ("text", "choice", "json", "table", "outline", "regex")
+KINDS = ("text", "choice", "json", "table", "outline", "regex", "infill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,7 @@ AUTO = Policy(
             frozenset({"json", "table", "outline", "regex"}),
             reason="typed extraction",
         ),
+        Rule(("diffusion", "ar"), frozenset({"infill"}), reason="a text with holes"),
         Rule(("diffusion", "ar"), reason="free text, accepted by its confidence"),
     ),
     accept={
@@ -166,6 +167,7 @@ AUTO = Policy(
         "table": Accept(0.75, 0.3),
         "outline": Accept(0.75, 0.3),
         "regex": Accept(0.75, 0.3),
+        "infill": Accept(0.5, 0.3),
     },
 )
 """The default: what has a form goes to diffusion, reasoning to AR, and doubtful answers on to AR.

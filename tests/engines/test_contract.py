@@ -11,15 +11,17 @@ from carrara.engines.contract import (
     Choice,
     Column,
     Contract,
+    Hole,
+    Infill,
     Json,
     Outline,
     Regex,
     Table,
     Text,
-    describe,
     from_data,
     to_data,
 )
+from carrara.engines.contract_text import describe
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.json_schema import first_violation, strict_loads
 
@@ -41,6 +43,7 @@ CONTRACTS: list[Contract] = [
     Table((Column("a"), Column("n", "number")), 1, 5),
     Outline(2, 0, 9),
     Regex(r"[a-z]+\d"),
+    Infill(("Dear ", Hole(4), ", ", Hole(2, Choice(("a", "b"))))),
 ]
 JSON_VALUES = st.recursive(
     st.none()

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from carrara.workflows.yaml.document_base import AtLeastOne, Count, Doc, Words
 
-ContractKind = Literal["text", "choice", "json", "table", "outline", "regex"]
+ContractKind = Literal["text", "choice", "json", "table", "outline", "regex", "infill"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 

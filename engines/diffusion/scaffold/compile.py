@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
-from carrara.engines.diffusion.scaffold import regex
-from carrara.engines.diffusion.scaffold.dfa import automaton
-from carrara.engines.diffusion.scaffold.forms import NOTHING, Gate, Literal, Option, Program, Slot
+from carrara.engines.contract import Choice, Contract, Infill, Json, Outline, Regex, Table, Text
+from carrara.engines.diffusion.scaffold.forms import Program
+from carrara.engines.diffusion.scaffold.infill_form import (
+    choice_form,
+    infill_program,
+    pattern_slot,
+)
 from carrara.engines.diffusion.scaffold.json_form import json_program
-from carrara.engines.diffusion.scaffold.language import Language
 from carrara.engines.diffusion.scaffold.markdown_form import outline_program, table_program
 from carrara.engines.errors import CarraraError
 
@@ -25,7 +25,7 @@ def compiled(contract: Contract) -> Program:
     """
     match contract:
         case Choice(options):
-            return Program(_choice(options))
+            return Program(choice_form(options))
         case Json():
             return json_program(contract.schema_text)
         case Table():
@@ -33,7 +33,9 @@ def compiled(contract: Contract) -> Program:
         case Outline():
             return outline_program(contract)
         case Regex(pattern):
-            return Program(_pattern(pattern))
+            return Program(pattern_slot(pattern))
+        case Infill():
+            return infill_program(contract)
         case Text():
             raise CarraraError("free text has no scaffold")
 
@@ -49,20 +51,3 @@ def refusal(contract: Contract) -> str | None:
     except RecursionError:
         return "nested too deep to be compiled"
     return None
-
-
-def _choice(options: tuple[str, ...]) -> Literal | Gate:
-    if len(options) == 1:
-        return Literal(options[0])
-    return Gate(tuple(Option(text, NOTHING, _is(text)) for text in options), "choice")
-
-
-def _pattern(pattern: str) -> Slot:
-    node = regex.full(pattern)
-    if automaton(node).is_empty:
-        raise CarraraError(f"no text matches {pattern!r}")
-    return Slot(Language(node), "pattern", lambda value: value if isinstance(value, str) else None)
-
-
-def _is(expected: str) -> Callable[[Any], bool]:
-    return lambda value: bool(value == expected)

@@ -39,11 +39,15 @@ class Slot:
     """Text to be decoded: a language, and how a value is spelled in it (None: the value does not fit).
 
     `kind` names what it holds, for people and for length budgets: "string", "integer", "date" …
+    `most` bounds its tokens (None: the canvas does). `share` is how long its text usually is, in parts of a
+    usual string.
     """
 
     language: Language
     kind: str
     write: Callable[[Any], str | None]
+    most: int | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

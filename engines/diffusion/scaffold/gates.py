@@ -17,20 +17,35 @@ Scores = Callable[[int, int], float]
 """The logit of a token (second) at a depth (first) of the gate."""
 
 
+_Spelled = tuple[tuple[int, ...], int]
+"""The tokens of a sign, and its option."""
+
+
 @dataclass(slots=True)
 class _Branch:
-    """The options that agree so far: where they go on by token, and those that end here."""
+    """The options that agree so far: where they go on by token, and those that end here.
 
+    Where one option is left, its further tokens tell nothing and are not kept: it ends there.
+    """
+
+    options: frozenset[int]
     after: dict[int, _Branch] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
-    options: set[int] = field(default_factory=set)
 
-    def add(self, tokens: Sequence[int], option: int) -> None:
-        self.options.add(option)
-        if tokens:
-            self.after.setdefault(tokens[0], _Branch()).add(tokens[1:], option)
-        else:
-            self.ends.append(option)
+    @classmethod
+    def of(cls, signs: Sequence[_Spelled], depth: int = 0) -> _Branch:
+        branch = cls(frozenset(option for _, option in signs))
+        if len(branch.options) == 1:
+            branch.ends.append(signs[0][1])
+            return branch
+        further: dict[int, list[_Spelled]] = {}
+        for tokens, option in signs:
+            if len(tokens) > depth:
+                further.setdefault(tokens[depth], []).append((tokens, option))
+            else:
+                branch.ends.append(option)
+        branch.after = {token: cls.of(group, depth + 1) for token, group in further.items()}
+        return branch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,10 +68,13 @@ class GatePlan:
     @classmethod
     def of(cls, gate: Gate, lexicon: Lexicon) -> GatePlan:
         leads = tuple(lexicon.spell(option.lead) for option in gate.options)
-        tree = _Branch()
-        for number, option in enumerate(gate.options):
-            for sign in option.signs or (option.lead,):
-                tree.add(lexicon.spell(sign), number)
+        tree = _Branch.of(
+            [
+                (lexicon.spell(sign), number)
+                for number, option in enumerate(gate.options)
+                for sign in option.signs or (option.lead,)
+            ]
+        )
         plain = all(not option.signs and option.lead for option in gate.options)
         common = _common(tree) if plain else 0
         depth = max(_depth(tree), 1)
@@ -69,7 +87,8 @@ class GatePlan:
     def probabilities(self, score: Scores, allowed: Sequence[int]) -> dict[int, float]:
         """The probability of each allowed option, summing to one."""
         found = dict.fromkeys(allowed, 0.0)
-        self._share(self.tree, 0, 1.0, score, set(allowed), found)
+        chosen = None if len(allowed) == len(self.leads) else frozenset(allowed)
+        self._share(self.tree, 0, 1.0, score, chosen, found)
         return found
 
     @property
@@ -99,12 +118,18 @@ class GatePlan:
         depth: int,
         mass: float,
         score: Scores,
-        allowed: set[int],
+        allowed: frozenset[int] | None,
         found: dict[int, float],
     ) -> None:
-        """Divide the probability `mass` of a branch between the ways it goes on."""
-        ways = [(token, way) for token, way in branch.after.items() if way.options & allowed]
-        ending = next((option for option in branch.ends if option in allowed), None)
+        """Divide the probability `mass` of a branch between the ways it goes on (`allowed` None: all of them)."""
+        if allowed is None:
+            ways = list(branch.after.items())
+            ending = branch.ends[0] if branch.ends else None
+        else:
+            ways = [
+                (t, way) for t, way in branch.after.items() if not way.options.isdisjoint(allowed)
+            ]
+            ending = next((option for option in branch.ends if option in allowed), None)
         if ending is not None and not ways:
             found[ending] += mass
             return

@@ -16,7 +16,7 @@ from carrara.engines.diffusion.scaffold.forms import (
     join,
 )
 from carrara.engines.diffusion.scaffold.json_build import Build, always
-from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema
+from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, below
 
 
 def array_form(build: Build, schema: Schema, prefix: str) -> Form:
@@ -24,20 +24,22 @@ def array_form(build: Build, schema: Schema, prefix: str) -> Form:
     least = int(schema.get("minItems", 0))
     most = schema.get("maxItems")
     most = None if most is None else int(most)
-    rest = schema.get("items", True)
+    rest = schema.get("items", schema.get("unevaluatedItems", True))
     if most is not None and least > most:
-        raise CannotHold(f"no array has at least {least} and at most {most} items")
+        raise CannotHold(f"minItems {least} and maxItems {most}: no array has such a length")
     if schema.get("uniqueItems") and (least > 1 or fixed):
-        raise CannotHold("distinct items are held for at most one required item")
+        raise CannotHold("uniqueItems: distinct items are held for at most one required item")
     if fixed:
         return _tuple(build, fixed, rest, least, most, prefix)
     if rest is False or most == 0:
         if least:
-            raise CannotHold(f"no item is allowed where at least {least} are asked for")
+            raise CannotHold(f"minItems {least}: no item is allowed there")
         return Literal(f"{prefix}[]")
+    with below("items"):
+        first, later = build.value(rest, ""), build.value(rest, " ")
     items = Items(
-        first=build.value(rest, ""),
-        later=build.value(rest, " "),
+        first=first,
+        later=later,
         least=max(least, 1),
         most=most,
         gate=_gates("]"),
@@ -57,7 +59,11 @@ def _tuple(
         schema = fixed[number] if number < len(fixed) else rest
         if number:
             parts.append(",")
-        parts.append(At(number, build.value(schema, " " if number else "")))
+        steps: tuple[str | int, ...] = ("items",)
+        if number < len(fixed):
+            steps = ("prefixItems", number)
+        with below(*steps):
+            parts.append(At(number, build.value(schema, " " if number else "")))
     return join(*parts, "]")
 
 
@@ -65,15 +71,16 @@ def mapping_form(build: Build, schema: Schema, value: Any, key_schema: Any, pref
     least = int(schema.get("minProperties", 0))
     most = schema.get("maxProperties")
     if least > 1:
-        raise CannotHold("a mapping is held with at most one required key")
+        raise CannotHold("minProperties: a mapping is held with at most one required key")
     if most == 0:
         return Literal(f"{prefix}{{}}")
     key = {"allOf": [{"type": "string"}, key_schema]}
 
     def item(before: str) -> Form:
-        return join(
-            At(0, build.value(key, before), True), ":", At(1, build.value(value, " "), True)
-        )
+        with below("propertyNames"):
+            name = build.value(key, before)
+        with below("additionalProperties"):
+            return join(At(0, name, True), ":", At(1, build.value(value, " "), True))
 
     items = Items(
         first=item(""),

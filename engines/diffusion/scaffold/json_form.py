@@ -25,14 +25,14 @@ from carrara.engines.diffusion.scaffold.json_union import union_form
 from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, Schemas
 
 
-def json_program(schema_text: str) -> Program:
-    """The program of a JSON Schema.
+def json_program(schema_text: str, prefix: str = "") -> Program:
+    """The program of a JSON Schema, written after `prefix`.
 
     Raises:
         CarraraError: with the reason why no scaffold holds it.
     """
     builder = _Builder(Schemas(schema_text))
-    root = builder.value(builder.schemas.root, "")
+    root = builder.value(builder.schemas.root, prefix)
     while builder.waiting:
         name, make = builder.waiting.popitem()
         builder.rules[name] = NOTHING  # known from here on, also while it is being compiled

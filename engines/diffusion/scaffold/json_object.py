@@ -21,7 +21,14 @@ from carrara.engines.diffusion.scaffold.forms import (
 )
 from carrara.engines.diffusion.scaffold.json_build import Build, always, dumps, has_key
 from carrara.engines.diffusion.scaffold.json_containers import mapping_form
-from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, constants, property_schema
+from carrara.engines.diffusion.scaffold.lengths import named
+from carrara.engines.diffusion.scaffold.schema import (
+    CannotHold,
+    Schema,
+    below,
+    constants,
+    property_schema,
+)
 
 
 @dataclass(slots=True)
@@ -38,7 +45,7 @@ class _Property:
 def object_form(build: Build, schema: Schema, prefix: str, first: Iterable[str] = ()) -> Form:
     patterns = schema.get("patternProperties", {})
     if not schema.get("properties") and not schema.get("required"):
-        extra = schema.get("additionalProperties", True)
+        extra = schema.get("additionalProperties", schema.get("unevaluatedProperties", True))
         keys = schema.get("propertyNames", True)
         if len(patterns) == 1 and extra in (True, False):
             [(pattern, extra)] = patterns.items()
@@ -60,15 +67,19 @@ def _properties(build: Build, schema: Schema, first: list[str]) -> list[_Propert
     _check_names(build, schema, names)
     found = [p for name in names if (p := _property(build, schema, name, name in required))]
     least, most = int(schema.get("minProperties", 0)), schema.get("maxProperties")
+    if most is not None and len(found) > most:
+        optional = [p for p in found if p.name not in required]
+        if len(found) - len(optional) > most:
+            raise CannotHold(
+                f"{len(required)} properties are required, maxProperties allows {most}"
+            )
+        kept = optional[: int(most) - len(found) + len(optional)]
+        found = [p for p in found if p.name in required or p in kept]
     for candidate in found:
         if sum(p.always for p in found) < least:
             candidate.always = True
     if sum(p.always for p in found) < least:
-        raise CannotHold(f"no object has the {least} properties that are asked for")
-    if most is not None and len(found) > most:
-        found = [p for p in found if p.name in required]
-        if len(found) > most:
-            raise CannotHold(f"{len(found)} properties are required, at most {most} allowed")
+        raise CannotHold(f"minProperties: no object has the {least} that are asked for")
     return found
 
 
@@ -76,7 +87,8 @@ def _property(build: Build, schema: Schema, name: str, required: bool) -> _Prope
     """A property, None for an optional one that nothing fits or no scaffold holds."""
     inner = property_schema(schema, name)
     try:
-        branches = build.schemas.branches(inner)
+        with below("properties", name):
+            branches = build.schemas.branches(inner)
         values = [constants(branch) for branch in branches]
     except CannotHold:
         if required:
@@ -107,10 +119,15 @@ def _members(build: Build, properties: list[_Property], prefix: str) -> Form:
             parts.append(_gated(build, one, "", ", "))
         elif one.always:
             before = ", " if number > firm else ""
-            parts += [before + one.key, At(one.name, build.value(one.schema, " "))]
+            parts += [before + one.key, At(one.name, _value(build, one))]
         else:
             parts.append(_gated(build, one, ", ", ""))
     return join(*parts, "}")
+
+
+def _value(build: Build, one: _Property) -> Form:
+    with below("properties", one.name):
+        return named(build.value(one.schema, " "), one.name)
 
 
 def _gated(
@@ -118,7 +135,7 @@ def _gated(
 ) -> Form:
     """A property that may be left out; `rest` follows where it is."""
     try:
-        inner = build.value(one.schema, " ")
+        inner = _value(build, one)
     except CannotHold:
         return rest
     if rest is NOTHING:  # the gate stands for the property, in field pointers too

@@ -31,8 +31,9 @@ from carrara.engines.diffusion.scaffold.schema import (
     Schema,
     bound,
     constants,
-    json_equal,
+    distinct,
 )
+from carrara.engines.diffusion.scaffold.schema_merge import says_anything
 from carrara.engines.diffusion.scaffold.strings import StringSpace, string_space
 from carrara.engines.errors import CarraraError
 
@@ -71,11 +72,12 @@ def listed(build: Build, branches: list[Schema]) -> list[Any] | None:
         values = constants(branch)
         if values is None:
             return None
-        fitting = [value for value in values if build.schemas.takes(branch, value)]
-        found += [v for v in fitting if not any(json_equal(v, other) for other in found)]
+        here = "const" if "const" in branch else "enum"
+        more = {key: word for key, word in branch.items() if key != here}
+        found += [value for value in values if build.schemas.takes(more, value)]
     if not found:
-        raise CannotHold("an enum without a value that fits")
-    return found
+        raise CannotHold("enum: none of its values fits")
+    return distinct(found)
 
 
 def scalar_slot(build: Build, branches: list[Schema], prefix: str) -> Form:
@@ -127,7 +129,15 @@ def _scalar(build: Build, schema: Schema) -> _Scalar:
     except CannotHold:
         raise
     except CarraraError as error:
-        raise CannotHold(str(error)) from error
+        raise CannotHold(f"{_words_of(schema)}: {error}") from error
+    except RecursionError as error:
+        raise CannotHold(f"{_words_of(schema)}: too many digits") from error
+
+
+def _words_of(schema: Schema) -> str:
+    """The keywords that say something about a scalar."""
+    found = [word for word in schema if word not in ("type", "x-name") and says_anything({word: 0})]
+    return ", ".join(found) or str(schema["type"])
 
 
 def _string_slot(space: StringSpace, takes: Takes) -> Slot:

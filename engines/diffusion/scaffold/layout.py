@@ -81,7 +81,8 @@ class Layout:
         length = len(hole.ids)
         if not length:
             least = self.tree.scaffold.cost(hole.slot)
-            wanted = self.tree.scaffold.usual_length(hole.slot, self.tree.budget.slot_tokens)
+            budget = self.tree.budget
+            wanted = self.tree.scaffold.usual_length(hole.slot, budget.slot_tokens, budget.grows)
             length = least + max(0, min(wanted - least, self.slack))
             self.tree.cramped |= length < wanted
         elif hole.wants_more:
@@ -95,8 +96,7 @@ class Layout:
         return self._place(hole, length, after)
 
     def _growth(self, hole: Hole) -> int:
-        most = min(self.tree.budget.slot_most, self.tree.scaffold.longest(hole.slot))
-        room = most - len(hole.ids)
+        room = self.tree.scaffold.grown(hole.slot, self.tree.budget.slot_most) - len(hole.ids)
         return max(0, min(self.tree.budget.slot_tokens, room, self.slack))
 
     def _lay_fork(self, fork: Fork, after: tuple[Fork, ...]) -> bool:
@@ -117,15 +117,13 @@ class Layout:
     def _offer(self, fork: Fork) -> None:
         """Find the options that the budget and the depth allow; a single one is taken at once."""
         gate, least = fork.plan.gate, self.tree.scaffold.cost(fork.plan.gate)
-        heights = [self.tree.scaffold.height(option.body) for option in gate.options]
+        costs, heights = self.tree.scaffold.options(gate)
         deepest = max(self.tree.budget.depth, fork.level + min(heights))
         allowed = [
             number
             for number, high in enumerate(heights)
-            if fork.level + high <= deepest
-            and self.tree.scaffold.option_cost(gate, number) - least <= self.slack
+            if fork.level + high <= deepest and costs[number] - least <= self.slack
         ]
-        costs = [self.tree.scaffold.option_cost(gate, number) for number in range(len(heights))]
         allowed = allowed or [costs.index(min(costs))]
         self.tree.cramped |= len(allowed) < len(heights)
         fork.allowed = tuple(allowed)

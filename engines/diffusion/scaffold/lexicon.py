@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -60,6 +60,7 @@ class Lexicon:
     _rows: dict[tuple[int, int], tuple[TokenAutomaton, Row]] = field(
         init=False, default_factory=dict
     )
+    _gapped: dict[TokenAutomaton, TokenAutomaton] = field(init=False, default_factory=dict)
     _text: Row | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -99,6 +100,16 @@ class Lexicon:
             # Such a limit is out of a slot's reach once very long tokens are left out.
             vocabulary, most = [t if len(t) <= _LONG_TOKEN else b"" for t in vocabulary], None
         return TokenAutomaton(lift(dfa, vocabulary, self.pad_id), dfa.accepts, language.least, most)
+
+    def gapped(self, automaton: TokenAutomaton) -> TokenAutomaton:
+        """The same automaton with pads allowed between tokens, too."""
+        if automaton.gaps:
+            return automaton
+        if automaton not in self._gapped:
+            if len(self._gapped) >= _MOST_AUTOMATA:
+                self._gapped.clear()
+            self._gapped[automaton] = replace(automaton, gaps=True)
+        return self._gapped[automaton]
 
     def row(self, automaton: TokenAutomaton, classes: int) -> Row:
         """The mask of the tokens in some classes (bits) of an automaton."""

@@ -96,6 +96,14 @@ class Hole:
         self._look_around()
         return True
 
+    def reopen(self, ids: Sequence[int | None]) -> None:
+        """Put other tokens into a hole that was filled, None at what is undecided; there any number of pads may stand,
+        also between tokens, so that the text may get shorter."""
+        self.automaton = self.lexicon.gapped(self.automaton)
+        self.ids, self.sure = list(ids), [None] * len(ids)
+        self._look_around()
+        self.fix_forced()
+
     def blur(self, positions: Iterable[int]) -> None:
         """Make positions undecided again."""
         for at in positions:
@@ -187,7 +195,7 @@ class Fork:
     @property
     def width(self) -> int:
         """Positions of the open gate itself."""
-        if self.plan.is_choice and self.allowed:
+        if self.plan.is_choice and 0 < len(self.allowed) < len(self.plan.leads):
             return max(len(self.plan.leads[option]) for option in self.allowed)
         return self.plan.width
 

@@ -27,8 +27,8 @@ class Budget:
     """How room is given out.
 
     `tokens` canvas positions for the whole answer, `window` of them refined at a time. A slot begins with
-    `slot_tokens` and, if slots may grow, gets up to `slot_most`. `ahead` items of an open list are shown before
-    it is known that they exist, more as it gets longer. References nest at most `depth` deep.
+    about `slot_tokens` (`lengths`) and, if it `grows`, gets up to `slot_most`. `ahead` items of an open list are
+    shown before it is known that they exist, more as it gets longer. References nest at most `depth` deep.
     """
 
     tokens: int = 512
@@ -37,6 +37,7 @@ class Budget:
     slot_most: int = 96
     ahead: int = 2
     depth: int = 24
+    grows: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

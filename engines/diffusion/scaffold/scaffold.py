@@ -21,13 +21,13 @@ from carrara.engines.diffusion.scaffold.forms import (
     height,
 )
 from carrara.engines.diffusion.scaffold.gates import GatePlan
+from carrara.engines.diffusion.scaffold.lengths import NUMBERS, usual_tokens
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
 
 ENDLESS = 10**9
-_NUMBERS = ("integer", "number")
-_OPEN_KINDS = (*_NUMBERS, "string")
-_NUMBER_TOKENS = 10
+_OPEN_KINDS = (*NUMBERS, "string")
+_LONG = 256
 _FIXED_FORM = 48  # a date or a UUID gets all the room that its longest spelling takes
 
 
@@ -40,6 +40,9 @@ class Scaffold:
     _costs: dict[Form, int] = field(init=False, default_factory=dict)
     _rules: dict[str, int] = field(init=False, default_factory=dict)
     _plans: dict[Gate, GatePlan] = field(init=False, default_factory=dict)
+    _options: dict[Gate, tuple[tuple[int, ...], tuple[int, ...]]] = field(
+        init=False, default_factory=dict
+    )
     _automata: dict[Slot, TokenAutomaton] = field(init=False, default_factory=dict)
     _longest: dict[Slot, int] = field(init=False, default_factory=dict)
 
@@ -65,6 +68,14 @@ class Scaffold:
     def option_cost(self, gate: Gate, number: int) -> int:
         return self.plan(gate).length(number) + self.cost(gate.options[number].body)
 
+    def options(self, gate: Gate) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of each option of a gate, the least positions and the height of its body."""
+        if gate not in self._options:
+            costs = tuple(self.option_cost(gate, number) for number in range(len(gate.options)))
+            heights = {form: self.height(form) for form in {o.body for o in gate.options}}
+            self._options[gate] = (costs, tuple(heights[o.body] for o in gate.options))
+        return self._options[gate]
+
     def plan(self, gate: Gate) -> GatePlan:
         if gate not in self._plans:
             self._plans[gate] = GatePlan.of(gate, self.lexicon)
@@ -76,18 +87,30 @@ class Scaffold:
         return self._automata[slot]
 
     def longest(self, slot: Slot) -> int:
-        """Tokens of the slot's longest text (256 for longer ones), at least 1."""
+        """Tokens of the slot's longest text (256 for longer ones) within its own bound, at least its cost."""
         if slot not in self._longest:
-            self._longest[slot] = max(1, self.automaton(slot).most_tokens())
+            longest = self.automaton(slot).most_tokens(slot.most or _LONG)
+            self._longest[slot] = max(1, self.cost(slot), longest)
         return self._longest[slot]
 
-    def usual_length(self, slot: Slot, tokens: int) -> int:
-        """The length that a slot begins with, where `tokens` is that of a free string."""
+    def grown(self, slot: Slot, tokens: int) -> int:
+        """The length up to which a slot may grow, where `tokens` is that of a slot without a bound of its own."""
+        return self.longest(slot) if slot.most is not None else min(tokens, self.longest(slot))
+
+    def usual_length(self, slot: Slot, tokens: int, grows: bool = True) -> int:
+        """The length that a slot begins with, where `tokens` is that of a free string. One that cannot grow
+        begins with its bound, and no shorter than others."""
         longest, least = self.longest(slot), self.cost(slot)
         if slot.kind in _OPEN_KINDS:
-            tokens = min(tokens, _NUMBER_TOKENS) if slot.kind in _NUMBERS else tokens
+            if slot.most is not None and not grows:
+                return max(least, longest)
+            tokens = usual_tokens(slot, tokens, grows)
             return max(least, min(tokens, longest))
         return max(least, longest if longest <= _FIXED_FORM else min(tokens, longest))
+
+    def widest(self, form: Form) -> int:
+        """Positions of an open choice, 0 for other forms."""
+        return self.plan(form).width if isinstance(form, Gate) else 0
 
     def end_cost(self, items: Items, option: int, more: int) -> int:
         """Positions to end a list whose last item was begun by `option`, after `more` further items."""

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from carrara.engines.diffusion.scaffold.schema_merge import (
     CannotHold,
     Schema,
+    below,
     products,
     property_schema,
     says_anything,
@@ -28,6 +29,7 @@ _REFUSED = (
     "if",
     "dependentSchemas",
     "dependentRequired",
+    "dependencies",
     "contains",
     "$dynamicRef",
     "$recursiveRef",
@@ -56,6 +58,8 @@ class Schemas:
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
+        if schema is True or (isinstance(schema, dict) and not says_anything(schema)):
+            return True
         try:
             return bool(self._validator.evolve(schema=_standard(schema)).is_valid(value))
         except RecursionError:
@@ -70,6 +74,8 @@ class Schemas:
         found = self.root
         if not ref.startswith("#"):
             raise CannotHold(f"$ref {ref!r} points outside the schema")
+        if ref[1:2] not in ("", "/"):
+            raise CannotHold(f"$ref {ref!r} names an anchor; name the place, as in '#/$defs/…'")
         for part in unquote(ref[1:]).split("/")[1:]:
             step = part.replace("~1", "/").replace("~0", "~")
             try:
@@ -220,7 +226,7 @@ def _required(schema: Schema) -> list[str]:
 
 def _refuse(schema: Schema) -> None:
     for word in _REFUSED:
-        says_nothing = word.startswith("dependent") and not schema.get(word)
+        says_nothing = word.startswith("depend") and not schema.get(word)
         if word in schema and not says_nothing:
             raise CannotHold(f"the keyword {word!r} cannot be held by a scaffold")
     for word in ("unevaluatedProperties", "unevaluatedItems"):
@@ -248,6 +254,20 @@ def bound(value: Any) -> Decimal:
     return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
 
 
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values in order, equal ones once."""
+    found: dict[Any, Any] = {}
+    others: list[Any] = []
+    for value in values:
+        if isinstance(value, list | dict):
+            if not any(json_equal(value, other) for other in others):
+                others.append(value)
+                found[len(others), list] = value
+        else:
+            found.setdefault((value, bool if isinstance(value, bool) else None), value)
+    return list(found.values())
+
+
 def json_equal(a: Any, b: Any) -> bool:
     """Equality of JSON values: 1 equals 1.0, and true is not 1."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -261,8 +281,10 @@ __all__ = [
     "CannotHold",
     "Schema",
     "Schemas",
+    "below",
     "bound",
     "constants",
+    "distinct",
     "json_equal",
     "property_schema",
 ]

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.json_schema import pointer
 
 Schema = dict[str, Any]
 
 
 class CannotHold(CarraraError):
-    """A schema, or a branch of it, that has no scaffold. A union goes on without such a branch."""
+    """A schema, or a branch of it, that has no scaffold. A union goes on without such a branch.
+
+    `path` is where in the schema the reason lies, as far as it is known: keywords and names, for a JSON pointer.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.path: tuple[str | int, ...] = ()
+
+    def __str__(self) -> str:
+        reason = super().__str__()
+        return f"at {pointer(self.path)}: {reason}" if self.path else reason
+
+
+@contextmanager
+def below(*steps: str | int) -> Iterator[None]:
+    """Refusals inside lie below these steps of the schema."""
+    try:
+        yield
+    except CannotHold as error:
+        error.path = (*steps, *error.path)
+        raise
 
 
 _SILENT = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}

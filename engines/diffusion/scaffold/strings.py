@@ -41,10 +41,36 @@ def string_space(schema: Mapping[str, Any]) -> StringSpace:
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     name = schema.get("format", "")
     inside = _inside(name, patterns, counted=least > 0 or most is not None)
-    if inside.is_empty:
-        raise CarraraError(f"no string has format {name!r} and the patterns {list(patterns)}")
+    shortest, longest = _lengths(inside)
+    fits = (most is None or shortest <= most) and (longest is None or least <= longest)
+    if inside.is_empty or not fits:
+        raise CarraraError(
+            f"no string of {least} to {'any number of' if most is None else most} characters has format "
+            f"{name!r} and the patterns {list(patterns)}"
+        )
     kind = name if formats.language(name) else "string"
     return StringSpace(Embedded(inside), least, most, kind)
+
+
+@lru_cache(maxsize=256)
+def _lengths(dfa: Dfa) -> tuple[int, int | None]:
+    """The fewest and the most counted characters of the texts of an automaton (None: there is no bound)."""
+    shortest = longest = None
+    states: frozenset[tuple[int, int]] = frozenset(((0, 0),))  # with the characters read so far
+    for _ in range(2 * len(dfa.moves) + 1):
+        for state, count in states:
+            if state in dfa.accepts:
+                shortest = count if shortest is None else min(shortest, count)
+                longest = count if longest is None else max(longest, count)
+        best: dict[int, tuple[int, int]] = {}
+        for state, count in states:
+            for move in dfa.moves[state]:
+                low, high = best.get(move.target, (count + move.count, count + move.count))
+                best[move.target] = (min(low, count + move.count), max(high, count + move.count))
+        states = frozenset((s, c) for s, both in best.items() for c in both)
+        if not states:
+            return shortest or 0, longest
+    return shortest or 0, None
 
 
 @lru_cache(maxsize=256)

@@ -23,13 +23,14 @@ class TokenAutomaton:
     """The texts of a slot as token sequences. Built once per language and tokenizer, then only read
     (what it remembers aside).
 
-    `least` and `most` bound the counted characters of a text.
+    `least` and `most` bound the counted characters of a text. With `gaps`, pads may stand between tokens too.
     """
 
     table: Lift
     accepts: frozenset[int]
     least: int = 0
     most: int | None = None
+    gaps: bool = False
     width: int = field(init=False)
     start: int = field(init=False)
     done: int = field(init=False)
@@ -89,6 +90,8 @@ class TokenAutomaton:
         if key not in self._fitting:
             _make_room(self._fitting)
             found = 1 << PAD if after & self._pad and before & self.ends else 0
+            if self.gaps and before & after & self._pad - 1:
+                found |= 1 << PAD
             for state, counts in self._occupied(before):
                 for target, count, classes in self._moves[state]:
                     if self._counted(counts, count) & self._of(after, target):
@@ -126,6 +129,8 @@ class TokenAutomaton:
 
     def _step_forward(self, states: int, only: int) -> int:
         found = self._pad if states & self.ends and only >> PAD & 1 else 0
+        if self.gaps and only >> PAD & 1:
+            found |= states & self._pad - 1
         for state, counts in self._occupied(states):
             for target, count, classes in self._moves[state]:
                 if classes & only:
@@ -134,6 +139,8 @@ class TokenAutomaton:
 
     def _step_backward(self, states: int, only: int) -> int:
         found = self.ends if states & self._pad and only >> PAD & 1 else 0
+        if self.gaps and only >> PAD & 1:
+            found |= states & self._pad - 1
         for state, moves in enumerate(self._moves):
             counts = 0
             for target, count, classes in moves:

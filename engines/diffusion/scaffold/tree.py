@@ -58,17 +58,23 @@ class Tree:
         """The list that a fork belongs to, None for other gates."""
         return next((c for c in _chains(self.root) if any(f is fork for f in c.forks)), None)
 
-    def affordable(self, fork: Fork, chain: Chain | None) -> tuple[int, ...]:
-        """Those of a fork's options that can be paid for now."""
-        slack = self.room.slack(self.root)
+    def chains(self) -> dict[Fork, Chain]:
+        """The lists that forks belong to, of all that do: one walk for many questions."""
+        return {fork: chain for chain in _chains(self.root) for fork in chain.forks}
+
+    def affordable(
+        self, fork: Fork, chain: Chain | None, slack: int | None = None
+    ) -> tuple[int, ...]:
+        """Those of a fork's options that can be paid for now, from `slack` where that is known."""
+        slack = self.room.slack(self.root) if slack is None else slack
         if chain is None:
             mine = self.room.fork_positions(fork)
-            gate = fork.plan.gate
+            costs, _ = self.scaffold.options(fork.plan.gate)
             return tuple(
                 option
                 for option in fork.allowed
                 if (option == fork.expected and fork.body is not None)
-                or self.scaffold.option_cost(gate, option) - mine <= slack
+                or costs[option] - mine <= slack
             )
         number = next(i for i, f in enumerate(chain.forks) if f is fork)
         if number + 1 < len(chain.entries):

@@ -81,7 +81,16 @@ def test_it_is_an_engine(with_engine: With) -> None:
     async def body(engine: AutoregressiveEngine) -> None:
         assert isinstance(engine, Engine)
         assert engine.name == "ar"
-        assert {"schema", "choice", "regex", "table", "outline", "logprobs", "stream"} == engine.can
+        assert {
+            "schema",
+            "choice",
+            "regex",
+            "table",
+            "outline",
+            "infill",
+            "logprobs",
+            "stream",
+        } == engine.can
         assert engine.context_tokens == 512
         assert engine.fingerprint.startswith("ar-")
         assert engine.health().ready

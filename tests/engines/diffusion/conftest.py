@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,8 @@ class Filled:
     text: str
     value: Any
     passes: int
-    clean: list[int]
-    tree: Tree
+    clean: list[int] = field(repr=False)
+    tree: Tree = field(repr=False)
 
 
 @dataclass
@@ -201,7 +201,7 @@ class SchemaMaker:
     def root(self) -> dict[str, Any]:
         if self.chance.random() < 0.3:
             self._recursive()
-        schema = self.value(self.chance.choice((1, 2, 3)))
+        schema = self.value(self.chance.choice((1, 2, 3, 3, 4)))
         return {**schema, "$defs": self.defs} if self.defs else schema
 
     def value(self, depth: int) -> dict[str, Any]:
@@ -225,6 +225,9 @@ class SchemaMaker:
             self.nullable,
             self.tagged,
             self.merged,
+            self.closed,
+            self.patterned,
+            self.open_tuple,
         ]
         makers = plain if depth <= 0 else [*nested, *nested, *plain]
         if self.defs and self.chance.random() < 0.15:
@@ -244,6 +247,9 @@ class SchemaMaker:
                     "uri",
                     "duration",
                     "ipv4",
+                    "ipv6",
+                    "hostname",
+                    "json-pointer",
                     "binary",
                 )
                 schema["format"] = self.chance.choice(names)
@@ -291,6 +297,9 @@ class SchemaMaker:
 
     def enum(self, depth: int) -> dict[str, Any]:
         values = ["a", "ab", 'say "hi"', "", 1, 2.5, None, True, ["x"], {"k": 0}, "höh"]
+        if self.chance.random() < 0.1:
+            values += [f"option {number}" for number in range(300)]
+            return {"enum": self.chance.sample(values, 200)}
         return {"enum": self.chance.sample(values, self.chance.randrange(1, 6))}
 
     def const(self, depth: int) -> dict[str, Any]:
@@ -358,10 +367,38 @@ class SchemaMaker:
             "maxItems": len(items),
         }
 
+    def closed(self, depth: int) -> dict[str, Any]:
+        """Objects with limits on their number of members, closed in the other way."""
+        schema = self.object(depth)
+        schema.pop("additionalProperties", None)
+        schema["unevaluatedProperties"] = False
+        count = len(schema["properties"])
+        schema["minProperties"] = self.chance.randrange(count + 1)
+        if self.chance.random() < 0.5:
+            schema["maxProperties"] = self.chance.randrange(schema["minProperties"], count + 1)
+        return schema
+
+    def patterned(self, depth: int) -> dict[str, Any]:
+        pattern = self.chance.choice(("^x-[a-z]+$", "^.{1,4}$", "[0-9]"))
+        schema = {"type": "object", "patternProperties": {pattern: self.value(depth)}}
+        return schema | ({"additionalProperties": False} if self.chance.random() < 0.5 else {})
+
+    def open_tuple(self, depth: int) -> dict[str, Any]:
+        items = [self.value(depth) for _ in range(self.chance.randrange(1, 3))]
+        rest = {"items": self.value(depth)} if self.chance.random() < 0.5 else {}
+        least = {"minItems": self.chance.randrange(4)} if self.chance.random() < 0.5 else {}
+        none = {"unevaluatedItems": False} if not rest and not least else {}
+        return {"type": "array", "prefixItems": items, **rest, **least, **none}
+
     def mapping(self, depth: int) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "object", "additionalProperties": self.value(depth)}
         if self.chance.random() < 0.3:
-            schema["propertyNames"] = {"enum": ["k", "l"]}
+            names = (
+                {"enum": ["k", "l"]},
+                {"pattern": "^[a-z_]+$"},
+                {"minLength": 2, "maxLength": 5},
+            )
+            schema["propertyNames"] = self.chance.choice(names)
         if self.chance.random() < 0.2:
             schema["minProperties"] = 1
         return schema

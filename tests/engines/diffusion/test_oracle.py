@@ -165,6 +165,39 @@ def test_a_list_is_read_in_fewer_passes_than_it_has_items(lexicon: Lexicon) -> N
     assert done.passes <= 7
 
 
+def test_a_list_longer_than_the_canvas_goes_on_in_further_ones(lexicon: Lexicon) -> None:
+    gold = [{"n": number, "in": {"tag": ("a", "b")[number % 2]}} for number in range(200)]
+    inner = {"type": "object", "properties": {"tag": {"enum": ["a", "b"]}}, "required": ["tag"]}
+    item = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "in": inner},
+        "required": ["n", "in"],
+    }
+    contract = Json.of({"type": "array", "items": item})
+    found, done, tree = answered(contract, gold, lexicon, Budget(20_000, 256, 8, ahead=8))
+    assert found == gold
+    assert done.passes < 200
+    fields = of_tree(tree).fields
+    assert {f"/{n}/in/tag" for n in range(200)} | {f"/{n}/n" for n in range(200)} <= set(fields)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(map(chr, range(128))),
+        "\u2028\u2029\x7f\x80\ufffe\uffff",
+        "\U0010ffff\U0001f600\ud7ff\ue000",
+        '"\\"\\\\/ </script> \\u0041',
+    ],
+)
+def test_every_character_is_escaped_as_json_asks(text: str, lexicon: Lexicon) -> None:
+    contract = Json.of(
+        {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+    )
+    found, _, _ = answered(contract, {"q": text}, lexicon, Budget(2000, 1000, 400, 400))
+    assert found == {"q": text}
+
+
 def test_a_full_slot_grows_until_the_text_fits(lexicon: Lexicon) -> None:
     contract = Json.of({"type": "string"})
     gold = "words and more words " * 4
