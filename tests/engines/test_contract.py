@@ -65,7 +65,7 @@ def test_a_contract_comes_back_from_its_data(contract: Contract) -> None:
 
 
 def test_each_form_is_described_and_free_text_is_not() -> None:
-    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 6
+    assert [bool(describe(contract)) for contract in CONTRACTS] == [False] + [True] * 7
     assert describe(Text(80)) == "Answer with at most 80 characters."
     assert describe(CONTRACTS[4]) == (
         "Answer with one Markdown table of 1 to 5 rows and nothing else. "
