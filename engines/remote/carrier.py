@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from carrara.engines.autoregressive.narrow import narrowed
 from carrara.engines.cells import read_cell
 from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.json_schema import strict_loads
 from carrara.engines.markdown import render_outline, render_table, unfenced
+from carrara.engines.remote.grammars import plain_pattern
 from carrara.engines.remote.preset import SchemaMode
 from carrara.engines.remote.strict import fits_strict, strict
+
+_LONGEST = 512
 
 BOX = "answer"
 """The key under which a value travels that is no object."""
@@ -59,10 +63,14 @@ def carrier_of(contract: Contract, mode: SchemaMode, *, pattern: bool) -> Carrie
     """How `contract` travels under that mode; None where it cannot, and the form is asked for in words."""
     if mode in ("none", "object") or isinstance(contract, Text):
         return None
-    if isinstance(contract, Regex) and not pattern:
+    if isinstance(contract, Regex) and not (pattern and plain_pattern(contract.pattern)):
         return None
     found = _full(contract)
-    if mode == "full":
+    if (
+        mode == "llguidance" and found.native
+    ):  # small models lose themselves in what a schema leaves open
+        return _with_schema(found, narrowed(found.schema, _LONGEST))
+    if mode != "strict":
         return found
     if isinstance(contract, Json) and not fits_strict(contract.schema):
         return None
@@ -85,7 +93,8 @@ def _full(contract: Contract) -> Carrier:
             schema: dict[str, Any] = {"type": "string", "enum": list(options)}
             return Carrier(schema, _as_text, lambda path: path)
         case Regex(pattern):
-            return Carrier({"type": "string", "pattern": f"^(?:{pattern})$"}, _as_text, lambda p: p)
+            held = {"type": "string", "pattern": plain_pattern(pattern)}
+            return Carrier(held, _as_text, lambda path: path)
         case Json():
             return Carrier(contract.schema, _as_json, lambda path: path, native=True)
         case Table():

@@ -41,7 +41,7 @@ def confidence(
         return Confidence(sure, {"": sure}, chances)
     written = [Written(len(token.raw), token.chance) for token in placed]
     if carrier is None:
-        return confidence_of(contract, text, written)
+        return _by_fields(confidence_of(contract, text, written), chances)
     try:
         found = confidence_of(_ANY, text, written)
     except (ValueError, IndexError):  # a fence or words around the JSON
@@ -49,8 +49,13 @@ def confidence(
     fields = _renamed(carrier, text, found.fields)
     if isinstance(contract, Regex | Text):
         fields = {"": mean(list(fields.values()))}
-    overall = mean(list(fields.values())) if fields else found.overall
-    return Confidence(overall, fields, chances)
+    return _by_fields(Confidence(found.overall, fields), chances)
+
+
+def _by_fields(found: Confidence, chances: tuple[float, ...]) -> Confidence:
+    """Overall as the fields have it: what stands between them was forced."""
+    overall = mean(list(found.fields.values())) if found.fields else found.overall
+    return Confidence(overall, found.fields, chances)
 
 
 def _within(raw: bytes, tokens: Sequence[TokenChance]) -> list[TokenChance] | None:

@@ -34,6 +34,7 @@ from carrara.engines.remote.confidence import confidence
 from carrara.engines.remote.decisions import decide, fits_decisions
 from carrara.engines.remote.faults import placed, refused_feature
 from carrara.engines.remote.gemini_wire import GeminiContent
+from carrara.engines.remote.grammars import llguidance_text
 from carrara.engines.remote.keys import Key, find_key, how_to_set
 from carrara.engines.remote.line import HttpLine, Line, StatusError, cut_off
 from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
@@ -107,7 +108,7 @@ class RemoteEngine:
         found: set[Ability] = set()
         if self._holds_schemas:
             found |= {"schema", "choice", "table", "outline"}
-            if self.preset.pattern != "none" and "regex" not in self._without:
+            if self._grammars or (self.preset.pattern != "none" and "regex" not in self._without):
                 found.add("regex")
         if self.preset.decisions and "decisions" not in self._without:
             found.add("choice")
@@ -185,7 +186,7 @@ class RemoteEngine:
         if not self.preset.tools:
             raise EngineRefused(f"engine {self._name!r} has no tools", engine=self._name)
         work = self._asked(request, None, None, tools)
-        answered = await self._guarded(work, request.limits.deadline_s)
+        answered, _ = await self._guarded(work, request.limits.deadline_s)
         return self._completion(request, answered, None), tuple(answered.reply.calls)
 
     async def _guarded(self, work: Coroutine[Any, Any, T], deadline_s: float | None) -> T:
@@ -272,23 +273,20 @@ class RemoteEngine:
         return replace(found, engine=self._name, timings=Timings(decode_s=seconds))
 
     async def _by_text(self, request: Request, watch: Watch | None) -> Completion:
-        while True:
-            carrier = self._carrier(request.output)
-            answered = await self._asked(request, carrier, watch, ())
-            if carrier is not None and self._carrier(request.output) is None:
-                carrier = None  # the schema was refused on the way
-            return self._completion(request, answered, carrier)
+        answered, carrier = await self._asked(request, self._carrier(request.output), watch, ())
+        return self._completion(request, answered, carrier)
 
     async def _asked(
         self, request: Request, carrier: Carrier | None, watch: Watch | None, tools: Sequence[Tool]
-    ) -> Answered:
-        """Ask until the server takes the request: each time without the part that it refused."""
+    ) -> tuple[Answered, Carrier | None]:
+        """Ask until the server takes the request: each time without the part that it refused. Also how the answer
+        that came was carried."""
         while True:
             if carrier is not None and not self._holds_schemas:
                 carrier = None
             ask = self._ask(request, carrier, watch is not None, tools)
             try:
-                return await self._once(ask, watch)
+                return await self._once(ask, watch), carrier if ask.schema is not None else None
             except StatusError as error:
                 feature = refused_feature(error.told, self._optional(ask))
                 if feature is None or feature in self._without:
@@ -364,7 +362,10 @@ class RemoteEngine:
         if isinstance(output, Regex) and preset.pattern == "structured_outputs":
             regex = None if "regex" in without else output.pattern
             carrier = None if regex else carrier
-        if carrier is not None and not carrier.native:
+        grammar = llguidance_text(output) if self._grammars else None
+        if grammar is not None:
+            carrier = None
+        elif carrier is not None and not carrier.native:
             messages = _with(messages, carrier.hint)
         elif carrier is None and regex is None and "schema" in without:
             # The caller left the form out, because the engine could hold it then.
@@ -384,6 +385,7 @@ class RemoteEngine:
             schema=carrier.schema if carrier is not None else None,
             schema_name=getattr(output, "name", "value"),
             regex=regex,
+            grammar=grammar,
             object=preset.schema == "object" and output.kind == "json" and "schema" not in without,
             top_logprobs=preset.top_logprobs if wants and not tools else None,
             stream=streams and preset.stream,
@@ -395,7 +397,7 @@ class RemoteEngine:
         sampling = ask.sampling
         has = {
             "regex": ask.regex is not None,
-            "schema": ask.schema is not None or ask.object,
+            "schema": ask.schema is not None or ask.object or ask.grammar is not None,
             "logprobs": ask.top_logprobs is not None,
             "seed": sampling is not None and sampling.seed is not None and self.preset.seed,
             "max_completion_tokens": self.preset.max_tokens_name == "max_completion_tokens",
@@ -435,7 +437,11 @@ class RemoteEngine:
 
     @property
     def _holds_schemas(self) -> bool:
-        return self.preset.schema in ("strict", "full") and "schema" not in self._without
+        return self.preset.schema not in ("none", "object") and "schema" not in self._without
+
+    @property
+    def _grammars(self) -> bool:
+        return self.preset.schema == "llguidance" and "schema" not in self._without
 
     @property
     def _pins(self) -> bool:

@@ -143,6 +143,8 @@ def common(ask: Ask) -> dict[str, Any]:
         body["stop"] = list(ask.stop[:4])
     if ask.regex is not None:
         body["structured_outputs"] = {"regex": ask.regex}
+    if ask.grammar is not None:
+        body["grammar"] = ask.grammar
     if ask.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}

@@ -20,9 +20,10 @@ from carrara.engines.request import Usage
 FOLDER = Path(__file__).parent / "presets"
 
 WireName = Literal["openai", "openai-text", "anthropic", "gemini"]
-SchemaMode = Literal["none", "object", "strict", "full"]
+SchemaMode = Literal["none", "object", "strict", "full", "llguidance"]
 """How far a server holds JSON Schemas: not at all; some JSON ("object"); the narrow dialect in which every key is
-required and nothing more is allowed ("strict"); by a grammar, nearly whole ("full")."""
+required and nothing more is allowed ("strict"); by a grammar, nearly whole ("full"); besides, llama.cpp's grammars of
+llguidance ("llguidance")."""
 Pattern = Literal["none", "schema", "structured_outputs"]
 """How it holds regular expressions: not; as a string's `pattern` in a schema; by vLLM's `structured_outputs`."""
 

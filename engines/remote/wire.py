@@ -20,7 +20,7 @@ from carrara.engines.request import Message, Sampling
 class Ask:
     """One question as a wire format needs it: what the preset cannot do has been left out already.
 
-    `schema` is to be held, `regex` likewise; `object` asks for some JSON. `top_logprobs` None asks for no
+    `schema` is to be held, `regex` and `grammar` likewise; `object` asks for some JSON. `top_logprobs` None asks for no
     probabilities. `more` is added to the body as it is.
     """
 
@@ -32,6 +32,7 @@ class Ask:
     schema: Mapping[str, Any] | None = None
     schema_name: str = "value"
     regex: str | None = None
+    grammar: str | None = None
     object: bool = False
     top_logprobs: int | None = None
     stream: bool = False
