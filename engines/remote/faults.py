@@ -58,7 +58,7 @@ FEATURES: Mapping[str, re.Pattern[str]] = {
         r"|responseSchema|response_schema|\bschema\b",
         re.I,
     ),
-    "regex": re.compile(r"structured_outputs|regex", re.I),
+    "structured": re.compile(r"structured[ _]outputs|regex|\bchoice\b", re.I),
     "logprobs": re.compile(r"log_?prob", re.I),
     "seed": re.compile(r"\bseed\b", re.I),
     "temperature": re.compile(r"temperature|top_?p\b", re.I),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carrara.engines.errors import BadReply, EngineError, StreamCut
@@ -17,6 +18,8 @@ from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.preset import Preset
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
 _MOST_BYTES = 64 << 20  # of a whole answer: a server gone wild must not fill the memory
@@ -91,12 +94,21 @@ class HttpLine:
             ),
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
             headers={"User-Agent": "carrara", **self._preset.headers},
+            verify=_certificates(),
         )
 
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> Any:
+        """The JSON at a path; raises as `post`."""
+        async with AsyncExitStack() as stack:
+            response = await self._begun(stack, path, headers, None, "application/json")
+            text = await self._whole(response)
+            self._check_status(response, text)
+            return self._json(response, text)
 
     async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         async with AsyncExitStack() as stack:
@@ -137,7 +149,7 @@ class HttpLine:
         stack: AsyncExitStack,
         path: str,
         headers: Mapping[str, str],
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | None,
         accept: str,
     ) -> httpx2.Response:
         import httpx2
@@ -148,7 +160,10 @@ class HttpLine:
         url = base.removesuffix("/v1") + path[1:] if path.startswith("~") else base + path
         try:
             request = self._client.build_request(
-                "POST", url, json=dict(body), headers={**headers, "Accept": accept}
+                "GET" if body is None else "POST",
+                url,
+                json=None if body is None else dict(body),
+                headers={**headers, "Accept": accept},
             )
             response = await self._client.send(request, stream=True)
         except httpx2.HTTPError as error:
@@ -211,6 +226,14 @@ class HttpLine:
 
     def _error(self, error: BaseException, *, reading: bool) -> EngineError:
         return error_of_exception(error, self._engine, self.where, self._key, reading=reading)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates; reading them takes a tenth of a second, so all engines share them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def cut_off(engine: str, where: str, text: str) -> StreamCut:

@@ -8,7 +8,7 @@ from typing import Any
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.reply import Call, End, Reply, TokenChance, chance, count
 from carrara.engines.remote.wire import Ask, ServerFault, Wrong, first, mapping, words
-from carrara.engines.request import Usage
+from carrara.engines.request import Confidence, Usage
 
 _ENDS: Mapping[str, End] = {
     "stop": "end",
@@ -74,6 +74,7 @@ class OpenAiChat:
             calls=_calls(message.get("tool_calls")),
             refused=words(message.get("refusal")),
             token_ids=token_ids_of(choice),
+            sure=_sure(choice.get("confidence")),
         )
 
     def add(self, reply: Reply, event: str, data: Any) -> bool:
@@ -141,8 +142,8 @@ def common(ask: Ask) -> dict[str, Any]:
             body["seed"] = ask.sampling.seed
     if ask.stop:
         body["stop"] = list(ask.stop[:4])
-    if ask.regex is not None:
-        body["structured_outputs"] = {"regex": ask.regex}
+    if ask.structured is not None:
+        body["structured_outputs"] = dict(ask.structured)
     if ask.grammar is not None:
         body["grammar"] = ask.grammar
     if ask.stream:
@@ -171,6 +172,7 @@ def closed(reply: Reply, choice: Mapping[str, Any]) -> None:
     """Note the probabilities in a chunk, and the reason of the end where it stands."""
     reply.tokens += tokens_of(choice.get("logprobs"))
     reply.token_ids += token_ids_of(choice)
+    reply.sure = _sure(choice.get("confidence")) or reply.sure
     if choice.get("finish_reason"):
         reply.end, reply.reason = _end(choice), words(choice["finish_reason"])
 
@@ -201,6 +203,18 @@ def token_ids_of(choice: Mapping[str, Any]) -> list[int]:
     """vLLM's `return_token_ids`."""
     found = choice.get("token_ids")
     return [one for one in found if isinstance(one, int)] if isinstance(found, list) else []
+
+
+def _sure(found: Any) -> Confidence | None:
+    """The confidence as `carrara serve` tells it."""
+    if not isinstance(found, Mapping):
+        return None
+    overall, fields = found.get("overall"), found.get("fields")
+    listed = fields.items() if isinstance(fields, Mapping) else ()
+    return Confidence(
+        float(overall) if isinstance(overall, int | float) else None,
+        {str(path): float(sure) for path, sure in listed if isinstance(sure, int | float)},
+    )
 
 
 def _token(found: Mapping[str, Any]) -> TokenChance:

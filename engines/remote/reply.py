@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from carrara.engines.request import StopReason, Usage
+from carrara.engines.request import Confidence, StopReason, Usage
 
 End = Literal["", "filtered"] | StopReason
 """Why an answer ended; "" while it has not, "filtered" where the provider's filter ended it."""
@@ -33,7 +33,9 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer as it came, or as far as it has come. `reason` is the provider's own word for the end."""
+    """An answer as it came, or as far as it has come. `reason` is the provider's own word for the end, `refused` the
+    words of a refusal, `token_ids` those of the text where they were asked for, `sure` what a server of this project
+    says of its confidence."""
 
     text: str = ""
     end: End = ""
@@ -44,6 +46,7 @@ class Reply:
     calls: list[Call] = field(default_factory=list)
     refused: str = ""
     token_ids: list[int] = field(default_factory=list)
+    sure: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

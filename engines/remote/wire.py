@@ -20,8 +20,8 @@ from carrara.engines.request import Message, Sampling
 class Ask:
     """One question as a wire format needs it: what the preset cannot do has been left out already.
 
-    `schema` is to be held, `regex` and `grammar` likewise; `object` asks for some JSON. `top_logprobs` None asks for no
-    probabilities. `more` is added to the body as it is.
+    `schema` is to be held, `structured` (vLLM's `structured_outputs`) and `grammar` likewise; `object` asks for some
+    JSON. `top_logprobs` None asks for no probabilities. `more` is added to the body as it is.
     """
 
     preset: Preset
@@ -31,7 +31,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     schema_name: str = "value"
-    regex: str | None = None
+    structured: Mapping[str, Any] | None = None
     grammar: str | None = None
     object: bool = False
     top_logprobs: int | None = None
