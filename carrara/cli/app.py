@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 
 from carrara.cli.adapt import adapt
+from carrara.cli.engines import engines
 from carrara.cli.evaluate import evaluate
-from carrara.cli.models import models, show_engines
+from carrara.cli.models import models
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
+from carrara.cli.serve import serve
 
 app = typer.Typer(
     name="carrara",
@@ -32,7 +34,8 @@ app.command(rich_help_panel="Look before")(plan)
 app.command(rich_help_panel="Look before")(schema)
 app.command("runs", rich_help_panel="Look after")(list_runs)
 app.command("show", rich_help_panel="Look after")(show_run)
-app.command("engines", rich_help_panel="Engines")(show_engines)
+app.add_typer(engines, rich_help_panel="Engines")
+app.command(rich_help_panel="Engines")(serve)
 app.command(rich_help_panel="Engines")(adapt)
 app.add_typer(models, rich_help_panel="Engines")
 

@@ -33,7 +33,9 @@ Target = Annotated[
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", help="The engine to ask, a name of `carrara engines`; auto asks the router."
+        "--engine",
+        help="The engine to ask, a name of `carrara engines`; auto asks the router, several with commas between: "
+        "it chooses among these.",
     ),
 ]
 ModelOption = Annotated[
@@ -75,20 +77,25 @@ class How:
             from carrara.engines.registry import known
 
             try:
-                known(self.engine)
+                for name in self._names:
+                    known(name)
             except LoadingError as error:
                 raise usage(f"--engine: {error}") from error
 
     @property
     def only_engine(self) -> str | None:
         """The engine that alone may be asked, None where the router chooses."""
-        return None if self.engine == AUTO else self.engine
+        return self.engine if self.engine != AUTO and len(self._names) == 1 else None
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.engine.split(","))
 
     def session(self, journal: SqliteJournal | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
 
-        engines = None if self.only_engine is None else (self.only_engine,)
+        engines = None if self.engine == AUTO else self._names
         return session(
             journal=journal,
             engines=engines,

@@ -24,12 +24,18 @@ from carrara.engines.remote.wire import Ask, ServerFault, Wrong
 from carrara.engines.request import Limits, Message, Request, Sampling
 
 _SECRET_WORDS = ("zebra", "walnut")
-_SCHEMA = {
+_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"zebra": {"type": "integer", "enum": [4071]}},
     "required": ["zebra"],
     "additionalProperties": False,
 }
+_OPEN_SCHEMA = {
+    "type": "object",
+    "properties": {**_SCHEMA["properties"], "note": {"type": "string", "maxLength": 1}},
+    "required": ["zebra"],
+}
+"""The strict dialect refuses it: a key that may be left out, others that are not ruled out."""
 _GREETING = (Message("user", "Say hello."),)
 _LONG = "A prefix is long enough to be kept when it is asked for a second time. " * 24
 
@@ -142,21 +148,23 @@ class _Prober:
         )
 
     async def schema(self) -> Finding:
-        ask = self._greeting(schema=_SCHEMA)
-        for mode, schema in (("full", _SCHEMA), ("object", None)):
-            wanted: SchemaMode = mode  # type: ignore[assignment]
-            ask = self._greeting(schema=schema, object=schema is None)
+        reason = ""
+        tries: list[tuple[SchemaMode, Mapping[str, Any] | None]] = [
+            ("full", _OPEN_SCHEMA),
+            ("strict", _SCHEMA),
+            ("object", None),
+        ]
+        for mode, schema in tries:
             try:
-                reply = await self._ask(ask)
+                reply = await self._ask(self._greeting(schema=schema, object=schema is None))
             except (StatusError, EngineError, Wrong) as error:
                 reason = _words(error)
                 continue
             if schema is not None and _obeys(reply.text):
-                strict: SchemaMode = "strict" if self.preset.schema == "strict" else wanted
-                return Finding("schema", {"schema": strict}, "held")
+                return Finding("schema", {"schema": mode}, f"held, {mode}")
             if schema is None and _is_json(reply.text):
-                return Finding("schema", {"schema": "object"}, "no schemas, but JSON")
-            reason = "not held: it was ignored"
+                return Finding("schema", {"schema": mode}, "no schemas, but JSON")
+            reason = "ignored"
         return Finding("schema", {"schema": "none"}, f"no: {reason}")
 
     async def pattern(self) -> Finding:
@@ -274,7 +282,8 @@ def _context_of(model: Mapping[str, Any]) -> int:
 
 def _obeys(text: str) -> bool:
     try:
-        return bool(json.loads(text) == {"zebra": 4071})
+        found = json.loads(text)
+        return isinstance(found, dict) and found.get("zebra") == 4071
     except ValueError:
         return False
 

@@ -7,13 +7,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from carrara.cli.models import models, show_engines
+from carrara.cli.engines import engines
+from carrara.cli.models import models
 from carrara.engines.errors import LoadingError
 from carrara.engines.weights import store
 
 app = typer.Typer()
 app.add_typer(models)
-app.command("engines")(show_engines)
+app.add_typer(engines)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,10 @@ from typing import Any, Final
 
 from jinja2 import Environment
 
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, LoadingError
+from carrara.engines.registry import KINDS
+from carrara.engines.remote.configured import defined
+from carrara.engines.remote.preset import presets
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy, from_data
 from carrara.workflows.errors import DefinitionError
@@ -40,6 +43,9 @@ RESERVED: Final = frozenset(keyword.kwlist) | {
     "true", "false", "none", "inputs", "steps", "previous",
     "loop", "self", "caller", "varargs", "kwargs",
 }  # fmt: skip
+
+
+_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "context_tokens")
 
 
 class PipelineReader:
@@ -91,6 +97,7 @@ class _File:
     def __init__(self, reader: PipelineReader, notes: Notes, path: Path) -> None:
         self.reader, self.notes, self.path = reader, notes, path
         self.raw: Any = notes.source.value
+        self.known_engines: tuple[str, ...] = tuple(reader.engines)
 
     def pipeline(self) -> PipelineDef | None:
         if not isinstance(self.raw, dict):
@@ -101,6 +108,7 @@ class _File:
             return None
         if "steps" not in self.raw:
             self.notes.at_value((), "the pipeline needs the key 'steps'")
+        servers = self.servers(doc)
         self.note_names()
         reader = TypeReader(self.notes, self.all_of("types", {}))
         types = read_types(doc.types or {}, reader)
@@ -120,6 +128,7 @@ class _File:
             inputs=inputs,
             types=types,
             engines=self.engines(doc),
+            servers=servers,
             policy=self.policy(doc),
             description=doc.description or "",
             output_types=output_types,
@@ -203,7 +212,7 @@ class _File:
             types=declared,
             type_reader=reader,
             inputs=names.inputs,
-            engines=self.reader.engines,
+            engines=self.known_engines,
             open_pipeline=lambda written, where: self.reader.used(
                 written, where, self.notes, self.path
             ),
@@ -246,9 +255,9 @@ class _File:
             return None
         for i, rule in enumerate(doc.policy.rules or ()):
             for name in rule.engines:
-                if name not in self.reader.engines:
+                if name not in self.known_engines:
                     where = ("policy", "rules", i, "engines")
-                    hint = did_you_mean(name, self.reader.engines)
+                    hint = did_you_mean(name, self.known_engines)
                     self.notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
         try:
             return from_data(doc.policy.model_dump(exclude_none=True, exclude_unset=True))
@@ -256,12 +265,38 @@ class _File:
             self.notes.at_key(("policy",), str(error))
             return None
 
+    def servers(self, doc: PipelineDoc) -> dict[str, dict[str, Any]]:
+        """The engines that the file defines; from here on their names are known."""
+        found = {}
+        for name, engine in (doc.engines or {}).items():
+            given = engine.model_dump(include=set(_SERVER_KEYS), exclude_none=True)
+            if not given:
+                continue
+            if "preset" not in given and name not in presets():
+                stray = next(iter(given))
+                self.notes.at_key(("engines", name, stray), f"'{stray}' goes with 'preset'")
+                continue
+            if name in KINDS:
+                text = f"'{name}' is an engine in this process: give the server another name"
+                self.notes.at_key(("engines", name), text)
+                continue
+            try:
+                defined(name, given, f"engine '{name}'", self.path.parent)
+            except LoadingError as error:
+                self.notes.at_key(("engines", name), str(error))
+            if str(given.get("preset", "")).endswith(".toml"):
+                given["preset"] = str((self.path.parent / given["preset"]).resolve())
+            found[name] = given
+        self.known_engines = (*self.known_engines, *found)
+        return found
+
     def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
         found = {}
         for name, limits in (doc.engines or {}).items():
-            if name not in self.reader.engines:
-                hint = did_you_mean(name, self.reader.engines)
-                self.notes.at_key(("engines", name), f"unknown engine '{name}'{hint}")
+            if name not in self.known_engines:
+                hint = did_you_mean(name, self.known_engines)
+                text = f"unknown engine '{name}'{hint}. A server of your own needs 'preset'"
+                self.notes.at_key(("engines", name), text)
             found[name] = EngineLimits(
                 limits.concurrency, limits.requests_per_s, limits.tokens_per_min
             )

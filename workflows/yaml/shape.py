@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from carrara.workflows.yaml.document import (
     ExampleDoc,
-    LimitsDoc,
+    EngineDoc,
     OutlineDoc,
     RepeatDoc,
     ScoreDoc,
@@ -185,7 +185,7 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
         case ("steps", _):
             model = StepDoc
         case ("engines", _):
-            model = LimitsDoc
+            model = EngineDoc
         case ("outline",):
             model = OutlineDoc
         case ("score",):

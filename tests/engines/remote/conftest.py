@@ -34,12 +34,13 @@ Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Server:
-    """Answers each request by the next of `behaviours`, the last one for all that follow. `left` is set when a client
-    closes its connection before the answer is whole."""
+    """Answers each request by the next of `behaviours`, the last one for all that follow. `came` is set by the
+    first request, `left` when a client closes its connection before the answer is whole."""
 
     behaviours: list[Behaviour]
     asked: list[Asked] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
 
     async def __aenter__(self) -> Self:
@@ -73,6 +74,7 @@ class Server:
             while (asked := await _request(reader)) is not None:
                 at = min(len(self.asked), len(self.behaviours) - 1)
                 self.asked.append(asked)
+                self.came.set()
                 work = asyncio.ensure_future(self.behaviours[at](asked, writer))
                 gone = asyncio.ensure_future(reader.read(1))
                 await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -82,14 +82,14 @@ def test_half_an_event_at_the_end_is_no_event(net: Any) -> None:
 
 
 def test_an_event_that_is_no_json_is_named(net: Any) -> None:
-    with pytest.raises(BadReply, match="an event that is no JSON.*oops") as caught:
+    with pytest.raises(BadReply, match=r"an event that is no JSON.*oops") as caught:
         shown(net, net.pieces([b"data: {oops\n\n"]))
     assert caught.value.phase == "parse"
 
 
 def test_another_content_type_is_named_with_its_words(net: Any) -> None:
     page = net.pieces([b"<html>Welcome to the proxy</html>"], kind="text/html")
-    with pytest.raises(BadReply, match="text/html instead of a stream.*Welcome"):
+    with pytest.raises(BadReply, match=r"text/html instead of a stream.*Welcome"):
         shown(net, page)
 
 
@@ -131,8 +131,7 @@ def test_cancelling_closes_the_connection(net: Any, streams: bool) -> None:
                 watch = (lambda progress: None) if streams else None
                 request = Request((Message("user", "Say it."),))
                 task = asyncio.create_task(engine.complete(request, watch))
-                while not server.asked:
-                    await asyncio.sleep(0.001)
+                await server.came.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -149,8 +148,7 @@ def test_leaving_the_engine_ends_what_is_in_flight(net: Any) -> None:
             )
             async with engine:
                 task = asyncio.create_task(engine.complete(Request((Message("user", "x"),))))
-                while not server.asked:
-                    await asyncio.sleep(0.001)
+                await server.came.wait()
             with pytest.raises(EngineFailed, match="closed while it worked"):
                 await task
             with pytest.raises(EngineFailed, match="not open"):
