@@ -258,6 +258,7 @@ class _File:
                 if name not in self.known_engines:
                     where = ("policy", "rules", i, "engines")
                     hint = did_you_mean(name, self.known_engines)
+                    hint = hint or ". `carrara engines` lists them"
                     self.notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
         try:
             return from_data(doc.policy.model_dump(exclude_none=True, exclude_unset=True))
@@ -267,35 +268,39 @@ class _File:
 
     def servers(self, doc: PipelineDoc) -> dict[str, dict[str, Any]]:
         """The engines that the file defines; from here on their names are known."""
-        found = {}
-        for name, engine in (doc.engines or {}).items():
-            given = engine.model_dump(include=set(_SERVER_KEYS), exclude_none=True)
-            if not given:
-                continue
-            if "preset" not in given and name not in presets():
-                stray = next(iter(given))
-                self.notes.at_key(("engines", name, stray), f"'{stray}' goes with 'preset'")
-                continue
-            if name in KINDS:
-                text = f"'{name}' is an engine in this process: give the server another name"
-                self.notes.at_key(("engines", name), text)
-                continue
-            try:
-                defined(name, given, f"engine '{name}'", self.path.parent)
-            except LoadingError as error:
-                self.notes.at_key(("engines", name), str(error))
-            if str(given.get("preset", "")).endswith(".toml"):
-                given["preset"] = str((self.path.parent / given["preset"]).resolve())
-            found[name] = given
-        self.known_engines = (*self.known_engines, *found)
+        given = {
+            name: engine.model_dump(include=set(_SERVER_KEYS), exclude_none=True)
+            for name, engine in (doc.engines or {}).items()
+        }
+        found = {name: keys for name, keys in given.items() if keys}
+        self.known_engines = (*self.known_engines, *(n for n in found if n not in KINDS))
+        for name, keys in found.items():
+            self.note_server(name, keys)
         return found
+
+    def note_server(self, name: str, keys: dict[str, Any]) -> None:
+        where: Location = ("engines", name)
+        if "preset" not in keys and name not in presets():
+            stray = next(iter(keys))
+            self.notes.at_key((*where, stray), f"'{stray}' goes with 'preset'")
+        elif name in KINDS:
+            text = f"'{name}' is an engine in this process: give the server another name"
+            self.notes.at_key(where, text)
+        else:
+            try:
+                defined(name, keys, f"engine '{name}'", self.path.parent)
+            except LoadingError as error:
+                self.notes.at_key(where, str(error))
+        if str(keys.get("preset", "")).endswith(".toml"):
+            keys["preset"] = str((self.path.parent / keys["preset"]).resolve())
 
     def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
         found = {}
         for name, limits in (doc.engines or {}).items():
             if name not in self.known_engines:
                 hint = did_you_mean(name, self.known_engines)
-                text = f"unknown engine '{name}'{hint}. A server of your own needs 'preset'"
+                hint = hint or ". A server of your own needs 'preset'"
+                text = f"unknown engine '{name}'{hint}"
                 self.notes.at_key(("engines", name), text)
             found[name] = EngineLimits(
                 limits.concurrency, limits.requests_per_s, limits.tokens_per_min

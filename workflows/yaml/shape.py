@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from carrara.workflows.yaml.document import (
-    ExampleDoc,
     EngineDoc,
+    ExampleDoc,
     OutlineDoc,
     RepeatDoc,
     ScoreDoc,
