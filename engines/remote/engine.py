@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,6 +21,7 @@ from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
     BadReply,
     ContractError,
+    EngineError,
     EngineFailed,
     EngineRefused,
     EngineTimeout,
@@ -108,6 +109,7 @@ class RemoteEngine:
                 if missing := self._missing():
                     raise LoadingError(f"engine {self._name!r} {missing}")
                 await self._talk.line.open()
+                await self._name_model()
             self._users += 1
         return self
 
@@ -256,6 +258,20 @@ class RemoteEngine:
             engine=self._name,
             model=reply.model or self.preset.model,
         )
+
+    async def _name_model(self) -> None:
+        """Where no model is named, take the first that the server lists. One that is down is found by the first call."""
+        line = self._talk.line
+        if self.preset.model or not isinstance(line, HttpLine):
+            return
+        try:
+            found = await line.get("/models", self._talk.headers)
+        except (StatusError, EngineError):
+            return
+        listed = found.get("data") if isinstance(found, Mapping) else None
+        first = listed[0] if isinstance(listed, list) and listed else None
+        if isinstance(first, Mapping) and isinstance(first.get("id"), str):
+            self.preset = self._questions.preset = replace(self.preset, model=first["id"])
 
     def _dialogue(self, key: Key) -> Dialogue:
         line = self._given_line or HttpLine(self._name, self.preset, key)

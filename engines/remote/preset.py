@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -143,7 +144,8 @@ def read_preset(path: Path) -> Preset:
 @cache
 def presets() -> Mapping[str, Preset]:
     """The presets that come along, by name."""
-    return {path.stem: read_preset(path) for path in sorted(FOLDER.glob("*.toml"))}
+    stem = attrgetter("stem")
+    return {path.stem: read_preset(path) for path in sorted(FOLDER.glob("*.toml"), key=stem)}
 
 
 def preset(name: str, folder: Path | None = None) -> Preset:
