@@ -260,7 +260,7 @@ class RemoteEngine:
         )
 
     async def _name_model(self) -> None:
-        """Where no model is named, take the first that the server lists. One that is down is found by the first call."""
+        """Where no model is named, take the first that the server lists. The first call finds out if it is down."""
         line = self._talk.line
         if self.preset.model or not isinstance(line, HttpLine):
             return

@@ -206,7 +206,8 @@ ANTHROPIC_END = (
 
 
 def hosted(net: Any, name: str, **more: Any) -> Any:
-    return presets()[name].but({"timeouts": {"read_s": 5}, **more}, "test")
+    model = presets()[name].model or "small-1"
+    return presets()[name].but({"timeouts": {"read_s": 5}, "model": model, **more}, "test")
 
 
 def test_an_anthropic_stream_is_read(net: Any) -> None:
