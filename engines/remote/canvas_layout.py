@@ -15,7 +15,7 @@ from typing import Any
 
 _ENDS = re.compile(r'(?<!\\)"|\n|<eos>|<pad>|<turn\|>|<end_of_turn>|</s>|<\|im_end\|>')
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_STRING_TOKENS, _NUMBER_TOKENS, _WORD_TOKENS = 16, 8, 3
+_STRING_TOKENS, _NUMBER_TOKENS, _WORD_TOKENS = 16, 8, 5
 
 
 class Unpinnable(Exception):
