@@ -93,9 +93,14 @@ def lacks(name: str, known: Preset) -> tuple[str, str]:
     if known.key_required and known.key_env and not find_key(known.key_env):
         return f"{known.key_env} is not set", how_to_set(known.key_env)
     place = urlsplit(known.base_url)
-    if place.hostname in _LOOPBACK and not _listens(str(place.hostname), place.port or 80):
+    if is_loopback(known.base_url) and not _listens(str(place.hostname), place.port or 80):
         return f"nothing listens at {bare_url(known.base_url)}", "start the server, or set base_url"
     return "", ""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a server is on this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
 
 
 def line_of(known: Preset) -> str:
@@ -112,4 +117,4 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-__all__ = ["all_presets", "config_path", "configured", "defined", "lacks", "line_of"]
+__all__ = ["all_presets", "config_path", "configured", "defined", "is_loopback", "lacks", "line_of"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineError
+from carrara.engines.remote.configured import is_loopback
 from carrara.engines.remote.decisions import decide
 from carrara.engines.remote.dialogue import WIRES
 from carrara.engines.remote.faults import Told, error_of
@@ -37,7 +38,9 @@ _OPEN_SCHEMA = {
 }
 """The strict dialect refuses it: a key that may be left out, others that are not ruled out."""
 _GREETING = (Message("user", "Say hello."),)
-_LONG = "A prefix is long enough to be kept when it is asked for a second time. " * 24
+_SENTENCE = "A prefix is long enough to be kept when it is asked for a second time. "
+_HERE, _AWAY = 8, 80
+"""How many sentences: a server on this machine is slow and keeps short prefixes, services keep 1,024 tokens and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class _Prober:
         while True:
             self.preset = self.preset.but(fields, self.preset.name)
             try:
-                reply = await self._ask(self._greeting())
+                reply = await self._ask(self._greeting(most=8))
             except StatusError as error:
                 more = _amended(error.told, self.preset)
                 if more is None:
@@ -129,7 +132,7 @@ class _Prober:
 
     async def stream(self) -> Finding:
         reply, chunks = Reply(), 0
-        ask = self._greeting(stream=True)
+        ask = self._greeting(stream=True, most=8)
         try:
             events = self.line.stream(
                 self.wire.path(ask), self.wire.headers(self.key), self.wire.body(ask)
@@ -187,7 +190,7 @@ class _Prober:
     async def logprobs(self) -> Finding:
         for top in (20, 5, 0):
             try:
-                reply = await self._ask(self._greeting(top_logprobs=top))
+                reply = await self._ask(self._greeting(top_logprobs=top, most=4))
             except (StatusError, EngineError, Wrong):
                 continue
             if reply.tokens:
@@ -199,7 +202,7 @@ class _Prober:
     async def seed(self) -> Finding:
         """Two warm answers with one seed are equal."""
         self.preset = self.preset.but({"seed": True}, self.preset.name)
-        ask = self._greeting(sampling=Sampling(1.0, 1.0, 7), words="Write three random words.")
+        ask = self._greeting(sampling=Sampling(1.0, 1.0, 7), words="Write random words.", most=10)
         try:
             texts = [(await self._ask(ask)).text for _ in range(2)]
         except (StatusError, EngineError, Wrong) as error:
@@ -208,7 +211,8 @@ class _Prober:
         return Finding("seed", {"seed": same}, "repeatable" if same else "no: two answers differ")
 
     async def cache(self) -> Finding:
-        ask = self._greeting(words=f"{_LONG} Say hello.")
+        many = _HERE if is_loopback(self.preset.base_url) else _AWAY
+        ask = self._greeting(words=f"{_SENTENCE * many}Say hello.", most=4)
         try:
             for _ in range(2):
                 reply = await self._ask(ask)
@@ -232,10 +236,10 @@ class _Prober:
         headers, body = self.wire.headers(self.key), self.wire.body(ask)
         return self.wire.read(await self.line.post(self.wire.path(ask), headers, body))
 
-    def _greeting(self, words: str = "", **more: Any) -> Ask:
+    def _greeting(self, words: str = "", most: int = 24, **more: Any) -> Ask:
         messages = (Message("user", words),) if words else _GREETING
         sampling = more.pop("sampling", Sampling()) if self.preset.temperature else None
-        return Ask(self.preset, messages, 24, sampling, **more)
+        return Ask(self.preset, messages, most, sampling, **more)
 
 
 def preset_text(preset: Preset, comment: str) -> str:
