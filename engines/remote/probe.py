@@ -40,7 +40,7 @@ _OPEN_SCHEMA = {
 _GREETING = (Message("user", "Say hello."),)
 _SENTENCE = "A prefix is long enough to be kept when it is asked for a second time. "
 _HERE, _AWAY = 8, 80
-"""How many sentences: a server on this machine is slow and keeps short prefixes, services keep 1,024 tokens and more."""
+"""How many sentences: a server on this machine may be slow and keeps short prefixes, services keep 1,024 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
