@@ -89,9 +89,10 @@ def _from_keyring(variable: str) -> str | None:
     except ImportError:
         return None
     try:
-        return keyring.get_password(SERVICE, variable)
+        found = keyring.get_password(SERVICE, variable)
     except (KeyringError, RuntimeError, OSError):  # no back end, or a locked one
         return None
+    return found if isinstance(found, str) else None
 
 
 __all__ = ["NO_KEY", "Key", "bare_url", "find_key", "how_to_set"]

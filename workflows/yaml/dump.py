@@ -38,7 +38,7 @@ def dumps(pipeline: PipelineDef) -> str:
         field.name: field_notation(_without_implied_default(field)) for field in pipeline.inputs
     }
     engines = {
-        name: pipeline.servers.get(name, {})
+        name: dict(pipeline.servers.get(name, {}))
         | _given(
             concurrency=limits.concurrency,
             requests_per_s=limits.requests_per_s,
