@@ -19,6 +19,7 @@ from carrara.engines.errors import EngineFailed, LoadingError
 from carrara.engines.llamacpp.line import LlamaLine, Size
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.questions import Questions
 from carrara.engines.request import Completion, Request, Watch
 
 PRESET = Preset(
@@ -80,7 +81,7 @@ class LlamacppEngine:
 
     @property
     def can(self) -> frozenset[Ability]:
-        return RemoteEngine(self._name, self._preset).can
+        return Questions(self._preset).can
 
     @property
     def fingerprint(self) -> str:

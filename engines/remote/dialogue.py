@@ -11,7 +11,7 @@ from typing import Any
 from carrara.engines.errors import ContentFiltered
 from carrara.engines.remote.anthropic_wire import AnthropicMessages
 from carrara.engines.remote.carrier import Carrier
-from carrara.engines.remote.faults import placed, refused_feature, told
+from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature, told
 from carrara.engines.remote.gemini_wire import GeminiContent
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.line import Line, StatusError, cut_off
@@ -63,16 +63,19 @@ class Dialogue:
         """Ask until the server takes the request: each time without the part that it refused. Also how the answer
         that came was carried."""
         while True:
-            if carrier is not None and not self.questions.holds_schemas:
-                carrier = None
+            if carrier is not None:
+                carrier = self.questions.carrier(request.output)
             ask = self.questions.ask(request, carrier, watch is not None, tools)
             try:
                 return await self._once(ask, watch), carrier if ask.schema is not None else None
             except StatusError as error:
                 feature = refused_feature(error.told, self.questions.optional(ask))
-                if feature is None or feature in self.questions.without:
+                if feature is None:
                     raise self.line.explained(error.told) from None
-                self.questions.without.add(feature)
+                if feature == "schema" and is_of_one_schema(error.told):
+                    self.questions.unfit.add(request.output)
+                else:
+                    self.questions.without.add(feature)
 
     async def _once(self, ask: Ask, watch: Watch | None) -> Answered:
         headers, body = self.headers, self.wire.body(ask)

@@ -70,6 +70,14 @@ FEATURES: Mapping[str, re.Pattern[str]] = {
 """Words by which a server says which of the optional parts of a request it does not take."""
 
 
+_OF_ONE_SCHEMA = re.compile(
+    r"invalid (json )?schema|schema\b.{0,60}\binvalid|pars(e|ing) (the )?grammar|grammar\b.{0,40}(pars|invalid|error)"
+    r"|compil|not permitted|keyword|additionalProperties|is required|recursi|too (many|deep|large|complex)",
+    re.I,
+)
+_OF_ALL = re.compile(r"not (yet )?supported (for|with|by|on)", re.I)
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """An error as a server told it: status, its own words, and the wait that it asked for."""
@@ -134,6 +142,11 @@ def refused_feature(found: Told, sent: Iterator[str] | list[str]) -> str | None:
     if found.status not in (400, 404, 422, 500, 501) or _OVERFLOW.search(found.words):
         return None
     return next((name for name in sent if FEATURES[name].search(found.words)), None)
+
+
+def is_of_one_schema(found: Told) -> bool:
+    """Whether a refused schema is refused for what stands in it, while others may be taken."""
+    return bool(_OF_ONE_SCHEMA.search(found.words)) and not _OF_ALL.search(found.words)
 
 
 def error_of_exception(
@@ -293,6 +306,7 @@ __all__ = [
     "duration",
     "error_of",
     "error_of_exception",
+    "is_of_one_schema",
     "placed",
     "quoted",
     "refused_feature",

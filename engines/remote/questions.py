@@ -1,7 +1,8 @@
 """From a request to a question that a server takes: what its preset can do, less what it has refused.
 
 One `Questions` belongs to one engine. `without` grows as the server turns out not to take an optional part of a
-question; nothing is asked for twice that was refused once.
+question, `unfit` by the contracts whose schema it refuses while it takes others; nothing is asked for twice that was
+refused once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Questions:
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
         self.without: set[str] = set()
+        self.unfit: set[Contract] = set()
 
     @property
     def can(self) -> frozenset[Ability]:
@@ -57,13 +59,13 @@ class Questions:
         structured = self._structured(output)
         if structured is not None:
             carrier = None
-        grammar = llguidance_text(output) if self._grammars else None
+        grammar = llguidance_text(output) if self._grammars and output not in self.unfit else None
         if grammar is not None:
             carrier = None
         elif carrier is not None and not carrier.native:
             messages = with_words(messages, carrier.hint)
-        elif carrier is None and structured is None and "schema" in without:
-            # The caller left the form out, because the engine could hold it then.
+        elif carrier is None and structured is None and self._should_hold:
+            # The caller has left the form out, because such an engine holds it.
             messages = with_words(messages, describe(output))
         wants = preset.logprobs and "logprobs" not in without
         sends = preset.temperature and "temperature" not in without
@@ -100,10 +102,10 @@ class Questions:
             "stop": bool(ask.stop),
             "stream_options": ask.stream,
         }
-        return [name for name, sent in has.items() if sent]
+        return [name for name, sent in has.items() if sent and name not in self.without]
 
     def carrier(self, contract: Contract) -> Carrier | None:
-        if not self.holds_schemas:
+        if not self.holds_schemas or contract in self.unfit:
             return None
         by_schema = self.preset.pattern == "schema" and "structured" not in self.without
         return carrier_of(contract, self.preset.schema, pattern=by_schema)
@@ -123,6 +125,11 @@ class Questions:
     @property
     def holds_schemas(self) -> bool:
         return self.preset.schema not in ("none", "object") and "schema" not in self.without
+
+    @property
+    def _should_hold(self) -> bool:
+        preset = self.preset
+        return preset.schema not in ("none", "object") or preset.pins or preset.decisions
 
     @property
     def _grammars(self) -> bool:

@@ -95,6 +95,19 @@ def test_a_refusal_that_names_nothing_left_is_an_error(net: Any) -> None:
         net.complete(net.answer(refused, 400), output=PERSON, preset=net.PLAIN.but(ABLE, "test"))
 
 
+def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times(net: Any) -> None:
+    words = "max_completion_tokens stream_options seed temperature logprobs schema stop structured_outputs"
+    preset = net.PLAIN.but({**ABLE, "max_tokens_name": "max_completion_tokens"}, "test")
+    with pytest.raises(EngineRefused):
+        net.complete(
+            net.answer({"error": {"message": words}}, 400),
+            output=PERSON,
+            preset=preset,
+            sampling=Sampling(0.5, 1.0, 3),
+            watch=lambda progress: None,
+        )
+
+
 def test_what_was_learned_holds_for_the_next_request(net: Any) -> None:
     async def run() -> None:
         behaviour = refusing(
@@ -169,6 +182,34 @@ def test_a_schema_that_the_strict_dialect_cannot_say_is_asked_for_in_words(
         net.answer(net.chat('{"a": 1}')), output=Json.of(schema), preset=preset
     )
     assert "response_format" not in seen.asked[0].body
+    assert describe(Json.of(schema)) in seen.asked[0].body["messages"][-1]["content"]
+
+
+def test_one_schema_that_is_refused_leaves_the_others_their_grammar(net: Any) -> None:
+    words = (
+        "Invalid schema for response_format 'value': In context=(), 'minLength' is not permitted."
+    )
+    other = Json.of({"type": "object", "properties": {"b": {"type": "string"}}})
+
+    async def behave(asked: Any, writer: Any) -> None:
+        held = asked.body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        if "age" in held.get("properties", {}):
+            await net.answer({"error": {"message": words}}, 400)(asked, writer)
+        else:
+            await net.answer(net.chat('{"name": "Ada", "age": 36}'))(asked, writer)
+
+    async def run() -> Any:
+        async with net.Server([behave]) as server:
+            preset = net.PLAIN.but({**ABLE, "base_url": server.url}, "test")
+            async with RemoteEngine("test", preset, key=Key("")) as engine:
+                for output in (PERSON, PERSON, other):
+                    await engine.complete(Request((Message("user", "x"),), output))
+                assert "schema" in engine.can
+            return ["response_format" in one.body for one in server.asked], server.asked[1].body
+
+    sent, second = asyncio.run(run())
+    assert sent == [True, False, False, True]
+    assert describe(PERSON) in second["messages"][-1]["content"]
 
 
 def test_a_cut_off_answer_has_no_value(net: Any) -> None:
