@@ -164,7 +164,12 @@ class _Prober:
                 reason = _words(error)
                 continue
             if schema is not None and _obeys(reply.text):
-                return Finding("schema", {"schema": mode}, f"held, {mode}")
+                lost = (
+                    ""
+                    if _is_json(reply.text)
+                    else ", but the model fills its answer with white space"
+                )
+                return Finding("schema", {"schema": mode}, f"held, {mode}{lost}")
             if schema is None and _is_json(reply.text):
                 return Finding("schema", {"schema": mode}, "no schemas, but JSON")
             reason = "ignored"
@@ -285,11 +290,9 @@ def _context_of(model: Mapping[str, Any]) -> int:
 
 
 def _obeys(text: str) -> bool:
-    try:
-        found = json.loads(text)
-        return isinstance(found, dict) and found.get("zebra") == 4071
-    except ValueError:
-        return False
+    """Whether the answer to a greeting obeys the schema. One that lost itself in white space, as small models do
+    where a grammar allows that, has a key that only the schema names."""
+    return text.lstrip().startswith("{") and '"zebra"' in text
 
 
 def _is_json(text: str) -> bool:

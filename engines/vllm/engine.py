@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from carrara.engines.contract import Choice, Contract, Regex, Text
+from carrara.engines.contract import Choice, Contract, Regex, Text, describe
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
     ContextOverflow,
@@ -46,7 +46,8 @@ _TOP_LOGPROBS = 5
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
-    """`more` goes to `AsyncEngineArgs` as it is: tensor_parallel_size, gpu_memory_utilization, quantization, …"""
+    """`more` goes to `AsyncEngineArgs` as it is: tensor_parallel_size, gpu_memory_utilization, quantization,
+    structured_outputs_config (with disable_any_whitespace small models do not lose themselves in white space), …"""
 
     context_tokens: int = 8192
     more: Mapping[str, Any] | None = None
@@ -67,6 +68,7 @@ class VllmEngine:
         self._vllm: Any = None
         self._tickets = itertools.count()
         self._no_grammar = False
+        self._unfit: set[Contract] = set()
         self._version = ""
 
     @property
@@ -112,15 +114,18 @@ class VllmEngine:
                 f"engine {self._name!r} writes from the beginning and takes no draft",
                 engine=self._name,
             )
-        carrier = None if self._no_grammar else self._carrier(request.output)
+        carrier = self._carrier(request.output)
         started = time.monotonic()
         try:
             return await self._asked(request, carrier, watch, started)
         except ValueError as error:
-            if self._no_grammar or not _names_grammar(error):
+            if not self._holds(request.output) or not _names_grammar(error):
                 raise self._refused(error) from error
-        # A diffusion model takes no grammar: the form is asked for in words, and mended where it has to be.
-        self._no_grammar = True
+            # A diffusion model takes no grammar at all, another one not this. The form is asked for in words then.
+            if "not yet supported" in str(error):
+                self._no_grammar = True
+            else:
+                self._unfit.add(request.output)
         try:
             return await self._asked(request, None, watch, started)
         except ValueError as error:
@@ -177,9 +182,7 @@ class VllmEngine:
         messages = request.messages
         if carrier is not None and not carrier.native:
             messages = with_words(messages, carrier.hint)
-        elif carrier is None and self._no_grammar:
-            from carrara.engines.contract import describe
-
+        elif not self._holds(request.output):
             messages = with_words(messages, describe(request.output))
         turns = [{"role": m.role, "content": m.content} for m in messages]
         encoded = self._tokenizer.apply_chat_template(
@@ -223,13 +226,18 @@ class VllmEngine:
         }
         if isinstance(request.output, Text) and request.stop:
             given["stop"] = list(request.stop)
-        held = None if self._no_grammar else self._structured(request.output, carrier)
+        held = self._structured(request.output, carrier)
         if held is not None:
             module = importlib.import_module("vllm.sampling_params")
             given["structured_outputs"] = module.StructuredOutputsParams(**held)
         return self._vllm.SamplingParams(**given)
 
+    def _holds(self, contract: Contract) -> bool:
+        return not self._no_grammar and contract not in self._unfit
+
     def _structured(self, contract: Contract, carrier: Carrier | None) -> dict[str, Any] | None:
+        if not self._holds(contract):
+            return None
         match contract:
             case Choice(options):
                 return {"choice": list(options)}
@@ -239,7 +247,7 @@ class VllmEngine:
                 return None if carrier is None else {"json": dict(carrier.schema)}
 
     def _carrier(self, contract: Contract) -> Carrier | None:
-        if isinstance(contract, Choice | Regex):
+        if isinstance(contract, Choice | Regex) or not self._holds(contract):
             return None  # vLLM has a form of its own for them
         return carrier_of(contract, "full", pattern=False)
 

@@ -57,6 +57,7 @@ class Core:
     reply: str
     finish: str = "stop"
     grammarless: bool = False
+    refusal: str = "Structured outputs are not yet supported for diffusion language models."
     hold: asyncio.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     aborted: int = 0
@@ -190,6 +191,27 @@ def test_a_model_that_takes_no_grammar_is_asked_in_words(core: Core) -> None:
     found, _ = ask(core, "b", Choice(("a", "b")))
     assert found.value == "b"
     assert [("structured_outputs" in asked) for asked in core.asked] == [True, False]
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+def test_one_grammar_that_is_refused_leaves_the_others(core: Core, is_one: bool) -> None:
+    core.grammarless = True
+    if is_one:
+        core.refusal = "The JSON schema contains features not supported by xgrammar."
+
+    async def main() -> Any:
+        core.reply = "b"
+        async with VllmEngine("/models/m") as engine:
+            request = Request((Message("user", "x"),), Choice(("a", "b")))
+            await engine.complete(request)
+            await engine.complete(request)
+            core.grammarless = False
+            await engine.complete(Request((Message("user", "x"),), Choice(("b", "c"))))
+            return engine.can
+
+    can = asyncio.run(main())
+    assert ["structured_outputs" in asked for asked in core.asked] == [True, False, False, is_one]
+    assert ("choice" in can) == is_one
 
 
 def test_a_cut_off_answer_has_no_value(core: Core) -> None:
