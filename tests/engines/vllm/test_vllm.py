@@ -77,9 +77,7 @@ class Core:
             {**params.given, "prompt": prompt, "ticket": ticket, "priority": priority}
         )
         if self.grammarless and "structured_outputs" in params.given:
-            raise ValueError(
-                "Structured outputs are not yet supported for diffusion language models."
-            )
+            raise ValueError(self.refusal)
         try:
             ids = prompt["prompt_token_ids"]
             for end in range(1, len(self.reply) + 1):
