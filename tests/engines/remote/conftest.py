@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -56,6 +57,8 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._server.close()
+        for _ in range(4):  # who was just accepted comes to its task
+            await asyncio.sleep(0)
         for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
@@ -89,6 +92,8 @@ class Server:
         finally:
             self._open.discard(task)
             writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
 
 
 async def _request(reader: asyncio.StreamReader) -> Asked | None:

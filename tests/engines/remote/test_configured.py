@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,14 @@ def test_every_preset_is_an_engine_and_says_what_it_lacks() -> None:
     assert "OPENAI_API_KEY is not set" in standing("openai").line
     assert "export OPENAI_API_KEY" in standing("openai").fix
     assert "no model is named" in standing("gemini-diffusion").line
+
+
+def test_the_page_on_engines_names_every_engine_and_every_key_of_a_preset() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text()
+    for name in (*registry.KINDS, *presets()):
+        assert f"`{name}`" in page, name
+    for key in fields(Preset):
+        assert key.name in ("name", "title", "checked") or f"`{key.name}`" in page, key.name
 
 
 def test_a_key_in_the_environment_makes_a_service_ready(monkeypatch: pytest.MonkeyPatch) -> None:
