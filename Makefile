@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COOKBOOK := out/cookbook
 
-.PHONY: demo test lint bench clean weights
+.PHONY: demo test test-vllm lint bench clean weights
 
 demo: weights  ## run the main job: a cookbook from twelve recipes
 	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
@@ -12,6 +12,9 @@ demo: weights  ## run the main job: a cookbook from twelve recipes
 
 test: .venv/.dev weights  ## pass all tests
 	$(BIN)/python -m pytest
+
+test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
+	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

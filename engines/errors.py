@@ -1,6 +1,6 @@
 """The errors of this project share one base; those an engine raises say whether trying again can help."""
 
-from typing import Any
+from typing import Any, Literal
 
 
 class CarraraError(Exception):
@@ -11,8 +11,18 @@ class LoadingError(CarraraError):
     """Weights, a tokenizer or an adapter could not be loaded; the message names file and tensor."""
 
 
+Phase = Literal["", "connect", "send", "wait", "read", "parse"]
+"""Where a call to a server went wrong: on the way to it, before its first byte, in its answer; "" elsewhere."""
+
+
 class EngineError(CarraraError):
-    """An engine gave no completion. `engine` is its name."""
+    """An engine gave no completion. `engine` is its name.
+
+    For an engine behind a network `phase` says where it went wrong and `status` what HTTP status came, if any.
+    """
+
+    phase: Phase = ""
+    status: int | None = None
 
     def __init__(self, message: str, *, engine: str = "") -> None:
         super().__init__(message)
@@ -38,6 +48,42 @@ class EngineRefused(EngineError):
 
 class EngineFailed(EngineError):
     """The engine broke while it worked on the request; a retry may or may not help."""
+
+
+class QuotaExhausted(EngineRefused):
+    """The account has no credit left, or its quota for a long time is used up: waiting a moment does not help."""
+
+
+class ContextOverflow(EngineRefused):
+    """Prompt and answer together are longer than the model's context."""
+
+
+class ContentFiltered(EngineRefused):
+    """The provider's content filter refused the prompt or the answer."""
+
+
+class AccessDenied(EngineRefused):
+    """The key is missing, wrong, or not allowed to do this."""
+
+
+class Unreachable(EngineFailed):
+    """No connection came about: the name is unknown, nothing listens, the certificate is refused."""
+
+
+class EngineTimeout(EngineFailed):
+    """The server took longer than this phase may take."""
+
+
+class StreamCut(EngineFailed):
+    """The answer ended before its end. `text` is what had come."""
+
+    def __init__(self, message: str, *, engine: str = "", text: str = "") -> None:
+        super().__init__(message, engine=engine)
+        self.text = text
+
+
+class BadReply(EngineFailed):
+    """What came is no answer in the server's own format: wrong content type, broken JSON, missing parts."""
 
 
 class ContractError(CarraraError):

@@ -1,7 +1,7 @@
 """Engines by name: what can be used on this machine, and opening some of them on shared weights.
 
-A new engine is a file of its own and one line in `KINDS`. Nothing heavy is imported before an engine is
-opened.
+A new engine is a file of its own and one line in `KINDS`; a server or hosted service is a preset, a file of data in
+`remote/presets`, or is named in the user's `carrara.toml`. Nothing heavy is imported before an engine is opened.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.nearest import nearest
+from carrara.engines.remote.configured import all_presets, defined, lacks, line_of
+from carrara.engines.remote.preset import Preset
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
 
@@ -82,17 +84,18 @@ def open_engines(
     dtype: torch.dtype | None = None,
     device: str | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    definitions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Engine]:
     """The engines called `names`, not yet loaded: `async with` each of them. Local ones share one model.
 
     What the arguments mean is in `Setting`; the weights are fetched, if need be, when the first engine is
-    entered.
+    entered. `definitions` are engines named in place: a preset, and what differs from it.
 
     Raises:
         UnknownEngine: no engine is called so; says what there is.
-        LoadingError: a package that an engine needs is not installed.
+        LoadingError: a package that an engine needs is not installed, or a definition is wrong.
     """
-    table = KINDS if kinds is None else kinds
+    table = kinds_by_name(definitions) if kinds is None else kinds
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         known(name, table)
@@ -104,7 +107,7 @@ def availability(
     source: str | Path = DEFAULT, kinds: Mapping[str, Kind] | None = None
 ) -> list[Availability]:
     """How each engine stands on this machine, with `source` as the local model. Imports and loads nothing."""
-    table = KINDS if kinds is None else kinds
+    table = kinds_by_name() if kinds is None else kinds
     return [kind.check(name, source) for name, kind in table.items()]
 
 
@@ -114,12 +117,53 @@ def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
     Raises:
         UnknownEngine: none is; names the closest.
     """
-    table = KINDS if kinds is None else kinds
+    if kinds is None and name in KINDS:
+        return name
+    table = kinds_by_name() if kinds is None else kinds
     if name in table:
         return name
     close = nearest(name, table)
     hint = f"Did you mean {close!r}? " if close else ""
     raise UnknownEngine(f"unknown engine {name!r}. {hint}Known engines: {', '.join(table)}.")
+
+
+def kinds_by_name(
+    definitions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Kind]:
+    """Every engine that can be opened by name now: those in this process, the presets, those of the configuration
+    file, and `definitions`. Later ones win, but none replaces an engine in this process.
+
+    Raises:
+        LoadingError: the configuration file or a definition is wrong.
+    """
+    named = all_presets()
+    for name, given in (definitions or {}).items():
+        named[name] = named[name] if name in named and not given else defined(name, given, name)
+    remote = {name: _remote(name, preset) for name, preset in named.items()}
+    if taken := sorted(set(KINDS) & set(remote)):
+        raise LoadingError(
+            f"an engine of the configuration is called {taken[0]!r}, like one in this process: "
+            "give it another name"
+        )
+    return {**KINDS, **remote}
+
+
+def _remote(name: str, preset: Preset) -> Kind:
+    """The kind of an engine behind HTTP."""
+
+    def build(_setting: Setting) -> Engine:
+        from carrara.engines.remote.engine import RemoteEngine
+
+        return RemoteEngine(name, preset)
+
+    def check(name: str, _source: str | Path) -> Availability:
+        if importlib.util.find_spec("httpx2") is None:
+            return Availability(name, False, "httpx2 is not installed", "pip install httpx2")
+        missing, fix = lacks(name, preset)
+        line = line_of(preset)
+        return Availability(name, not missing, f"{missing}. {line}" if missing else line, fix)
+
+    return Kind(build, check)
 
 
 def _build(name: str, kind: Kind, setting: Setting) -> Engine:
@@ -129,7 +173,8 @@ def _build(name: str, kind: Kind, setting: Setting) -> Engine:
         package = (error.name or "").partition(".")[0]
         if not package or package == "carrara":
             raise
-        raise LoadingError(f"engine {name!r} needs the package {package!r}: {INSTALL}") from error
+        fix = _PACKAGE_FIXES.get(package, INSTALL)
+        raise LoadingError(f"engine {name!r} needs the package {package!r}: {fix}") from error
 
 
 def _diffusion(setting: Setting) -> Engine:
@@ -150,7 +195,24 @@ def _verified(setting: Setting) -> Engine:
     return VerifiedEngine(setting.model)
 
 
+def _llamacpp(setting: Setting) -> Engine:
+    from carrara.engines.llamacpp.engine import llamacpp_engine
+
+    return llamacpp_engine(setting.source, setting.adapter)
+
+
+def _vllm(setting: Setting) -> Engine:
+    from carrara.engines.vllm.engine import VllmEngine
+
+    return VllmEngine(setting.source)
+
+
 _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
+_PACKAGE_FIXES = {
+    "xllamacpp": "pip install 'carrara[llamacpp]'",
+    "httpx2": "pip install httpx2",
+    "vllm": "pip install vllm (needs a GPU)",
+}
 
 
 def _check_diffusion(name: str, source: str | Path) -> Availability:
@@ -179,6 +241,24 @@ def _check_verified(name: str, source: str | Path) -> Availability:
     return Availability(name, True, line)
 
 
+def _check_llamacpp(name: str, source: str | Path) -> Availability:
+    if importlib.util.find_spec("xllamacpp") is None:
+        fix = _PACKAGE_FIXES["xllamacpp"]
+        return Availability(name, False, "xllamacpp is not installed", fix)
+    if str(source).endswith(".gguf"):
+        return Availability(name, Path(source).is_file(), f"llama.cpp with {source}")
+    found = _check_local(name, source, (*_PACKAGES, "gguf"))
+    if not found.ok:
+        return found
+    return Availability(name, True, f"{found.line} with llama.cpp; exported to GGUF at first use")
+
+
+def _check_vllm(name: str, source: str | Path) -> Availability:
+    if importlib.util.find_spec("vllm") is None:
+        return Availability(name, False, "vllm is not installed", _PACKAGE_FIXES["vllm"])
+    return Availability(name, True, f"vLLM in this process with {source}")
+
+
 def _check_local(name: str, source: str | Path, packages: Iterable[str]) -> Availability:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
@@ -204,5 +284,7 @@ KINDS: Mapping[str, Kind] = {
     "diffusion": Kind(_diffusion, _check_diffusion),
     "ar": Kind(_autoregressive, _check_autoregressive),
     "verified": Kind(_verified, _check_verified),
+    "llamacpp": Kind(_llamacpp, _check_llamacpp),
+    "vllm": Kind(_vllm, _check_vllm),
 }
-"""Every engine that can be opened by name."""
+"""Every engine of this process that can be opened by name; `kinds_by_name` has those behind HTTP too."""

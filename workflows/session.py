@@ -27,7 +27,7 @@ from carrara.runtime.run import RunControl, RunResult, context, execute
 from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
-from carrara.workflows.engine_room import EngineRoom
+from carrara.workflows.engine_room import EngineRoom, engines_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -204,6 +204,11 @@ class Session:
     ) -> dict[str, Any]:
         """What the steps of a run are given. Runs with equal settings share routers and gates, so that
         evidence is kept and limits hold over the whole session."""
+        room: EngineRoom = self._resources["engines"]
+        room.want(*engines_of(definition))
+        for known in (policy, self._policy):
+            if known is not None:
+                room.want(name for rule in known.rules for name in rule.engines)
         policy = policy or self._policy or getattr(definition, "policy", None) or AUTO
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}

@@ -12,15 +12,17 @@ import typer
 from carrara.cli.adapt import adapt
 from carrara.cli.calibrate import calibrate
 from carrara.cli.diff import diff
+from carrara.cli.engines import engines
 from carrara.cli.evaluate import evaluate
 from carrara.cli.explain import explain
-from carrara.cli.models import models, show_engines
+from carrara.cli.models import models
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
 from carrara.cli.report import report
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
+from carrara.cli.serve import serve
 
 app = typer.Typer(
     name="carrara",
@@ -46,7 +48,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "report": report,
         "diff": diff,
     },
-    "Engines": {"engines": show_engines, "adapt": adapt},
+    "Engines": {"serve": serve, "adapt": adapt},
 }
 
 
@@ -59,6 +61,7 @@ for _panel, _commands in PANELS.items():
     for _name, _function in _commands.items():
         _text = _reflowed(_function.__doc__ or "")
         app.command(_name, help=_text, rich_help_panel=_panel)(_function)
+app.add_typer(engines, rich_help_panel="Engines")
 app.add_typer(models, rich_help_panel="Engines")
 
 

@@ -1,4 +1,4 @@
-"""`carrara models`: list, pull, verify and remove weights; and what `carrara engines` prints."""
+"""`carrara models`: list, pull, verify and remove weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pull(name: _NAME = "smollm2") -> None:
     """Fetch and convert a model, or repair it. Does nothing to one that is whole."""
     from carrara.engines.weights import store
 
-    with _failing():
+    with failing():
         print(store.pull(name, progress=note))
 
 
@@ -53,7 +53,7 @@ def verify(name: _NAME_OR_FOLDER = "smollm2") -> None:
     from carrara.engines.weights import store
     from carrara.engines.weights.catalog import CARDS
 
-    with _failing():
+    with failing():
         wrong = store.verify(name)
     if wrong:
         for line in wrong:
@@ -69,38 +69,13 @@ def remove(name: _NAME) -> None:
     """Delete a model of the catalogue from this machine."""
     from carrara.engines.weights import store
 
-    with _failing():
+    with failing():
         freed = store.remove(name)
     print(f"removed {name}, {freed / 1e6:.0f} MB" if freed else f"{name} was not here")
 
 
-def show_engines(
-    source: Annotated[
-        str,
-        typer.Option("--model", help="The weights: a name of `carrara models` or a folder."),
-    ] = "smollm2",
-) -> None:
-    """Print what each engine is or lacks here, and what to do about it. Exit code 1 if none can be used."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from carrara.engines.registry import availability
-
-    with _failing():
-        found = availability(source)
-    table = Table("engine", "", "", box=None, pad_edge=False)
-    for one in found:
-        table.add_row(one.name, "ready" if one.ok else "not ready", escape(one.line))
-        if one.fix:
-            table.add_row("", "", escape(f"-> {one.fix}"))
-    Console().print(table)
-    if not any(one.ok for one in found):
-        raise typer.Exit(FAILED)
-
-
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
     """A wrong name is a wrong call (2), anything else that goes wrong a failure (1)."""
     from carrara.engines.weights.catalog import UnknownModel
 

@@ -33,7 +33,9 @@ Target = Annotated[
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", help="The engine to ask, a name of `carrara engines`; auto asks the router."
+        "--engine",
+        help="The engine to ask, a name of `carrara engines`; auto asks the router, several with commas between: "
+        "it chooses among these.",
     ),
 ]
 ModelOption = Annotated[
@@ -111,21 +113,26 @@ class How:
         if self.watch and self.quiet:
             raise usage("--watch shows answers and --quiet shows nothing: give one of them")
         if self.engine != AUTO:
-            check_engine(self.engine)
+            for name in self._names:
+                check_engine(name)
         if self.model is not None and self.replay is None:
             check_model(self.model, "--model")
 
     @property
     def only_engine(self) -> str | None:
         """The engine that alone may be asked, None where the router chooses."""
-        return None if self.engine == AUTO else self.engine
+        return self.engine if self.engine != AUTO and len(self._names) == 1 else None
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.engine.split(","))
 
     def session(self, journal: SqliteJournal | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
         from carrara.workflows.yaml.policy import load_policy
 
-        engines = None if self.only_engine is None else (self.only_engine,)
+        engines = None if self.engine == AUTO else self._names
         return session(
             journal=journal,
             engines=engines,

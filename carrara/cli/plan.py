@@ -70,7 +70,7 @@ def plan(
 ) -> None:
     """Show steps, edges, contracts, engines and the critical path. Runs nothing."""
     from carrara.runtime.journal.reading import DEFAULT_PATH, Reader
-    from carrara.workflows.engine_room import DEFAULT_ENGINES
+    from carrara.workflows.engine_room import DEFAULT_ENGINES, engines_of
     from carrara.workflows.inputs import InputReader, assignments
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
@@ -83,7 +83,8 @@ def plan(
     if journal is not None or DEFAULT_PATH.exists():
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
-    found = make_plan(workflow, values, engines=engines or DEFAULT_ENGINES, durations=times)
+    opened = engines or (*DEFAULT_ENGINES, *engines_of(workflow)[0])
+    found = make_plan(workflow, values, engines=opened, durations=times)
     match form:
         case Format.TEXT:
             print(found.text())

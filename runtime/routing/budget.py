@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused
 from carrara.engines.request import Usage
 from carrara.runtime.routing.policy import Budget, Price
@@ -50,9 +51,16 @@ class Purse:
     at once do not exceed the budget together."""
 
     def __init__(self, budget: Budget, prices: Mapping[str, Price]) -> None:
-        self.budget, self.prices = budget, prices
+        self.budget, self.prices = budget, dict(prices)
         self.spent = Spending()
         self._reserved = Spending()
+
+    def learn(self, engines: Mapping[str, Engine]) -> None:
+        """Take the prices that engines tell of themselves, where the policy names none."""
+        for name, engine in engines.items():
+            told = getattr(engine, "price", None)
+            if told is not None and name not in self.prices:
+                self.prices[name] = Price(told.input, told.output, told.cached_input)
 
     def expected(self, engine: str, prompt_tokens: int, max_tokens: int) -> Spending:
         """The most that a call can cost, by the estimate of its prompt."""

@@ -89,6 +89,7 @@ class Dialogue:
         self.policy = self.router.policy
         self.evidence = self.router.evidence
         self.engines: Mapping[str, Engine] = ctx.resources.get("engines") or {}
+        self.router.purse.learn(self.engines)
         self.facts = facts_of(call, ctx.path, self.policy)
         self.route = self._route()
         self.history: list[Move] = []

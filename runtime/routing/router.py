@@ -36,6 +36,8 @@ Cause = Literal[
 JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "agreement", "judge"))
 """Causes that say something of the engine's answers; the others say that there was none."""
 
+_OWN = ("diffusion", "ar", "verified")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -162,7 +164,7 @@ def _named(
     rules = [rule for rule in policy.rules if rule.fits(facts, _device(rule.engines, engines))]
     if not rules:
         return _usual(engines), f"policy {policy.name!r} has no rule for it"
-    names = [name for name in rules[0].engines if name in engines]
+    names = _open_ones(rules[0].engines, engines)
     reason = rules[0].reason or f"policy {policy.name!r}"
     if not names:
         missing = ", ".join(rules[0].engines)
@@ -177,9 +179,19 @@ def _device(names: Sequence[str], engines: Mapping[str, EngineFacts]) -> str:
     return next((engines[name].device for name in names if name in engines), "")
 
 
+def _open_ones(wanted: Sequence[str], engines: Mapping[str, EngineFacts]) -> list[str]:
+    """Those of the wanted engines that are open. Where `ar` is not, the engines that are none of this process's own
+    take its place, in their order: a server or hosted service is an AR engine to the router."""
+    names = []
+    for name in wanted:
+        stand_ins = [other for other in engines if other not in (*wanted, *_OWN)]
+        names += [name] if name in engines else stand_ins if name == "ar" else []
+    return names
+
+
 def _usual(engines: Mapping[str, EngineFacts]) -> list[str]:
     """The engines that the default policy would ask, else all there are: some answer only when they are named."""
-    return [name for name in AUTO.rules[-1].engines if name in engines] or list(engines)
+    return _open_ones(AUTO.rules[-1].engines, engines) or list(engines)
 
 
 def _affordable(

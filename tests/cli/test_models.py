@@ -7,18 +7,21 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from carrara.cli.models import models, show_engines
+from carrara.cli.engines import engines
+from carrara.cli.models import models
 from carrara.engines.errors import LoadingError
 from carrara.engines.weights import store
 
 app = typer.Typer()
 app.add_typer(models)
-app.command("engines")(show_engines)
+app.add_typer(engines)
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CARRARA_HOME", str(tmp_path / "home"))
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "INCEPTION_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
 
 
@@ -97,8 +100,9 @@ def test_remove_says_what_it_freed(home: Path) -> None:
 def test_engines_that_cannot_be_used_are_shown_with_the_fix() -> None:
     found = call("engines")
     assert found.exit_code == 1
-    assert found.stdout.count("not ready") == 3
+    assert found.stdout.count("not ready") == found.stdout.count("->")
     assert "-> carrara models pull smollm2" in found.stdout
+    assert "OPENAI_API_KEY is not set" in found.stdout
 
 
 def test_square_brackets_in_a_fix_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:

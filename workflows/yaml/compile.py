@@ -66,6 +66,7 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
             static_plan=partial(sketch_of, pipeline),
         )
         self.policy, self.limits = pipeline.policy, pipeline.engines
+        self.servers = pipeline.servers
         self.scoring = pipeline.score
 
     @cached_property

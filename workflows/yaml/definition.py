@@ -153,8 +153,8 @@ class StepDef:
 
 @dataclass(frozen=True, slots=True)
 class PipelineDef:
-    """A pipeline. `steps` stand in an order in which each comes after all it refers to; `output_lines` tell where
-    the outputs are written, from 1."""
+    """A pipeline. `steps` stand in an order in which each comes after all it refers to; `engines` are limits,
+    `servers` engines of its own by their presets; `output_lines` tell where the outputs are written, from 1."""
 
     name: str
     path: Path
@@ -163,6 +163,7 @@ class PipelineDef:
     inputs: tuple[Field, ...] = ()
     types: Mapping[str, Field] = field(default_factory=dict)
     engines: Mapping[str, EngineLimits] = field(default_factory=dict)
+    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     policy: Policy | None = None
     description: str = ""
     output_types: Mapping[str, Type] = field(default_factory=dict)

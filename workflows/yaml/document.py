@@ -101,9 +101,22 @@ class ExampleDoc(Doc):
     answer: Anything = Field(description="The right answer, as `returns` types it.")
 
 
-class LimitsDoc(Doc):
-    """What may be asked of one engine."""
+class EngineDoc(Doc):
+    """An engine of this pipeline: what may be asked of it, and with `preset` a server or service that is asked."""
 
+    preset: str | None = Field(
+        None, description="A server or service: a name that `carrara engines` lists, or a file."
+    )
+    model: str | None = Field(None, description="The model there. Only with preset.")
+    base_url: str | None = Field(
+        None, description="Where it is, such as http://host:8000/v1. Only with preset."
+    )
+    key_env: str | None = Field(
+        None, description="The environment variable that holds the key. Only with preset."
+    )
+    context_tokens: AtLeastOne | None = Field(
+        None, description="How many tokens prompt and answer may have. Only with preset."
+    )
     concurrency: AtLeastOne | None = Field(None, description="The most calls at once.")
     requests_per_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="The most calls that may begin in a second."
@@ -212,8 +225,8 @@ class PipelineDoc(Doc):
     types: dict[str, TypeNotation] | None = Field(
         None, description="Types with a name, for inputs, fields and `returns`."
     )
-    engines: dict[str, LimitsDoc] | None = Field(
-        None, description="Limits of the engines this pipeline asks, by name."
+    engines: dict[str, EngineDoc] | None = Field(
+        None, description="The engines this pipeline asks, by name: limits, and servers of its own."
     )
     policy: PolicyDoc | None = Field(None, description="How engines are chosen.")
     score: ScoreDoc | None = Field(

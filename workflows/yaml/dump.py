@@ -38,7 +38,8 @@ def dumps(pipeline: PipelineDef) -> str:
         field.name: field_notation(_without_implied_default(field)) for field in pipeline.inputs
     }
     engines = {
-        name: _given(
+        name: dict(pipeline.servers.get(name, {}))
+        | _given(
             concurrency=limits.concurrency,
             requests_per_s=limits.requests_per_s,
             tokens_per_min=limits.tokens_per_min,

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from carrara.engines.registry import KINDS
+from carrara.engines.registry import kinds_by_name
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import RunResult
@@ -117,7 +117,7 @@ def check(path: Path | str, *, engines: Collection[str] = ()) -> tuple[Mistake, 
 
 
 def _reader(mistakes: Mistakes, engines: Collection[str]) -> PipelineReader:
-    return PipelineReader(mistakes, environment(), (*KINDS, *engines))
+    return PipelineReader(mistakes, environment(), (*kinds_by_name(), *engines))
 
 
 def _shown(path: Path) -> str:

@@ -14,6 +14,10 @@ from typing import Any, Final
 
 from jinja2 import Environment
 
+from carrara.engines.errors import LoadingError
+from carrara.engines.registry import KINDS
+from carrara.engines.remote.configured import defined
+from carrara.engines.remote.preset import presets
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
 from carrara.workflows.errors import DefinitionError
@@ -40,6 +44,9 @@ RESERVED: Final = frozenset(keyword.kwlist) | {
     "true", "false", "none", "inputs", "steps", "previous",
     "loop", "self", "caller", "varargs", "kwargs",
 }  # fmt: skip
+
+
+_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "context_tokens")
 
 
 class PipelineReader:
@@ -91,6 +98,7 @@ class _File:
     def __init__(self, reader: PipelineReader, notes: Notes, path: Path) -> None:
         self.reader, self.notes, self.path = reader, notes, path
         self.raw: Any = notes.source.value
+        self.known_engines: tuple[str, ...] = tuple(reader.engines)
 
     def pipeline(self) -> PipelineDef | None:
         if not isinstance(self.raw, dict):
@@ -101,6 +109,7 @@ class _File:
             return None
         if "steps" not in self.raw:
             self.notes.at_value((), "the pipeline needs the key 'steps'")
+        servers = self.servers(doc)
         self.note_names()
         reader = TypeReader(self.notes, self.all_of("types", {}))
         types = read_types(doc.types or {}, reader)
@@ -120,6 +129,7 @@ class _File:
             inputs=inputs,
             types=types,
             engines=self.engines(doc),
+            servers=servers,
             policy=self.policy(doc),
             description=doc.description or "",
             output_types=output_types,
@@ -203,7 +213,7 @@ class _File:
             types=declared,
             type_reader=reader,
             inputs=names.inputs,
-            engines=self.reader.engines,
+            engines=self.known_engines,
             open_pipeline=lambda written, where: self.reader.used(
                 written, where, self.notes, self.path
             ),
@@ -243,15 +253,45 @@ class _File:
 
     def policy(self, doc: PipelineDoc) -> Policy | None:
         return (
-            None if doc.policy is None else read_policy(doc.policy, self.reader.engines, self.notes)
+            None if doc.policy is None else read_policy(doc.policy, self.known_engines, self.notes)
         )
+
+    def servers(self, doc: PipelineDoc) -> dict[str, dict[str, Any]]:
+        """The engines that the file defines; from here on their names are known."""
+        given = {
+            name: engine.model_dump(include=set(_SERVER_KEYS), exclude_none=True)
+            for name, engine in (doc.engines or {}).items()
+        }
+        found = {name: keys for name, keys in given.items() if keys}
+        self.known_engines = (*self.known_engines, *(n for n in found if n not in KINDS))
+        for name, keys in found.items():
+            self.note_server(name, keys)
+        return found
+
+    def note_server(self, name: str, keys: dict[str, Any]) -> None:
+        where: Location = ("engines", name)
+        if "preset" not in keys and name not in presets():
+            stray = next(iter(keys))
+            self.notes.at_key((*where, stray), f"'{stray}' goes with 'preset'")
+        elif name in KINDS:
+            text = f"'{name}' is an engine in this process: give the server another name"
+            self.notes.at_key(where, text)
+        else:
+            try:
+                defined(name, keys, f"engine '{name}'", self.path.parent)
+            except LoadingError as error:
+                self.notes.at_key(where, str(error))
+        if str(keys.get("preset", "")).endswith(".toml"):
+            keys["preset"] = str((self.path.parent / keys["preset"]).resolve())
 
     def engines(self, doc: PipelineDoc) -> dict[str, EngineLimits]:
         found = {}
         for name, limits in (doc.engines or {}).items():
-            if name not in self.reader.engines:
-                hint = did_you_mean(name, self.reader.engines)
-                self.notes.at_key(("engines", name), f"unknown engine '{name}'{hint}")
+            if name not in self.known_engines:
+                hint = did_you_mean(name, self.known_engines)
+                hint = hint or ". A server of your own needs 'preset'"
+                text = f"unknown engine '{name}'{hint}"
+                self.notes.at_key(("engines", name), text)
             found[name] = EngineLimits(
                 limits.concurrency, limits.requests_per_s, limits.tokens_per_min
             )

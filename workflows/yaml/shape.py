@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from carrara.workflows.yaml.document import (
+    EngineDoc,
     ExampleDoc,
-    LimitsDoc,
     OutlineDoc,
     RepeatDoc,
     ScoreDoc,
@@ -185,7 +185,7 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
         case ("steps", _):
             model = StepDoc
         case ("engines", _):
-            model = LimitsDoc
+            model = EngineDoc
         case ("outline",):
             model = OutlineDoc
         case ("score",):

@@ -80,10 +80,25 @@ def test_an_engine_that_is_not_open_is_named_with_those_that_are() -> None:
 def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_said() -> None:
     found = routed(scripted=EngineFacts("scripted"))
     assert names(found) == ["scripted"]
-    assert found.reason == "typed extraction; diffusion, ar not open, so any engine that is"
+    assert found.reason == "typed extraction; diffusion is not open"
     assert routed(ar=AR).reason == "typed extraction; diffusion is not open"
     bare = route(CALL, BOTH, Policy("bare"), Evidence())
     assert (names(bare), bare.reason) == (["diffusion", "ar"], "policy 'bare' has no rule for it")
+
+
+def test_a_server_stands_in_for_the_ar_engine_that_is_not_open() -> None:
+    server, other = EngineFacts("openai"), EngineFacts("fast")
+    diffusion = BOTH["diffusion"]
+    assert names(routed(diffusion=diffusion, openai=server)) == ["diffusion", "openai"]
+    assert names(routed(diffusion=diffusion, openai=server, fast=other)) == [
+        "diffusion",
+        "openai",
+        "fast",
+    ]
+    assert names(routed(**BOTH, openai=server)) == ["diffusion", "ar"]
+    reasoning = replace(CALL, tags=frozenset({"reasoning"}))
+    found = route(reasoning, {"diffusion": diffusion, "openai": server}, AUTO, Evidence())
+    assert names(found) == ["openai"]
 
 
 def test_an_engine_outside_the_default_policy_answers_when_it_is_named_or_alone() -> None:

@@ -1,0 +1,61 @@
+"""`carrara serve`: engines behind the OpenAI wire format."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+from carrara.cli.outcome import finish, note, usage
+
+TOKEN = "CARRARA_API_KEY"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine", help="An engine to serve, a name of `carrara engines`. Repeat for more."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen at.", min=0, max=65535)] = 8517,
+) -> None:
+    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first.
+
+    Beyond loopback, and wherever CARRARA_API_KEY is set, clients need that token.
+    """
+    token = os.environ.get(TOKEN, "")
+    if host not in _LOOPBACK and not token:
+        raise usage(f"to listen at {host} set {TOKEN}: whoever reaches the server could use it")
+    finish(_serve(tuple(engine or ("diffusion", "ar")), model, host, port, token))
+
+
+async def _serve(
+    names: tuple[str, ...], model: str | None, host: str, port: int, token: str
+) -> None:
+    from carrara.engines.errors import LoadingError
+    from carrara.engines.registry import open_engines
+
+    try:
+        import uvicorn
+
+        from carrara.engines.serving.app import app_of
+    except ImportError as error:
+        raise LoadingError(
+            f"serving needs the package {error.name!r}: pip install 'carrara[serve]'"
+        ) from error
+    engines = open_engines(names) if model is None else open_engines(names, source=model)
+    async with AsyncExitStack() as stack:
+        for one in engines.values():
+            await stack.enter_async_context(one)
+            note(one.health().line)
+        config = uvicorn.Config(app_of(engines, token), host=host, port=port, log_level="warning")
+        note(f"serving {', '.join(engines)} at http://{host}:{port}/v1")
+        await uvicorn.Server(config).serve()

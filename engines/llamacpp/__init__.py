@@ -1,0 +1,1 @@
+"""The engine `llamacpp`: llama.cpp's own server in this process, on the same weights as the other local engines."""

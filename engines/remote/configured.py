@@ -1,0 +1,120 @@
+"""Engines that a user has named: the file `carrara.toml`, and definitions given in place.
+
+    [engines.fast]
+    preset = "vllm-server"
+    base_url = "http://gpu-box:8000/v1"
+    model = "Qwen/Qwen3-8B"
+
+A definition names a preset, or a file with one, and changes what differs. `$CARRARA_CONFIG` names another file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from carrara.engines.errors import LoadingError
+from carrara.engines.remote.keys import bare_url, find_key, how_to_set
+from carrara.engines.remote.preset import Preset, preset, presets
+
+FILE = "carrara.toml"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_KNOCK_S = 0.2
+
+
+def config_path() -> Path:
+    """The file in which engines are named; it need not exist."""
+    return Path(os.environ.get("CARRARA_CONFIG") or FILE).expanduser()
+
+
+def configured() -> dict[str, Preset]:
+    """The engines named in the configuration file, none where there is no file.
+
+    Raises:
+        LoadingError: names the file, the engine and the key that is wrong.
+    """
+    path = config_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadingError(f"{path}: cannot be read: {error}") from error
+    try:
+        found = tomllib.loads(text).get("engines", {})
+    except ValueError as error:
+        raise LoadingError(f"{path}: is no TOML: {error}") from error
+    if not isinstance(found, Mapping):
+        raise LoadingError(f"{path}: `engines` is a table of engines, got {found!r}")
+    return {
+        name: defined(name, given, f"{path}: engines.{name}", path.parent)
+        for name, given in found.items()
+    }
+
+
+def defined(name: str, given: Any, where: str, folder: Path | None = None) -> Preset:
+    """The preset of one definition: of that name, changed as it says. `where` stands in errors.
+
+    Raises:
+        LoadingError: no preset, an unknown key, a wrong value.
+    """
+    if not isinstance(given, Mapping):
+        raise LoadingError(f"{where}: an engine is a table with a preset, got {given!r}")
+    changes = dict(given)
+    wanted = changes.pop("preset", name)
+    if not isinstance(wanted, str):
+        raise LoadingError(f"{where}: preset is a name, got {wanted!r}")
+    if stray := [key for key in ("key", "api_key") if key in changes]:
+        raise LoadingError(
+            f"{where}: {stray[0]}: a key does not belong into a file; name a variable with key_env"
+        )
+    try:
+        base = preset(wanted, folder)
+    except LoadingError as error:
+        raise LoadingError(f"{where}: {error}") from error
+    return base.but(changes, where)
+
+
+def all_presets() -> dict[str, Preset]:
+    """The presets that come along and the configured engines; the latter win."""
+    return {**presets(), **configured()}
+
+
+def lacks(name: str, known: Preset) -> tuple[str, str]:
+    """What an engine lacks to be used now, and what to do about it; ("", "") for nothing. Asks no server: of one on
+    this machine it looks whether anything listens."""
+    if not known.model and known.key_required:
+        return "no model is named", f'[engines.{name}] model = "…" in {FILE}'
+    if known.key_required and known.key_env and not find_key(known.key_env):
+        return f"{known.key_env} is not set", how_to_set(known.key_env)
+    place = urlsplit(known.base_url)
+    if is_loopback(known.base_url) and not _listens(str(place.hostname), place.port or 80):
+        return f"nothing listens at {bare_url(known.base_url)}", "start the server, or set base_url"
+    return "", ""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a server is on this machine."""
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+def line_of(known: Preset) -> str:
+    """An engine in a few words."""
+    model = known.model or "its model"
+    return f"{known.title}: {model} at {bare_url(known.base_url)} (abilities: {known.checked or 'as configured'})"
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=_KNOCK_S):
+            return True
+    except OSError:
+        return False
+
+
+__all__ = ["all_presets", "config_path", "configured", "defined", "is_loopback", "lacks", "line_of"]

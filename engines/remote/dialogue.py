@@ -1,0 +1,139 @@
+"""Asking a server one question: whole or as a stream, again without what it refuses, until an answer or an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.engines.errors import ContentFiltered
+from carrara.engines.remote.anthropic_wire import AnthropicMessages
+from carrara.engines.remote.carrier import Carrier
+from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature, told
+from carrara.engines.remote.gemini_wire import GeminiContent
+from carrara.engines.remote.keys import Key
+from carrara.engines.remote.line import Line, StatusError, cut_off
+from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
+from carrara.engines.remote.preset import WireName
+from carrara.engines.remote.questions import Questions
+from carrara.engines.remote.reply import Reply, Tool
+from carrara.engines.remote.wire import Ask, ServerFault, Wire
+from carrara.engines.request import Progress, Request, Watch
+
+WIRES: dict[WireName, Callable[[], Wire]] = {
+    "openai": OpenAiChat,
+    "openai-text": OpenAiText,
+    "anthropic": AnthropicMessages,
+    "gemini": GeminiContent,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A reply, and the seconds until its first text and until its end."""
+
+    reply: Reply
+    first_s: float
+    whole_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """What is needed to ask: the engine's name for errors, its questions, its line, its key and a clock."""
+
+    engine: str
+    questions: Questions
+    line: Line
+    key: Key
+    clock: Callable[[], float]
+
+    @property
+    def wire(self) -> Wire:
+        return WIRES[self.questions.preset.wire]()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self.wire.headers(self.key)
+
+    async def answer(
+        self, request: Request, carrier: Carrier | None, watch: Watch | None, tools: Sequence[Tool]
+    ) -> tuple[Answered, Carrier | None]:
+        """Ask until the server takes the request: each time without the part that it refused. Also how the answer
+        that came was carried."""
+        while True:
+            if carrier is not None:
+                carrier = self.questions.carrier(request.output)
+            ask = self.questions.ask(request, carrier, watch is not None, tools)
+            try:
+                return await self._once(ask, watch), carrier if ask.schema is not None else None
+            except StatusError as error:
+                feature = refused_feature(error.told, self.questions.optional(ask))
+                if feature is None:
+                    raise self.line.explained(error.told) from None
+                if feature == "schema" and is_of_one_schema(error.told):
+                    self.questions.unfit.add(request.output)
+                else:
+                    self.questions.without.add(feature)
+
+    async def _once(self, ask: Ask, watch: Watch | None) -> Answered:
+        headers, body = self.headers, self.wire.body(ask)
+        if "max_completion_tokens" in self.questions.without and "max_completion_tokens" in body:
+            body["max_tokens"] = body.pop("max_completion_tokens")
+        if "stream_options" in self.questions.without:
+            body.pop("stream_options", None)
+        started = self.clock()
+        try:
+            if not ask.stream:
+                reply = self.wire.read(await self.line.post(self.wire.path(ask), headers, body))
+                return self._checked(Answered(reply, 0.0, self.clock() - started))
+            events = self.line.stream(self.wire.path(ask), headers, body)
+            return self._checked(await self._streamed(events, started, watch))
+        except ServerFault as error:
+            raise self._told_in_stream(error) from error
+
+    async def _streamed(
+        self, events: AsyncIterator[tuple[str, Any]], started: float, watch: Watch | None
+    ) -> Answered:
+        reply, first_s, is_over = Reply(), 0.0, False
+        async with aclosing(events) as source:  # type: ignore[type-var]
+            async for event, data in source:
+                if event == "whole":
+                    reply, is_over = self.wire.read(data), True
+                elif event == "done":
+                    is_over = True
+                else:
+                    before = len(reply.text)
+                    is_over = self.wire.add(reply, event, data)
+                    if len(reply.text) > before:
+                        first_s = first_s or self.clock() - started
+                        if watch is not None:
+                            watch(Progress(reply.text))
+                if is_over:
+                    break
+        if not reply.end:
+            raise cut_off(self.engine, self.line.where, reply.text)
+        return Answered(reply, first_s, self.clock() - started)
+
+    def _told_in_stream(self, error: ServerFault) -> Exception:
+        body = json.dumps(error.body)
+        inner = error.body.get("error") if isinstance(error.body, dict) else None
+        code = inner.get("code") if isinstance(inner, dict) else None
+        kind = inner.get("type") if isinstance(inner, dict) else None
+        known = {"overloaded_error": 529, "rate_limit_error": 429, "api_error": 500}
+        status = code if isinstance(code, int) and 400 <= code < 600 else known.get(str(kind), 500)
+        return self.line.explained(told(status, {}, body, self.key))
+
+    def _checked(self, answered: Answered) -> Answered:
+        reply = answered.reply
+        if reply.end == "filtered" or reply.refused:
+            said = reply.refused or reply.reason
+            filtered = ContentFiltered(
+                f"engine {self.engine!r}: the provider refused the answer: {self.key.scrub(said)[:200]}"
+            )
+            raise placed(filtered, self.engine, "read")
+        return answered
+
+
+__all__ = ["Answered", "Dialogue"]

@@ -1,0 +1,98 @@
+"""Keys: where they come from, and that they are never shown.
+
+A key comes from an environment variable, or from the system's keyring (package `keyring`, service "carrara") under the
+variable's name. It lives in a `Key`, which shows itself as "***" and takes itself out of any text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+SERVICE = "carrara"
+_SHORTEST = 4
+
+
+class Key:
+    """A secret. Only `reveal` gives it away; it has no useful repr, cannot be pickled and compares by identity."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.strip()
+
+    def reveal(self) -> str:
+        return self._secret
+
+    def scrub(self, text: str) -> str:
+        """`text` without the secret, also where only its beginning or its end is shown."""
+        secret = self._secret
+        if len(secret) < _SHORTEST:
+            return text
+        text = text.replace(secret, "***")
+        if len(secret) >= 12:
+            for part in (secret[:8], secret[-8:]):
+                text = re.sub(rf"[\w*-]*{re.escape(part)}[\w*-]*", "***", text)
+        return text
+
+    def __bool__(self) -> bool:
+        return bool(self._secret)
+
+    def __repr__(self) -> str:
+        return "Key(***)" if self._secret else "Key()"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a key is not written down")
+
+
+NO_KEY = Key("")
+
+
+def find_key(variable: str, keyring: Callable[[str], str | None] | None = None) -> Key:
+    """The key named `variable`: from the environment, else from the keyring where there is one. May be empty."""
+    if not variable:
+        return NO_KEY
+    found = os.environ.get(variable) or (keyring or _from_keyring)(variable) or ""
+    return Key(found)
+
+
+def how_to_set(variable: str) -> str:
+    """What a person can do about a missing key."""
+    return f"export {variable}=…, or: pip install keyring && keyring set {SERVICE} {variable}"
+
+
+def bare_url(url: str) -> str:
+    """A URL as it may be shown: without user, password and query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        place = f"[{host}]" if ":" in host else host
+        if parts.port:
+            place += f":{parts.port}"
+    except ValueError:
+        return "(not a URL)"
+    return urlunsplit((parts.scheme, place, parts.path, "", ""))
+
+
+def _from_keyring(variable: str) -> str | None:
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return None
+    try:
+        found = keyring.get_password(SERVICE, variable)
+    except (KeyringError, RuntimeError, OSError):  # no back end, or a locked one
+        return None
+    return found if isinstance(found, str) else None
+
+
+__all__ = ["NO_KEY", "Key", "bare_url", "find_key", "how_to_set"]

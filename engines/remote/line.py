@@ -1,0 +1,253 @@
+"""The line to one server: a pool of HTTP connections, whole answers and streams, every fault an error of ours.
+
+httpx2 is imported when a line is opened. Proxies are those of the environment (HTTPS_PROXY, NO_PROXY), certificates
+those of the system. Leaving a call, by cancellation too, closes its connection: the server sees that nobody waits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from carrara.engines.errors import BadReply, EngineError, StreamCut
+from carrara.engines.remote.faults import Told, error_of, error_of_exception, placed, quoted, told
+from carrara.engines.remote.keys import Key, bare_url
+from carrara.engines.remote.preset import Preset
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+
+_MOST_BYTES = 64 << 20  # of a whole answer: a server gone wild must not fill the memory
+
+
+class StatusError(Exception):
+    """The server answered with an error. The engine looks whether something can be left out, else raises
+    `error_of(told)`."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__(told.message)
+        self.told = told
+
+
+class Line(Protocol):
+    """How questions get to a model and answers back, for one engine."""
+
+    @property
+    def where(self) -> str:
+        """The place, as it may be shown."""
+        ...
+
+    async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
+        """The JSON that came back. A path that begins with "~" stands beside "/v1", not below it.
+
+        Raises:
+            StatusError: the server answered with an error.
+            EngineError: the call failed; carries its phase.
+        """
+        ...
+
+    def stream(
+        self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> AsyncIterator[tuple[str, Any]]:
+        """The events that come back: name and JSON, (“done”, None) for `[DONE]`. Close the iterator to end the call.
+
+        Raises:
+            StatusError, EngineError: as `post`.
+        """
+        ...
+
+    def explained(self, found: Told) -> EngineError:
+        """The error for what the server told."""
+        ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class HttpLine:
+    """A `Line` over HTTP."""
+
+    def __init__(self, engine: str, preset: Preset, key: Key) -> None:
+        self._engine, self._preset, self._key = engine, preset, key
+        self._client: httpx2.AsyncClient | None = None
+
+    @property
+    def where(self) -> str:
+        return bare_url(self._preset.base_url)
+
+    def explained(self, found: Told) -> EngineError:
+        return error_of(found, self._engine, self.where)
+
+    async def open(self) -> None:
+        import httpx2
+
+        times, most = self._preset.timeouts, self._preset.concurrency
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(
+                connect=times.connect_s, write=times.write_s, read=times.read_s, pool=times.pool_s
+            ),
+            limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+            headers={"User-Agent": "carrara", **self._preset.headers},
+            verify=_certificates(),
+        )
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> Any:
+        """The JSON at a path; raises as `post`."""
+        async with AsyncExitStack() as stack:
+            response = await self._begun(stack, path, headers, None, "application/json")
+            text = await self._whole(response)
+            self._check_status(response, text)
+            return self._json(response, text)
+
+    async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
+        async with AsyncExitStack() as stack:
+            response = await self._begun(stack, path, headers, body, "application/json")
+            text = await self._whole(response)
+            self._check_status(response, text)
+            return self._json(response, text)
+
+    async def stream(
+        self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> AsyncIterator[tuple[str, Any]]:
+        import httpx2
+
+        async with AsyncExitStack() as stack:
+            response = await self._begun(stack, path, headers, body, "text/event-stream")
+            if not response.is_success:
+                self._check_status(response, await self._whole(response))
+            kind = _content_type(response)
+            if (
+                kind == "application/json"
+            ):  # a server that does not stream, or an error with status 200
+                yield "whole", self._json(response, await self._whole(response))
+                return
+            if kind != "text/event-stream":
+                self._raise_type(kind, await self._whole(response), "a stream of events")
+            response.encoding = "utf-8"
+            try:
+                async for event in httpx2.EventSource(response):
+                    if event.data.strip() == "[DONE]":
+                        yield "done", None
+                    elif event.data:
+                        yield event.event, self._event(event.data)
+            except httpx2.HTTPError as error:
+                raise self._error(error, reading=True) from error
+
+    async def _begun(
+        self,
+        stack: AsyncExitStack,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None,
+        accept: str,
+    ) -> httpx2.Response:
+        import httpx2
+
+        if self._client is None:
+            raise EngineError(f"engine {self._engine!r} is not open: enter it with `async with`")
+        base = self._preset.base_url.rstrip("/")
+        url = base.removesuffix("/v1") + path[1:] if path.startswith("~") else base + path
+        try:
+            request = self._client.build_request(
+                "GET" if body is None else "POST",
+                url,
+                json=None if body is None else dict(body),
+                headers={**headers, "Accept": accept},
+            )
+            response = await self._client.send(request, stream=True)
+        except httpx2.HTTPError as error:
+            raise self._error(error, reading=False) from error
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            bad = EngineError(f"engine {self._engine!r}: base_url {self.where} is no URL: {error}")
+            raise placed(bad, self._engine, "connect") from error
+        stack.push_async_callback(response.aclose)
+        return response
+
+    async def _whole(self, response: httpx2.Response) -> str:
+        import httpx2
+
+        read = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                read += chunk
+                if len(read) > _MOST_BYTES:
+                    big = BadReply(
+                        f"engine {self._engine!r}: {self.where} sent over {_MOST_BYTES} bytes"
+                    )
+                    raise placed(big, self._engine, "read", response.status_code)
+        except httpx2.HTTPError as error:
+            raise self._error(error, reading=True) from error
+        return bytes(read).decode("utf-8", "replace")
+
+    def _check_status(self, response: httpx2.Response, text: str) -> None:
+        if not response.is_success:
+            raise StatusError(told(response.status_code, response.headers, text, self._key))
+
+    def _json(self, response: httpx2.Response, text: str) -> Any:
+        kind = _content_type(response)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if kind != "application/json":
+                self._raise_type(kind, text, "JSON")
+            bad = BadReply(
+                f"engine {self._engine!r}: {self.where} sent broken JSON ({error}): "
+                f"{quoted(text, self._key)}"
+            )
+            raise placed(bad, self._engine, "parse", response.status_code) from error
+
+    def _event(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            bad = BadReply(
+                f"engine {self._engine!r}: {self.where} sent an event that is no JSON ({error}): "
+                f"{quoted(text, self._key)}"
+            )
+            raise placed(bad, self._engine, "parse") from error
+
+    def _raise_type(self, kind: str, text: str, wanted: str) -> None:
+        bad = BadReply(
+            f"engine {self._engine!r}: {self.where} sent {kind or 'no content type'} instead of {wanted}: "
+            f"{quoted(text, self._key)}. Is base_url that of an API?"
+        )
+        raise placed(bad, self._engine, "parse")
+
+    def _error(self, error: BaseException, *, reading: bool) -> EngineError:
+        return error_of_exception(error, self._engine, self.where, self._key, reading=reading)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates; reading them takes a tenth of a second, so all engines share them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def cut_off(engine: str, where: str, text: str) -> StreamCut:
+    """The error for a stream that ended without saying so."""
+    error = StreamCut(
+        f"engine {engine!r}: {where} ended its answer in the middle, after {len(text):,} characters",
+        text=text,
+    )
+    placed(error, engine, "read")
+    return error
+
+
+def _content_type(response: httpx2.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+__all__ = ["HttpLine", "Line", "StatusError", "cut_off"]

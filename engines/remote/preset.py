@@ -1,0 +1,205 @@
+"""Presets: what is known of a server or a hosted service, as data.
+
+The presets that come along lie in `presets/*.toml`; `carrara engines probe` writes more. A preset never holds a key,
+only the name of the variable that does.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import cache
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from carrara.engines.errors import LoadingError
+from carrara.engines.request import Usage
+
+FOLDER = Path(__file__).parent / "presets"
+
+WireName = Literal["openai", "openai-text", "anthropic", "gemini"]
+SchemaMode = Literal["none", "object", "strict", "full", "llguidance"]
+"""How far a server holds JSON Schemas: not at all; some JSON ("object"); the narrow dialect in which every key is
+required and nothing more is allowed ("strict"); by a grammar, nearly whole ("full"); besides, llama.cpp's grammars of
+llguidance ("llguidance")."""
+Pattern = Literal["none", "schema", "structured_outputs"]
+"""How it holds regular expressions: not; as a string's `pattern` in a schema; by vLLM's `structured_outputs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens, as published on `as_of`. Zero is free."""
+
+    input: float = 0.0
+    cached_input: float | None = None
+    output: float = 0.0
+    as_of: str = ""
+
+    def of(self, usage: Usage) -> float:
+        """What a call costs in US dollars."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return (
+            fresh * self.input
+            + usage.cached_tokens * cached
+            + usage.completion_tokens * self.output
+        ) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for each phase. `read_s` is the longest silence: without a stream that is the whole answer."""
+
+    connect_s: float = 10.0
+    write_s: float = 30.0
+    read_s: float = 180.0
+    pool_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One server or service. `name` is what it is called in a configuration.
+
+    `key_env` is the environment variable that holds the key ("" where none is needed); `key_required` False sends
+    one only where there is one. `max_tokens_name` is the field for the longest answer. `concurrency` bounds the
+    connections. `decisions` and `pins` are vLLM's controls of a served diffusion model. `body` and `headers` are
+    added to every call. `checked` says in a few words on what the abilities rest.
+    """
+
+    name: str
+    title: str
+    base_url: str
+    wire: WireName = "openai"
+    model: str = ""
+    key_env: str = ""
+    key_required: bool = True
+    context_tokens: int = 128_000
+    schema: SchemaMode = "none"
+    pattern: Pattern = "none"
+    logprobs: bool = False
+    top_logprobs: int = 5
+    seed: bool = False
+    stream: bool = True
+    tools: bool = False
+    temperature: bool = True
+    cached_usage: bool = False
+    decisions: bool = False
+    pins: bool = False
+    canvas_tokens: int = 256
+    max_tokens_name: str = "max_tokens"
+    concurrency: int = 32
+    timeouts: Timeouts = Timeouts()
+    price: Price | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    checked: str = ""
+
+    def but(self, changes: Mapping[str, Any], where: str) -> Preset:
+        """This preset with the given fields changed; `where` names their source in errors.
+
+        Raises:
+            LoadingError: an unknown field, or a value of the wrong type.
+        """
+        known = {f.name for f in fields(self)} - {"name"}
+        for key in changes:
+            if key not in known:
+                near = get_close_matches(key, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise LoadingError(f"{where}: unknown key {key!r}.{hint}")
+        found = {key: _read(key, value, where) for key, value in changes.items()}
+        return replace(self, **found)
+
+    def data(self) -> dict[str, Any]:
+        """All that differs from the defaults, as plain data: what a preset file holds."""
+        plain = asdict(self)
+        default = asdict(Preset(self.name, self.title, self.base_url))
+        return {
+            key: value
+            for key, value in plain.items()
+            if key in ("title", "base_url", "wire") or value != default.get(key)
+        } | {"name": self.name}
+
+
+def read_preset(path: Path) -> Preset:
+    """The preset in a TOML file, called like the file.
+
+    Raises:
+        LoadingError: names the file and the key.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadingError(f"{path}: cannot be read as TOML: {error}") from error
+    found.pop("name", None)
+    bare = Preset(path.stem, path.stem, "")
+    made = bare.but(found, str(path))
+    if not made.base_url:
+        raise LoadingError(f"{path}: a preset needs a base_url")
+    return made
+
+
+@cache
+def presets() -> Mapping[str, Preset]:
+    """The presets that come along, by name."""
+    stem = attrgetter("stem")
+    return {path.stem: read_preset(path) for path in sorted(FOLDER.glob("*.toml"), key=stem)}
+
+
+def preset(name: str, folder: Path | None = None) -> Preset:
+    """A preset by name, or by the path of a file (relative to `folder`).
+
+    Raises:
+        LoadingError: there is none; names the closest.
+    """
+    if name.endswith(".toml"):
+        return read_preset((folder or Path()) / name)
+    known = presets()
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise LoadingError(f"no preset is called {name!r}. {hint}Known presets: {', '.join(known)}.")
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "WireName": (str,),
+    "SchemaMode": (str,),
+    "Pattern": (str,),
+}
+_WORDS = {"wire": get_args(WireName), "schema": get_args(SchemaMode), "pattern": get_args(Pattern)}
+_PARTS: Mapping[str, type] = {"timeouts": Timeouts, "price": Price}
+
+
+def _read(key: str, value: Any, where: str) -> Any:
+    if key in _PARTS:
+        return _part(key, value, where)
+    if key in ("body", "headers"):
+        if not isinstance(value, Mapping):
+            raise LoadingError(f"{where}: {key} is a table, got {value!r}")
+        return dict(value)
+    kind = next(f.type for f in fields(Preset) if f.name == key)
+    wanted = _TYPES[str(kind)]
+    if not isinstance(value, wanted) or (wanted == (int,) and isinstance(value, bool)):
+        raise LoadingError(f"{where}: {key} takes {wanted[0].__name__}, got {value!r}")
+    if key in _WORDS and value not in _WORDS[key]:
+        raise LoadingError(f"{where}: {key} is one of {', '.join(_WORDS[key])}, got {value!r}")
+    return value
+
+
+def _part(key: str, value: Any, where: str) -> Any:
+    known = {f.name for f in fields(_PARTS[key])}
+    if not isinstance(value, Mapping) or set(value) - known:
+        raise LoadingError(f"{where}: {key} holds {', '.join(sorted(known))}, got {value!r}")
+    for name, number in value.items():
+        if name != "as_of" and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise LoadingError(f"{where}: {key}.{name} is a number, got {number!r}")
+    return _PARTS[key](**value)
+
+
+__all__ = ["Preset", "Price", "SchemaMode", "Timeouts", "preset", "presets", "read_preset"]

@@ -1,0 +1,310 @@
+"""Finding out what a server really does: each ability is tried with a small question, and what came is looked at.
+
+A server that ignores a part of a request silently is found out as well: a schema counts only when an answer that the
+prompt does not ask for obeys it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carrara.engines.contract import Choice
+from carrara.engines.errors import EngineError
+from carrara.engines.remote.configured import is_loopback
+from carrara.engines.remote.decisions import decide
+from carrara.engines.remote.dialogue import WIRES
+from carrara.engines.remote.faults import Told, error_of
+from carrara.engines.remote.keys import Key, bare_url
+from carrara.engines.remote.line import HttpLine, StatusError
+from carrara.engines.remote.preset import Pattern, Preset, SchemaMode
+from carrara.engines.remote.reply import Reply
+from carrara.engines.remote.wire import Ask, ServerFault, Wrong
+from carrara.engines.request import Limits, Message, Request, Sampling
+
+_SECRET_WORDS = ("zebra", "walnut")
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"zebra": {"type": "integer", "enum": [4071]}},
+    "required": ["zebra"],
+    "additionalProperties": False,
+}
+_OPEN_SCHEMA = {
+    "type": "object",
+    "properties": {**_SCHEMA["properties"], "note": {"type": "string", "maxLength": 1}},
+    "required": ["zebra"],
+}
+"""The strict dialect refuses it: a key that may be left out, others that are not ruled out."""
+_GREETING = (Message("user", "Say hello."),)
+_SENTENCE = "A prefix is long enough to be kept when it is asked for a second time. "
+_HERE, _AWAY = 8, 80
+"""How many sentences: a server on this machine may be slow and keeps short prefixes, services keep 1,024 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried: the fields of a preset that it settles, and what was seen, in a few words."""
+
+    what: str
+    fields: Mapping[str, Any]
+    seen: str
+
+
+async def probe(
+    base: Preset, key: Key, tell: Callable[[Finding], None] = lambda finding: None
+) -> Preset:
+    """`base` with the abilities that the server at its URL shows. `tell` is told of each finding.
+
+    Raises:
+        EngineError: the server cannot be reached, or does not answer the plainest question.
+    """
+    prober = _Prober(base, key)
+    await prober.line.open()
+    try:
+        for step in (
+            prober.model,
+            prober.plain,
+            prober.stream,
+            prober.schema,
+            prober.pattern,
+            prober.logprobs,
+            prober.seed,
+            prober.cache,
+            prober.decisions,
+        ):
+            finding = await step()
+            prober.take(finding)
+            tell(finding)
+    finally:
+        await prober.line.close()
+    return prober.preset.but({"checked": "probed"}, base.name)
+
+
+class _Prober:
+    def __init__(self, base: Preset, key: Key) -> None:
+        self.preset, self.key = base, key
+        self.wire = WIRES[base.wire]()
+        self.line = HttpLine(base.name, base, key)
+
+    def take(self, finding: Finding) -> None:
+        self.preset = self.preset.but(finding.fields, self.preset.name)
+
+    async def model(self) -> Finding:
+        """The first model that the server lists, unless one is named, and its context."""
+        listed: list[Any] = []
+        try:
+            found = await self.line.get("/models", self.wire.headers(self.key))
+            listed = found.get("data") or [] if isinstance(found, Mapping) else []
+        except (EngineError, StatusError):
+            pass
+        models = [
+            one for one in listed if isinstance(one, Mapping) and isinstance(one.get("id"), str)
+        ]
+        named = self.preset.model
+        one = next((m for m in models if m["id"] == named or not named), None)
+        if one is None:
+            return Finding("model", {}, f"{named or 'none'} (the server lists none of that name)")
+        context = _context_of(one)
+        fields: dict[str, Any] = {"model": one["id"]} | (
+            {"context_tokens": context} if context else {}
+        )
+        shown = f"{one['id']}, {context:,} tokens of context" if context else one["id"]
+        return Finding("model", fields, shown)
+
+    async def plain(self) -> Finding:
+        """A greeting. Which field bounds an answer, and whether a temperature is taken, is settled here."""
+        fields: dict[str, Any] = {}
+        while True:
+            self.preset = self.preset.but(fields, self.preset.name)
+            try:
+                reply = await self._ask(self._greeting(most=8))
+            except StatusError as error:
+                more = _amended(error.told, self.preset)
+                if more is None:
+                    raise error_of(
+                        error.told, self.preset.name, bare_url(self.preset.base_url)
+                    ) from None
+                fields |= more
+                continue
+            return Finding("answer", fields, repr(reply.text[:40]))
+
+    async def stream(self) -> Finding:
+        reply, chunks = Reply(), 0
+        ask = self._greeting(stream=True, most=8)
+        try:
+            events = self.line.stream(
+                self.wire.path(ask), self.wire.headers(self.key), self.wire.body(ask)
+            )
+            async for event, data in events:
+                if event == "whole":
+                    return Finding("stream", {"stream": False}, "no: answers come whole")
+                if event == "done" or self.wire.add(reply, event, data):
+                    break
+                chunks += 1
+        except (StatusError, EngineError, Wrong, ServerFault) as error:
+            return Finding("stream", {"stream": False}, f"no: {_words(error)}")
+        good = bool(reply.end)
+        return Finding(
+            "stream", {"stream": good}, f"{chunks} chunks" if good else "no: it has no end"
+        )
+
+    async def schema(self) -> Finding:
+        reason = ""
+        tries: list[tuple[SchemaMode, Mapping[str, Any] | None]] = [
+            ("full", _OPEN_SCHEMA),
+            ("strict", _SCHEMA),
+            ("object", None),
+        ]
+        for mode, schema in tries:
+            try:
+                reply = await self._ask(self._greeting(schema=schema, object=schema is None))
+            except (StatusError, EngineError, Wrong) as error:
+                reason = _words(error)
+                continue
+            if schema is not None and _obeys(reply.text):
+                lost = (
+                    ""
+                    if _is_json(reply.text)
+                    else ", but the model fills its answer with white space"
+                )
+                return Finding("schema", {"schema": mode}, f"held, {mode}{lost}")
+            if schema is None and _is_json(reply.text):
+                return Finding("schema", {"schema": mode}, "no schemas, but JSON")
+            reason = "ignored"
+        return Finding("schema", {"schema": "none"}, f"no: {reason}")
+
+    async def pattern(self) -> Finding:
+        tries: list[tuple[Pattern, dict[str, Any]]] = [
+            ("structured_outputs", {"structured": {"regex": "[0-7]{4}-zebra"}}),
+        ]
+        if self.preset.schema in ("strict", "full"):
+            held = {"type": "string", "pattern": "^[0-7]{4}-zebra$"}
+            tries.append(("schema", {"schema": held}))
+        for name, asked in tries:
+            try:
+                reply = await self._ask(self._greeting(**asked))
+            except (StatusError, EngineError, Wrong):
+                continue
+            text = reply.text.strip().strip('"')
+            if text.endswith("-zebra") and len(text) == 10:
+                return Finding("pattern", {"pattern": name}, f"held, by {name}")
+        return Finding("pattern", {"pattern": "none"}, "no")
+
+    async def logprobs(self) -> Finding:
+        for top in (20, 5, 0):
+            try:
+                reply = await self._ask(self._greeting(top_logprobs=top, most=4))
+            except (StatusError, EngineError, Wrong):
+                continue
+            if reply.tokens:
+                seen = max(len(token.others) for token in reply.tokens)
+                fields = {"logprobs": True, "top_logprobs": min(top, seen)}
+                return Finding("logprobs", fields, f"yes, the {seen} likeliest")
+        return Finding("logprobs", {"logprobs": False}, "no")
+
+    async def seed(self) -> Finding:
+        """Two warm answers with one seed are equal."""
+        self.preset = self.preset.but({"seed": True}, self.preset.name)
+        ask = self._greeting(sampling=Sampling(1.0, 1.0, 7), words="Write random words.", most=10)
+        try:
+            texts = [(await self._ask(ask)).text for _ in range(2)]
+        except (StatusError, EngineError, Wrong) as error:
+            return Finding("seed", {"seed": False}, f"no: {_words(error)}")
+        same = texts[0] == texts[1]
+        return Finding("seed", {"seed": same}, "repeatable" if same else "no: two answers differ")
+
+    async def cache(self) -> Finding:
+        many = _HERE if is_loopback(self.preset.base_url) else _AWAY
+        ask = self._greeting(words=f"{_SENTENCE * many}Say hello.", most=4)
+        try:
+            for _ in range(2):
+                reply = await self._ask(ask)
+        except (StatusError, EngineError, Wrong) as error:
+            return Finding("prefix cache", {"cached_usage": False}, f"not seen: {_words(error)}")
+        cached = reply.usage.cached_tokens
+        told = f"{cached} of {reply.usage.prompt_tokens} tokens" if cached else "not told"
+        return Finding("prefix cache", {"cached_usage": cached > 0}, told)
+
+    async def decisions(self) -> Finding:
+        if self.preset.wire != "openai":
+            return Finding("decisions", {}, "no")
+        request = Request(_GREETING, Choice(_SECRET_WORDS), Limits(8))
+        try:
+            await decide(self.line, self.wire.headers(self.key), self.preset, request)
+        except (StatusError, EngineError, Wrong):
+            return Finding("decisions", {"decisions": False}, "no")
+        return Finding("decisions", {"decisions": True}, "yes")
+
+    async def _ask(self, ask: Ask) -> Reply:
+        headers, body = self.wire.headers(self.key), self.wire.body(ask)
+        return self.wire.read(await self.line.post(self.wire.path(ask), headers, body))
+
+    def _greeting(self, words: str = "", most: int = 24, **more: Any) -> Ask:
+        messages = (Message("user", words),) if words else _GREETING
+        sampling = more.pop("sampling", Sampling()) if self.preset.temperature else None
+        return Ask(self.preset, messages, most, sampling, **more)
+
+
+def preset_text(preset: Preset, comment: str) -> str:
+    """A preset as the text of its file."""
+    lines = [f"# {comment}"]
+    for key, value in preset.data().items():
+        if key == "name" or value is None or value == {}:
+            continue
+        lines.append(f"{key} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case Mapping():
+            parts = [f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items() if v is not None]
+            return "{ " + ", ".join(parts) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(_toml(part) for part in value) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _amended(told: Told, preset: Preset) -> dict[str, Any] | None:
+    """What to change in the preset for a server that refused a plain question, None for nothing."""
+    words = told.words.lower()
+    if "max_completion_tokens" in words and preset.max_tokens_name != "max_completion_tokens":
+        return {"max_tokens_name": "max_completion_tokens"}
+    if "temperature" in words and preset.temperature:
+        return {"temperature": False}
+    return None
+
+
+def _context_of(model: Mapping[str, Any]) -> int:
+    meta = model.get("meta")
+    for place in (model, meta if isinstance(meta, Mapping) else {}):
+        for key in ("max_model_len", "n_ctx", "context_tokens", "context_length", "context_window"):
+            if isinstance(found := place.get(key), int) and found > 0:
+                return found
+    return 0
+
+
+def _obeys(text: str) -> bool:
+    """Whether the answer to a greeting obeys the schema. One that lost itself in white space, as small models do
+    where a grammar allows that, has a key that only the schema names."""
+    return text.lstrip().startswith("{") and '"zebra"' in text
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _words(error: Exception) -> str:
+    told = error.told.message if isinstance(error, StatusError) else str(error)
+    return told[:100]
+
+
+__all__ = ["Finding", "preset_text", "probe"]

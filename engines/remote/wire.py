@@ -1,0 +1,98 @@
+"""What a wire format is: how a question is put into a body, and how an answer is read out of one.
+
+A format is pure: no socket, no clock. It knows the field names of its service and nothing else of it; whether a
+service has an ability is in its preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from carrara.engines.remote.keys import Key
+from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.reply import Reply, Tool
+from carrara.engines.request import Message, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question as a wire format needs it: what the preset cannot do has been left out already.
+
+    `schema` is to be held, `structured` (vLLM's `structured_outputs`) and `grammar` likewise; `object` asks for some
+    JSON. `top_logprobs` None asks for no probabilities. `more` is added to the body as it is.
+    """
+
+    preset: Preset
+    messages: tuple[Message, ...]
+    max_tokens: int
+    sampling: Sampling | None
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    schema_name: str = "value"
+    structured: Mapping[str, Any] | None = None
+    grammar: str | None = None
+    object: bool = False
+    top_logprobs: int | None = None
+    stream: bool = False
+    tools: Sequence[Tool] = ()
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Wrong(ValueError):
+    """A body is not in the format; says which part."""
+
+
+class ServerFault(Exception):
+    """An error that came inside an answer (in a stream after its 200). `body` is the error as JSON."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__("the server told of an error in its answer")
+        self.body = body
+
+
+class Wire(Protocol):
+    def path(self, ask: Ask) -> str:
+        """The path behind the base URL, with what the format puts into its query."""
+        ...
+
+    def headers(self, key: Key) -> dict[str, str]: ...
+
+    def body(self, ask: Ask) -> dict[str, Any]: ...
+
+    def read(self, body: Any) -> Reply:
+        """The answer in a whole body.
+
+        Raises:
+            Wrong: it is none.
+        """
+        ...
+
+    def add(self, reply: Reply, event: str, data: Any) -> bool:
+        """Add one event of a stream to `reply`; whether the stream has said that it is over.
+
+        Raises:
+            Wrong, ServerFault.
+        """
+        ...
+
+
+def mapping(found: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        raise Wrong(f"{what} is {type(found).__name__}, not an object")
+    return found
+
+
+def first(found: Any, what: str) -> Any:
+    if not isinstance(found, list) or not found:
+        raise Wrong(f"there is no {what}")
+    return found[0]
+
+
+def words(found: Any) -> str:
+    """Text, or nothing where there is none."""
+    return found if isinstance(found, str) else ""
+
+
+__all__ = ["Ask", "ServerFault", "Wire", "Wrong", "first", "mapping", "words"]

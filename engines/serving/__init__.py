@@ -1,0 +1,1 @@
+"""The engines of this project behind the OpenAI wire format: `carrara serve`."""

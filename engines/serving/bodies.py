@@ -1,0 +1,184 @@
+"""Bodies of the OpenAI wire format as requests, and completions as bodies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from carrara.engines.contract import Choice, Contract, Json, Regex, Text
+from carrara.engines.errors import CarraraError
+from carrara.engines.request import Completion, Limits, Message, Request, Sampling, StopReason
+
+
+class Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class Turn(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+
+class JsonSchema(BaseModel):
+    name: str = "value"
+    held: dict[str, Any] = Field(alias="schema")
+
+
+class Form(BaseModel):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Structured(BaseModel):
+    """vLLM's `structured_outputs`; exactly one of its parts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    held: dict[str, Any] | None = Field(None, alias="json")
+    choice: list[str] | None = None
+    regex: str | None = None
+
+
+class ChatBody(BaseModel):
+    """The parts of a chat completion request that mean something here; others are passed over, as servers do."""
+
+    model: str = "auto"
+    messages: list[Turn] = Field(min_length=1)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    response_format: Form | None = None
+    structured_outputs: Structured | None = None
+    n: Literal[1] = 1
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    def request(self) -> Request:
+        """As an engine takes it.
+
+        Raises:
+            CarraraError: a contract that is none.
+        """
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        most = self.max_completion_tokens or self.max_tokens or 512
+        return Request(
+            messages=tuple(Message(_role(turn), _words(turn)) for turn in self.messages),
+            output=self._contract(),
+            limits=Limits(max_tokens=most),
+            sampling=Sampling(self.temperature, self.top_p, self.seed),
+            stop=tuple(stops),
+        )
+
+    def _contract(self) -> Contract:
+        asked = self.structured_outputs
+        if asked is not None:
+            if asked.choice is not None:
+                return Choice(tuple(asked.choice))
+            if asked.regex is not None:
+                return Regex(asked.regex)
+            if asked.held is not None:
+                return Json.of(asked.held)
+        form = self.response_format
+        if form is None or form.type == "text":
+            return Text()
+        if form.type == "json_object":
+            return Json.of({"type": "object"})
+        if form.json_schema is None:
+            raise CarraraError("response_format of type json_schema needs json_schema")
+        return Json.of(form.json_schema.held, form.json_schema.name)
+
+
+def read_body(found: Any) -> ChatBody:
+    """The body of a request.
+
+    Raises:
+        CarraraError: names the first part that is wrong.
+    """
+    try:
+        return ChatBody.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise CarraraError(f"{where}: {first['msg']}") from error
+
+
+def whole(call_id: str, completion: Completion) -> dict[str, Any]:
+    """A completion as the body of an answer. `confidence` is an addition of this project."""
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": {"role": "assistant", "content": completion.text},
+        "finish_reason": _reason(completion.stop),
+        "logprobs": None,
+        "confidence": {
+            "overall": completion.confidence.overall,
+            "fields": dict(completion.confidence.fields),
+        },
+    }
+    return {
+        "id": call_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": completion.model,
+        "choices": [choice],
+        "usage": usage(completion),
+    }
+
+
+def chunk(
+    call_id: str, model: str, delta: Mapping[str, Any], completion: Completion | None = None
+) -> dict[str, Any]:
+    """A chunk of a stream; the last one has the completion."""
+    choice: dict[str, Any] = {"index": 0, "delta": dict(delta), "finish_reason": None}
+    found: dict[str, Any] = {
+        "id": call_id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+    }
+    if completion is not None:
+        choice["finish_reason"] = _reason(completion.stop)
+        choice["confidence"] = {
+            "overall": completion.confidence.overall,
+            "fields": dict(completion.confidence.fields),
+        }
+        found["usage"] = usage(completion)
+    return found
+
+
+def usage(completion: Completion) -> dict[str, Any]:
+    told = completion.usage
+    return {
+        "prompt_tokens": told.prompt_tokens,
+        "completion_tokens": told.completion_tokens,
+        "total_tokens": told.prompt_tokens + told.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": told.cached_tokens},
+    }
+
+
+def fault(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _role(turn: Turn) -> Literal["system", "user", "assistant"]:
+    return "system" if turn.role == "developer" else turn.role
+
+
+def _words(turn: Turn) -> str:
+    if isinstance(turn.content, str):
+        return turn.content
+    return "".join(part.text for part in turn.content)
+
+
+def _reason(stop: StopReason) -> str:
+    return "length" if stop in ("length", "steps") else "stop"
+
+
+__all__ = ["ChatBody", "chunk", "fault", "read_body", "whole"]

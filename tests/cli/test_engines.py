@@ -1,0 +1,168 @@
+"""`carrara engines` and `carrara serve` as commands, and engines chosen on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+class Server(ThreadingHTTPServer):
+    """Speaks a little of the OpenAI wire format; `asked` are the bodies that came."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.asked: list[Any] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.give(200, {"data": [{"id": "tiny", "max_model_len": 2048}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(body)
+        if self.path != "/v1/chat/completions" or "structured_outputs" in body:
+            self.give(404, {"error": {"message": "not here"}})
+            return
+        text = '{"answer": "glad"}' if "response_format" in body else "Hello!"
+        choice = {"message": {"content": text}, "finish_reason": "stop"}
+        self.give(200, {"choices": [choice], "model": "tiny"})
+
+    def give(self, status: int, data: Any) -> None:
+        raw = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+@pytest.fixture
+def server() -> Any:
+    with Server() as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def test_a_server_is_probed_and_its_preset_answers_a_run(shell: Any, server: Server) -> None:
+    found = shell("engines", "probe", server.url, "--output", "tiny.toml")
+    assert (found.code, found.out) == (0, "tiny.toml\n")
+    assert "no schemas, but JSON" in found.err
+    preset = shell.read("tiny.toml")
+    assert 'model = "tiny"' in preset
+    assert "context_tokens = 2048" in preset
+    assert shell("engines", "probe", server.url, "--output", "tiny.toml").code == 2
+    shell.write("carrara.toml", '[engines.tiny]\npreset = "tiny.toml"\nschema = "strict"\n')
+    ended = shell("run", "greet.yaml", "--set", "name=Ada", "--engine", "tiny", "-q")
+    assert ended.data == {"greeting": "Hello!", "mood": "glad"}
+    listed = shell("engines")
+    assert "tiny" in listed.out
+
+
+def test_an_engine_without_a_key_fails_with_what_to_do(shell: Any) -> None:
+    ended = shell(
+        "run",
+        "greet.yaml",
+        "--set",
+        "name=Ada",
+        "--engine",
+        "openai",
+        "-q",
+        env={"OPENAI_API_KEY": ""},
+    )
+    assert ended.code != 0
+    assert "OPENAI_API_KEY" in ended.err
+    assert len(ended.errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "greet.yaml", "--engine", "opnai"], "Did you mean 'openai'?"),
+        (["run", "greet.yaml", "--engine", "diffusion,opnai"], "Did you mean 'openai'?"),
+        (
+            ["engines", "probe", "http://127.0.0.1:9/v1", "--output", "x.json"],
+            "a preset is a .toml file",
+        ),
+        (["serve", "--host", "0.0.0.0"], "set CARRARA_API_KEY"),
+        (["serve", "--engine", "opnai"], "Did you mean 'openai'?"),
+    ],
+)
+def test_a_wrong_call_is_told(shell: Any, words: list[str], told: str) -> None:
+    ended = shell(*words, env={"CARRARA_API_KEY": ""})
+    assert ended.code == 2
+    assert told in ended.err
+
+
+def test_a_wrong_configuration_is_told_once(shell: Any) -> None:
+    shell.write("carrara.toml", '[engines.x]\npreset = "opnai"\n')
+    ended = shell("run", "greet.yaml", "--set", "name=Ada", "--engine", "x")
+    assert ended.code == 2
+    assert "carrara.toml: engines.x: no preset is called 'opnai'" in ended.err
+
+
+def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Server) -> None:
+    shell.write(
+        "carrara.toml",
+        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "carrara", "serve", "--engine", "tiny", "--port", str(port)]
+    child = subprocess.Popen(
+        command,
+        cwd=shell.folder,
+        env={**shell.environment, "CARRARA_API_KEY": "a-token-for-clients"},
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert child.stderr is not None
+        while b"serving tiny" not in (line := child.stderr.readline()):
+            assert line, "it ended before it served"
+        shell.write("far.toml", f'base_url = "http://127.0.0.1:{port}/v1"\nkey_env = "FAR_KEY"\n')
+        shell.write(
+            "carrara.toml",
+            '[engines.far]\npreset = "far.toml"\nmodel = "tiny"\nschema = "strict"\n',
+        )
+        wanted = {"FAR_KEY": "a-token-for-clients"}
+        words = ("run", "greet.yaml", "--set", "name=Ada", "--engine", "far", "-q")
+        ended = _until_up(shell, words, wanted)
+        assert ended.data == {"greeting": "Hello!", "mood": "glad"}
+        assert shell(*words, env={"FAR_KEY": "wrong-wrong-wrong"}).code != 0
+    finally:
+        os.kill(child.pid, signal.SIGINT)
+        child.wait(timeout=60)
+        child.stderr.close()
+    assert server.asked
+
+
+def _until_up(shell: Any, words: tuple[str, ...], env: dict[str, str]) -> Any:
+    """The server binds its port just after it has told so."""
+    for _ in range(20):
+        ended = shell(*words, env=env)
+        if "Is the server running?" not in ended.err:
+            return ended
+    return ended

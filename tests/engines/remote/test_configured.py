@@ -1,0 +1,198 @@
+"""Engines are named in carrara.toml, in a pipeline or by a preset's own name; what is wrong is told with its place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import carrara
+from carrara.engines import registry
+from carrara.engines.errors import LoadingError
+from carrara.engines.remote.preset import Preset, presets, read_preset
+from carrara.engines.remote.probe import preset_text
+from carrara.engines.scripted import ScriptedEngine
+from carrara.workflows.yaml import dumps, load
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("CARRARA_CONFIG", "OPENAI_API_KEY", "MINE"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def configure(text: str) -> None:
+    Path("carrara.toml").write_text(text)
+
+
+def standing(name: str) -> registry.Availability:
+    return next(one for one in registry.availability() if one.name == name)
+
+
+def test_every_preset_is_an_engine_and_says_what_it_lacks() -> None:
+    named = {one.name for one in registry.availability()}
+    assert set(presets()) <= named
+    assert {
+        "openai",
+        "anthropic",
+        "gemini",
+        "mercury",
+        "sglang",
+        "ollama",
+        "llamacpp-server",
+    } <= named
+    assert not standing("openai").ok
+    assert "OPENAI_API_KEY is not set" in standing("openai").line
+    assert "export OPENAI_API_KEY" in standing("openai").fix
+    assert "no model is named" in standing("gemini-diffusion").line
+
+
+def test_the_page_on_engines_names_every_engine_and_every_key_of_a_preset() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "engines.md").read_text()
+    for name in (*registry.KINDS, *presets()):
+        assert f"`{name}`" in page, name
+    for key in fields(Preset):
+        assert key.name in ("name", "title", "checked") or f"`{key.name}`" in page, key.name
+
+
+def test_a_key_in_the_environment_makes_a_service_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-12345678")
+    assert standing("openai").ok
+    assert "sk-12345678" not in standing("openai").line
+
+
+def test_an_engine_of_the_configuration_is_opened_by_its_name() -> None:
+    configure('[engines.fast]\npreset = "vllm-server"\nmodel = "m"\nbase_url = "http://box:9/v1"\n')
+    engine = registry.open_engines(["fast"])["fast"]
+    assert engine.name == "fast"
+    assert "m at http://box:9/v1" in engine.health().line
+    assert standing("fast").ok
+    assert registry.known("fast") == "fast"
+
+
+def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
+    async def up() -> registry.Availability:
+        async with net.Server([net.stall]) as server:
+            configure(f'[engines.near]\npreset = "ollama"\nbase_url = "{server.url}"\n')
+            assert (await asyncio.to_thread(standing, "near")).ok
+        return standing("near")
+
+    found = asyncio.run(up())
+    assert (found.ok, found.line.startswith("nothing listens at http://127.0.0.1:")) == (
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[engines.x]\npreset = 'opnai'",
+            r"carrara.toml: engines.x: no preset is called 'opnai'. Did you mean",
+        ),
+        (
+            "[engines.x]\npreset = 'openai'\nmodle = 'm'",
+            "unknown key 'modle'. Did you mean 'model'",
+        ),
+        ("[engines.x]\npreset = 'openai'\nmodel = 3", "model takes str, got 3"),
+        ("[engines.x]\npreset = 'openai'\nstream = 1", "stream takes bool"),
+        ("[engines.x]\npreset = 'openai'\nschema = 'all'", "schema is one of none, object"),
+        ("[engines.x]\npreset = 'openai'\nprice = {input = 'x'}", "price.input is a number"),
+        ("[engines.x]\npreset = 'openai'\ntimeouts = {all = 1}", "timeouts holds connect_s"),
+        ("[engines.x]\npreset = 'openai'\nheaders = 3", "headers is a table"),
+        ("[engines.x]\npreset = 'openai'\napi_key = 'sk'", "a key does not belong into a file"),
+        ("[engines.x]\npreset = 3", "preset is a name"),
+        ("[engines]\nx = 3", "an engine is a table"),
+        ("engines = 3", "a table of engines"),
+        ("[engines.x", "is no TOML"),
+        ("[engines.ar]\npreset = 'openai'", "called 'ar', like one in this process"),
+        ("[engines.x]\npreset = 'gone.toml'", "gone.toml: cannot be read"),
+    ],
+)
+def test_a_wrong_configuration_is_told_with_file_engine_and_key(text: str, words: str) -> None:
+    configure(text)
+    with pytest.raises(LoadingError) as caught:
+        registry.kinds_by_name()
+    assert words in str(caught.value)
+    assert "sk" not in str(caught.value).replace("ask", "")
+
+
+def test_a_preset_written_is_the_preset_read(here: Path) -> None:
+    for known in presets().values():
+        path = here / f"{known.name}.toml"
+        path.write_text(preset_text(known, "A test."))
+        assert read_preset(path) == known
+
+
+def test_a_preset_file_without_an_address_is_refused(here: Path) -> None:
+    (here / "x.toml").write_text('title = "X"\n')
+    with pytest.raises(LoadingError, match="needs a base_url"):
+        read_preset(here / "x.toml")
+
+
+PIPELINE = """
+name: p
+engines:
+  fast: {preset: mine.toml, model: m2, key_env: MINE, concurrency: 3}
+policy:
+  rules: [{engines: [diffusion, fast]}]
+steps:
+  mood: {llm: "Which?", returns: {one_of: [glad, sad]}}
+outputs: {mood: "{{ mood }}"}
+"""
+
+
+def test_a_pipeline_brings_its_own_engine_which_answers_after_diffusion(
+    net: Any, here: Path
+) -> None:
+    (here / "deep").mkdir()
+    path = here / "deep" / "p.yaml"
+    path.write_text(PIPELINE)
+
+    async def main() -> Any:
+        async with net.Server([net.answer(net.chat('"sad"'))]) as server:
+            mine = Preset("mine", "Mine", server.url, schema="full", key_required=False)
+            (here / "deep" / "mine.toml").write_text(preset_text(mine, "x"))
+            pipeline = load(path)
+            definitions = pipeline.definition.servers
+            plain = replace(pipeline.definition, policy=None)
+            assert load(_rewritten(here, dumps(plain))).definition.servers == definitions
+            remote = registry.open_engines(["fast"], definitions=definitions)["fast"]
+            unsure = ScriptedEngine("diffusion", ["glad"], confidence=0.1)
+            result = await carrara.run(
+                pipeline.workflow, engines={"diffusion": unsure, "fast": remote}
+            )
+            return result.value, server.asked[0].body["model"]
+
+    assert asyncio.run(main()) == ({"mood": "sad"}, "m2")
+
+
+def _rewritten(here: Path, text: str) -> Path:
+    path = here / "deep" / "again.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_step_that_names_a_service_has_it_opened(
+    net: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = 'steps:\n  a: {llm: "Hi", engine: openai}\noutputs: {a: "{{ a }}"}\n'
+    (here / "q.yaml").write_text(text)
+    monkeypatch.setattr("carrara.workflows.engine_room.DEFAULT_ENGINES", ())
+
+    async def main() -> Any:
+        async with net.Server([net.answer(net.chat("Hello"))]) as server:
+            mine = presets()["openai"].but({"base_url": server.url, "key_required": False}, "t")
+            monkeypatch.setattr(registry, "all_presets", lambda: {"openai": mine})
+            async with carrara.session() as session:
+                first = await session.run(carrara.load_workflow("q.yaml"))
+                return first.value, json.loads(json.dumps(server.asked[0].body))["model"]
+
+    assert asyncio.run(main()) == ({"a": "Hello"}, "gpt-4o")

@@ -1,0 +1,164 @@
+"""A key is never shown: not in errors, representations, logs, nor in anything that a run writes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import carrara
+from carrara.engines.errors import EngineError, LoadingError
+from carrara.engines.remote.engine import RemoteEngine
+from carrara.engines.remote.keys import Key, bare_url, find_key
+from carrara.engines.remote.preset import presets
+
+FLOW = """
+name: flow
+steps:
+  mood: {llm: "Which mood has: hi?", returns: {one_of: [glad, sad]}}
+  text: {llm: "Say {{ mood }}."}
+outputs: {mood: "{{ mood }}", text: "{{ text }}"}
+"""
+
+
+def test_a_key_shows_itself_in_no_way(net: Any) -> None:
+    key = Key(net.SECRET)
+    shown = [
+        repr(key),
+        str(key),
+        f"{key}",
+        f"{key!r:>20}",
+        repr([key]),
+        repr({"k": key}),
+    ]
+    assert not any(net.SECRET in one for one in shown)
+    assert key.reveal() == net.SECRET
+    assert not hasattr(key, "__dict__")
+    for give_away in (lambda: pickle.dumps(key), lambda: copy.copy(key), lambda: json.dumps(key)):
+        with pytest.raises(TypeError):
+            give_away()
+
+
+def test_an_engine_shows_no_key(net: Any) -> None:
+    engine = RemoteEngine("x", presets()["openai"], key=Key(net.SECRET))
+    assert net.SECRET not in repr(engine) + engine.fingerprint + engine.health().line + repr(
+        engine.preset
+    )
+
+
+@given(
+    st.text(), st.text(min_size=12, alphabet=st.characters(codec="ascii", categories=("L", "N")))
+)
+def test_scrubbing_leaves_nothing_of_a_key(around: str, secret: str) -> None:
+    key = Key(secret)
+    assert secret not in key.scrub(f"{around}{secret}{around}{secret}")
+    assert secret[:8] not in key.scrub(f"{around} {secret[:8]}****{secret[-4:]}").replace(
+        around, ""
+    )
+
+
+def test_a_key_comes_from_the_environment_then_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"SOME_KEY": "from-the-ring"}
+    monkeypatch.setenv("SOME_KEY", " from-the-environment\n")
+    assert find_key("SOME_KEY", held.get).reveal() == "from-the-environment"
+    monkeypatch.delenv("SOME_KEY")
+    assert find_key("SOME_KEY", held.get).reveal() == "from-the-ring"
+    assert not find_key("OTHER_KEY", held.get)
+    assert not find_key("", held.get)
+
+
+def test_an_engine_without_its_key_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    async def enter() -> None:
+        async with RemoteEngine("openai", presets()["openai"]):
+            pass
+
+    with pytest.raises(LoadingError, match="export OPENAI_API_KEY"):
+        asyncio.run(enter())
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:pass@host:8443/v1?key=abc#x", "https://host:8443/v1"),
+        ("http://[::1]:80/v1", "http://[::1]:80/v1"),
+        ("http://host:port/v1", "(not a URL)"),
+    ],
+)
+def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
+    assert bare_url(url) == shown
+
+
+def test_an_error_that_repeats_the_key_is_scrubbed(net: Any) -> None:
+    told = f"Incorrect API key provided: {net.SECRET}. Also {net.SECRET[:8]}***{net.SECRET[-4:]}"
+    for status, body in ((401, {"error": {"message": told, "code": net.SECRET}}), (500, told)):
+        with pytest.raises(EngineError) as caught:
+            net.complete(net.answer(body, status))
+        whole = "".join(traceback.format_exception(caught.value))
+        assert net.SECRET not in whole
+        assert net.SECRET[:8] not in str(caught.value)
+    for broken in (
+        net.answer(f"{{{net.SECRET}"),
+        net.pieces([f"data: {{{net.SECRET}\n\n".encode()]),
+    ):
+        with pytest.raises(EngineError) as caught:
+            net.complete(broken, watch=lambda progress: None)
+        assert net.SECRET not in str(caught.value)
+
+
+def test_nothing_that_a_run_writes_holds_the_key(
+    net: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", net.SECRET)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    echoed = {"error": {"message": f"bad key {net.SECRET}, slow down", "type": "x"}}
+    caplog.set_level(logging.DEBUG)
+    events: list[Any] = []
+
+    async def run(behaviours: list[Any], cassette: str) -> Any:
+        async with net.Server(behaviours) as server:
+            config = f'[engines.far]\npreset = "openai"\nbase_url = "{server.url}"\nkey_env = "SECRET_KEY"\n'
+            (tmp_path / "carrara.toml").write_text(config)
+            result = await carrara.run(
+                carrara.load_workflow("flow.yaml"),
+                engines=["far"],
+                journal=tmp_path / "runs.db",
+                record=tmp_path / cassette,
+                listeners=[events.append],
+            )
+            assert all(net.SECRET in one.headers["authorization"] for one in server.asked)
+            return result
+
+    glad = net.answer(net.chat('{"answer": "glad"}'))
+    answers = [net.answer(echoed, 429, Retry_After="0"), glad, net.answer(net.chat("Hi!"))]
+    result = asyncio.run(run(answers, "calls.cassette"))
+    assert result.value == {"mood": "glad", "text": "Hi!"}
+    with pytest.raises(carrara.RunError) as caught:
+        asyncio.run(run([net.answer(echoed, 500)], "failed.cassette"))
+    shown = [
+        "".join(traceback.format_exception(caught.value)),
+        caplog.text,
+        *capfd.readouterr(),
+        repr(events),
+        repr(result),
+    ]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"runs.db", "calls.cassette"} <= {path.name for path in written}
+    for part in (net.SECRET, net.SECRET[:10], net.SECRET[-10:]):
+        assert not [one[:200] for one in shown if part in one]
+        assert not [path.name for path in written if part.encode() in path.read_bytes()]

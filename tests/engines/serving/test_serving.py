@@ -1,0 +1,264 @@
+"""`carrara serve`: the OpenAI wire format over real engines' protocol, asked by our own remote engine over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from carrara.engines.contract import Choice, Json, Regex, Text
+from carrara.engines.errors import (
+    AccessDenied,
+    ContextOverflow,
+    EngineBusy,
+    EngineFailed,
+    EngineRefused,
+)
+from carrara.engines.remote.engine import RemoteEngine
+from carrara.engines.remote.keys import Key
+from carrara.engines.remote.preset import presets
+from carrara.engines.remote.reply import Tool
+from carrara.engines.request import (
+    Completion,
+    Confidence,
+    Message,
+    Progress,
+    Request,
+    Sampling,
+    Usage,
+    Watch,
+)
+from carrara.engines.scripted import ScriptedEngine
+from carrara.engines.serving.app import app_of
+
+PERSON = Json.of(
+    {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+)
+
+
+class Slow(ScriptedEngine):
+    """Shows its text word by word, as a streaming engine does, or a canvas that still changes."""
+
+    canvas = False
+
+    async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+        found = await super().complete(request)
+        for end in range(1, len(found.text) + 1) if watch is not None else ():
+            assert watch is not None
+            watch(Progress(found.text[:end], 0.5 if self.canvas else 1.0))
+            await asyncio.sleep(0)
+        return found
+
+
+def served(engine: Any, work: Callable[[str], Coroutine[Any, Any, Any]], token: str = "") -> Any:
+    """`work(url)` while the engine is served."""
+
+    async def main() -> Any:
+        config = uvicorn.Config(app_of({engine.name: engine}, token), port=0, log_level="error")
+        server = uvicorn.Server(config)
+        async with engine:
+            task = asyncio.create_task(server.serve())
+            while not server.started:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            try:
+                return await work(f"http://127.0.0.1:{port}/v1")
+            finally:
+                server.should_exit = True
+                await task
+
+    return asyncio.run(main())
+
+
+def completed(
+    engine: Any, request: Request, watch: Watch | None = None, token: str = "", key: str = ""
+) -> Any:
+    async def work(url: str) -> Completion:
+        preset = presets()["carrara-server"].but({"base_url": url}, "t")
+        async with RemoteEngine("far", preset, key=Key(key)) as remote:
+            return await remote.complete(request, watch)
+
+    return served(engine, work, token)
+
+
+def asking(output: Any = None, **more: Any) -> Request:
+    return Request(
+        (Message("system", "Be short."), Message("user", "Go.")), output or Text(), **more
+    )
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(
+    ("output", "reply"),
+    [
+        (Text(), "Grüß Gott 👋"),
+        (PERSON, '{"age": 3}'),
+        (Choice(("a", "b")), "b"),
+        (Regex("x+"), "xx"),
+    ],
+    ids=["text", "json", "choice", "regex"],
+)
+def test_a_request_arrives_and_its_answer_comes_back_as_it_is(
+    output: Any, reply: str, streams: bool
+) -> None:
+    sure = Confidence(0.75, {"/age": 0.5})
+    engine = Slow("inner", [reply], confidence=sure)
+    seen: list[str] = []
+    watch = (lambda progress: seen.append(progress.text)) if streams else None
+    found = completed(engine, asking(output, sampling=Sampling(0.3, 0.8, 5)), watch)
+    assert (found.text, found.value, found.stop) == (reply, output.parse(reply), "end")
+    assert (found.confidence.overall, dict(found.confidence.fields)) == (0.75, {"/age": 0.5})
+    assert found.usage.prompt_tokens > 0
+    asked = engine.requests[0]
+    assert (asked.output.kind, asked.sampling) == (output.kind, Sampling(0.3, 0.8, 5))
+    assert asked.messages[0] == Message("system", "Be short.")
+    if streams:
+        assert seen[-1] == reply
+
+
+def test_a_canvas_that_changes_is_not_streamed() -> None:
+    engine = Slow("inner", ["whole"])
+    engine.canvas = True
+    seen: list[str] = []
+    completed(engine, asking(), lambda progress: seen.append(progress.text))
+    assert seen == ["whole"]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (EngineBusy("full", retry_after_s=3), EngineBusy),
+        (ContextOverflow("maximum context length"), ContextOverflow),
+        (EngineRefused("never"), EngineRefused),
+        (EngineFailed("broke"), EngineFailed),
+    ],
+)
+def test_errors_come_back_as_what_they_were(
+    error: Exception, kind: type[Exception], streams: bool
+) -> None:
+    watch = (lambda progress: None) if streams else None
+    with pytest.raises(kind) as caught:
+        completed(Slow("inner", [error]), asking(), watch)
+    assert type(caught.value) is kind
+    if isinstance(caught.value, EngineBusy) and not streams:
+        assert caught.value.retry_after_s == 3.0
+
+
+def test_a_token_is_needed_where_one_is_set() -> None:
+    assert (
+        completed(Slow("inner", ["x"]), asking(), token="t0k3n-t0k3n", key="t0k3n-t0k3n").text
+        == "x"
+    )
+    for key in ("", "other"):
+        with pytest.raises(AccessDenied):
+            completed(Slow("inner", ["x"]), asking(), token="t0k3n-t0k3n", key=key)
+
+
+def test_a_client_that_leaves_cancels_its_request() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def forever(_: Request) -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return ""
+
+    async def work(url: str) -> None:
+        preset = presets()["carrara-server"].but({"base_url": url}, "t")
+        async with RemoteEngine("far", preset, key=Key("")) as remote:
+            for watch in (None, lambda progress: None):
+                begun.clear()
+                ended.clear()
+                task = asyncio.create_task(remote.complete(asking(), watch))
+                await begun.wait()
+                task.cancel()
+                await asyncio.wait_for(ended.wait(), 10)
+
+    served(ScriptedEngine("inner", forever), work)
+
+
+def test_models_and_health_are_told() -> None:
+    async def work(url: str) -> None:
+        async with httpx2.AsyncClient() as client:
+            models = (await client.get(f"{url}/models")).json()
+            assert [model["id"] for model in models["data"]] == ["inner"]
+            health = await client.get(url.removesuffix("/v1") + "/health")
+            assert (health.status_code, health.json()["ready"]) == (200, True)
+
+    served(ScriptedEngine("inner", ["x"]), work)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("{", 400, "no JSON"),
+        ("[]", 400, "the body"),
+        ('{"messages": []}', 400, "messages"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', 400, "messages.0.role"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "model": "gone"}',
+            404,
+            "there are: auto, inner",
+        ),
+        ('{"messages": [{"role": "user", "content": "x"}], "temperature": -1}', 400, "temperature"),
+        ('{"messages": [{"role": "user", "content": "x"}], "n": 2}', 400, "n:"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema"}}',
+            400,
+            "needs",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": "x"}], "structured_outputs": {"regex": "("}}',
+            400,
+            "regular",
+        ),
+    ],
+)
+def test_a_wrong_body_is_told_with_its_part(body: str, status: int, words: str) -> None:
+    async def work(url: str) -> None:
+        async with httpx2.AsyncClient() as client:
+            found = await client.post(f"{url}/chat/completions", content=body)
+            assert found.status_code == status
+            assert words in found.json()["error"]["message"]
+
+    served(ScriptedEngine("inner", ["x"]), work)
+
+
+def test_messages_may_come_in_parts_and_usage_is_told() -> None:
+    async def work(url: str) -> Any:
+        parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+        body = {
+            "model": "inner",
+            "messages": [{"role": "developer", "content": "d"}, {"role": "user", "content": parts}],
+            "max_completion_tokens": 7,
+            "stop": "zz",
+            "response_format": {"type": "json_object"},
+        }
+        async with httpx2.AsyncClient() as client:
+            return json.loads((await client.post(f"{url}/chat/completions", json=body)).text)
+
+    engine = ScriptedEngine("inner", [Completion("{}", usage=Usage(5, 2, 3, 3), stop="length")])
+    found = served(engine, work)
+    assert found["choices"][0]["finish_reason"] == "length"
+    assert found["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+    asked = engine.requests[0]
+    assert [m.content for m in asked.messages] == ["d", "ab"]
+    assert (asked.limits.max_tokens, asked.stop, asked.output.kind) == (7, ("zz",), "json")
+
+
+def test_tools_are_not_had() -> None:
+    async def work(url: str) -> Any:
+        preset = presets()["carrara-server"].but({"base_url": url, "tools": True}, "t")
+        async with RemoteEngine("far", preset, key=Key("")) as remote:
+            await remote.use_tools(asking(), (Tool("f", "", {}),))
+
+    with pytest.raises(EngineRefused, match="tools"):
+        served(ScriptedEngine("inner", ["x"]), work)
