@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _CONTROL = 3
-_DIGIT_BY_DIGIT = ("smollm",)
+DIGIT_BY_DIGIT = ("smollm",)
 """llama.cpp's name of the one way of splitting text that is known here: digits apart, then GPT-2's."""
 
 
@@ -57,10 +57,10 @@ def build(file: GgufFile) -> Tokenizer:
 
     known = file.metadata
     kind, splits = known.get("tokenizer.ggml.model"), known.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or splits not in _DIGIT_BY_DIGIT:
+    if kind != "gpt2" or splits not in DIGIT_BY_DIGIT:
         raise LoadingError(
             f"{file.path}: tokenizer {kind!r} that splits like {splits!r} is not known, "
-            f"only 'gpt2' with {', '.join(_DIGIT_BY_DIGIT)}"
+            f"only 'gpt2' with {', '.join(DIGIT_BY_DIGIT)}"
         )
     tokens, kinds = known["tokenizer.ggml.tokens"], known["tokenizer.ggml.token_type"]
     merges = [tuple(pair.split(" ")) for pair in known["tokenizer.ggml.merges"]]

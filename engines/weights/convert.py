@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -32,7 +32,7 @@ _LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_TOP_NAMES = {
+TOP_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
@@ -107,11 +107,11 @@ def _config(file: GgufFile) -> dict[str, Any]:
 
 def hugging_face_name(name: str, file: GgufFile) -> str:
     """The name a tensor of a llama GGUF has in a Hugging Face checkpoint."""
-    if name in _TOP_NAMES:
-        return _TOP_NAMES[name]
+    if name in TOP_NAMES:
+        return TOP_NAMES[name]
     match name.split("."):
-        case ["blk", layer, part, "weight"] if part in _LAYER_NAMES:
-            return f"model.layers.{layer}.{_LAYER_NAMES[part]}.weight"
+        case ["blk", layer, part, "weight"] if part in LAYER_NAMES:
+            return f"model.layers.{layer}.{LAYER_NAMES[part]}.weight"
     raise LoadingError(f"{file.path}: tensor {name!r} is not part of a plain Llama model")
 
 
