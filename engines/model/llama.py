@@ -31,12 +31,14 @@ it):
 - `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
   The head is the costliest layer (V is large): ask only for what is used.
 - `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for
-  passes over a few answer tokens; "head" for the head alone. A decoder uses it for a kind of token
+  passes over a few answer tokens; "head" for the head alone; "canvas" with integer products (`integer`),
+  meant for passes over many tokens, where `quicken` allowed them. A decoder uses it for a kind of token
   (prompt, answer), never depending on the size of the batch.
 - `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without
   an attached adapter, or after merging it, it changes nothing.
+- `head` False leaves the head out: the result is its input, for `logits`, which may take it in parts.
 
-The result is [B, T or K, V] in the model's dtype.
+The result is [B, T or K, V] in the model's dtype ([B, T or K, D] without the head).
 
 Steady passes: a matrix product may round otherwise when its shapes change, so the same token can get
 other bits when others share the pass, and then, rarely, another successor. With `mask` None and a cache
@@ -55,9 +57,10 @@ from torch import Tensor, nn
 
 from carrara.engines.model.attention import causal
 from carrara.engines.model.config import LlamaConfig
+from carrara.engines.model.integer import IntegerWeight
 from carrara.engines.model.kv import CacheView, KVCache
 from carrara.engines.model.layer import Layer, norm, parameter
-from carrara.engines.model.linear import JoinedLinear, QuickWeight
+from carrara.engines.model.linear import JoinedLinear, Quick, QuickWeight
 from carrara.engines.model.pattern import Pattern, steady, step_by_step, whole
 from carrara.engines.model.rope import Turns
 
@@ -80,6 +83,8 @@ class Llama(nn.Module):
             else parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         )
         self.quick_head: QuickWeight | None = None
+        self._integer_head: IntegerWeight | None = None
+        self.may_be_integer = False
         self._turns = Turns(config)
 
     @classmethod
@@ -124,9 +129,10 @@ class Llama(nn.Module):
         rows: slice | Tensor | None = None,
         pick: Tensor | None = None,
         switch: Tensor | None = None,
-        quick: bool | Literal["head"] = False,
+        quick: bool | Literal["head", "canvas"] = False,
         allowed: Tensor | None = None,
         slots: Tensor | None = None,
+        head: bool = True,
     ) -> Tensor:
         """Logits of one pass; see the module's docstring. Mutates `cache` when `keep` is true."""
         batch = tokens.shape[0]
@@ -136,16 +142,32 @@ class Llama(nn.Module):
         view = None if cache is None else CacheView(cache, rows, places, pattern.slots, keep)
         cos, sin = self._angles(positions)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
+        products: Quick = "canvas" if quick == "canvas" else quick is True
         for layer in self.layers:
-            x = layer(x, cos, sin, pattern, view, weights, quick is True)
+            x = layer(x, cos, sin, pattern, view, weights, products)
         if pick is not None:
             if not pick.shape[1]:
-                return x.new_empty(batch, 0, self.config.vocab_size)
+                return x.new_empty(batch, 0, self.config.vocab_size if head else x.shape[-1])
             x = x.gather(1, pick[..., None].expand(-1, -1, x.shape[-1]))
         x = norm(x, self.norm, self.config.rms_eps)
-        if quick and self.quick_head is not None:
+        return self.logits(x, quick, allowed) if head else x
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        x: Tensor,
+        quick: bool | Literal["head", "canvas"] = False,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """The head alone, over what a pass with `head` False returned: [B, K, D] -> [B, K, V]."""
+        if quick == "canvas" and self.may_be_integer:
+            if self._integer_head is None:
+                self._integer_head = IntegerWeight(self.head)
+            logits = self._integer_head(x)
+        elif quick and quick != "canvas" and self.quick_head is not None:
             return self._quick_logits(x, self.quick_head, allowed)
-        logits = F.linear(x, self.head)
+        else:
+            logits = F.linear(x, self.head)
         return logits if allowed is None else logits.masked_fill_(~allowed, -torch.inf)
 
     def _pattern(
@@ -174,11 +196,16 @@ class Llama(nn.Module):
         )
         return cos, sin
 
-    def quicken(self) -> None:
-        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""
+    def quicken(self, integer: bool = False) -> None:
+        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory.
+
+        `integer` allows "canvas" passes; their copies, a quarter more, are made by the first of them.
+        """
+        self.may_be_integer = integer
         for module in self.modules():
             if isinstance(module, JoinedLinear) and module.weight.numel():
                 module.quick = QuickWeight(module.weight)
+                module.may_be_integer = integer
         if self.config.vocab_size % GROUP == 0:
             self.quick_head = QuickWeight(self.head)
 

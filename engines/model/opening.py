@@ -18,6 +18,7 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.device import pick_device, pick_dtype
+from carrara.engines.model.integer import can_be_integer
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, weight_files
@@ -85,7 +86,7 @@ def load(opening: Opening) -> Loaded:
     model = load_model(folder, opening.dtype or pick_dtype(device), device)
     adapter = _use_adapter(model, opening)
     if can_be_quick(device) if opening.quick is None else opening.quick:
-        model.quicken()
+        model.quicken(integer=can_be_integer(device))
     tokenizer = _tokenizer(folder, model, adapter)
     budget = opening.prefix_cache_bytes
     if budget is None:
@@ -144,6 +145,7 @@ def _fingerprint(
         for path in [folder / "config.json", *weight_files(folder)]
     ]
     computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
+    computed += ["int8 canvases"] if model.may_be_integer else []
     adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
     parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
     return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
