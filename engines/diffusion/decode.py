@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.batch import Feed, Plan, Spot
+from carrara.engines.diffusion.canvas import Reading
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
+from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
@@ -30,6 +32,9 @@ class Decoder:
         self._model = local.model
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
+        self._tiles = Tiles.suiting(
+            local.device, local.config.vocab_size, self._model.may_be_integer
+        )
 
     @property
     def cache_bytes(self) -> int:
@@ -76,7 +81,7 @@ class Decoder:
             for feed, job in zip(feeds, batch, strict=True)
         ]
         ends = [[feed.count - 1] if any(wanted) else [] for feed in feeds]
-        logits = self._model(
+        hidden = self._model(
             inputs,
             positions,
             self._sight(feeds, batch, positions),
@@ -84,10 +89,12 @@ class Decoder:
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=self._switch(batch),
+            quick="canvas",
+            head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
             if is_wanted:
-                job.last = logits[number, 0]
+                job.last = hidden[number, 0]
 
     def _sight(
         self, feeds: Sequence[Feed], batch: Sequence[Job], positions: Tensor
@@ -120,7 +127,7 @@ class Decoder:
         )
         sources = [_sources(job, start) for job, start in zip(batch, starts, strict=True)]
         most = max(map(len, sources))
-        logits = self._model(
+        hidden = self._model(
             inputs,
             positions,
             full(ends, width, max(starts) + width),
@@ -131,17 +138,42 @@ class Decoder:
                 device=self._local.device,
             ),
             switch=self._switch(batch),
+            quick="canvas",
+            head=False,
         )
-        for number, (job, found) in enumerate(zip(batch, sources, strict=True)):
-            self._settle(job, logits[number, : len(found)])
+        states = [hidden[number, : len(found)] for number, found in enumerate(sources)]
+        for job, said in zip(batch, self._read(batch, states), strict=True):
+            self._settle(job, said)
 
-    def _settle(self, job: Job, logits: Tensor) -> None:
-        """Let one job take its logits; what goes wrong there is its own affair."""
-        try:
+    def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
+        """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""
+        found: dict[int, Tensor | Reading] = {}
+        glances: dict[int, Glance] = {}
+        for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
             if _needs_last(job):
                 assert job.last is not None
-                logits = torch.cat((job.last[None], logits[1:]))
-            job.take(logits, self._table)
+                hidden = torch.cat((job.last[None], hidden[1:]))
+            if job.needs_logits or job.view is None:
+                found[number] = self._head(hidden)
+            else:
+                glances[number] = Glance(job.view, hidden)
+        readings = (
+            read_together(
+                list(glances.values()), self._head, self._model.head, self._table, self._tiles
+            )
+            if glances
+            else []
+        )
+        found |= dict(zip(glances, readings, strict=True))
+        return [found[number] for number in range(len(batch))]
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return self._model.logits(hidden[None], "canvas")[0]
+
+    def _settle(self, job: Job, said: Tensor | Reading) -> None:
+        """Let one job take what was read for it; what goes wrong there is its own affair."""
+        try:
+            job.take(said, self._table)
         except Exception as error:
             job.failure = EngineFailed(f"a canvas could not be refined: {error}")
             job.failure.__cause__ = error

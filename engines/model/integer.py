@@ -48,6 +48,10 @@ class IntegerWeight:
         peak = peak.clamp_min_(1e-30)
         scaled = flat.new_empty(rows + 1, flat.shape[1])
         torch.div(flat, peak, out=scaled[:rows])
+        if not bool(peak.isfinite().all()):
+            scaled.nan_to_num_(
+                0.0
+            )  # a row without numbers has none after it either, and harms no other
         scaled[rows] = 0.0
         scaled[rows, 0], scaled[rows, 1] = 1.0, -1.0
         found: Tensor = torch.ops.quantized.linear_dynamic(scaled, self._packed, False)

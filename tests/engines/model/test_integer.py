@@ -49,6 +49,17 @@ def test_rows_of_nothing_stay_nothing() -> None:
     assert torch.equal(found, torch.zeros(2, 8))
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_row_without_numbers_harms_no_other(bad: float) -> None:
+    weight, x = IntegerWeight(torch.randn(96, 64)), torch.randn(5, 64)
+    wanted = weight(x)
+    x[2, 7] = bad
+    found = weight(x)
+    assert found[2].isnan().all()
+    others = [0, 1, 3, 4]
+    assert torch.equal(found[others], wanted[others])
+
+
 def test_canvas_passes_are_close_to_exact_ones(model: Llama) -> None:
     tokens, positions = torch.randint(0, 512, (2, 24)), torch.arange(24).expand(2, -1)
     mask = full(torch.tensor([24, 24]), 24, 24)
