@@ -140,7 +140,9 @@ class Llama(nn.Module):
         pattern = self._pattern(positions, mask, cache, quick is True)
         places = positions if slots is None else slots
         view = None if cache is None else CacheView(cache, rows, places, pattern.slots, keep)
-        cos, sin = self._angles(positions)
+        # A position is never above its slot, and asking the device for the highest would wait for it.
+        highest = int(positions.max()) if cache is None else cache.slots - 1
+        cos, sin = self._angles(positions, highest)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
         products: Quick = "canvas" if quick == "canvas" else quick is True
         for layer in self.layers:
@@ -183,10 +185,10 @@ class Llama(nn.Module):
             mask = causal(positions, int(positions.max()) + 1)
         return whole(mask, group, self.dtype)
 
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _angles(self, positions: Tensor, highest: int) -> tuple[Tensor, Tensor]:
         # Values are turned by no angle together with queries and keys: one call, and K beside V in
         # memory.
-        cos, sin = self._turns.at(positions, self.dtype, int(positions.max()))
+        cos, sin = self._turns.at(positions, self.dtype, highest)
         heads, still = self.config.heads + self.config.kv_heads, self.config.kv_heads
         cos = torch.cat(
             (cos.expand(-1, -1, heads, -1), torch.ones_like(cos).expand(-1, -1, still, -1)), 2
