@@ -20,6 +20,7 @@ from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
+from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS
 
@@ -27,11 +28,14 @@ from carrara.engines.model.pattern import STEADY_TOKENS
 class Decoder:
     """The cache of one engine and its passes. Every method runs on the thread of `local`."""
 
-    def __init__(self, local: LocalModel) -> None:
+    def __init__(self, local: LocalModel, record: Record | None = None) -> None:
+        """`record`: how denoising passes are recorded, None for the device's own way (see `model.buckets`)."""
         self._local = local
         self._model = local.model
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
+        record = record or recorder(local.device)
+        self._buckets = None if record is None else BucketPasses(self._model, record)
         self._tiles = Tiles.suiting(
             local.device, local.config.vocab_size, self._model.may_be_integer
         )
@@ -88,7 +92,7 @@ class Decoder:
             self._cache,
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
-            switch=self._switch(batch),
+            switch=self._on_device(self._switch(batch)),
             quick="canvas",
             head=False,
         )
@@ -119,31 +123,47 @@ class Decoder:
             job.settings.context_start(spot.length) for spot, job in zip(spots, batch, strict=True)
         ]
         fed = [_fed(job, start) for job, start in zip(batch, starts, strict=True)]
-        width = max(map(len, fed))
-        inputs, positions = self._inputs(fed, starts, width)
-        ends = torch.tensor(
-            [start + len(tokens) for start, tokens in zip(starts, fed, strict=True)],
-            device=self._local.device,
-        )
         sources = [_sources(job, start) for job, start in zip(batch, starts, strict=True)]
-        most = max(map(len, sources))
-        hidden = self._model(
-            inputs,
-            positions,
-            full(ends, width, max(starts) + width),
-            self._cache,
-            rows=self._rows([spot.row for spot in spots]),
-            pick=torch.tensor(
-                [[*found, *[0] * (most - len(found))] for found in sources],
-                device=self._local.device,
-            ),
-            switch=self._switch(batch),
-            quick="canvas",
-            head=False,
-        )
+        rows = [spot.row for spot in spots]
+        switch = self._switch(batch)
+        canvases = Canvases(rows, starts, fed, sources, switch)
+        hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
         states = [hidden[number, : len(found)] for number, found in enumerate(sources)]
         for job, said in zip(batch, self._read(batch, states), strict=True):
             self._settle(job, said)
+
+    def _computed(self, canvases: Canvases) -> Tensor:
+        """Hidden states [B, K, D] of the wanted places."""
+        width = max(map(len, canvases.tokens))
+        inputs, positions = self._inputs(canvases.tokens, canvases.starts, width)
+        ends = [
+            start + len(tokens)
+            for start, tokens in zip(canvases.starts, canvases.tokens, strict=True)
+        ]
+        most = max(map(len, canvases.wanted))
+        hidden: Tensor = self._model(
+            inputs,
+            positions,
+            full(
+                torch.tensor(ends, device=self._local.device), width, max(canvases.starts) + width
+            ),
+            self._cache,
+            rows=self._rows(canvases.rows),
+            pick=torch.tensor(
+                [[*found, *[0] * (most - len(found))] for found in canvases.wanted],
+                device=self._local.device,
+            ),
+            switch=self._on_device(canvases.switch),
+            quick="canvas",
+            head=False,
+        )
+        return hidden
+
+    def _replayed(self, canvases: Canvases) -> Tensor:
+        """The same out of a recording, where there is one."""
+        assert self._buckets is not None
+        self._cache.reserve(self._cache.rows, self._buckets.room(canvases))
+        return self._buckets.run(canvases, self._cache)
 
     def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
         """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""
@@ -187,16 +207,19 @@ class Decoder:
         first = torch.tensor(starts, device=device)[:, None]
         return torch.tensor(rows, device=device), first + torch.arange(width, device=device)
 
-    def _rows(self, rows: list[int]) -> slice | Tensor:
+    def _rows(self, rows: Sequence[int]) -> slice | Tensor:
         """A slice where the rows follow one another: it copies no keys."""
-        if rows == list(range(rows[0], rows[0] + len(rows))):
+        if list(rows) == list(range(rows[0], rows[0] + len(rows))):
             return slice(rows[0], rows[0] + len(rows))
         return torch.tensor(rows, device=self._local.device)
 
-    def _switch(self, batch: Sequence[Job]) -> Tensor | None:
+    def _switch(self, batch: Sequence[Job]) -> list[float] | None:
         if not any(job.adapted for job in batch):
             return None
-        return torch.tensor([float(job.adapted) for job in batch], device=self._local.device)
+        return [float(job.adapted) for job in batch]
+
+    def _on_device(self, values: Sequence[float] | None) -> Tensor | None:
+        return None if values is None else torch.tensor(values, device=self._local.device)
 
     def _load_prefixes(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
         for feed in feeds:
