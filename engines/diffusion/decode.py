@@ -16,6 +16,7 @@ from carrara.engines.diffusion.batch import Feed, Plan, Spot
 from carrara.engines.diffusion.canvas import Reading
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
+from carrara.engines.diffusion.stale import Stale
 from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
@@ -34,6 +35,7 @@ class Decoder:
         self._model = local.model
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
+        self._stale = Stale()
         record = record or recorder(local.device)
         self._buckets = None if record is None else BucketPasses(self._model, record)
         self._tiles = Tiles.suiting(
@@ -122,37 +124,46 @@ class Decoder:
         starts = [
             job.settings.context_start(spot.length) for spot, job in zip(spots, batch, strict=True)
         ]
-        fed = [_fed(job, start) for job, start in zip(batch, starts, strict=True)]
-        sources = [_sources(job, start) for job, start in zip(batch, starts, strict=True)]
-        rows = [spot.row for spot in spots]
-        switch = self._switch(batch)
-        canvases = Canvases(rows, starts, fed, sources, switch)
-        hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
-        states = [hidden[number, : len(found)] for number, found in enumerate(sources)]
+        canvases = self._canvases(spots, batch, starts)
+        try:
+            hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
+        except BaseException:
+            self._stale.keep([])  # nobody knows what was computed
+            raise
+        states = [hidden[number, : len(found)] for number, found in enumerate(canvases.wanted)]
         for job, said in zip(batch, self._read(batch, states), strict=True):
             self._settle(job, said)
 
+    def _canvases(
+        self, spots: Sequence[Spot], batch: Sequence[Job], starts: Sequence[int]
+    ) -> Canvases:
+        """What to compute of each block: all of it, or what is asked about and what changed (`stale`)."""
+        tokens, positions, ends, wanted = [], [], [], []
+        for spot, job, start in zip(spots, batch, starts, strict=True):
+            fed, asked = _fed(job, start), _sources(job, start)
+            refresh = job.settings.refresh_passes
+            chosen = self._stale.offsets(spot.ticket, spot.row, start, fed, asked, refresh)
+            places = {offset: number for number, offset in enumerate(chosen)}
+            tokens.append([fed[offset] for offset in chosen])
+            positions.append([start + offset for offset in chosen])
+            ends.append(start + len(fed))
+            wanted.append([places[offset] for offset in asked])
+        self._stale.keep([spot.ticket for spot in spots])
+        rows = [spot.row for spot in spots]
+        return Canvases(rows, tokens, positions, ends, wanted, self._switch(batch))
+
     def _computed(self, canvases: Canvases) -> Tensor:
         """Hidden states [B, K, D] of the wanted places."""
-        width = max(map(len, canvases.tokens))
-        inputs, positions = self._inputs(canvases.tokens, canvases.starts, width)
-        ends = [
-            start + len(tokens)
-            for start, tokens in zip(canvases.starts, canvases.tokens, strict=True)
-        ]
+        width, device = canvases.width, self._local.device
         most = max(map(len, canvases.wanted))
+        positions = canvases.padded_positions(width)
         hidden: Tensor = self._model(
-            inputs,
-            positions,
-            full(
-                torch.tensor(ends, device=self._local.device), width, max(canvases.starts) + width
-            ),
+            torch.tensor(_filled(canvases.tokens, width), device=device),
+            torch.tensor(positions, device=device),
+            full(torch.tensor(canvases.ends, device=device), width, 1 + max(map(max, positions))),
             self._cache,
             rows=self._rows(canvases.rows),
-            pick=torch.tensor(
-                [[*found, *[0] * (most - len(found))] for found in canvases.wanted],
-                device=self._local.device,
-            ),
+            pick=torch.tensor(_filled(canvases.wanted, most), device=device),
             switch=self._on_device(canvases.switch),
             quick="canvas",
             head=False,
@@ -202,10 +213,11 @@ class Decoder:
         self, tokens: Sequence[Sequence[int]], starts: Sequence[int], width: int
     ) -> tuple[Tensor, Tensor]:
         """Tokens and positions [B, T]; padding repeats token 0 at positions that go on counting."""
-        rows = [[*row, *[0] * (width - len(row))] for row in tokens]
         device = self._local.device
         first = torch.tensor(starts, device=device)[:, None]
-        return torch.tensor(rows, device=device), first + torch.arange(width, device=device)
+        return torch.tensor(_filled(tokens, width), device=device), first + torch.arange(
+            width, device=device
+        )
 
     def _rows(self, rows: Sequence[int]) -> slice | Tensor:
         """A slice where the rows follow one another: it copies no keys."""
@@ -249,6 +261,10 @@ class Decoder:
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
+
+
+def _filled(rows: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    return [[*row, *[0] * (width - len(row))] for row in rows]
 
 
 def _fed(job: Job, start: int) -> list[int]:

@@ -33,6 +33,9 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
+    refresh_passes: every so many passes over a canvas compute all of it; the others only what is undecided or
+    was decided since, seeing the rest as it was computed last. 1: always all, exact. After the dual cache of
+    arXiv 2505.22618 and the delayed cache of arXiv 2505.15781.
     """
 
     logit_shift: bool = True
@@ -48,6 +51,7 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
+    refresh_passes: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,6 +60,8 @@ class Settings:
                 raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
+        if self.refresh_passes < 1:
+            raise LoadingError(f"{FILE}: refresh_passes is at least 1, not {self.refresh_passes!r}")
         if self.attention not in ("causal", "block", "full"):
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"

@@ -25,7 +25,7 @@ from carrara.engines.model.attention import full
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.llama import Llama
 
-_WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256)
+_WIDTHS = (1, 8, 16, 32, 48, 64, 96, 128, 192, 256)
 _SLOT_STEP = 256
 _MOST_KEPT = 48
 
@@ -68,21 +68,32 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Canvases:
-    """What a denoising pass computes: for each row of `rows` (of the cache) the tokens from `start` on, all seeing
-    the row's slots up to their own end; `wanted` are the places among them whose hidden states are asked for."""
+    """What a denoising pass computes: for each row of `rows` (of the cache) its `tokens` at its `positions`, all
+    seeing the row's slots before its `end`; `wanted` are the places among the tokens whose hidden states are asked
+    for."""
 
     rows: Sequence[int]
-    starts: Sequence[int]
     tokens: Sequence[Sequence[int]]
+    positions: Sequence[Sequence[int]]
+    ends: Sequence[int]
     wanted: Sequence[Sequence[int]]
     switch: Sequence[float] | None = None
 
     @property
+    def width(self) -> int:
+        return max(map(len, self.tokens))
+
+    def padded_positions(self, width: int) -> list[list[int]]:
+        """The positions of each row, and behind its end as many as are missing to `width`."""
+        return [
+            [*row, *range(end, end + width - len(row))]
+            for row, end in zip(self.positions, self.ends, strict=True)
+        ]
+
+    @property
     def bucket(self) -> Bucket:
-        ends = [start + len(row) for start, row in zip(self.starts, self.tokens, strict=True)]
-        width = max(map(len, self.tokens))
         most = max(map(len, self.wanted))
-        return Bucket.around(self.rows, width, max(ends), most, self.switch is not None)
+        return Bucket.around(self.rows, self.width, max(self.ends), most, self.switch is not None)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,26 +129,22 @@ class Buffers:
         """Copy a pass into the buffers, in one transfer. `slots`: those the cache has."""
         width, device = bucket.width, self.tokens.device
         spare = bucket.rows - len(canvases.rows)
-        starts = [*canvases.starts, *[0] * spare]
-        ends = [s + len(r) for s, r in zip(canvases.starts, canvases.tokens, strict=True)]
+        positions = canvases.padded_positions(width)
         # A padded row reads the first row and writes into the spare slots at the end of it.
-        first = [*canvases.starts, *[slots - width] * spare]
         packed = [
             *_filled(canvases.tokens, bucket.rows, width),
+            *_filled(positions, bucket.rows, width),
+            *positions,
+            *[list(range(slots - width, slots))] * spare,
             *_filled(canvases.wanted, bucket.rows, bucket.wanted),
-            [*starts, *first, *ends, *[1] * spare, *canvases.rows, *[canvases.rows[0]] * spare],
+            [*canvases.ends, *[1] * spare],
+            [*canvases.rows, *[canvases.rows[0]] * spare],
         ]
         flat = torch.tensor([value for part in packed for value in part])
         flat = flat.to(device, non_blocking=True)
-        count, wanted = bucket.rows * width, bucket.rows * bucket.wanted
-        self.tokens.copy_(flat[:count].view_as(self.tokens))
-        self.pick.copy_(flat[count : count + wanted].view_as(self.pick))
-        begin, place, end, rows = flat[count + wanted :].view(4, bucket.rows)
-        steps = torch.arange(width, device=device)
-        self.positions.copy_(begin[:, None] + steps)
-        self.slots.copy_(place[:, None] + steps)
-        self.ends.copy_(end)
-        self.rows.copy_(rows)
+        inputs = (self.tokens, self.positions, self.slots, self.pick, self.ends, self.rows)
+        for target, found in zip(inputs, flat.split([t.numel() for t in inputs]), strict=True):
+            target.copy_(found.view_as(target))
         if self.switch is not None:
             given = canvases.switch or [0.0] * len(canvases.rows)
             self.switch.copy_(torch.tensor([*given, *[0.0] * spare]))

@@ -45,7 +45,15 @@ def some_canvases(draw: random.Random, rows: int) -> Canvases:
     starts = [draw.randrange(1, 60) for _ in chosen]
     tokens = [[draw.randrange(5, 120) for _ in range(draw.randrange(1, 40))] for _ in chosen]
     wanted = [sorted(draw.sample(range(len(t)), draw.randrange(1, len(t) + 1))) for t in tokens]
-    return Canvases(chosen, starts, tokens, wanted)
+    # Some positions of a canvas may be left out: they stay as they are.
+    spans = [sorted(draw.sample(range(len(t) + 9), len(t))) for t in tokens]
+    positions = [[s + at for at in span] for s, span in zip(starts, spans, strict=True)]
+    return Canvases(chosen, tokens, positions, [row[-1] + 1 for row in positions], wanted)
+
+
+def one(start: int, tokens: list[int], wanted: list[int], row: int = 0) -> Canvases:
+    end = start + len(tokens)
+    return Canvases([row], [tokens], [list(range(start, end))], [end], [wanted])
 
 
 def fresh_cache(rows: int, slots: int) -> KVCache:
@@ -56,13 +64,17 @@ def fresh_cache(rows: int, slots: int) -> KVCache:
 
 def one_by_one(model: Llama, canvases: Canvases, cache: KVCache) -> list[Tensor]:
     found = []
-    for row, start, tokens, wanted in zip(
-        canvases.rows, canvases.starts, canvases.tokens, canvases.wanted, strict=True
+    for row, tokens, positions, end, wanted in zip(
+        canvases.rows,
+        canvases.tokens,
+        canvases.positions,
+        canvases.ends,
+        canvases.wanted,
+        strict=True,
     ):
-        end = start + len(tokens)
         hidden = model(
             torch.tensor([tokens]),
-            torch.arange(start, end)[None],
+            torch.tensor([positions]),
             full(torch.tensor([end]), len(tokens), end),
             cache,
             rows=slice(row, row + 1),
@@ -99,9 +111,10 @@ def test_what_lies_before_a_row_ends_and_in_other_rows_stays(model: Llama, seed:
     passes.run(canvases, cache)
     for row in range(8):
         if row in canvases.rows:
-            until = canvases.starts[canvases.rows.index(row)]
-            kept = (slice(None), slice(None), row, slice(None), slice(0, until))
-            assert torch.equal(cache.data[kept], before[kept])
+            number = canvases.rows.index(row)
+            written = canvases.positions[number]
+            kept = [at for at in range(canvases.ends[number]) if at not in written]
+            assert torch.equal(cache.data[:, :, row, :, kept], before[:, :, row, :, kept])
         else:
             assert torch.equal(cache.data[:, :, row], before[:, :, row])
 
@@ -111,8 +124,8 @@ def test_a_bucket_is_recorded_once_and_replayed_for_all_that_fit_into_it(model: 
     passes = BucketPasses(model, recorder)
     cache = fresh_cache(2, 512)
     for number in range(5):
-        tokens = [[7 + number] * (17 + number)]
-        canvases = Canvases([0], [9], tokens, [[0, 3]])
+        tokens = [7 + number] * (17 + number)
+        canvases = one(9, tokens, [0, 3])
         (alone,) = one_by_one(model, canvases, fresh_cache(2, 512))
         torch.testing.assert_close(passes.run(canvases, cache)[0, :2], alone, rtol=1e-4, atol=1e-5)
     # The second use records and compares, the last three replay.
@@ -122,7 +135,7 @@ def test_a_bucket_is_recorded_once_and_replayed_for_all_that_fit_into_it(model: 
 def test_a_cache_at_another_address_is_recorded_anew(model: Llama) -> None:
     recorder = Recorder()
     passes = BucketPasses(model, recorder)
-    canvases = Canvases([0], [9], [[5] * 20], [[1]])
+    canvases = one(9, [5] * 20, [1])
     caches = [fresh_cache(2, 512), fresh_cache(2, 512)]
     for cache in caches:
         for _ in range(3):
@@ -142,7 +155,7 @@ def test_where_recording_fails_passes_are_computed_plainly(
 ) -> None:
     passes = BucketPasses(model, recorder)
     cache = fresh_cache(2, 512)
-    canvases = Canvases([1], [9], [[5] * 20], [[1, 4]])
+    canvases = one(9, [5] * 20, [1, 4], row=1)
     (alone,) = one_by_one(model, canvases, fresh_cache(2, 512))
     for _ in range(4):
         torch.testing.assert_close(passes.run(canvases, cache)[0, :2], alone, rtol=1e-4, atol=1e-5)
@@ -152,7 +165,8 @@ def test_where_recording_fails_passes_are_computed_plainly(
 
 def test_buckets_are_few_and_hold_what_they_are_for() -> None:
     around = Bucket.around
-    assert around([0], 1, 1, 1, False) == Bucket(1, 16, 256, 8, 0)
+    assert around([0], 1, 1, 1, False) == Bucket(1, 1, 256, 1, 0)
+    assert around([0], 2, 1, 1, False) == Bucket(1, 8, 256, 8, 0)
     assert around([0, 1, 2], 33, 257, 9, False) == Bucket(4, 48, 512, 16, None)
     assert around([4, 5], 129, 256, 200, True) == Bucket(2, 192, 256, 192, 4, True)
     assert around([1, 0], 300, 256, 1, False) == Bucket(2, 384, 256, 8, None)
