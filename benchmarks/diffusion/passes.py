@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.diffusion.shapes import weight_bytes
-from benchmarks.diffusion.timing import Budget, Taken, best, wait
+from benchmarks.diffusion.timing import Budget, Taken, best
 from carrara.engines.diffusion.canvas import Site, View
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.together import Glance, Tiles, read_together
@@ -105,41 +105,66 @@ def _line(
 ) -> dict[str, Any]:
     device = model.device
     found: dict[str, Any] = {"batch": batch, "canvas": canvas, "prompt": prompt}
-    for name, wanted, recorded in (
-        ("eager", canvas, False),
-        ("few", min(4, canvas), True),
-        ("pass", canvas, True),
-    ):
-        if name == "eager" and device.type == "cpu":
-            continue  # nothing is recorded there: it is the same pass
-        work, buckets = one_pass(model, batch, canvas, prompt, wanted, recorded)
-        for _ in range(3):
-            work()
-        wait(device)
-        several = partial(_repeated, work, sizes.inner)
-        times = [Taken.by(several, device) for _ in range(sizes.repeats)]
-        found[name] = best(times, sizes.inner)
-        if recorded and buckets.refused:
-            found["not_recorded"] = list(buckets.refused.values())
+    for name, wanted in (("few", min(4, canvas)), ("pass", canvas)):
+        found[name] = best(_times(model, sizes, batch, canvas, prompt, wanted), sizes.inner)
+    if device.type == "cuda":
+        times = _times(model, sizes, batch, canvas, prompt, canvas, recorded=False)
+        found["not_recorded"] = best(times, sizes.inner)
     found["times_floor"] = round(found["pass"]["wall_ms"] / floor_ms, 2)
     found["times_floor_few"] = round(found["few"]["wall_ms"] / floor_ms, 2)
     return found
 
 
-def steps(
-    model: Llama, batches: tuple[int, ...], prompt: int, sizes: Sizes, budget: Budget
+def _times(
+    model: Llama,
+    sizes: Sizes,
+    batch: int,
+    canvas: int,
+    prompt: int,
+    wanted: int,
+    recorded: bool = True,
+) -> list[Taken]:
+    """`repeats` times of `inner` passes each, after some that are not counted (the second is recorded)."""
+    work, buckets = one_pass(model, batch, canvas, prompt, wanted, recorded)
+    for _ in range(3 if model.device.type == "cuda" else 1):
+        work()
+    if buckets.refused:
+        raise RuntimeError(f"a pass could not be recorded: {list(buckets.refused.values())}")
+    several = partial(_repeated, work, sizes.inner)
+    return [Taken.by(several, model.device) for _ in range(sizes.repeats)]
+
+
+def _repeated(work: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
+def beside_ar(
+    model: Llama, batches: tuple[int, ...], sizes: Sizes, tokens_per_pass: float, budget: Budget
 ) -> dict[str, Any]:
-    """Milliseconds of one AR step of the same weights: one token of each row, its logits, the best one."""
-    found: dict[str, Any] = {}
+    """One AR step (a token of each row, its logits, the best one) and one denoising pass over a canvas, same weights.
+
+    Tokens a second of diffusion are those of a pass that settles `tokens_per_pass`, as measured on the embedded model.
+    """
+    canvas, prompt = sizes.canvases[-1], sizes.prompts[0]
+    clock = "cpu_ms" if model.device.type == "cpu" else "wall_ms"
+    found: dict[str, Any] = {"canvas": canvas, "prompt": prompt, "tokens_per_pass": tokens_per_pass}
     for batch in batches:
-        if not budget.allows(f"AR step, batch {batch}"):
+        if not budget.allows(f"beside AR, batch {batch}"):
             continue
         try:
-            work, _ = one_pass(model, batch, 1, prompt, 1, True)
-            for _ in range(3):
-                work()
-            times = [Taken.by(work, model.device) for _ in range(sizes.repeats * 2)]
-            found[str(batch)] = best(times)
+            ar, denoising = (
+                best(_times(model, sizes, batch, width, prompt, max(1, width // 2)), sizes.inner)
+                for width in (1, canvas)
+            )
         except torch.OutOfMemoryError as error:
             found[str(batch)] = {"error": str(error)}
+            continue
+        found[str(batch)] = {
+            "ar_step": ar,
+            "pass": denoising,
+            "ar_tokens_per_s": round(batch / ar[clock] * 1000, 1),
+            "diffusion_tokens_per_s": round(batch * tokens_per_pass / denoising[clock] * 1000, 1),
+            "tokens_per_pass_to_equal_ar": round(denoising[clock] / ar[clock], 2),
+        }
     return found

@@ -83,6 +83,13 @@ class Results:
     path: Path | None
     found: dict[str, Any]
 
+    @classmethod
+    def at(cls, path: Path | None) -> Results:
+        """Go on with the file at `path`: parts that are measured anew replace the old ones."""
+        if path is None or not path.exists():
+            return cls(path, {})
+        return cls(path, json.loads(path.read_text(encoding="utf-8")))
+
     def put(self, part: str, value: Mapping[str, Any]) -> None:
         self.found[part] = dict(value)
         if self.path is not None:
