@@ -45,8 +45,8 @@ def bandwidth(device: torch.device, size: int) -> float:
 
 def passes(model: Llama, sizes: Sizes, copy_bandwidth: float, budget: Budget) -> dict[str, Any]:
     """The table of one model, a line for each batch, canvas and prompt."""
-    integer = model.may_be_integer
-    floor_ms = weight_bytes(model, integer) / copy_bandwidth * 1000
+    small = model.small is not None
+    floor_ms = weight_bytes(model, small) / copy_bandwidth * 1000
     lines = []
     for prompt in sizes.prompts:
         for canvas in sizes.canvases:
@@ -61,8 +61,8 @@ def passes(model: Llama, sizes: Sizes, copy_bandwidth: float, budget: Budget) ->
                         {"batch": batch, "canvas": canvas, "prompt": prompt, "error": str(error)}
                     )
     return {
-        "weight_bytes": weight_bytes(model, integer),
-        "weights": "int8" if integer else str(model.dtype).removeprefix("torch."),
+        "weight_bytes": weight_bytes(model, small),
+        "weights": model.small or str(model.dtype).removeprefix("torch."),
         "floor_ms": round(floor_ms, 4),
         "lines": lines,
         "left_out": budget.left_out,
@@ -87,7 +87,7 @@ def one_pass(
     )
     cache = KVCache(model.config, batch, buckets.room(given), model.dtype, model.device)
     view = View((7,) * canvas, tuple(Site(at, None) for at in places), ())
-    tiles = Tiles.suiting(model.device, model.config.vocab_size, model.may_be_integer)
+    tiles = Tiles.suiting(model.device, model.config.vocab_size, model.small == "int8")
     table = MaskTable(model.device)
 
     def work() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,9 +30,14 @@ ASSUMED_TOKENS_PER_PASS = 12.0
 """Where calls were not measured before: about what six address fields take."""
 
 
+EXACT = "diffusion, exact"
+"""The same engine without int8 products, computing the whole canvas in every pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of everything. `part_s` seconds for each part; `scale` divides the 8B shapes, 1: as they are."""
+    """How much of everything. `part_s` seconds for each part; `scale` divides the 8B shapes, 1: as they are.
+    `exact`: compare the exact engine, too."""
 
     parts: tuple[str, ...] = PARTS
     sizes: Sizes = field(default_factory=Sizes)
@@ -45,6 +50,7 @@ class Plan:
     part_s: float = 90.0
     copy_bytes: int = 1 << 30
     llama_kinds: tuple[str, ...] = ()
+    exact: bool = False
 
 
 def plan_for(device: torch.device) -> Plan:
@@ -59,6 +65,7 @@ def plan_for(device: torch.device) -> Plan:
         part_s=240.0,
         copy_bytes=1 << 28,
         llama_kinds=("q8_0", "q4_1"),
+        exact=True,
     )
 
 
@@ -138,6 +145,13 @@ async def _decoders(
         diffusion = await stack.enter_async_context(DiffusionEngine(local))
         ar = await stack.enter_async_context(AutoregressiveEngine(local))
         found: list[Decoder] = [Ours("diffusion", diffusion, drafted=True), Ours("ar", ar)]
+        if plan.exact:
+            slow = LocalModel.open(
+                options.model, device=options.device, threads=options.threads, quick=False
+            )
+            settings = replace(diffusion.checked_settings(), refresh_passes=1)
+            engine = DiffusionEngine(slow, settings=settings)
+            found.append(Ours(EXACT, await stack.enter_async_context(engine), drafted=True))
         adapter = None if local.adapter is None else local.adapter.folder
         for kind in plan.llama_kinds:
             try:

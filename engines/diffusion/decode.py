@@ -39,7 +39,7 @@ class Decoder:
         record = record or recorder(local.device)
         self._buckets = None if record is None else BucketPasses(self._model, record)
         self._tiles = Tiles.suiting(
-            local.device, local.config.vocab_size, self._model.may_be_integer
+            local.device, local.config.vocab_size, self._model.small == "int8"
         )
 
     @property
@@ -95,7 +95,6 @@ class Decoder:
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=self._on_device(self._switch(batch)),
-            quick="canvas",
             head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):

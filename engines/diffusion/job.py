@@ -74,8 +74,6 @@ class Job:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
         blocks."""
         key, settings = local.prefix_key(self.adapted), self.settings
-        if local.model.may_be_integer:
-            key += " int8"
         blocks = f" blocks of {settings.attention_block_tokens}"
         return key if settings.attention == "causal" else key + blocks
 

@@ -4,7 +4,7 @@ Query, key and value projections read the same input, and so do gate and up: the
 joined, one product each instead of three and two. Beside the weight may stand
 
 - a low-rank *adapter*, weighed for each row of the batch;
-- a 7-bit copy of the weight for passes over many tokens (see `integer`), made at its first use;
+- a *small* copy of the weight for passes over many tokens (see `integer`, `float8`), made at its first use;
 - a *quick* copy of the weight: int8 with one scale an output, for passes over a few tokens on a CPU.
   Those are bound by the bytes of weights they read: 17 ms instead of 42 a token for all of SmolLM2 (2
   cores, AVX2, float32). The activations are rounded to bfloat16. Its result for a row does not depend on
@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carrara.engines.model.integer import IntegerWeight
+from carrara.engines.model.small import Small, SmallWeight, small_weight
 
 Quick = bool | Literal["canvas"]
-"""False: the weight as it is. True: its quick copy. "canvas": its 7-bit copy."""
+"""False: the weight as it is. True: its quick copy. "canvas": its small copy."""
 
 
 class JoinedLinear(nn.Module):
@@ -32,7 +32,7 @@ class JoinedLinear(nn.Module):
     adapter_down: Tensor | None
     adapter_up: Tensor | None
     quick: QuickWeight | None
-    integer: IntegerWeight | None
+    small: SmallWeight | None
 
     def __init__(self, inputs: int, parts: dict[str, int], bias: bool, dtype: torch.dtype) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class JoinedLinear(nn.Module):
         )
         self.register_buffer("adapter_down", None, persistent=False)
         self.register_buffer("adapter_up", None, persistent=False)
-        self.quick = self.integer = None
-        self.may_be_integer = False
+        self.quick = self.small = None
+        self.small_kind: Small | None = None
 
     def rows_of(self, part: str | None) -> slice:
         """Where the outputs of `part` lie among all outputs; None stands for all of them."""
@@ -69,12 +69,12 @@ class JoinedLinear(nn.Module):
             y = y + F.linear(F.linear(x, self.adapter_down) * switch, self.adapter_up)
         return y
 
-    def _copy(self, quick: Quick) -> QuickWeight | IntegerWeight | None:
+    def _copy(self, quick: Quick) -> QuickWeight | SmallWeight | None:
         if quick != "canvas":
             return self.quick if quick else None
-        if self.integer is None and self.may_be_integer:
-            self.integer = IntegerWeight(self.weight)
-        return self.integer
+        if self.small is None and self.small_kind is not None:
+            self.small = small_weight(self.small_kind, self.weight)
+        return self.small
 
 
 class QuickWeight:

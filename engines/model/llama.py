@@ -31,8 +31,8 @@ it):
 - `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
   The head is the costliest layer (V is large): ask only for what is used.
 - `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for
-  passes over a few answer tokens; "head" for the head alone; "canvas" with integer products (`integer`),
-  meant for passes over many tokens, where `quicken` allowed them. A decoder uses it for a kind of token
+  passes over a few answer tokens; "head" for the head alone; "canvas" with the small copies (`small`),
+  meant for passes over many tokens, where `shrink` allowed them. A decoder uses it for a kind of token
   (prompt, answer), never depending on the size of the batch.
 - `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without
   an attached adapter, or after merging it, it changes nothing.
@@ -57,12 +57,12 @@ from torch import Tensor, nn
 
 from carrara.engines.model.attention import causal
 from carrara.engines.model.config import LlamaConfig
-from carrara.engines.model.integer import IntegerWeight
 from carrara.engines.model.kv import CacheView, KVCache
 from carrara.engines.model.layer import Layer, norm, parameter
 from carrara.engines.model.linear import JoinedLinear, Quick, QuickWeight
 from carrara.engines.model.pattern import Pattern, steady, step_by_step, whole
 from carrara.engines.model.rope import Turns
+from carrara.engines.model.small import Small, SmallWeight, small_weight
 
 GROUP, GROUPS = 16, 16
 """Of a quick pass, the logits in the best GROUPS groups of GROUP tokens are computed exactly."""
@@ -83,8 +83,8 @@ class Llama(nn.Module):
             else parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         )
         self.quick_head: QuickWeight | None = None
-        self._integer_head: IntegerWeight | None = None
-        self.may_be_integer = False
+        self.small: Small | None = None
+        self._small_head: SmallWeight | None = None
         self._turns = Turns(config)
 
     @classmethod
@@ -162,10 +162,10 @@ class Llama(nn.Module):
         allowed: Tensor | None = None,
     ) -> Tensor:
         """The head alone, over what a pass with `head` False returned: [B, K, D] -> [B, K, V]."""
-        if quick == "canvas" and self.may_be_integer:
-            if self._integer_head is None:
-                self._integer_head = IntegerWeight(self.head)
-            logits = self._integer_head(x)
+        if quick == "canvas" and self.small is not None:
+            if self._small_head is None:
+                self._small_head = small_weight(self.small, self.head)
+            logits = self._small_head(x)
         elif quick and quick != "canvas" and self.quick_head is not None:
             return self._quick_logits(x, self.quick_head, allowed)
         else:
@@ -198,16 +198,18 @@ class Llama(nn.Module):
         )
         return cos, sin
 
-    def quicken(self, integer: bool = False) -> None:
-        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory.
+    def shrink(self, kind: Small) -> None:
+        """Let "canvas" passes use small copies of the weights, which the first of them makes."""
+        self.small = kind
+        for module in self.modules():
+            if isinstance(module, JoinedLinear) and module.weight.numel():
+                module.small_kind = kind
 
-        `integer` allows "canvas" passes; their copies, a quarter more, are made by the first of them.
-        """
-        self.may_be_integer = integer
+    def quicken(self) -> None:
+        """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""
         for module in self.modules():
             if isinstance(module, JoinedLinear) and module.weight.numel():
                 module.quick = QuickWeight(module.weight)
-                module.may_be_integer = integer
         if self.config.vocab_size % GROUP == 0:
             self.quick_head = QuickWeight(self.head)
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.device import pick_device, pick_dtype
-from carrara.engines.model.integer import can_be_integer
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
+from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
@@ -85,8 +85,10 @@ def load(opening: Opening) -> Loaded:
     device = pick_device(opening.device)
     model = load_model(folder, opening.dtype or pick_dtype(device), device)
     adapter = _use_adapter(model, opening)
-    if can_be_quick(device) if opening.quick is None else opening.quick:
-        model.quicken(integer=can_be_integer(device))
+    if opening.quick is not False and can_be_quick(device):
+        model.quicken()
+    if (small := small_kind(device, opening.quick)) is not None:
+        model.shrink(small)
     tokenizer = _tokenizer(folder, model, adapter)
     budget = opening.prefix_cache_bytes
     if budget is None:
@@ -145,7 +147,7 @@ def _fingerprint(
         for path in [folder / "config.json", *weight_files(folder)]
     ]
     computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
-    computed += ["int8 canvases"] if model.may_be_integer else []
+    computed += [f"{model.small} canvases"] if model.small else []
     adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
     parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
     return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()

@@ -19,7 +19,7 @@ CONFIG = LlamaConfig(512, 64, 128, 2, 6, 2, 32, 1024)
 @pytest.fixture(scope="module")
 def model() -> Llama:
     made = Llama.random(CONFIG, spread=0.15)
-    made.quicken(integer=True)
+    made.shrink("int8")
     return made
 
 
@@ -68,7 +68,7 @@ def test_canvas_passes_are_close_to_exact_ones(model: Llama) -> None:
     assert 0 < (found - exact).norm() < 0.1 * exact.norm()
 
 
-def test_a_model_that_was_not_quickened_computes_canvases_exactly() -> None:
+def test_a_model_that_was_not_shrunk_computes_canvases_exactly() -> None:
     plain = Llama.random(CONFIG, spread=0.15)
     tokens, positions = torch.randint(0, 512, (1, 8)), torch.arange(8)[None]
     assert torch.equal(plain(tokens, positions, quick="canvas"), plain(tokens, positions))
