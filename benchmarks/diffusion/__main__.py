@@ -1,7 +1,7 @@
 """The speed of the diffusion engine, beside AR decoding of the same weights and llama.cpp. Prints one JSON object.
 
     python -m benchmarks.diffusion [--out FILE] [--parts calls chain crowd passes shapes] [--threads 1]
-                                   [--rounds 3] [--records 32] [--seconds 240] [--seed 1] [--small]
+                                   [--rounds 3] [--batches 1 8] [--records 32] [--seconds 240] [--seed 1] [--small]
     python -m benchmarks.diffusion --table FILE
 
 Parts: whole calls (extraction, choice, repair of a draft) by batch; a chain of ten dependent calls; many extractions
@@ -22,6 +22,7 @@ from benchmarks.diffusion.passes import Sizes
 from benchmarks.diffusion.run import PARTS, Plan, measured, plan_for
 from benchmarks.diffusion.tables import tables
 from benchmarks.diffusion.timing import Results
+from benchmarks.diffusion.work import KINDS
 from carrara.engines.local import LocalModel
 from carrara.engines.model.device import pick_device
 
@@ -50,6 +51,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device")
     parser.add_argument("--threads", type=int, help="of one operation on a CPU, of all decoders")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), help="of calls")
+    parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--records", type=int, help="extractions at once in the crowd")
     parser.add_argument("--seconds", type=float, help="the most that a part may take")
     parser.add_argument("--seed", type=int, default=1)
@@ -59,7 +62,13 @@ def arguments() -> argparse.ArgumentParser:
 
 def plan(options: argparse.Namespace) -> Plan:
     made = SMALL if options.small else plan_for(pick_device(options.device))
-    given = {"rounds": options.rounds, "records": options.records, "part_s": options.seconds}
+    given = {
+        "rounds": options.rounds,
+        "records": options.records,
+        "part_s": options.seconds,
+        "kinds": options.kinds and tuple(options.kinds),
+        "batches": options.batches and tuple(options.batches),
+    }
     return replace(
         made,
         parts=tuple(options.parts),

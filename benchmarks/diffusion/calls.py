@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.diffusion.decoders import Decoder, Told
@@ -21,15 +21,23 @@ async def asked(decoder: Decoder, asks: Sequence[Ask]) -> tuple[Taken, list[Told
 
 
 async def kinds(
-    decoders: Sequence[Decoder], rounds: int, batches: Sequence[int], seed: int, budget: Budget
+    decoders: Sequence[Decoder],
+    wanted: Sequence[str],
+    rounds: int,
+    batches: Sequence[int],
+    seed: int,
+    budget: Budget,
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Milliseconds an answer and tokens a second of each kind of call, by batch and decoder.
+    """Milliseconds an answer and tokens a second of each `wanted` kind of call, by batch and decoder.
+
+    `keep` is given what there is after every batch.
 
     Every round asks what was not asked before; instructions are the same, so their prefix is cached by all.
     """
     found: dict[str, Any] = {}
-    for kind, ever in KINDS.items():
-        fresh = ever(seed)
+    for kind in wanted:
+        fresh = KINDS[kind](seed)
         for decoder in decoders:
             await asked(decoder, [next(fresh)])  # grammars, scaffolds and caches are made once
         for batch in batches:
@@ -47,7 +55,8 @@ async def kinds(
                     told[decoder.name] += answers
             lines = {name: _line(times[name], told[name], batch) for name in times}
             found.setdefault(kind, {})[str(batch)] = lines | {"ratios": ratios(lines)}
-    return found
+            keep(found)
+    return found | {"left_out": budget.left_out}
 
 
 def _line(times: list[Taken], told: list[Told], batch: int) -> dict[str, Any]:

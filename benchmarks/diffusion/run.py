@@ -19,6 +19,7 @@ from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
 from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
 from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
 from benchmarks.diffusion.timing import Budget, Results, machine
+from benchmarks.diffusion.work import KINDS
 from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.local import LocalModel
@@ -43,6 +44,7 @@ class Plan:
     sizes: Sizes = field(default_factory=Sizes)
     shapes: tuple[str, ...] = tuple(SHAPES)
     scale: int = 1
+    kinds: tuple[str, ...] = tuple(KINDS)
     batches: tuple[int, ...] = (1, 8, 32, 128)
     rounds: int = 3
     chain: int = 10
@@ -80,8 +82,7 @@ async def measured(
         budget, begun = Budget(plan.part_s), time.monotonic()
         print(f"{part} …", file=sys.stderr, flush=True)
         try:
-            settled = tokens_per_pass(results.found)
-            found = await _part(part, options, plan, local, copy, budget, settled)
+            found = await _part(part, options, plan, local, copy, budget, results)
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         load = round(os.getloadavg()[0], 1)
@@ -96,8 +97,9 @@ async def _part(
     local: LocalModel,
     copy: float,
     budget: Budget,
-    settled: float,
+    results: Results,
 ) -> dict[str, Any]:
+    settled = tokens_per_pass(results.found)
     if part == "passes":
         found = await local.run(passes, local.model, plan.sizes, copy, budget)
         ar = await local.run(beside_ar, local.model, plan.batches, plan.sizes, settled, budget)
@@ -108,7 +110,17 @@ async def _part(
     async with _decoders(local, plan, options, slots) as (decoders, canvases):
         match part:
             case "calls":
-                return await calls.kinds(decoders, plan.rounds, plan.batches, options.seed, budget)
+                old = results.found.get("calls", {})
+                found = await calls.kinds(
+                    decoders,
+                    plan.kinds,
+                    plan.rounds,
+                    plan.batches,
+                    options.seed,
+                    budget,
+                    lambda now: results.put("calls", old | now),
+                )
+                return {k: v for k, v in old.items() if k in KINDS} | found
             case "chain":
                 return await calls.chains(decoders, plan.chain, plan.rounds, options.seed, budget)
             case _:

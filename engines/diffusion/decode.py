@@ -58,7 +58,8 @@ class Decoder:
         begun = time.monotonic()
         self._cache.reserve(plan.rows, self._slots(plan, jobs))
         for move in plan.moves:
-            self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
+            length = max(move.length, self._stale.moved(move.source, move.target))
+            self._cache.put(move.target, 0, self._cache.take(move.source, 0, length))
         feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
         if feeds:
             self._load_prefixes(feeds, jobs)
@@ -155,11 +156,11 @@ class Decoder:
         """Hidden states [B, K, D] of the wanted places."""
         width, device = canvases.width, self._local.device
         most = max(map(len, canvases.wanted))
-        positions = canvases.padded_positions(width)
+        tokens, positions = canvases.padded(width)
         hidden: Tensor = self._model(
-            torch.tensor(_filled(canvases.tokens, width), device=device),
+            torch.tensor(tokens, device=device),
             torch.tensor(positions, device=device),
-            full(torch.tensor(canvases.ends, device=device), width, 1 + max(map(max, positions))),
+            full(torch.tensor(canvases.ends, device=device), width, max(canvases.ends)),
             self._cache,
             rows=self._rows(canvases.rows),
             pick=torch.tensor(_filled(canvases.wanted, most), device=device),

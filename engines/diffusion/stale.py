@@ -53,6 +53,14 @@ class Stale:
         known.passes += 1
         return sorted(wanted)
 
+    def moved(self, source: int, target: int) -> int:
+        """The canvas of row `source` goes to row `target`; up to which slot there is something to take along."""
+        end = 0
+        for known in self._known.values():
+            if known.row == source:
+                known.row, end = target, known.start + len(known.tokens)
+        return end
+
     def keep(self, tickets: Sequence[int]) -> None:
         """Forget all others: they left."""
         if self._known.keys() - tickets:

@@ -5,8 +5,8 @@ computing them. Recorded as a graph they are launched at once, if shapes and add
 pass is padded to the next *bucket* of rows, width and slots, and its inputs are copied into buffers that the
 recording knows.
 
-Padding changes nothing: padded places stand behind the row's end, where nobody looks, and padded rows write into
-the last slots of the cache, which a bucket keeps free. A bucket is recorded at its second use and its first
+Padding changes nothing: it repeats the row's last token at its position, and the first row as a whole, which writes
+the same keys and values once more to the same slots. A bucket is recorded at its second use and its first
 replay is compared with the plain pass; where recording fails or the numbers differ it is computed plainly from
 then on. Graphs need a GPU; recording itself is a function, so everything else is tested without one.
 
@@ -60,7 +60,7 @@ class Bucket:
             count,
             wide,
             -(-slots // _SLOT_STEP) * _SLOT_STEP,
-            min(_power(max(wanted, 8)), wide),
+            _power(max(wanted, min(8, wide))),
             rows[0] if beside else None,
             switched,
         )
@@ -83,12 +83,12 @@ class Canvases:
     def width(self) -> int:
         return max(map(len, self.tokens))
 
-    def padded_positions(self, width: int) -> list[list[int]]:
-        """The positions of each row, and behind its end as many as are missing to `width`."""
-        return [
-            [*row, *range(end, end + width - len(row))]
-            for row, end in zip(self.positions, self.ends, strict=True)
-        ]
+    def padded(self, width: int) -> tuple[list[list[int]], list[list[int]]]:
+        """Tokens and positions [B, width]: the last one of a row is repeated, which changes nothing."""
+        return (
+            [[*row, *[row[-1]] * (width - len(row))] for row in self.tokens],
+            [[*row, *[row[-1]] * (width - len(row))] for row in self.positions],
+        )
 
     @property
     def bucket(self) -> Bucket:
@@ -102,7 +102,6 @@ class Buffers:
 
     tokens: Tensor
     positions: Tensor
-    slots: Tensor
     ends: Tensor
     rows: Tensor
     pick: Tensor
@@ -118,41 +117,32 @@ class Buffers:
         return cls(
             zeros(b, t),
             zeros(b, t),
-            zeros(b, t),
             zeros(b),
             zeros(b),
             zeros(b, bucket.wanted),
             torch.zeros(b, device=device) if bucket.switched else None,
         )
 
-    def fill(self, canvases: Canvases, bucket: Bucket, slots: int) -> None:
-        """Copy a pass into the buffers, in one transfer. `slots`: those the cache has."""
-        width, device = bucket.width, self.tokens.device
+    def fill(self, canvases: Canvases, bucket: Bucket) -> None:
+        """Copy a pass into the buffers, in one transfer."""
         spare = bucket.rows - len(canvases.rows)
-        positions = canvases.padded_positions(width)
-        # A padded row reads the first row and writes into the spare slots at the end of it.
-        packed = [
-            *_filled(canvases.tokens, bucket.rows, width),
-            *_filled(positions, bucket.rows, width),
-            *positions,
-            *[list(range(slots - width, slots))] * spare,
-            *_filled(canvases.wanted, bucket.rows, bucket.wanted),
-            [*canvases.ends, *[1] * spare],
-            [*canvases.rows, *[canvases.rows[0]] * spare],
-        ]
-        flat = torch.tensor([value for part in packed for value in part])
-        flat = flat.to(device, non_blocking=True)
-        inputs = (self.tokens, self.positions, self.slots, self.pick, self.ends, self.rows)
+        tokens, positions = canvases.padded(bucket.width)
+        wanted = [[*row, *[0] * (bucket.wanted - len(row))] for row in canvases.wanted]
+        ends, rows = ([[value] for value in part] for part in (canvases.ends, canvases.rows))
+        flat = torch.tensor(
+            [
+                value
+                for part in (tokens, positions, wanted, ends, rows)
+                for row in [*part, *[part[0]] * spare]
+                for value in row
+            ]
+        ).to(self.tokens.device, non_blocking=True)
+        inputs = (self.tokens, self.positions, self.pick, self.ends, self.rows)
         for target, found in zip(inputs, flat.split([t.numel() for t in inputs]), strict=True):
             target.copy_(found.view_as(target))
         if self.switch is not None:
             given = canvases.switch or [0.0] * len(canvases.rows)
-            self.switch.copy_(torch.tensor([*given, *[0.0] * spare]))
-
-
-def _filled(rows: Sequence[Sequence[int]], count: int, width: int) -> list[list[int]]:
-    found = [[*row, *[0] * (width - len(row))] for row in rows]
-    return found + [[0] * width] * (count - len(found))
+            self.switch.copy_(torch.tensor([*given, *[given[0]] * spare]))
 
 
 def _power(number: int) -> int:
@@ -191,9 +181,8 @@ class BucketPasses:
         return {bucket: kept.refused for bucket, kept in self._known.items() if kept.refused}
 
     def room(self, canvases: Canvases) -> int:
-        """Slots that the cache must have for this pass: those looked at, and a width of spare ones behind."""
-        bucket = canvases.bucket
-        return bucket.slots + bucket.width
+        """Slots that the cache must have for this pass: those of its bucket."""
+        return canvases.bucket.slots
 
     @torch.inference_mode()
     def run(self, canvases: Canvases, cache: KVCache) -> Tensor:
@@ -203,7 +192,7 @@ class BucketPasses:
         """
         bucket = canvases.bucket
         kept = self._kept(bucket, cache)
-        kept.buffers.fill(canvases, bucket, cache.slots)
+        kept.buffers.fill(canvases, bucket)
         kept.uses += 1
         if kept.replay is not None and kept.result is not None:
             kept.replay()
@@ -233,7 +222,6 @@ class BucketPasses:
             rows=buffers.rows if first is None else slice(first, first + bucket.rows),
             pick=buffers.pick,
             switch=buffers.switch,
-            slots=buffers.slots,
             quick="canvas",
             head=False,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,24 @@ class Recorder:
         return replay, result
 
 
-def answers(folder: Path, together: bool) -> list[Completion]:
+def test_canvases_of_which_little_is_computed_share_a_pass_with_whole_ones(
+    tiny_folder: Path,
+) -> None:
+    alone, together = (answers(tiny_folder, company, 9) for company in (False, True))
+    assert [one.text for one in alone] == [one.text for one in together]
+
+
+def answers(folder: Path, together: bool, refresh: int) -> list[Completion]:
     async def main() -> list[Completion]:
         local = LocalModel.open(folder, dtype=torch.float32, device="cpu", threads=1, quick=False)
         asked = [
             Request((Message("user", f"the cat {number}"),), contract, Limits(60))
-            for number in range(2)
+            for number in range(4)
             for contract in CONTRACTS
         ]
-        async with DiffusionEngine(local, settings=SETTINGS) as engine:
+        async with DiffusionEngine(
+            local, settings=replace(SETTINGS, refresh_passes=refresh)
+        ) as engine:
             if together:
                 return list(await asyncio.gather(*map(engine.complete, asked)))
             return [await engine.complete(one) for one in asked]
@@ -55,14 +65,15 @@ def answers(folder: Path, together: bool) -> list[Completion]:
     return asyncio.run(main())
 
 
+@pytest.mark.parametrize("refresh", [1, 9])
 @pytest.mark.parametrize("together", [False, True])
 def test_recorded_passes_give_the_answers_of_plain_ones(
-    tiny_folder: Path, together: bool, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, together: bool, refresh: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = answers(tiny_folder, together)
+    plain = answers(tiny_folder, together, refresh)
     recorder = Recorder()
     monkeypatch.setattr(decode, "recorder", lambda device: recorder)
-    found = answers(tiny_folder, together)
+    found = answers(tiny_folder, together, refresh)
     assert recorder.replayed > 3
 
     def told(one: Completion) -> tuple[Any, ...]:

@@ -41,6 +41,14 @@ def test_all_is_computed_anew_where_the_canvas_moved_or_was_forgotten() -> None:
     assert stale.offsets(1, 0, 5, tokens, [0], refresh=9) == [0, 1, 2]
 
 
+def test_a_canvas_that_moves_to_another_row_takes_along_what_was_computed() -> None:
+    stale = Stale()
+    stale.offsets(1, 3, 5, [7, 9, 9], [0], refresh=9)
+    assert stale.moved(3, 1) == 8
+    assert stale.moved(2, 0) == 0
+    assert stale.offsets(1, 1, 5, [7, 9, 9], [2], refresh=9) == [2]
+
+
 @given(
     st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=12),
     st.integers(1, 4),

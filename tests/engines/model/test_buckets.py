@@ -168,5 +168,5 @@ def test_buckets_are_few_and_hold_what_they_are_for() -> None:
     assert around([0], 1, 1, 1, False) == Bucket(1, 1, 256, 1, 0)
     assert around([0], 2, 1, 1, False) == Bucket(1, 8, 256, 8, 0)
     assert around([0, 1, 2], 33, 257, 9, False) == Bucket(4, 48, 512, 16, None)
-    assert around([4, 5], 129, 256, 200, True) == Bucket(2, 192, 256, 192, 4, True)
+    assert around([4, 5], 129, 256, 200, True) == Bucket(2, 192, 256, 256, 4, True)
     assert around([1, 0], 300, 256, 1, False) == Bucket(2, 384, 256, 8, None)
