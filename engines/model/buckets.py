@@ -138,11 +138,19 @@ class Buffers:
             ]
         ).to(self.tokens.device, non_blocking=True)
         inputs = (self.tokens, self.positions, self.pick, self.ends, self.rows)
-        for target, found in zip(inputs, flat.split([t.numel() for t in inputs]), strict=True):
+        for target, found in zip(inputs, _cut(flat, [t.numel() for t in inputs]), strict=True):
             target.copy_(found.view_as(target))
         if self.switch is not None:
             given = canvases.switch or [0.0] * len(canvases.rows)
             self.switch.copy_(torch.tensor([*given, *[given[0]] * spare]))
+
+
+def _cut(flat: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    found, start = [], 0
+    for size in sizes:
+        found.append(flat[start : start + size])
+        start += size
+    return found
 
 
 def _power(number: int) -> int:
@@ -251,7 +259,7 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             compute()  # what libraries set up at their first call must not be recorded
