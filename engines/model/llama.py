@@ -140,8 +140,10 @@ class Llama(nn.Module):
         pattern = self._pattern(positions, mask, cache, quick is True)
         places = positions if slots is None else slots
         view = None if cache is None else CacheView(cache, rows, places, pattern.slots, keep)
-        # A position is never above its slot, and asking the device for the highest would wait for it.
-        highest = int(positions.max()) if cache is None else cache.slots - 1
+        # A position is never above its slot, and asking the device for the highest would wait for it. Without
+        # `keep` the new ones come behind the slots that are there.
+        behind = 0 if keep else positions.shape[1]
+        highest = int(positions.max()) if cache is None else cache.slots - 1 + behind
         cos, sin = self._angles(positions, highest)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
         products: Quick = "canvas" if quick == "canvas" else quick is True
