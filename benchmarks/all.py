@@ -10,16 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 NAMES = ("cli", "runtime", "journal", "repair", "ar", "diffusion", "verified")
 
 
 def main() -> None:
     found = {}
     for name in sys.argv[1:] or NAMES:
-        print(f"running benchmarks/{name}.py", file=sys.stderr, flush=True)
+        print(f"running benchmarks.{name}", file=sys.stderr, flush=True)
         done = subprocess.run(
-            [sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-m", f"benchmarks.{name}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         found[name] = json.loads(done.stdout)
     print(json.dumps(found, indent=2))

@@ -15,11 +15,15 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.batch import Feed, Plan, Spot
+from carrara.engines.diffusion.canvas import Reading
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
+from carrara.engines.diffusion.stale import Stale
+from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
+from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS
 
@@ -42,11 +46,19 @@ class NoRoom(Exception):
 class Decoder:
     """The cache of one engine and its passes. Every method runs on the thread of `local`."""
 
-    def __init__(self, local: LocalModel) -> None:
+    def __init__(self, local: LocalModel, record: Record | None = None) -> None:
+        """`record`: how denoising passes are recorded, None for the device's own way (see `model.buckets`)."""
         self._local = local
         self._model = local.model
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
+        self._stale = Stale()
+        record = record or recorder(local.device)
+        self._buckets = None if record is None else BucketPasses(self._model, record)
+        self._tiles = Tiles.suiting(
+            local.device, local.config.vocab_size, self._model.small == "int8"
+        )
+        self._least_slots = 0
 
     @property
     def cache_bytes(self) -> int:
@@ -75,6 +87,7 @@ class Decoder:
             full_at = self._blame(parts, jobs)
             self._keep_prefixes(self._sound(feeds, jobs), jobs)
         encoded_s = time.monotonic() - begun
+        self._stale.keep([spot.ticket for spot in plan.spots])
         for group in plan.groups:
             spots = [spot for spot in group if jobs[spot.ticket].is_sound]
             with self._local.pace.timed("canvas", len(spots)):
@@ -85,21 +98,28 @@ class Decoder:
     def _arrange(self, plan: Plan) -> None:
         """Bring the cache into the shape of a plan."""
         if plan.is_empty:
-            self._cache = self._empty_cache()
+            self._forget_all()
         for move in plan.moves:
-            self._cache.put(move.target, 0, self._cache.take(move.source, 0, move.length))
+            length = max(move.length, self._stale.moved(move.source, move.target))
+            self._cache.put(move.target, 0, self._cache.take(move.source, 0, length))
         for is_last in (False, True):
             try:
-                self._cache.resize(plan.rows, plan.slots)
+                self._cache.resize(plan.rows, max(plan.slots, self._least_slots))
                 return
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                self._least_slots = 0
                 if is_last:
-                    self._cache = self._empty_cache()
+                    self._forget_all()
                     raise NoRoom(str(error)) from None
             self._local.prefix_cache.clear()
             self._release()
+
+    def _forget_all(self) -> None:
+        """Begin with an empty cache."""
+        self._cache, self._least_slots = self._empty_cache(), 0
+        self._stale.keep([])
 
     def _release(self) -> None:
         """Hand memory that nothing holds any more back to the device."""
@@ -110,8 +130,13 @@ class Decoder:
         for item, error in parts.failed:
             why = "there is no memory for its pass" if is_out_of_memory(error) else "its pass broke"
             jobs[item.ticket].fail(f"{why}: {error}", error)
-            self._cache.blank(item.row)
+            self._blank(item.ticket, item.row)
         return parts.full_at
+
+    def _blank(self, ticket: int, row: int) -> None:
+        """Leave nothing of a canvas in its row: masked numbers that are none would spread to the next one there."""
+        self._cache.blank(row)
+        self._stale.forget(ticket)
 
     def _sound(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> list[Feed]:
         """The feeds that left numbers in the cache.
@@ -132,7 +157,7 @@ class Decoder:
             if is_finite:
                 found.append(feed)
                 continue
-            self._cache.blank(feed.row)
+            self._blank(feed.ticket, feed.row)
             if job.hit is not None and job.hit.tokens:
                 key, known = job.prefix_key(self._local), job.tokens[: job.prompt]
                 self._local.prefix_cache.forget(key, known)
@@ -159,18 +184,19 @@ class Decoder:
             for feed, job in zip(feeds, batch, strict=True)
         ]
         ends = [[feed.count - 1] if any(wanted) else [] for feed in feeds]
-        logits = self._model(
+        hidden = self._model(
             inputs,
             positions,
             self._sight(feeds, batch, positions),
             self._cache,
             rows=self._rows([feed.row for feed in feeds]),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
-            switch=self._switch(batch),
+            switch=self._on_device(self._switch(batch)),
+            head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
             if is_wanted:
-                job.last = logits[number, 0]
+                job.last = hidden[number, 0]
 
     def _sight(
         self, feeds: Sequence[Feed], batch: Sequence[Job], positions: Tensor
@@ -192,41 +218,91 @@ class Decoder:
         where the next pass writes over them.
         """
         batch = [jobs[spot.ticket] for spot in spots]
-        starts = [job.context_start for job in batch]
-        fed = [_fed(job, start) for job, start in zip(batch, starts, strict=True)]
-        width = max(map(len, fed))
-        inputs, positions = self._inputs(fed, starts, width)
-        ends = torch.tensor(
-            [start + len(tokens) for start, tokens in zip(starts, fed, strict=True)],
-            device=self._local.device,
-        )
-        sources = [_sources(job, start) for job, start in zip(batch, starts, strict=True)]
-        most = max(map(len, sources))
-        logits = self._model(
-            inputs,
-            positions,
-            full(ends, width, max(starts) + width),
-            self._cache,
-            rows=self._rows([spot.row for spot in spots]),
-            pick=torch.tensor(
-                [[*found, *[0] * (most - len(found))] for found in sources],
-                device=self._local.device,
-            ),
-            switch=self._switch(batch),
-        )
-        for number, (job, found) in enumerate(zip(batch, sources, strict=True)):
-            self._settle(job, logits[number, : len(found)])
+        canvases = self._canvases(spots, batch, [job.context_start for job in batch])
+        try:
+            hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
+            states = [hidden[number, : len(found)] for number, found in enumerate(canvases.wanted)]
+            said = self._read(batch, states)
+        except BaseException:
+            self._stale.keep([])  # nobody knows what was computed
+            raise
+        for spot, job, one in zip(spots, batch, said, strict=True):
+            self._settle(job, one)
             if not job.is_sound:
-                self._cache.blank(spots[number].row)
+                self._blank(spot.ticket, spot.row)
 
-    def _settle(self, job: Job, logits: Tensor) -> None:
-        """Let one job take its logits; what goes wrong there is its own affair, unless the device is lost."""
-        if _needs_last(job):
-            assert job.last is not None
-            logits = torch.cat((job.last[None], logits[1:]))
+    def _canvases(
+        self, spots: Sequence[Spot], batch: Sequence[Job], starts: Sequence[int]
+    ) -> Canvases:
+        """What to compute of each block: all of it, or what is asked about and what changed (`stale`)."""
+        tokens, positions, ends, wanted = [], [], [], []
+        for spot, job, start in zip(spots, batch, starts, strict=True):
+            fed, asked = _fed(job, start), _sources(job, start)
+            refresh = job.settings.refresh_passes
+            chosen = self._stale.offsets(spot.ticket, spot.row, start, fed, asked, refresh)
+            places = {offset: number for number, offset in enumerate(chosen)}
+            tokens.append([fed[offset] for offset in chosen])
+            positions.append([start + offset for offset in chosen])
+            ends.append(start + len(fed))
+            wanted.append([places[offset] for offset in asked])
+        rows = [spot.row for spot in spots]
+        return Canvases(rows, tokens, positions, ends, wanted, self._switch(batch))
+
+    def _computed(self, canvases: Canvases) -> Tensor:
+        """Hidden states [B, K, D] of the wanted places."""
+        width, device = canvases.width, self._local.device
+        most = max(map(len, canvases.wanted))
+        tokens, positions = canvases.padded(width)
+        hidden: Tensor = self._model(
+            torch.tensor(tokens, device=device),
+            torch.tensor(positions, device=device),
+            full(torch.tensor(canvases.ends, device=device), width, max(canvases.ends)),
+            self._cache,
+            rows=self._rows(canvases.rows),
+            pick=torch.tensor(_filled(canvases.wanted, most), device=device),
+            switch=self._on_device(canvases.switch),
+            quick="canvas",
+            head=False,
+        )
+        return hidden
+
+    def _replayed(self, canvases: Canvases) -> Tensor:
+        """The same out of a recording, where there is one."""
+        assert self._buckets is not None
+        self._least_slots = max(self._least_slots, self._buckets.room(canvases))
+        self._cache.reserve(self._cache.rows, self._least_slots)
+        return self._buckets.run(canvases, self._cache)
+
+    def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
+        """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""
+        found: dict[int, Tensor | Reading] = {}
+        glances: dict[int, Glance] = {}
+        for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
+            if _needs_last(job):
+                assert job.last is not None
+                hidden = torch.cat((job.last[None], hidden[1:]))
+            if job.needs_logits or job.view is None:
+                found[number] = self._head(hidden)
+            else:
+                glances[number] = Glance(job.view, hidden)
+        readings = (
+            read_together(
+                list(glances.values()), self._head, self._model.head, self._table, self._tiles
+            )
+            if glances
+            else []
+        )
+        found |= dict(zip(glances, readings, strict=True))
+        return [found[number] for number in range(len(batch))]
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return self._model.logits(hidden[None], "canvas")[0]
+
+    def _settle(self, job: Job, said: Tensor | Reading) -> None:
+        """Let one job take what was read for it; what goes wrong there is its own affair, unless the device is lost."""
         for is_last in (False, True):
             try:
-                job.take(logits, self._table)
+                job.take(said, self._table)
                 return
             except Exception as error:
                 if is_device_lost(error):
@@ -240,21 +316,25 @@ class Decoder:
         self, tokens: Sequence[Sequence[int]], starts: Sequence[int], width: int
     ) -> tuple[Tensor, Tensor]:
         """Tokens and positions [B, T]; padding repeats token 0 at positions that go on counting."""
-        rows = [[*row, *[0] * (width - len(row))] for row in tokens]
         device = self._local.device
         first = torch.tensor(starts, device=device)[:, None]
-        return torch.tensor(rows, device=device), first + torch.arange(width, device=device)
+        return torch.tensor(_filled(tokens, width), device=device), first + torch.arange(
+            width, device=device
+        )
 
-    def _rows(self, rows: list[int]) -> slice | Tensor:
+    def _rows(self, rows: Sequence[int]) -> slice | Tensor:
         """A slice where the rows follow one another: it copies no keys."""
-        if rows == list(range(rows[0], rows[0] + len(rows))):
+        if list(rows) == list(range(rows[0], rows[0] + len(rows))):
             return slice(rows[0], rows[0] + len(rows))
         return torch.tensor(rows, device=self._local.device)
 
-    def _switch(self, batch: Sequence[Job]) -> Tensor | None:
+    def _switch(self, batch: Sequence[Job]) -> list[float] | None:
         if not any(job.adapted for job in batch):
             return None
-        return torch.tensor([float(job.adapted) for job in batch], device=self._local.device)
+        return [float(job.adapted) for job in batch]
+
+    def _on_device(self, values: Sequence[float] | None) -> Tensor | None:
+        return None if values is None else torch.tensor(values, device=self._local.device)
 
     def _load_prefixes(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
         for feed in feeds:
@@ -272,6 +352,10 @@ class Decoder:
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
+
+
+def _filled(rows: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    return [[*row, *[0] * (width - len(row))] for row in rows]
 
 
 def _fed(job: Job, start: int) -> list[int]:

@@ -79,7 +79,9 @@ class GemmaDecoder(Decoder):
             if feed.ticket not in self._open:
                 self._open[feed.ticket] = self._row(job)
             with self._local.pace.timed("prompt", feed.count), _alone(job):
-                self._read(job.tokens, feed.start + feed.count, self._open[feed.ticket].cache)
+                self._encode_up_to(
+                    job.tokens, feed.start + feed.count, self._open[feed.ticket].cache
+                )
         encoded_s = time.monotonic() - begun
         for spot in plan.spots:
             job = jobs[spot.ticket]
@@ -95,7 +97,7 @@ class GemmaDecoder(Decoder):
         generator.manual_seed((seed if sampling.seed is None else sampling.seed) % (1 << 62))
         return _Row(GemmaCache(self._gemma.network), generator)
 
-    def _read(self, tokens: Sequence[int], known: int, cache: GemmaCache) -> None:
+    def _encode_up_to(self, tokens: Sequence[int], known: int, cache: GemmaCache) -> None:
         """Encode what may be read of tokens up to `known`: whole chunks, and the rest once all are known.
 
         Where a prompt is cut depends on company, and a last bit on where it is cut; so chunks are cut again here.

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.batch import Block
-from carrara.engines.diffusion.canvas import View
+from carrara.engines.diffusion.canvas import Reading, View
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
-from carrara.engines.diffusion.reader import MaskTable, read
+from carrara.engines.diffusion.judge import PLAIN
+from carrara.engines.diffusion.reader import MaskTable, checked, read
 from carrara.engines.diffusion.refine import within
 from carrara.engines.diffusion.rules import Ruling, ruling
 from carrara.engines.diffusion.scaffold import read as reading
@@ -33,8 +34,8 @@ class Job:
     """Made when a request is accepted; afterwards only the thread that computes changes it.
 
     `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `view` is the block to denoise
-    next, None once the answer is finished. `last` are the logits behind the last cached token: where logits are
-    shifted they predict the first position of a block. `adapted`: it goes through the adapter. `is_spoilt`: what a
+    next, None once the answer is finished. `last` is the hidden state at the last cached token: where logits are
+    shifted it predicts the first position of a block. `adapted`: it goes through the adapter. `is_spoilt`: what a
     cache gave it was no numbers; it has to be encoded anew.
     """
 
@@ -113,13 +114,20 @@ class Job:
         blocks = f" blocks of {settings.attention_block_tokens}"
         return key if settings.attention == "causal" else key + blocks
 
-    def take(self, logits: Tensor, table: MaskTable) -> None:
-        """Let the canvas settle what the logits [K, V] of the view say, and look at what comes next."""
+    @property
+    def needs_logits(self) -> bool:
+        """Whether a reading of its best tokens is not enough: it draws them, or its rule looks at distributions."""
+        return self._generator is not None or self._ruling.judge is not PLAIN
+
+    def take(self, said: Tensor | Reading, table: MaskTable) -> None:
+        """Let the canvas settle what the logits [K, V] or a reading of the view say, and look at what comes next."""
         if self.view is None:
             return
-        found = read(
-            logits, self.view, table, self.request.sampling, self._generator, self._ruling.judge
-        )
+        if isinstance(said, Reading):
+            found = checked(said)
+        else:
+            judge, sampling = self._ruling.judge, self.request.sampling
+            found = read(said, self.view, table, sampling, self._generator, judge)
         limit = self._most_steps
         left = None if limit is None else limit - self.passes
         self.canvas.settle(found, within(self._ruling.commit, self.canvas, left), self._step)

@@ -117,6 +117,17 @@ def read(
     return Reading(tokens, sure, chance, _pair_logits(logits, view, where), judge.gate)
 
 
+def checked(reading: Reading) -> Reading:
+    """The reading, if all in it are numbers.
+
+    Raises:
+        FloatingPointError: the model gave NaN, or no allowed token has a finite logit.
+    """
+    if not all(value == value for value in (*reading.sure, *reading.logits)):
+        raise FloatingPointError("the model gave no finite logits")
+    return reading
+
+
 def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[float]:
     if not view.pairs:
         return []

@@ -41,6 +41,9 @@ class Settings:
     them, which is exact; more, or 0 for the block's first pass alone, keeps its keys and values meanwhile.
     noise: what is undecided are random tokens, new ones in each pass, instead of masks; a checkpoint says so, never a
     file.
+    refresh_passes: every so many passes over a canvas compute all of it; the others only what is undecided or
+    was decided since, seeing the rest as it was computed last. 1: always all, exact. After the dual cache of
+    arXiv 2505.22618 and the delayed cache of arXiv 2505.15781.
     """
 
     logit_shift: bool = True
@@ -59,6 +62,7 @@ class Settings:
     refresh: int = 1
     rule: Rule | None = None
     noise: UniformNoise | None = None
+    refresh_passes: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,6 +73,8 @@ class Settings:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
         if not isinstance(self.refresh, int) or self.refresh < 0:
             raise LoadingError(f"{FILE}: refresh is a number of at least 0, not {self.refresh!r}")
+        if self.refresh_passes < 1:
+            raise LoadingError(f"{FILE}: refresh_passes is at least 1, not {self.refresh_passes!r}")
         if self.attention not in ("causal", "block", "full"):
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"

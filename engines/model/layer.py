@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.experts import Experts
 from carrara.engines.model.kv import CacheView
-from carrara.engines.model.linear import JoinedLinear
+from carrara.engines.model.linear import JoinedLinear, Quick
 from carrara.engines.model.pattern import Pattern, attend
 from carrara.engines.model.rope import rotate
 
@@ -64,7 +64,7 @@ class Layer(nn.Module):
         pattern: Pattern,
         view: CacheView | None,
         switch: Tensor | None,
-        quick: bool,
+        quick: Quick,
     ) -> Tensor:
         """x [B, T, D] -> [B, T, D]."""
         batch, new, _ = x.shape

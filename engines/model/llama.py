@@ -31,12 +31,14 @@ it):
 - `pick` [B, K] int64 are the indexes into T whose logits are wanted, None for all of them; K may be 0.
   The head is the costliest layer (V is large): ask only for what is used.
 - `quick` computes with the int8 copies of the weights, where `quicken` made them (a CPU): meant for
-  passes over a few answer tokens; "head" for the head alone. A decoder uses it for a kind of token
+  passes over a few answer tokens; "head" for the head alone; "canvas" with the small copies (`small`),
+  meant for passes over many tokens, where `shrink` allowed them. A decoder uses it for a kind of token
   (prompt, answer), never depending on the size of the batch.
 - `switch` [B] weighs the attached adapter for each row (1 with it, 0 without), None for no row. Without
   an attached adapter, or after merging it, it changes nothing.
+- `head` False leaves the head out: the result is its input, for `logits`, which may take it in parts.
 
-The result is [B, T or K, V] in the model's dtype.
+The result is [B, T or K, V] in the model's dtype ([B, T or K, D] without the head).
 
 Steady passes: a matrix product may round otherwise when its shapes change, so the same token can get
 other bits when others share the pass, and then, rarely, another successor. With `mask` None and a cache
@@ -57,9 +59,10 @@ from carrara.engines.model.attention import causal
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.kv import CacheView, KVCache
 from carrara.engines.model.layer import Layer, norm, parameter
-from carrara.engines.model.linear import JoinedLinear, QuickWeight
+from carrara.engines.model.linear import JoinedLinear, Quick, QuickWeight
 from carrara.engines.model.pattern import Pattern, steady, step_by_step, whole
 from carrara.engines.model.rope import Turns
+from carrara.engines.model.small import Small, SmallWeight, small_weight
 
 GROUP, GROUPS = 16, 16
 """Of a quick pass, the logits in the best GROUPS groups of GROUP tokens are computed exactly."""
@@ -80,6 +83,8 @@ class Llama(nn.Module):
             else parameter(config.vocab_size, config.hidden_size, dtype=dtype)
         )
         self.quick_head: QuickWeight | None = None
+        self.small: Small | None = None
+        self._small_head: SmallWeight | None = None
         self._turns = Turns(config)
 
     @classmethod
@@ -124,9 +129,10 @@ class Llama(nn.Module):
         rows: slice | Tensor | None = None,
         pick: Tensor | None = None,
         switch: Tensor | None = None,
-        quick: bool | Literal["head"] = False,
+        quick: bool | Literal["head", "canvas"] = False,
         allowed: Tensor | None = None,
         slots: Tensor | None = None,
+        head: bool = True,
     ) -> Tensor:
         """Logits of one pass; see the module's docstring. Mutates `cache` when `keep` is true."""
         batch = tokens.shape[0]
@@ -134,18 +140,38 @@ class Llama(nn.Module):
         pattern = self._pattern(positions, mask, cache, quick is True)
         places = positions if slots is None else slots
         view = None if cache is None else CacheView(cache, rows, places, pattern.slots, keep)
-        cos, sin = self._angles(positions)
+        # A position is never above its slot, and asking the device for the highest would wait for it. Without
+        # `keep` the new ones come behind the slots that are there.
+        behind = 0 if keep else positions.shape[1]
+        highest = int(positions.max()) if cache is None else cache.slots - 1 + behind
+        cos, sin = self._angles(positions, highest)
         weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
+        products: Quick = "canvas" if quick == "canvas" else quick is True
         for layer in self.layers:
-            x = layer(x, cos, sin, pattern, view, weights, quick is True)
+            x = layer(x, cos, sin, pattern, view, weights, products)
         if pick is not None:
             if not pick.shape[1]:
-                return x.new_empty(batch, 0, self.config.vocab_size)
+                return x.new_empty(batch, 0, self.config.vocab_size if head else x.shape[-1])
             x = x.gather(1, pick[..., None].expand(-1, -1, x.shape[-1]))
         x = norm(x, self.norm, self.config.rms_eps)
-        if quick and self.quick_head is not None:
+        return self.logits(x, quick, allowed) if head else x
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        x: Tensor,
+        quick: bool | Literal["head", "canvas"] = False,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """The head alone, over what a pass with `head` False returned: [B, K, D] -> [B, K, V]."""
+        if quick == "canvas" and self.small is not None:
+            if self._small_head is None:
+                self._small_head = small_weight(self.small, self.head)
+            logits = self._small_head(x)
+        elif quick and quick != "canvas" and self.quick_head is not None:
             return self._quick_logits(x, self.quick_head, allowed)
-        logits = F.linear(x, self.head)
+        else:
+            logits = F.linear(x, self.head)
         return logits if allowed is None else logits.masked_fill_(~allowed, -torch.inf)
 
     def _pattern(
@@ -161,10 +187,10 @@ class Llama(nn.Module):
             mask = causal(positions, int(positions.max()) + 1)
         return whole(mask, group, self.dtype)
 
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _angles(self, positions: Tensor, highest: int) -> tuple[Tensor, Tensor]:
         # Values are turned by no angle together with queries and keys: one call, and K beside V in
         # memory.
-        cos, sin = self._turns.at(positions, self.dtype, int(positions.max()))
+        cos, sin = self._turns.at(positions, self.dtype, highest)
         heads, still = self.config.heads + self.config.kv_heads, self.config.kv_heads
         cos = torch.cat(
             (cos.expand(-1, -1, heads, -1), torch.ones_like(cos).expand(-1, -1, still, -1)), 2
@@ -173,6 +199,13 @@ class Llama(nn.Module):
             (sin.expand(-1, -1, heads, -1), torch.zeros_like(sin).expand(-1, -1, still, -1)), 2
         )
         return cos, sin
+
+    def shrink(self, kind: Small) -> None:
+        """Let "canvas" passes use small copies of the weights, which the first of them makes."""
+        self.small = kind
+        for module in self.modules():
+            if isinstance(module, JoinedLinear) and module.weight.numel():
+                module.small_kind = kind
 
     def quicken(self) -> None:
         """Make the int8 copies that `quick` passes use: a quarter of the float32 weights more memory."""

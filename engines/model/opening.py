@@ -119,8 +119,10 @@ def _model(
         return open_gemma(folder, dtype, device), None
     model = load_model(folder, dtype, device)
     adapter = _use_adapter(model, opening)
-    if can_be_quick(device) if opening.quick is None else opening.quick:
+    if opening.quick is not False and can_be_quick(device):
         model.quicken()
+    if (small := small_kind(device, opening.quick)) is not None:
+        model.shrink(small)
     return model, adapter
 
 
@@ -174,6 +176,8 @@ def _fingerprint(
         for path in [folder / "config.json", *weight_files(folder)]
     ]
     computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
+    small = getattr(model, "small", None)
+    computed += [f"{small} canvases"] if small else []
     adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
     parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
     return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()

@@ -90,7 +90,7 @@ def complete(
     folder: Path, requests: Sequence[Request], together: bool = False, **options: Any
 ) -> tuple[list[Completion], str]:
     async def main() -> tuple[list[Completion], str]:
-        local = LocalModel.open(folder, dtype=torch.float32, device="cpu", threads=1)
+        local = LocalModel.open(folder, dtype=torch.float32, device="cpu", threads=1, quick=False)
         async with DiffusionEngine(local, **options) as engine:
             line = engine.health().line
             if together:
@@ -142,7 +142,9 @@ def test_free_text_is_decoded_pass_by_pass_as_the_family_does(family: Path) -> N
 
 
 async def opened(family: Path) -> tuple[Llama, Settings]:
-    async with LocalModel.open(family, dtype=torch.float32, device="cpu", threads=1) as local:
+    async with LocalModel.open(
+        family, dtype=torch.float32, device="cpu", threads=1, quick=False
+    ) as local:
         return local.model, Settings.of_checkpoint(local.config.denoising)
 
 
@@ -192,7 +194,7 @@ def test_prompts_of_block_families_share_a_cache_of_whole_blocks(family: Path) -
 
 def test_a_model_that_only_denoises_is_refused_by_the_autoregressive_engine(family: Path) -> None:
     async def main() -> str:
-        local = LocalModel.open(family, dtype=torch.float32, device="cpu", threads=1)
+        local = LocalModel.open(family, dtype=torch.float32, device="cpu", threads=1, quick=False)
         async with AutoregressiveEngine(local) as engine:
             return (await engine.complete(request(Choice(("a", "b"))))).text
 

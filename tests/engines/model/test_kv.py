@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carrara.engines.model.attention import beside_cache
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.kv import KVCache, slot_bytes
+from carrara.engines.model.llama import Llama
 
 CONFIG = LlamaConfig(8, 8, 8, 2, 4, 2, 2, 64)
 
@@ -106,3 +108,13 @@ def test_a_blank_row_holds_zeros_and_the_others_what_they_held() -> None:
     cache.blank(1)
     assert not cache.data[:, :, 1].any()
     assert torch.equal(cache.data[:, :, ::2], before[:, :, ::2])
+
+
+def test_a_pass_that_keeps_nothing_may_go_beyond_the_last_slot() -> None:
+    config = LlamaConfig(16, 8, 8, 1, 2, 1, 4, 2048)
+    model, cache = Llama.random(config, spread=0.3), KVCache(config, 1, 1024)
+    tokens, positions = torch.full((1, 8), 5), 1020 + torch.arange(8)[None]
+    mask = beside_cache(torch.tensor([1020]), 8, 8, 1020)
+    roomy = KVCache(config, 1, 1280)
+    wanted = model(tokens, positions, mask, roomy, keep=False)
+    torch.testing.assert_close(model(tokens, positions, mask, cache, keep=False), wanted)

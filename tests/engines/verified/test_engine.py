@@ -131,7 +131,8 @@ def test_a_draft_is_what_the_diffusion_engine_would_have_answered(
     ]
 
     async def main() -> None:
-        local = LocalModel.open(random_folder(3), threads=1, dtype=torch.float32)
+        # Drafts are computed with the weights as they are, canvases of the engine `diffusion` with small copies.
+        local = LocalModel.open(random_folder(3), threads=1, dtype=torch.float32, quick=False)
         verified = Watched(local, settings=settings, ways=(None,))
         async with DiffusionEngine(local, settings=settings) as diffusion, verified:
             for contract in contracts:

@@ -1,0 +1,203 @@
+"""The parts in order, each within its time, written down one by one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from benchmarks.diffusion import calls
+from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
+from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
+from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
+from benchmarks.diffusion.timing import Budget, Results, machine
+from benchmarks.diffusion.work import KINDS
+from carrara.engines.autoregressive.local import AutoregressiveEngine
+from carrara.engines.diffusion.engine import DiffusionEngine
+from carrara.engines.local import LocalModel
+from carrara.engines.weights.gguf_export import ensure_gguf
+
+PARTS = ("calls", "chain", "crowd", "passes", "shapes")
+
+ASSUMED_TOKENS_PER_PASS = 12.0
+"""Where calls were not measured before: about what six address fields take."""
+
+
+EXACT = "diffusion, exact"
+"""The same engine without int8 products, computing the whole canvas in every pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of everything. `part_s` seconds for each part; `scale` divides the 8B shapes, 1: as they are.
+    `exact`: compare the exact engine, too."""
+
+    parts: tuple[str, ...] = PARTS
+    sizes: Sizes = field(default_factory=Sizes)
+    shapes: tuple[str, ...] = tuple(SHAPES)
+    scale: int = 1
+    kinds: tuple[str, ...] = tuple(KINDS)
+    batches: tuple[int, ...] = (1, 8, 32, 128)
+    rounds: int = 3
+    chain: int = 10
+    records: int = 256
+    part_s: float = 90.0
+    copy_bytes: int = 1 << 30
+    llama_kinds: tuple[str, ...] = ()
+    exact: bool = False
+
+
+def plan_for(device: torch.device) -> Plan:
+    """On a GPU everything; on a CPU small batches, scaled shapes, and llama.cpp beside our own."""
+    if device.type == "cuda":
+        return Plan()
+    return Plan(
+        sizes=Sizes(batches=(1, 4), prompts=(512,), repeats=3, inner=1),
+        scale=8,
+        batches=(1, 8),
+        records=32,
+        part_s=240.0,
+        copy_bytes=1 << 28,
+        llama_kinds=("q8_0", "q4_1"),
+        exact=True,
+    )
+
+
+async def measured(
+    options: argparse.Namespace, plan: Plan, results: Results, local: LocalModel
+) -> None:
+    """Run the parts of `plan` on an open model. A part that fails leaves its error and the others go on."""
+    copy = await local.run(bandwidth, local.device, plan.copy_bytes)
+    here = await local.run(machine, local.device, options.seed)
+    results.put("machine", {**here, "model": local.line, "copy_gb_per_s": round(copy / 1e9, 2)})
+    for part in plan.parts:
+        budget, begun = Budget(plan.part_s), time.monotonic()
+        print(f"{part} …", file=sys.stderr, flush=True)
+        try:
+            found = await _part(part, options, plan, local, copy, budget, results)
+        except Exception as error:
+            found = {"error": f"{type(error).__name__}: {error}"}
+        load = round(os.getloadavg()[0], 1)
+        seconds = round(time.monotonic() - begun, 1)
+        results.put(part, found | {"seconds": seconds, "load": load})
+
+
+async def _part(
+    part: str,
+    options: argparse.Namespace,
+    plan: Plan,
+    local: LocalModel,
+    copy: float,
+    budget: Budget,
+    results: Results,
+) -> dict[str, Any]:
+    settled = tokens_per_pass(results.found)
+    if part == "passes":
+        found = await local.run(passes, local.model, plan.sizes, copy, budget)
+        ar = await local.run(beside_ar, local.model, plan.batches, plan.sizes, settled, budget)
+        return found | {"beside_ar": ar}
+    if part == "shapes":
+        return await local.run(_shapes, plan, local, copy, budget, settled, options.seed)
+    slots = 1 if part == "chain" else max(plan.batches)
+    async with _decoders(local, plan, options, slots) as (decoders, canvases):
+        match part:
+            case "calls":
+                old = results.found.get("calls", {})
+                found = await calls.kinds(
+                    decoders,
+                    plan.kinds,
+                    plan.rounds,
+                    plan.batches,
+                    options.seed,
+                    budget,
+                    lambda now: results.put("calls", old | now),
+                )
+                return {k: v for k, v in old.items() if k in KINDS} | found
+            case "chain":
+                return await calls.chains(decoders, plan.chain, plan.rounds, options.seed, budget)
+            case _:
+                return await calls.crowd(decoders, plan.records, options.seed, canvases, budget)
+
+
+def _shapes(
+    plan: Plan, local: LocalModel, copy: float, budget: Budget, settled: float, seed: int
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"divided_by": plan.scale}
+    dtype = torch.bfloat16 if local.device.type == "cuda" else local.dtype
+    for name in plan.shapes:
+        if not budget.allows(name):
+            continue
+        config = SHAPES[name] if plan.scale == 1 else scaled_down(SHAPES[name], plan.scale)
+        model = random_model(config, local.device, dtype, seed)
+        share = Budget(budget.seconds / len(plan.shapes))
+        found[name] = passes(model, plan.sizes, copy, share)
+        found[name]["beside_ar"] = beside_ar(model, plan.batches, plan.sizes, settled, share)
+        del model
+        if local.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return found | {"left_out": budget.left_out}
+
+
+@asynccontextmanager
+async def _decoders(
+    local: LocalModel, plan: Plan, options: argparse.Namespace, slots: int
+) -> AsyncIterator[tuple[list[Decoder], list[int]]]:
+    """Our engines on one model, and llama.cpp on the same weights; the canvases of each pass are counted."""
+    threads = await local.run(torch.get_num_threads)
+    canvases: list[int] = []
+    async with AsyncExitStack() as stack:
+        diffusion = await stack.enter_async_context(DiffusionEngine(local))
+        ar = await stack.enter_async_context(AutoregressiveEngine(local))
+        found: list[Decoder] = [Ours("diffusion", diffusion, drafted=True), Ours("ar", ar)]
+        if plan.exact:
+            slow = LocalModel.open(
+                options.model, device=options.device, threads=options.threads, quick=False
+            )
+            settings = replace(diffusion.checked_settings(), refresh_passes=1)
+            engine = DiffusionEngine(slow, settings=settings)
+            found.append(Ours(EXACT, await stack.enter_async_context(engine), drafted=True))
+        adapter = None if local.adapter is None else local.adapter.folder
+        for kind in plan.llama_kinds:
+            try:
+                gguf = await asyncio.to_thread(ensure_gguf, options.model, adapter, kind)
+                name = f"llama.cpp {kind}"
+                found.append(await stack.enter_async_context(llama_cpp(gguf, name, threads, slots)))
+            except ModuleNotFoundError as error:
+                print(f"without llama.cpp: {error}", file=sys.stderr)
+                break
+        stack.enter_context(_counted(local, canvases))
+        yield found, canvases
+
+
+@contextmanager
+def _counted(local: LocalModel, canvases: list[int]) -> Any:
+    """Note the canvases of each denoising pass while inside."""
+    pace = local.pace
+    plain = pace.timed
+
+    def timed(kind: str, places: int) -> AbstractContextManager[None]:
+        if kind == "canvas":
+            canvases.append(places)
+        return plain(kind, places)
+
+    pace.timed = timed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        pace.timed = plain  # type: ignore[method-assign]
+
+
+def tokens_per_pass(found: dict[str, Any]) -> float:
+    """What an extraction alone settled in each pass, as measured by the part "calls"."""
+    try:
+        return float(found["calls"]["extract"]["1"]["diffusion"]["tokens_per_pass"])
+    except KeyError:
+        return ASSUMED_TOKENS_PER_PASS

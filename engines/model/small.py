@@ -1,0 +1,26 @@
+"""Which small copies of the weights canvas passes compute with, on which device."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from carrara.engines.model.float8 import Float8Weight, can_be_float8
+from carrara.engines.model.integer import IntegerWeight, can_be_integer
+
+Small = Literal["int8", "float8"]
+SmallWeight = IntegerWeight | Float8Weight
+
+
+def small_kind(device: torch.device, asked: bool | None) -> Small | None:
+    """int8 on CPUs unless `asked` is False; float8 on GPUs that have it, only where it is True."""
+    if asked is not False and can_be_integer(device):
+        return "int8"
+    return "float8" if asked and can_be_float8(device) else None
+
+
+def small_weight(kind: Small, weight: Tensor) -> SmallWeight:
+    """The copy of one weight [outputs, inputs]."""
+    return IntegerWeight(weight) if kind == "int8" else Float8Weight(weight)

@@ -1,0 +1,143 @@
+"""The benchmark of the diffusion engine runs from end to end on a tiny model, and leaves what it has."""
+
+import argparse
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tokenizers
+from safetensors.torch import save_file
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from benchmarks import gpu
+from benchmarks.diffusion.__main__ import SMALL
+from benchmarks.diffusion.run import ASSUMED_TOKENS_PER_PASS, Plan, tokens_per_pass
+from benchmarks.diffusion.tables import tables
+from benchmarks.diffusion.timing import Budget, Results, Taken, best
+from benchmarks.diffusion.work import KINDS, Ask, chain
+from carrara.engines.model.config import LlamaConfig
+from carrara.engines.model.llama import Llama
+from carrara.engines.model.load import targets
+
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "eos_token_id": 1,
+}
+CONTROLS = ["<|im_start|>", "<|im_end|>", "<mask>", "<pad>"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=CONTROLS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(['{"number": null, "street": "x"}'] * 3, trainer)
+    inner.save(str(folder / "tokenizer.json"))
+    config = {**CONFIG, "mask_token_id": 2, "slot_pad_token_id": 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    words = {"eos_token": "<|im_end|>", "bos_token": "<|im_start|>"}
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(words | {"chat_template": template}))
+    model = Llama.random(LlamaConfig.from_dict(config), spread=0.3)
+    weights = {name: tensor.contiguous() for name, tensor in targets(model).items()}
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def options(tiny: Path, out: Path) -> argparse.Namespace:
+    words = ["--out", str(out), "--model", str(tiny), "--device", "cpu", "--threads", "1"]
+    return gpu.arguments().parse_args(words)
+
+
+def rehearsed(tiny: Path, out: Path, plan: Plan, minutes: float = 5.0) -> dict[str, object]:
+    chosen = options(tiny, out)
+    chosen.minutes = minutes
+    results = Results(out / "found.json", {})
+    profile = asyncio.run(gpu.run(chosen, plan, results))
+    assert "plain" in profile
+    assert "recorded" in profile
+    found: dict[str, object] = json.loads((out / "found.json").read_text())
+    return found
+
+
+def test_the_script_for_a_gpu_runs_through_on_a_small_machine(tiny: Path, tmp_path: Path) -> None:
+    found = rehearsed(tiny, tmp_path, replace(SMALL, batches=(1,), records=2))
+    assert {part: value["error"] for part, value in found.items() if "error" in value} == {}  # type: ignore[index, operator]
+    assert {"machine", *gpu.ORDER} == set(found)
+    text = tables(found)
+    assert "| extract | 1 | diffusion |" in text
+    assert "| llada-8b |" in text
+
+
+def test_a_run_without_time_says_what_it_left_out(tiny: Path, tmp_path: Path) -> None:
+    found = rehearsed(tiny, tmp_path, SMALL, minutes=0.0)
+    assert found == {part: {"error": "no time was left for it"} for part in gpu.ORDER}
+
+
+def test_a_budget_notes_what_it_does_not_allow() -> None:
+    now = [0.0]
+    budget = Budget(10.0, lambda: now[0])
+    assert budget.allows("one")
+    now[0] = 10.0
+    assert not budget.allows("two")
+    assert budget.left_out == ["two"]
+
+
+def test_results_are_whole_at_any_time(tmp_path: Path) -> None:
+    results = Results(tmp_path / "deep" / "found.json", {})
+    for number in range(3):
+        results.put(f"part {number}", {"n": number})
+        assert len(json.loads((tmp_path / "deep" / "found.json").read_text())) == number + 1
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["found.json"]
+
+
+def test_no_two_calls_are_the_same_and_all_are_answered_by_their_contract() -> None:
+    for ever in KINDS.values():
+        fresh = ever(1)
+        asks = [next(fresh) for _ in range(40)]
+        assert len({ask.prompt for ask in asks}) == 40
+        assert all(ask.request(True).output == ask.contract for ask in asks)
+    assert all("{before}" in ask.prompt for ask in chain(1, 10))
+    drafted = next(KINDS["repair"](1))
+    assert drafted.request(True).draft is not None
+    assert drafted.request(False).draft is None
+    assert drafted.draft is not None
+    assert drafted.draft in drafted.with_draft
+    assert Ask("choose", "?").schema["enum"]
+
+
+def test_the_best_of_both_clocks_is_told() -> None:
+    found = best([Taken(2.0, 0.5), Taken(1.0, 0.75), Taken(3.0, 1.0)], per=2)
+    assert found == {"wall_ms": 500.0, "median_wall_ms": 1000.0, "cpu_ms": 250.0}
+
+
+def test_tokens_a_pass_are_those_measured_or_assumed() -> None:
+    line = {"diffusion": {"tokens_per_pass": 7.5}}
+    assert tokens_per_pass({"calls": {"extract": {"1": line}}}) == 7.5
+    assert tokens_per_pass({"calls": {"error": "none"}}) == ASSUMED_TOKENS_PER_PASS
+
+
+def test_parts_measured_before_stay_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    Results.at(path).put("calls", {"n": 1})
+    Results.at(path).put("chain", {"n": 2})
+    assert json.loads(path.read_text()) == {"calls": {"n": 1}, "chain": {"n": 2}}
+    assert Results.at(None).found == {}
