@@ -25,6 +25,7 @@ from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, read_json, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
+from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
