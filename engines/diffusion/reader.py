@@ -74,6 +74,7 @@ def looking(
     return look
 
 
+@torch.inference_mode()
 def read(
     logits: Tensor,
     view: View,

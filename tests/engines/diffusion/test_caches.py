@@ -154,7 +154,7 @@ def test_a_kept_prompt_is_the_prefix_cache_of_the_published_samplers(
 
     async def main() -> None:
         compared = 0
-        async with opened(folder) as local:
+        async with opened(folder, quick=False) as local:
             found = await each(local, asked, settings=settings)
             tokenizer = local.tokenizer
             for request, one in zip(asked, found, strict=True):
