@@ -25,7 +25,7 @@ from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
 from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
 from carrara.engines.model.kv import KVCache
-from carrara.engines.model.pattern import STEADY_TOKENS
+from carrara.engines.model.pattern import STEADY_TOKENS, Pattern, each_row
 
 F = TypeVar("F", Feed, Spot)
 
@@ -256,7 +256,7 @@ class Decoder:
         hidden: Tensor = self._model(
             torch.tensor(tokens, device=device),
             torch.tensor(positions, device=device),
-            full(torch.tensor(canvases.ends, device=device), width, max(canvases.ends)),
+            self._visible(canvases, width),
             self._cache,
             rows=self._rows(canvases.rows),
             pick=torch.tensor(_filled(canvases.wanted, most), device=device),
@@ -265,6 +265,14 @@ class Decoder:
             head=False,
         )
         return hidden
+
+    def _visible(self, canvases: Canvases, width: int) -> Tensor | Pattern:
+        """All that lies in a row is seen. On a CPU each row attends by itself: its bits are the same in any company."""
+        ends, device = canvases.ends, self._local.device
+        if device.type == "cpu":
+            counts = [len(tokens) for tokens in canvases.tokens]
+            return each_row(ends, counts, self._model.config.group, self._local.dtype)
+        return full(torch.tensor(ends, device=device), width, max(ends))
 
     def _replayed(self, canvases: Canvases) -> Tensor:
         """The same out of a recording, where there is one."""

@@ -123,7 +123,7 @@ class Llama(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        mask: Tensor | None = None,
+        mask: Tensor | Pattern | None = None,
         cache: KVCache | None = None,
         keep: bool = True,
         rows: slice | Tensor | None = None,
@@ -175,9 +175,15 @@ class Llama(nn.Module):
         return logits if allowed is None else logits.masked_fill_(~allowed, -torch.inf)
 
     def _pattern(
-        self, positions: Tensor, mask: Tensor | None, cache: KVCache | None, quick: bool
+        self,
+        positions: Tensor,
+        mask: Tensor | Pattern | None,
+        cache: KVCache | None,
+        quick: bool,
     ) -> Pattern:
         group = self.config.group
+        if isinstance(mask, Pattern):
+            return mask
         if mask is None and cache is None:
             return Pattern((), positions.shape[1])
         if mask is None and cache is not None and self.device.type == "cpu":

@@ -6,7 +6,7 @@ for each of them, E head size. A `Pattern` is made once a pass and serves all it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -28,7 +28,8 @@ class Tile:
     """Part of a pass: some queries of some rows look at the first `slots` slots.
 
     `bias` is added to the scores, [rows, 1, G * queries or 1, slots]. Queries are padded to `width` of
-    them, `before` in front and the rest behind.
+    them, `before` in front and the rest behind. `repeats`: the positions of these rows behind the queries repeat
+    the last one, and get what it gets.
     """
 
     rows: slice
@@ -37,6 +38,7 @@ class Tile:
     bias: Tensor
     before: int = 0
     width: int = 0
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,19 @@ def step_by_step(positions: Tensor, most: int, group: int, dtype: torch.dtype) -
     return Pattern(tuple(tiles), max(tile.slots for tile in tiles), alone=True)
 
 
+def each_row(ends: Sequence[int], counts: Sequence[int], group: int, dtype: torch.dtype) -> Pattern:
+    """Attention of canvases on a CPU: the first counts[b] positions of row b see its first ends[b] slots, all of them.
+
+    A tile is one row with just its own positions and slots, so that its bits do not depend on how wide the
+    others of the pass are. What lies behind a row's positions repeats its last one.
+    """
+    tiles = []
+    for row, (end, count) in enumerate(zip(ends, counts, strict=True)):
+        bias = torch.zeros(1, 1, 1 if count == 1 else group * count, end, dtype=dtype)
+        tiles.append(Tile(slice(row, row + 1), slice(0, count), end, bias, repeats=True))
+    return Pattern(tuple(tiles), max(ends))
+
+
 def folded(mask: Tensor, group: int, dtype: torch.dtype) -> Tensor:
     """What is added to the scores: 0 where seen, -inf where not.
 
@@ -124,7 +139,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
         )
         return out.transpose(1, 2).reshape(batch, new, heads * size)
     with _one_thread() if pattern.alone else nullcontext():
-        if len(pattern.tiles) == 1 and not pattern.tiles[0].width:
+        if len(pattern.tiles) == 1 and _is_whole(pattern.tiles[0], new):
             slots = pattern.tiles[0].slots
             return _attend(q, k[:, :, :slots], v[:, :, :slots], pattern.tiles[0].bias)
         out = q.new_empty(batch, new, heads * size)
@@ -137,7 +152,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
             found = _attend(part, k[seen], v[seen], tile.bias)
             count = tile.queries.stop - tile.queries.start
             out[tile.rows, tile.queries] = found[:, tile.before : tile.before + count]
+            if tile.repeats:
+                out[tile.rows, tile.queries.stop :] = found[:, -1:]
         return out
+
+
+def _is_whole(tile: Tile, new: int) -> bool:
+    """Whether a tile is all of its pass."""
+    return not tile.width and tile.queries.stop in (None, new)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
