@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text, describe
+from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text
+from carrara.engines.contract_text import describe
 from carrara.engines.errors import EngineRefused
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
