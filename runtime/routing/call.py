@@ -9,7 +9,7 @@ from typing import Any
 from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Engine
-from carrara.engines.request import Completion, Draft, Limits, Message, Request, Sampling
+from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
 from carrara.runtime.routing.facts import CallFacts, Repair
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import Policy
@@ -59,6 +59,7 @@ class LlmCall:
     stop: tuple[str, ...] = ()
     describe: bool | None = None
     adapter: str | None = None
+    rule: Rule | None = None
     draft: Draft | None = None
     take: Callable[[Completion], None] | None = None
 
@@ -96,6 +97,7 @@ def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) ->
         priority=priority,
         adapter=call.adapter,
         draft=call.draft,
+        rule=call.rule,
     )
 
 
