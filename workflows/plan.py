@@ -108,7 +108,8 @@ def plan(
 
 
 class _Routing:
-    """Where the policy would send each LLM step, if `engines` are open and hold its contract."""
+    """Where the policy would send each LLM step, if `engines` are open and hold its contract. Of the prompt it reads
+    the template: what a run puts into it may be worded otherwise."""
 
     def __init__(self, engines: tuple[str, ...], policy: Any) -> None:
         from carrara.runtime.routing.evidence import Evidence
@@ -120,21 +121,27 @@ class _Routing:
         self.evidence = Evidence()
 
     def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
+        from carrara.runtime.routing.call import estimated_tokens
         from carrara.runtime.routing.facts import CallFacts
+        from carrara.runtime.routing.language import language_of
+        from carrara.runtime.routing.reasoning import asks_for_reasoning
         from carrara.runtime.routing.router import route
         from carrara.workflows.steps import Llm
 
         step = node.step
         if not isinstance(step, Llm):
             return None, (), ""
+        wording = step.prompt.wording
         facts = CallFacts(
             f"{workflow}/{node.id}",
             step.contract.kind,
-            0,
+            estimated_tokens(wording),
             step.answering.max_tokens,
             step.options.tags,
             None if step.options.engine == "auto" else step.options.engine,
             step.answering.repair,
+            asks_for_reasoning(wording, step.contract),
+            language_of(wording) if self.policy.asks_language else "",
         )
         try:
             found = route(facts, self.engines, self.policy, self.evidence)
