@@ -39,7 +39,10 @@ class Prompt:
     @property
     def wording(self) -> tuple[Message, ...]:
         """The templates as messages, before anything is put into them; none where a function makes the messages."""
-        return (*((Message("system", self.system),) if self.system else ()), Message("user", self.text))
+        return (
+            *((Message("system", self.system),) if self.system else ()),
+            Message("user", self.text),
+        )
 
     def check_example(self, inputs: Mapping[str, Any], names: Collection[str]) -> None:
         """Raise DefinitionError where an example's inputs are not `names`, or do not render."""

@@ -143,6 +143,13 @@ def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
     return replace(request, messages=(*request.messages, *turns))
 
 
+def with_room(request: Request, most: int) -> Request:
+    """The request with twice the room for its answer, but no more than `most` tokens."""
+    limits = request.limits
+    more = max(limits.max_tokens, min(2 * limits.max_tokens, most))
+    return replace(request, limits=replace(limits, max_tokens=more))
+
+
 def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message, ...]:
     form = describe(output)
     if not form or any(form in message.content for message in messages):
@@ -165,4 +172,5 @@ __all__ = [
     "to_be_judged",
     "with_draft",
     "with_faults",
+    "with_room",
 ]

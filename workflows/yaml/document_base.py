@@ -78,7 +78,9 @@ Words = Annotated[
 def _rule(written: object) -> object:
     if isinstance(written, str | dict):
         return written
-    raise ValueError('must be the name of a commit rule or a mapping, such as "{name: klass, drift: 0.05}"')
+    raise ValueError(
+        'must be the name of a commit rule or a mapping, such as "{name: klass, drift: 0.05}"'
+    )
 
 
 RuleNotation = Annotated[

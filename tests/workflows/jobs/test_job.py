@@ -115,7 +115,9 @@ def test_the_only_input_takes_the_text_of_a_file_even_if_it_has_a_default(
     tmp_path: Path, journal: SqliteJournal
 ) -> None:
     path = tmp_path / "greet.yaml"
-    path.write_text("inputs: {who: {type: str, default: Bo}}\nsteps: {a: {llm: 'Shout: {{ who }}'}}\n")
+    path.write_text(
+        "inputs: {who: {type: str, default: Bo}}\nsteps: {a: {llm: 'Shout: {{ who }}'}}\n"
+    )
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "al"}\n{"whoo": "cy"}\n')
     result, _ = run(Job(str(path), str(source), str(tmp_path / "out.jsonl")), journal)
