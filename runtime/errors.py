@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from carrara.engines.errors import CarraraError
 
-
 _LONG_PATH = 240
 
 

@@ -23,9 +23,9 @@ MOST_NESTED = 1_000
 class Scope:
     """One call of a workflow function: that of the run itself (`node` is None) or of a sub-workflow.
 
-    `depth` counts the calls around it. `left` counts its nodes that have not ended. `failures` holds the errors of those that failed, in
-    order, `seen` those errors that somebody was given: what nobody saw fails the scope when it ends.
-    `counts` numbers the submissions of each step name.
+    `depth` counts the calls around it. `left` counts its nodes that have not ended. `failures` holds the errors of
+    those that failed, in order, `seen` those errors that somebody was given: what nobody saw fails the scope when it
+    ends. `counts` numbers the submissions of each step name.
     """
 
     __slots__ = (
