@@ -37,7 +37,8 @@ class PlannedStep:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`critical_path` are ids in order; `length` is its seconds, or its number of steps where no time is
-    known (`timed` False). `traced`: found by running the function on samples, not declared."""
+    known (`timed` False). `traced`: found by running the function on samples, not declared. `mistakes`: where the
+    function uses a handle like its value, with file and line; what comes after is not in the plan."""
 
     name: str
     inputs: Mapping[str, str]
@@ -48,6 +49,7 @@ class Plan:
     length: float
     timed: bool
     traced: bool
+    mistakes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A tree, each step below the one that it waits for longest."""
@@ -104,6 +106,7 @@ def plan(
         length,
         timed=any(found is not None for found in times.values()),
         traced=declared is None,
+        mistakes=tuple(sketch.mistakes),
     )
 
 

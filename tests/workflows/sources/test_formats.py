@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import mailbox
 import sqlite3
 from datetime import UTC, date, datetime
@@ -256,3 +257,7 @@ def test_documents_of_all_kinds_match_one_glob(tmp_path: Path) -> None:
     texts = [str(record.fields.get("text", record.problem)).strip() for record in found]
     assert texts[:4] == ["one", "two", "three", "four"]
     assert texts[4].startswith("not a readable PDF")
+
+
+def test_what_a_pdf_reader_remarks_is_not_written_past_the_records() -> None:
+    assert any(isinstance(h, logging.NullHandler) for h in logging.getLogger("pypdf").handlers)
