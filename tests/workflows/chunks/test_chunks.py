@@ -114,3 +114,12 @@ def test_nothing_merges_to_nothing() -> None:
     assert merge([]) is None
     assert merge([None, None]) is None
     assert merge([[], [1], [1, 2]]) == [1, 2]
+
+
+def test_a_part_that_begins_with_a_heading_is_not_below_its_neighbour() -> None:
+    text = (
+        "# Sale\n\n## Terms\n\n"
+        + "Pay in 30 days. " * 3
+        + "\n\n## Goods\n\nTwo chairs and a table.\n"
+    )
+    assert [part.headings for part in split(text, 24)] == [(), ("Sale",)]

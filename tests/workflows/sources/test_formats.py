@@ -85,6 +85,11 @@ def test_pdf_text_comes_page_by_page(tmp_path: Path) -> None:
     assert record.fields["pages"] == 2
 
 
+def test_a_database_file_is_told_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"SQLite format 3\x00rest")
+    assert "sqlite:///FILE#TABLE" in str(only(tmp_path / "a.db").problem)
+
+
 def test_scanned_pages_are_refused_by_number(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40), "white").save(tmp_path / "scan.pdf")
     assert only(tmp_path / "scan.pdf").problem == (
