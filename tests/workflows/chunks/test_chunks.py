@@ -36,7 +36,7 @@ def test_strong_borders_go_before_weak_ones() -> None:
     text = f"# One\n\n{body}\n\n## Inner\n\n{body}\n\n# Two\n\n{body}\n"
     parts = split(text, 64)
     assert [part.text.split("\n", 1)[0] for part in parts] == ["# One", "## Inner", "# Two"]
-    assert [part.headings for part in parts] == [(), ("One",), ("One", "Inner")]
+    assert [part.headings for part in parts] == [(), ("One",), ()]
 
 
 def test_an_overlap_repeats_the_end_of_the_part_before() -> None:
