@@ -1,8 +1,8 @@
 """What stands in README.md and docs/ holds: programs and pipelines run as they stand, commands and links exist.
 
 Every ```python and ```yaml block is run, unless `<!-- not run -->` stands before it; ```bash blocks likewise, each in
-a folder of its own beside `examples`. Of all of them, commands that begin with `carrara` or `make` must be ones that there are. The examples
-of docs/yaml.md are run by tests/workflows/yaml/test_docs.py.
+a folder of its own beside `examples`. Of all of them, commands that begin with `carrara` or `make` must be ones that
+there are. The examples of docs/yaml.md are run by tests/workflows/yaml/test_docs.py.
 """
 
 from __future__ import annotations
