@@ -64,7 +64,7 @@ class Rule:
     defaults; `carrara.engines.diffusion.rule_table` lists both."""
 
     name: str
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    parameters: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

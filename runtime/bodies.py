@@ -14,9 +14,9 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
-from carrara.runtime.errors import StepTimeout
+from carrara.runtime.errors import ScopeError, StepTimeout
 from carrara.runtime.node import StepNode
-from carrara.runtime.scope import Scope, run_in_scope
+from carrara.runtime.scope import MOST_NESTED, Scope, run_in_scope
 from carrara.runtime.step import StepSpec
 
 Call = Callable[[StepNode], Awaitable[Any]]
@@ -65,6 +65,11 @@ async def call_in_thread(node: StepNode) -> Any:
 
 async def call_workflow(node: StepNode) -> Any:
     scope = Scope(node.scope.executor, node.path, node)
+    if scope.depth > MOST_NESTED:
+        raise ScopeError(
+            f"workflow {node.spec.name!r} runs {scope.depth} levels deep: a recursion that does not end? "
+            "Write what is long as a loop"
+        )
     return await run_in_scope(scope, node.spec.body, node.args, node.kwargs)
 
 

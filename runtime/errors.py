@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from carrara.engines.errors import CarraraError
 
+_LONG_PATH = 240
+
 
 class RunError(CarraraError):
     """Something went wrong in a run. `run` is its id: `carrara resume` takes it."""
@@ -44,7 +46,7 @@ class StepError(RunError):
         """The error for a step that failed with `cause`, which becomes its `__cause__`."""
         tries = "" if attempt == 1 else f" after {attempt} attempts"
         error = cls(
-            f"step {step!r} in run {run} failed{tries}: {reason_of(cause)}",
+            f"step {shown(step)!r} in run {run} failed{tries}: {reason_of(cause)}",
             run=run,
             step=step,
             index=index,
@@ -88,6 +90,11 @@ def exited(end: SystemExit) -> RuntimeError:
     found = RuntimeError(f"sys.exit({'' if end.code is None else repr(end.code)}) was called")
     found.__cause__ = end
     return found.with_traceback(end.__traceback__)
+
+
+def shown(path: str) -> str:
+    """The path of a step, that of a deep recursion without its middle."""
+    return path if len(path) <= _LONG_PATH else f"{path[:60]}…{path[-60:]}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -66,12 +66,14 @@ class StepFinished(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class StepFailed(StepEvent):
-    """One attempt failed. `will_retry` says whether another follows."""
+    """One attempt failed. `will_retry` says whether another follows. `within`: a sub-workflow failed with the error of
+    a step inside it, which was told there."""
 
     attempt: int = 1
     error: str = ""
     will_retry: bool = False
     seconds: float = 0.0
+    within: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,7 +361,8 @@ class Executor:
     def _broke(self, node: StepNode, error: BaseException) -> None:
         """The last attempt at the node failed by itself."""
         seconds = perf_counter() - node.started_at if node.started_at else 0.0
-        if isinstance(error, StepError) and node.spec.kind == "workflow":
+        within = isinstance(error, StepError) and node.spec.kind == "workflow"
+        if isinstance(error, StepError) and within:
             failure = error  # it names the step inside that failed first
         else:
             failure = StepError.of(
@@ -372,7 +373,12 @@ class Executor:
                 attempt=node.attempt,
             )
         self.stream.tell(
-            StepFailed, node, attempt=node.attempt, error=reason_of(error), seconds=seconds
+            StepFailed,
+            node,
+            attempt=node.attempt,
+            error=reason_of(error),
+            seconds=seconds,
+            within=within,
         )
         node.scope.failures.append(failure)
         if self.recall is not None and node.needs.recorded:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from carrara.engines.request import Progress
 from carrara.runtime.canvas_view import harmless
+from carrara.runtime.errors import shown
 from carrara.runtime.events import DraftShown, Event, RunFinished, StepFailed, StepFinished
 from carrara.runtime.report import Reporter, RunReport, StepReport
 from carrara.runtime.report_view import headline, seconds
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
+_MOST_NAMED = 8
 _TAIL = 48
 """Characters of growing text that are shown."""
 
@@ -57,9 +59,9 @@ class PlainProgress:
         self._reporter(event)
         if isinstance(event, RunFinished):
             self._say(headline(self._reporter.report))
-        elif isinstance(event, StepFailed) and not event.will_retry:
+        elif isinstance(event, StepFailed) and not (event.will_retry or event.within):
             first = event.error.partition("\n")[0]  # the whole of it is told at the end
-            self._say(f"failed: {event.path}: {first}")
+            self._say(f"failed: {shown(event.path)}: {first}")
         else:
             self.tick()
 
@@ -179,6 +181,8 @@ def status(found: RunReport) -> str:
     totals = ((name, found.total(name)) for name in ("failed", "skipped", "running"))
     parts += [f"{count:,} {name}" for name, count in totals if count]
     busy = [f"{step.path} {step.running}" for step in list(found.steps.values()) if step.running]
+    if len(busy) > _MOST_NAMED:
+        busy[_MOST_NAMED:] = [f"and {len(busy) - _MOST_NAMED:,} others"]
     return ", ".join(parts) + (f" ({', '.join(busy)})" if busy else "")
 
 

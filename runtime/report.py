@@ -235,7 +235,8 @@ class Reporter:
                 self._end(node, step)
                 step.failed += 1
                 step.busy_s += event.seconds
-                step.errors[event.error] += 1
+                if not event.within:
+                    step.errors[event.error] += 1
             case StepSkipped():
                 self._end(node, step)
                 step.skipped += 1

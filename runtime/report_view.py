@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from carrara.runtime.errors import shown
 from carrara.runtime.events import Event
 from carrara.runtime.report import EngineReport, RunReport, StepReport
 
@@ -149,7 +150,7 @@ def remarks(found: RunReport) -> list[str]:
         for what, count in step.changes.items():
             lines.append(f"changed: {step.path}: {count} run again, {_other(what)} than recorded")
         for error, count in step.errors.most_common(3):
-            lines.append(f"failed: {step.path}: {count} x {error}")
+            lines.append(f"failed: {shown(step.path)}: {count} x {error}")
         left = len(step.errors) - 3
         if left > 0:
             lines.append(f"failed: {step.path}: and {left} other errors")

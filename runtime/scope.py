@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
 
 
+MOST_NESTED = 1_000
+"""Levels of sub-workflows in each other: as deep as Python lets functions call each other."""
+
+
 class Scope:
     """One call of a workflow function: that of the run itself (`node` is None) or of a sub-workflow.
 
-    `left` counts its nodes that have not ended. `failures` holds the errors of those that failed, in
-    order, `seen` those errors that somebody was given: what nobody saw fails the scope when it ends.
-    `counts` numbers the submissions of each step name.
+    `depth` counts the calls around it. `left` counts its nodes that have not ended. `failures` holds the errors of
+    those that failed, in order, `seen` those errors that somebody was given: what nobody saw fails the scope when it
+    ends. `counts` numbers the submissions of each step name.
     """
 
     __slots__ = (
         "closed",
         "counts",
+        "depth",
         "executor",
         "failures",
         "idle",
@@ -40,6 +45,7 @@ class Scope:
         self.executor = executor
         self.path = path
         self.node = node
+        self.depth: int = 0 if node is None else node.scope.depth + 1
         self.left = 0
         self.closed = False
         self.counts: dict[str, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from carrara.engines.request import Limits, Sampling
+from carrara.engines.request import Limits, Rule, Sampling
 from carrara.workflows.errors import DefinitionError, Refusal, did_you_mean
 
 Repair = Literal["off", "structural", "infill", "escalate"]
@@ -16,7 +16,8 @@ REPAIRS: tuple[Repair, ...] = ("off", "structural", "infill", "escalate")
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """`validators` are called with the typed answer, and with the inputs that they name as parameters."""
+    """`validators` are called with the typed answer, and with the inputs that they name as parameters. `rule` is
+    the commit rule of an engine that denoises, None leaves it to the engine."""
 
     max_tokens: int = 512
     max_steps: int | None = None
@@ -26,6 +27,7 @@ class Answering:
     stop: tuple[str, ...] = ()
     repair: Repair = "escalate"
     validators: tuple[Callable[..., Any], ...] = ()
+    rule: Rule | None = None
 
     @property
     def limits(self) -> Limits:
@@ -48,6 +50,8 @@ class Answering:
         if self.repair not in REPAIRS:
             hint = did_you_mean(str(self.repair), REPAIRS)
             raise DefinitionError(f"repair={self.repair!r} is none of {REPAIRS}", hint=hint)
+        if self.rule is not None:
+            rule_of(self.rule)
         for validator in self.validators:
             for name in _wanted_inputs(validator):
                 if name not in names:
@@ -67,6 +71,20 @@ class Answering:
             if validator(value, **wanted) is False:
                 raise Refusal(f"refused by {_name(validator)!r}")
         return value
+
+
+def rule_of(found: Rule | Mapping[str, Any] | str) -> Rule:
+    """A commit rule by its name, or a mapping of `name` and the parameters that differ from the defaults.
+
+    Raises:
+        DefinitionError: no such rule or parameter, or a value out of range; says what there is.
+    """
+    from carrara.engines.diffusion.rule_table import parsed, written
+
+    try:
+        return parsed(written(found) if isinstance(found, Rule) else found)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from error
 
 
 def _wanted_inputs(validator: Callable[..., Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Jobs and evaluations are both this, with another end for what comes out.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -101,7 +101,8 @@ class Binder:
     """How records become the arguments of `workflow`.
 
     An input takes its constant, else the field that `columns` names for it, else the field of its own
-    name; the only input that must be given takes the field `text` or `input` if none has its name.
+    name. The only input that must be given, or else the only one there is, takes the field `text` or `input` if none
+    has its name.
 
     Raises:
         InputError: `columns` or `constants` name an input that the workflow does not have.
@@ -122,7 +123,8 @@ class Binder:
         self._open = [name for name in parameters.names if name not in self._constants]
         needed = [name for name in self._open if name not in parameters.defaults]
         self._needed = frozenset(needed)
-        self._sole = needed[0] if len(needed) == 1 else None
+        sole = needed or self._open
+        self._sole = sole[0] if len(sole) == 1 else None
 
     def bind(self, record: Record) -> Mapping[str, Any]:
         """The typed arguments for a record.
@@ -139,6 +141,8 @@ class Binder:
                 given[name] = record.fields[column]
             elif name in self._needed or name in self._columns:
                 raise RecordError(_missing(record, column, name))
+        if self._open and not given:
+            raise RecordError(_nothing_given(record, self._open))
         try:
             return {**self._constants, **self._reader.read_some(given)}
         except CarraraError as error:
@@ -149,6 +153,15 @@ class Binder:
             return self._columns[name]
         usual = (name, "text", "input") if name == self._sole else (name,)
         return next((column for column in usual if column in record.fields), name)
+
+
+def _nothing_given(record: Record, inputs: Sequence[str]) -> str:
+    """Each row would be that of the defaults: surely a misspelt field."""
+    there = ", ".join(record.fields) or "none"
+    return (
+        f"{record.where}: no field for any input ({', '.join(inputs)}); its fields are: {there}. "
+        f"Name one with --map {inputs[0]}=FIELD."
+    )
 
 
 def _missing(record: Record, column: str, name: str) -> str:

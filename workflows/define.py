@@ -19,12 +19,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from carrara.engines.request import Message
+from carrara.engines.request import Message, Rule
 from carrara.runtime.handle import Handle
 from carrara.runtime.step import RetryOn, StepOptions
-from carrara.workflows.answering import Answering, Repair
+from carrara.workflows.answering import Answering, Repair, rule_of
+from carrara.workflows.errors import DefinitionError
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.prompt import Example, Prompt
 from carrara.workflows.source import check_function, name_of, reference, wrong
@@ -138,6 +140,7 @@ def llm(
     seed: int | None = None,
     stop: Sequence[str] = (),
     repair: Repair = "escalate",
+    rule: str | Mapping[str, Any] | Rule | None = None,
     validate: Sequence[Callable[..., Any]] = (),
     tags: Sequence[str] = (),
     retries: int = 0,
@@ -162,6 +165,7 @@ def llm(
     seed: int | None = None,
     stop: Sequence[str] = (),
     repair: Repair = "escalate",
+    rule: str | Mapping[str, Any] | Rule | None = None,
     validate: Sequence[Callable[..., Any]] = (),
     tags: Sequence[str] = (),
     retries: int = 0,
@@ -176,7 +180,8 @@ def llm(
     `system` is a template too. `messages`, a function of the same parameters, gives the whole conversation
     instead of the docstring. `examples` are (inputs, answer) pairs shown before the question. `validate`
     functions get the typed answer first, and any inputs that they name; they refuse it by raising ValueError
-    or returning False. `engine` None leaves the choice to the router, which reads `tags`.
+    or returning False. `engine` None leaves the choice to the router, which reads `tags`. `rule` is the commit rule
+    of a diffusion engine: a name, or a mapping of `name` and parameters.
 
     Raises:
         DefinitionError: no return type, a type that no model can answer with, a template that is wrong or
@@ -201,6 +206,11 @@ def llm(
         answering = Answering(
             max_tokens, max_steps, temperature, top_p, seed, tuple(stop), repair, tuple(validate)
         )
+        if rule is not None:
+            try:
+                answering = replace(answering, rule=rule_of(rule))
+            except DefinitionError as error:
+                raise wrong(wrapped, error.text) from error
         return Llm(
             name or name_of(wrapped),
             prompt,

@@ -37,7 +37,8 @@ class PlannedStep:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`critical_path` are ids in order; `length` is its seconds, or its number of steps where no time is
-    known (`timed` False). `traced`: found by running the function on samples, not declared."""
+    known (`timed` False). `traced`: found by running the function on samples, not declared. `mistakes`: where the
+    function uses a handle like its value, with file and line; what comes after is not in the plan."""
 
     name: str
     inputs: Mapping[str, str]
@@ -48,6 +49,7 @@ class Plan:
     length: float
     timed: bool
     traced: bool
+    mistakes: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A tree, each step below the one that it waits for longest."""
@@ -104,11 +106,13 @@ def plan(
         length,
         timed=any(found is not None for found in times.values()),
         traced=declared is None,
+        mistakes=tuple(sketch.mistakes),
     )
 
 
 class _Routing:
-    """Where the policy would send each LLM step, if `engines` are open and hold its contract."""
+    """Where the policy would send each LLM step, if `engines` are open and hold its contract. Of the prompt it reads
+    the template: what a run puts into it may be worded otherwise."""
 
     def __init__(self, engines: tuple[str, ...], policy: Any) -> None:
         from carrara.runtime.routing.evidence import Evidence
@@ -120,21 +124,27 @@ class _Routing:
         self.evidence = Evidence()
 
     def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
+        from carrara.runtime.routing.call import estimated_tokens
         from carrara.runtime.routing.facts import CallFacts
+        from carrara.runtime.routing.language import language_of
+        from carrara.runtime.routing.reasoning import asks_for_reasoning
         from carrara.runtime.routing.router import route
         from carrara.workflows.steps import Llm
 
         step = node.step
         if not isinstance(step, Llm):
             return None, (), ""
+        wording = step.prompt.wording
         facts = CallFacts(
             f"{workflow}/{node.id}",
             step.contract.kind,
-            0,
+            estimated_tokens(wording),
             step.answering.max_tokens,
             step.options.tags,
             None if step.options.engine == "auto" else step.options.engine,
             step.answering.repair,
+            asks_for_reasoning(wording, step.contract),
+            language_of(wording) if self.policy.asks_language else "",
         )
         try:
             found = route(facts, self.engines, self.policy, self.evidence)

@@ -57,7 +57,8 @@ def tree(plan: Plan) -> str:
         lines.append(
             "? called after the workflow looked at a value: another value may lead elsewhere"
         )
-    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
+    mistakes = (f"mistake: {mistake}; what comes after is not shown" for mistake in plan.mistakes)
+    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes), *mistakes])
 
 
 def mermaid(plan: Plan) -> str:
@@ -85,6 +86,7 @@ def data(plan: Plan) -> dict[str, Any]:
         "length_unit": "seconds" if plan.timed else "steps",
         "traced": plan.traced,
         "notes": list(plan.notes),
+        "mistakes": list(plan.mistakes),
     }
 
 

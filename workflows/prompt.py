@@ -36,6 +36,14 @@ class Prompt:
         object.__setattr__(self, "_text", Template(self.text))
         object.__setattr__(self, "_system", Template(self.system))
 
+    @property
+    def wording(self) -> tuple[Message, ...]:
+        """The templates as messages, before anything is put into them; none where a function makes the messages."""
+        return (
+            *((Message("system", self.system),) if self.system else ()),
+            Message("user", self.text),
+        )
+
     def check_example(self, inputs: Mapping[str, Any], names: Collection[str]) -> None:
         """Raise DefinitionError where an example's inputs are not `names`, or do not render."""
         for name in inputs:

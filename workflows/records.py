@@ -115,6 +115,8 @@ def _matching(source: str) -> list[Path]:
         raise SourceError(f"{source} is a folder. Name its files, for example '{source}/*.txt'.")
     paths = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file()]
     if not paths:
+        if not glob.has_magic(source):
+            raise SourceError(f"there is no file {source!r}")
         raise SourceError(
             f"no file matches {source!r}. Quote globs, so that the shell leaves them."
         )

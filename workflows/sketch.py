@@ -50,11 +50,13 @@ class PlanEdge:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """Nodes in the order of their calls, edges, and notes on what the graph does not show."""
+    """Nodes in the order of their calls, edges, notes on what the graph does not show, and mistakes in the workflow
+    function that no value would mend."""
 
     nodes: Sequence[PlanNode]
     edges: Sequence[PlanEdge]
     notes: Sequence[str] = ()
+    mistakes: Sequence[str] = ()
 
 
 def folded(sketch: Sketch) -> Sketch:
@@ -80,7 +82,9 @@ def folded(sketch: Sketch) -> Sketch:
         else:
             known = standing[first]
             standing[first] = replace(known, count=known.count + node.count, loop=in_loop)
-    return Sketch(tuple(standing.values()), _edges(sketch, merged, standing), sketch.notes)
+    return Sketch(
+        tuple(standing.values()), _edges(sketch, merged, standing), sketch.notes, sketch.mistakes
+    )
 
 
 def _loops(sketch: Sketch, parents: Mapping[str, Sequence[PlanEdge]]) -> set[tuple[str, str]]:

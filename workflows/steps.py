@@ -125,6 +125,8 @@ class Llm(Definition[P, R_co]):
             "sampling": [how.temperature, how.top_p, how.seed, list(how.stop)],
             "repair": how.repair,
             "engine": [self.options.engine, sorted(self.options.tags)],
+            # Left out where there is none: the answers of earlier runs keep their hashes.
+            **({"rule": [how.rule.name, dict(how.rule.parameters)]} if how.rule else {}),
             "functions": [source_fingerprint(function) for function in functions],
         }
 
@@ -147,6 +149,7 @@ class Llm(Definition[P, R_co]):
             tags=self.options.tags,
             repair=self.answering.repair,
             stop=self.answering.stop,
+            rule=self.answering.rule,
         )
         return await ask_engines(call, step)
 

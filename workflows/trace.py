@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from carrara.runtime.errors import HandleError
 from carrara.runtime.handle import Handle
 from carrara.runtime.workers import DaemonThreads
 from carrara.workflows.calls import Definition, tracer
@@ -88,6 +89,7 @@ class Trace:
         self.nodes: list[PlanNode] = []
         self.edges: list[PlanEdge] = []
         self.notes: list[str] = []
+        self.mistakes: list[str] = []
         self._before: dict[str, frozenset[str]] = {}
         self._inner: list[tuple[_Scope, Definition[..., Any], Mapping[str, Any]]] = []
         self._scope = _Scope("", "", (), [], Counter())
@@ -102,7 +104,7 @@ class Trace:
         nodes = list(self.nodes)
         there = {node.id for node in nodes}
         edges = [edge for edge in list(self.edges) if {edge.source, edge.target} <= there]
-        return Sketch(nodes, edges, list(self.notes))
+        return Sketch(nodes, edges, list(self.notes), list(self.mistakes))
 
     def give_up(self, workflow: Definition[..., Any]) -> None:
         """Time is over and the function hangs in a call that cannot be stopped. For another thread."""
@@ -160,6 +162,9 @@ class Trace:
         self._following = workflow
         try:
             self._run(workflow.spec.body, inputs)
+        except HandleError as error:
+            place = _place(workflow, error).strip(" ()")
+            self.mistakes.append(f"{place or workflow.name}: {error}")
         except Exception as error:  # the workflow met a value that it did not expect
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             where = f"workflow {workflow.name!r}" if scope.id else "the workflow"

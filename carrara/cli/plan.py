@@ -43,6 +43,11 @@ def validate(targets: _TARGETS) -> None:
             wrong = True
             continue
         for made in found:
+            for mistake in made.mistakes:
+                note(mistake)
+                wrong = True
+            if made.mistakes:
+                continue
             steps = f"{len(made.steps)} step{'' if len(made.steps) == 1 else 's'}"
             print(f"{target}: workflow {made.name!r} is well defined, {steps}")
             for remark in made.notes:

@@ -134,6 +134,7 @@ def _diff(file: str, before: str, after: str) -> str:
 
 def _tell_rest(found: RepairReport) -> None:
     if found.edits:
-        note(f"{len(found.edits)} edits: {', '.join(sorted({edit.rule for edit in found.edits}))}")
+        edits = "1 edit" if len(found.edits) == 1 else f"{len(found.edits)} edits"
+        note(f"{edits}: {', '.join(sorted({edit.rule for edit in found.edits}))}")
     for problem in found.problems:
         note(f"left: {problem.reason}")

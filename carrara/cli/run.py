@@ -57,7 +57,10 @@ def run(
     source: Annotated[
         str | None,
         typer.Option(
-            "--input", "-i", help="Run once for each record: a quoted glob, .jsonl, .csv, or -."
+            "--input",
+            "-i",
+            help="Run once for each record: a quoted glob of documents, .jsonl, .csv, .parquet, a database's "
+            "table, or -.",
         ),
     ] = None,
     output: Annotated[

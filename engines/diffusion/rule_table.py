@@ -23,6 +23,11 @@ class Parameter:
     most: float = math.inf
     whole: bool = False
 
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        bounds = {"minimum": self.least, **({"maximum": self.most} if self.most < math.inf else {})}
+        return {"type": "integer" if self.whole else "number", **bounds, "default": self.default}
+
 
 _SURE = Parameter(0.9, 1e-6, 1.0)
 _STEPS = Parameter(8, 1, whole=True)

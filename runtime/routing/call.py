@@ -9,7 +9,7 @@ from typing import Any
 from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Engine
-from carrara.engines.request import Completion, Draft, Limits, Message, Request, Sampling
+from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
 from carrara.runtime.routing.facts import CallFacts, Repair
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import Policy
@@ -59,6 +59,7 @@ class LlmCall:
     stop: tuple[str, ...] = ()
     describe: bool | None = None
     adapter: str | None = None
+    rule: Rule | None = None
     draft: Draft | None = None
     take: Callable[[Completion], None] | None = None
 
@@ -96,6 +97,7 @@ def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) ->
         priority=priority,
         adapter=call.adapter,
         draft=call.draft,
+        rule=call.rule,
     )
 
 
@@ -141,6 +143,13 @@ def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
     return replace(request, messages=(*request.messages, *turns))
 
 
+def with_room(request: Request, most: int) -> Request:
+    """The request with twice the room for its answer, but no more than `most` tokens."""
+    limits = request.limits
+    more = max(limits.max_tokens, min(2 * limits.max_tokens, most))
+    return replace(request, limits=replace(limits, max_tokens=more))
+
+
 def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message, ...]:
     form = describe(output)
     if not form or any(form in message.content for message in messages):
@@ -163,4 +172,5 @@ __all__ = [
     "to_be_judged",
     "with_draft",
     "with_faults",
+    "with_room",
 ]

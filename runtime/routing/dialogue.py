@@ -38,6 +38,7 @@ from carrara.runtime.routing.call import (
     request_of,
     with_draft,
     with_faults,
+    with_room,
 )
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
@@ -238,7 +239,8 @@ class Dialogue:
     async def _judged(self, move: Move, request: Request | None, completion: Completion) -> Verdict:
         last = is_last(move.engine, self.route)
         accept = None if last else self.policy.accepts(self.call.output.kind, self.ctx.path)
-        verdict = judge(self.call, completion, accept)
+        call = self.call if request is None else replace(self.call, limits=request.limits)
+        verdict = judge(call, completion, accept)
         if verdict.rejection is None and accept is not None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
             rejection = await opinions.doubt(move.engine, request, verdict)
@@ -348,8 +350,17 @@ class Dialogue:
                 return with_draft(request, last.text, move.fields)
             case "again":
                 return with_faults(request, last.text, last.faults)
+            case "longer":
+                return with_room(request, self._room(move.engine))
             case _:
                 return request
+
+    def _room(self, engine: str) -> int:
+        """Tokens that the engine's context has left beside the prompt, as it counted it when it was asked last."""
+        prompt = self.facts.prompt_tokens
+        if self.draft is not None:
+            prompt = self.draft[0].usage.prompt_tokens or prompt
+        return self.engines[engine].context_tokens - prompt
 
     def _watch(self, engine: str) -> Watch | None:
         shown = self.ctx.listening and self.ctx.resources.get("drafts")

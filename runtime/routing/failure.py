@@ -10,7 +10,7 @@ from carrara.engines.errors import CarraraError
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer that was not taken, or an engine error (`text` is then ""). `how` is the move: "ask",
-    "renoise" or "again"."""
+    "renoise", "fields", "again" or "longer"."""
 
     engine: str
     how: str

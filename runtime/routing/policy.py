@@ -92,7 +92,7 @@ class Policy:
 
     `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked. `mixed`: of
     an answer some of whose fields are doubtful only those are asked of the next engine.
-    `again`: how often the last engine is asked again with the faults of its answer. `max_attempts` bounds
+    `again`: how often the last engine is asked again with the faults of its answer, or more room. `max_attempts` bounds
     all of them together. `give_up_after` rejections of an engine without one acceptance, for the same step,
     it is passed over, but for one probe every `probe_every` calls. Until it had an answer accepted or was
     given up, at most `scouts` calls of the step ask it at once, the others wait. `max_wait_s`: the longest Retry-After

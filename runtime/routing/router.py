@@ -19,7 +19,7 @@ from carrara.runtime.routing.evidence import Evidence
 from carrara.runtime.routing.facts import CallFacts, EngineFacts
 from carrara.runtime.routing.policy import AUTO, Policy
 
-How = Literal["ask", "renoise", "fields", "again"]
+How = Literal["ask", "renoise", "fields", "again", "longer"]
 Cause = Literal[
     "form",
     "cut",
@@ -56,7 +56,7 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Move:
     """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
-    the last answer. "again": with the faults of its last answer in the prompt."""
+    the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room."""
 
     engine: str
     reason: str
@@ -68,7 +68,7 @@ class Move:
 class Rejection:
     """Why an answer was not taken. `fields` are JSON pointers of its bad parts, empty when it is bad as a
     whole; `whole` says that they are all its parts. `partial`: the others can stay while another engine is asked for
-    these."""
+    these. `longer`: it was cut by its limit of tokens, and may end if it is given more of them."""
 
     engine: str
     cause: Cause
@@ -76,6 +76,7 @@ class Rejection:
     fields: tuple[str, ...] = ()
     whole: bool = False
     partial: bool = False
+    longer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def next_after(
         or _whole_instead(rejection, history)
         or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)
+        or _longer(rejection, history, facts, found.candidates[place], policy)
     )
 
 
@@ -307,11 +309,26 @@ def _next_engine(rejection: Rejection, names: Sequence[str], policy: Policy) -> 
 def _again(
     rejection: Rejection, history: Sequence[Move], facts: CallFacts, policy: Policy
 ) -> Move | None:
-    done = sum(move.how == "again" for move in history)
+    done = sum(move.how in ("again", "longer") for move in history)
     mendable = rejection.cause in ("form", "content") and facts.repair == "escalate"
     if not mendable or done >= policy.again:
         return None
     return Move(rejection.engine, f"once more, with its faults: {rejection.reason}", "again")
+
+
+def _longer(
+    rejection: Rejection,
+    history: Sequence[Move],
+    facts: CallFacts,
+    engine: EngineFacts,
+    policy: Policy,
+) -> Move | None:
+    """An answer with a form is worth nothing where a limit cuts it: once more, if the context has room."""
+    done = sum(move.how in ("again", "longer") for move in history)
+    roomy = facts.prompt_tokens + facts.max_tokens < engine.context_tokens
+    if not rejection.longer or not roomy or facts.repair != "escalate" or done >= policy.again:
+        return None
+    return Move(rejection.engine, f"once more, with more room: {rejection.reason}", "longer")
 
 
 __all__ = [

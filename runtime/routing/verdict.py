@@ -95,7 +95,10 @@ def _mended(call: LlmCall, completion: Completion) -> Verdict:
         return Verdict(report.text, report.value, report=report)
     reason = cut + (report.reason or "a repair would have to guess the rest")
     fields = tuple(problem.path for problem in report.problems if problem.path)
-    rejection = Rejection(completion.engine, "cut" if cut else "form", reason, fields)
+    longer = completion.stop == "length" and not _repeats(completion.text)
+    rejection = Rejection(
+        completion.engine, "cut" if cut else "form", reason, fields, longer=longer
+    )
     faults = tuple(problem.reason for problem in report.problems)
     return Verdict(completion.text, rejection=rejection, faults=faults or (reason,))
 

@@ -1,8 +1,8 @@
 """What stands in README.md and docs/ holds: programs and pipelines run as they stand, commands and links exist.
 
 Every ```python and ```yaml block is run, unless `<!-- not run -->` stands before it; ```bash blocks likewise, each in
-an empty folder. Of all of them, commands that begin with `carrara` or `make` must be ones that there are. The examples
-of docs/yaml.md are run by tests/workflows/yaml/test_docs.py.
+a folder of its own beside `examples`. Of all of them, commands that begin with `carrara` or `make` must be ones that
+there are. The examples of docs/yaml.md are run by tests/workflows/yaml/test_docs.py.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def test_a_yaml_block_runs_as_it_stands(block: Block, tmp_path: Path, python: An
 def test_a_bash_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],
         cwd=tmp_path,

@@ -65,6 +65,19 @@ def test_a_failure_is_told_at_once_and_a_retry_is_not() -> None:
     assert out.getvalue() == ""
     shown(StepFailed("r", 100.0, "book/a[3]", 1, 2, "ValueError: no", False, 0.1))
     assert out.getvalue() == "failed: book/a[3]: ValueError: no\n"
+    shown(StepFailed("r", 100.0, "book", 2, 1, "StepError: step 'book/a[3]'", within=True))
+    assert out.getvalue() == "failed: book/a[3]: ValueError: no\n"
+
+
+def test_of_many_steps_at_work_some_are_named() -> None:
+    clock, out = Clock(), io.StringIO()
+    shown = PlainProgress(out, clock)
+    shown(RunStarted("r", 100.0, "book"))
+    for node in range(20):
+        shown(StepStarted("r", 100.0, f"book/s{node}", node))
+    clock.now += 1
+    shown.tick()
+    assert out.getvalue().endswith("book/s7 1, and 12 others)\n")
 
 
 def test_a_long_error_is_told_by_its_first_line() -> None:

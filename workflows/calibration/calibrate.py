@@ -24,7 +24,7 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.evaluate import evaluate_records
 from carrara.workflows.evaluation import Evaluation
 from carrara.workflows.labelled import labelled
-from carrara.workflows.records import Record
+from carrara.workflows.records import Record, SourceError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
 
@@ -79,14 +79,14 @@ async def calibrate(
     share 1 - `holdout` of the rows; the fastest setting that reaches the target is chosen, and run on the others.
 
     Raises:
-        SourceError: the rows cannot be read. CarraraError: there are too few, or fewer than two engines.
+        SourceError: the rows cannot be read, or are too few. CarraraError: fewer than two engines.
     """
     if len(dict.fromkeys(engines)) < 2:
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
     records = list(labelled(source, limit, seed))
     kept = records[: round(len(records) * (1 - holdout))]
     if len(kept) < FEWEST_ROWS:
-        raise CarraraError(
+        raise SourceError(
             f"{source}: {len(records)} rows leave {len(kept)} to fit thresholds on, "
             f"at least {FEWEST_ROWS} are needed"
         )

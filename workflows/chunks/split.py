@@ -24,6 +24,7 @@ _BORDERS = (
     re.compile(r"\s+"),
 )
 """From the strongest border to the weakest; a part ends behind what matches."""
+_HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def split(text: str, tokens: int, *, overlap: int = 0, count: Count = estimated)
     chunks = []
     for start, end in pieces:
         first = _overlapped(text, start, overlap, count) if start else start
-        chunks.append(Chunk(first, end, text[first:end], _headings(text[:start])))
+        chunks.append(Chunk(first, end, text[first:end], _headings(text, start)))
     return chunks
 
 
@@ -108,13 +109,14 @@ def _overlapped(text: str, start: int, overlap: int, count: Count) -> int:
     return first
 
 
-def _headings(before: str) -> tuple[str, ...]:
-    """The headings that are open at the end of a text."""
+def _headings(text: str, start: int) -> tuple[str, ...]:
+    """The headings that are open above `start`: one that stands there closes those of its depth."""
     opened: list[tuple[int, str]] = []
-    for match in re.finditer(r"^(#{1,6}) +(.+?) *#*$", before, re.MULTILINE):
+    for match in _HEADING.finditer(text, 0, start):
         depth = len(match[1])
         opened = [one for one in opened if one[0] < depth] + [(depth, match[2])]
-    return tuple(name for _, name in opened)
+    own = _HEADING.match(text, start)
+    return tuple(name for depth, name in opened if own is None or depth < len(own[1]))
 
 
 __all__ = ["Chunk", "Count", "estimated", "split"]

@@ -40,6 +40,8 @@ def decoded(raw: bytes) -> str:
     """
     if not raw.strip():
         raise Unreadable("the file is empty")
+    if raw.startswith(b"SQLite format 3\x00"):
+        raise Unreadable("an SQLite database: as a source it is written sqlite:///FILE#TABLE")
     if b"\x00" in raw:
         raise Unreadable("a binary file, not text (it holds NUL bytes)")
     try:

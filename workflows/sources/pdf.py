@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from carrara.workflows.sources.record import Unreadable
 INSTALL = "pip install 'carrara[documents]'"
 PAGE_BREAK = "\f"
 _SHOWN = 8
+# What pypdf remarks on damaged files is told in the record, not without its file on standard error.
+logging.getLogger("pypdf").addHandler(logging.NullHandler())
 
 
 def read(raw: bytes) -> Mapping[str, Any]:

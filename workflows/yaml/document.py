@@ -18,6 +18,7 @@ from carrara.workflows.yaml.document_base import (
     Count,
     Doc,
     Items,
+    RuleNotation,
     Seconds,
     TypeNotation,
     Words,
@@ -185,6 +186,9 @@ class StepDoc(Doc):
     )
     repair: Literal["off", "structural", "infill", "escalate"] | None = Field(
         None, description="How far to go to mend a crooked answer."
+    )
+    rule: RuleNotation = Field(
+        None, description="The commit rule of a diffusion engine: a name, or {name, parameters}."
     )
     validators: list[str] | None = Field(
         None,

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from carrara.engines.diffusion.rule_table import RULES
 from carrara.workflows.yaml import durations
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -71,6 +72,39 @@ Words = Annotated[
     list[str],
     BeforeValidator(_words),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
+]
+
+
+def _rule(written: object) -> object:
+    if isinstance(written, str | dict):
+        return written
+    raise ValueError(
+        'must be the name of a commit rule or a mapping, such as "{name: klass, drift: 0.05}"'
+    )
+
+
+RuleNotation = Annotated[
+    Any,
+    AfterValidator(_rule),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(RULES)},
+                *(
+                    {
+                        "type": "object",
+                        "properties": {
+                            "name": {"const": name},
+                            **{key: parameter.json_schema for key, parameter in table.items()},
+                        },
+                        "required": ["name"],
+                        "additionalProperties": False,
+                    }
+                    for name, table in RULES.items()
+                ),
+            ]
+        }
+    ),
 ]
 
 

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import LiteralScalarString
 
+from carrara.engines.diffusion.rule_table import written
+from carrara.engines.request import Rule
 from carrara.runtime.routing.policy import Policy
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.definition import (
@@ -101,6 +103,8 @@ def _action(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
             settings = dict(ask.settings)
             if "stop" in settings:
                 settings["stop"] = list(settings["stop"])
+            if "rule" in settings:
+                settings["rule"] = _rule(settings["rule"])
             return _given(
                 system=None if ask.system is None else _text(ask.system.text),
                 llm=_text(ask.prompt.text),
@@ -118,6 +122,10 @@ def _action(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
     if arguments:
         found["with"] = {name: _value(value) for name, value in arguments.items()}
     return found
+
+
+def _rule(rule: Rule) -> Any:
+    return _flow(written(rule)) if rule.parameters else rule.name
 
 
 def _score(score: Scoring) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
     """The policy of a document at `policy`; None, and notes, where it has mistakes."""
     for where, name in _named(doc):
         if name not in engines:
-            hint = did_you_mean(name, engines)
+            hint = did_you_mean(name, engines) or ". `carrara engines` lists them"
             notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
     try:
         return from_data(doc.model_dump(exclude_none=True, exclude_unset=True))

@@ -118,7 +118,8 @@ class PolicyDoc(Doc):
         None, description="Whether another engine is asked for the doubtful fields alone."
     )
     again: Count | None = Field(
-        None, description="How often the last engine is asked again, with the faults of its answer."
+        None,
+        description="How often the last engine is asked again, with the faults of its answer or with more room.",
     )
     max_attempts: AtLeastOne | None = Field(None, description="The most calls for one answer.")
     give_up_after: AtLeastOne | None = Field(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from carrara.workflows.answering import rule_of
+from carrara.workflows.errors import DefinitionError
 from carrara.workflows.yaml.definition import (
     Ask,
     Call,
@@ -73,6 +75,12 @@ class ActionReader:
             system = self.values.template(doc.system, (*where, "system"), names)
         self._note_validators(names_in(template) | names_in(system))
         given = {key: getattr(doc, key) for key in SETTINGS if getattr(doc, key) is not None}
+        if doc.rule is not None:
+            try:
+                given["rule"] = rule_of(doc.rule)
+            except DefinitionError as error:
+                self.notes.at_value((*where, "rule"), f"step '{self.name}': {error.text}")
+                del given["rule"]
         return Ask(
             prompt=template,
             system=system,

@@ -159,7 +159,7 @@ class StepReader:
         engine = self.doc.engine
         known = ("auto", *self.around.engines)
         if engine is not None and engine not in known:
-            hint = did_you_mean(engine, known)
+            hint = did_you_mean(engine, known) or ". `carrara engines` lists them"
             self.notes.at_value(
                 (*self.where, "engine"), f"unknown engine '{engine}' in step '{self.name}'{hint}"
             )

@@ -12,7 +12,7 @@ KINDS: Final = ("llm", "python", "use")
 _OTHERS: Final = ("description", "for_each", "as", "limit", "when", "repeat")
 _RUNS: Final = ("retries", "timeout", "concurrency", "cache")
 SETTINGS: Final = (
-    "max_tokens", "max_steps", "temperature", "top_p", "seed", "stop", "repair",
+    "max_tokens", "max_steps", "temperature", "top_p", "seed", "stop", "repair", "rule",
 )  # fmt: skip
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "llm": (

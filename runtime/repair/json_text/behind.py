@@ -114,7 +114,7 @@ def _missing_comma(text: str, s: State, c: str) -> Moves:
     trail = _moved_out(text, s, ",") or edited(s.trail, s.end, s.end, ",", "missing_comma")
     expect = KEY if frame.kind == "{" else VALUE
     found = [State(s.cost + 1.5, s.at, expect, frame, trail, s.end, s.end, s.closed, s.closer)]
-    if frame.kind == "{" and frame.parent is not None and is_outdented(text, frame, s.at):
+    if frame.kind == "{" and frame.parent is not None and is_outdented(text, frame.member, s.at):
         found.append(insert_close(s, before_comma=False)._replace(cost=s.cost + 1.2))
     return found
 

@@ -10,8 +10,10 @@ from carrara.runtime.repair.json_text.lexemes import (
     AFTER_IN_OBJECT,
     AFTER_KEY,
     AFTER_ROOT,
+    ELEMENT,
     LITERAL,
     LONGEST,
+    MEMBER,
     NUMBER,
     STRING,
 )
@@ -26,11 +28,13 @@ def read_on(text: str, state: State, masked: bool, indented: bool = False) -> St
     """The furthest state that is reached from `state` without any repair or choice. With `masked`, left-over masks
     stop it too; with `indented`, a key that stands further left than the key before it.
 
-    One loop with its state in local names: a method for each kind of token took 1.5 times as long on broken records.
+    One loop with its state in local names. Where no mask can stand, whole members and elements are taken by one pattern
+    (broken records then take 0.8 of the time); the way token by token takes the same.
     """
     _, at, expect, frame, trail, end, comma, closed, closer = state
     blank, string, number, literal = _BLANK.match, STRING.match, NUMBER.match, LITERAL.match
     after_key, in_object, in_array = AFTER_KEY.match, AFTER_IN_OBJECT.match, AFTER_IN_ARRAY.match
+    whole, element = MEMBER.match, ELEMENT.match
     size = len(text)
     while True:
         if at < size and text[at] in " \t\r\n" and (space := blank(text, at)):
@@ -48,7 +52,11 @@ def read_on(text: str, state: State, masked: bool, indented: bool = False) -> St
                     closed, closer, end = frame, at, at + 1
                     frame, at, expect = frame.parent, at + 1, NEXT
                     continue
-                kind, parent, first, shape, depth, member, _, _ = frame
+                kind, parent, first, shape, depth, member, _, before = frame
+                while not masked and (found := element(text, at, at + LONGEST)):
+                    before, member = member, at
+                    end, comma, at = found.end(1), found.start(2), found.end()
+                c = text[at]
                 frame = Frame(kind, parent, first, shape, depth, at, "", member)
             if c == '"':
                 found = string(text, at, at + LONGEST)
@@ -91,16 +99,39 @@ def read_on(text: str, state: State, masked: bool, indented: bool = False) -> St
             else:
                 break
         elif expect == KEY:
+            if (
+                c == '"'
+                and not masked
+                and frame is not None
+                and (found := whole(text, at, at + LONGEST))
+            ):
+                kind, parent, first, shape, depth, member, key, before = frame
+                while found:
+                    if indented and comma >= 0 and is_outdented(text, member, at):
+                        break
+                    before, member, key = member, at, found.group(1)
+                    end = found.end(2)
+                    if found.start(3) < 0:
+                        at, expect = end, NEXT
+                        break
+                    comma, at = found.start(3), found.end()
+                    found = whole(text, at, at + LONGEST)
+                frame = Frame(kind, parent, first, shape, depth, member, key, before)
+                if expect == NEXT:
+                    continue
             if c == '"':
                 found = string(text, at, at + LONGEST)
                 if found is None or after_key(text, found.end()) is None or frame is None:
                     break
                 kind, parent, first, shape, depth, member, _, _ = frame
-                if indented and comma >= 0 and is_outdented(text, frame, at):
+                if indented and comma >= 0 and is_outdented(text, frame.member, at):
                     break
                 frame = Frame(kind, parent, first, shape, depth, at, found.group(), member)
                 at = end = found.end()
                 expect = COLON
+                if at < size and text[at] == ":":
+                    at = end = at + 1
+                    expect = VALUE
             elif c == "}" and comma < 0 and frame is not None:
                 closed, closer, end = frame, at, at + 1
                 frame, at, expect = frame.parent, at + 1, NEXT

@@ -98,7 +98,8 @@ def done_moves(text: str, s: State, c: str, masked: bool) -> Moves:
         trail = edited(s.trail, s.closer, s.closer + 1, "", "extra_close")
         found.append(State(s.cost + 2.0, at, NEXT, closed, trail, s.end))
     rest = text[at:].rstrip()
-    if len(rest) > 1 and text.endswith(rest, 0, s.end):
+    # What begins with a comma may just as well be the next element, of a list whose first bracket was lost.
+    if len(rest) > 1 and c not in ",，" and text.endswith(rest, 0, s.end):
         trail = edited(s.trail, s.end, len(text), "", "end_repeated")
         found.append(State(s.cost + 1.0, len(text), END, None, trail, s.end))
     if _GOES_ON.match(text, at) or _is_torn_off(text, s):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from carrara.runtime.repair.json_text.states import Frame
 
-
-def is_outdented(text: str, frame: Frame, at: int) -> bool:
-    """Whether the line of `at` is indented less than the line of the member before: an object may have ended."""
-    here, before = _indent(text, at), _indent(text, frame.member)
+def is_outdented(text: str, member: int, at: int) -> bool:
+    """Whether the line of `at` is indented less than that of the `member` before: an object may have ended."""
+    here, before = _indent(text, at), _indent(text, member)
     return 0 <= here < before
 
 

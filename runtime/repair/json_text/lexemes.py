@@ -96,6 +96,16 @@ AFTER_IN_ARRAY = re.compile(
     r"(?:\s|\\[nrt](?![a-z]))*+(?:[\]}\uff3d]|$|[,;\uff0c\u3001](?:\s|\\[nrt](?![a-z]))*+(?:[\]}\"“‘„«`'{\[,/#\uff5b]|$|-?\d"
     r"|(?:true|false|null|True|False|None)\b))"
 )
+_BLANKS = r"[ \t\r\n]*+"
+_SCALAR = rf"(?:{STRING.pattern}|-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?|true|false|null)"
+MEMBER = re.compile(
+    rf"({STRING.pattern}){_BLANKS}:{_BLANKS}({_SCALAR})"
+    rf"(?:{_BLANKS}(,){_BLANKS}(?=\"[^\"'”’\n]{{0,200}}+\"{_BLANKS}:)|(?={_BLANKS}[}}]))"
+)
+"""A whole member with a plain value, and its comma (group 3) if the next key stands behind it; else a brace does. What
+it takes, the patterns above and below take token by token."""
+ELEMENT = re.compile(rf"({_SCALAR}){_BLANKS}(,){_BLANKS}(?=[\"{{\[])")
+"""The same of lists, with its comma."""
 AFTER_ROOT = re.compile(r"\s*+$")
 NEXT_KEY = re.compile(r",\s{0,200}+[\"“'](?:[^\"”'\n]{0,200})[\"”']\s{0,20}+:")
 NEXT_ELEMENT = re.compile(r",\s{0,200}+[\"“'{\[]")
@@ -163,10 +173,12 @@ __all__ = [
     "CONTROL",
     "CUT_LITERAL",
     "CUT_OPEN",
+    "ELEMENT",
     "ENDING",
     "GLUED_NUMBER",
     "LITERAL",
     "LONGEST",
+    "MEMBER",
     "NEXT_ELEMENT",
     "NEXT_KEY",
     "NUMBER",

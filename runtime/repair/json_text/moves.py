@@ -186,7 +186,7 @@ def _key(text: str, s: State, c: str, masked: bool) -> Moves:
     if c in lex.QUOTES:
         read = s._replace(frame=frame._replace(member=at, before=frame.member))
         if s.comma >= 0 and is_outdented(
-            text, frame, at
+            text, frame.member, at
         ):  # its object has ended, says the indentation
             found.append(insert_close(s._replace(cost=s.cost - 1.2), before_comma=True))
             read = read._replace(cost=s.cost + 1.5)

@@ -41,6 +41,21 @@ async def wait(seconds: float, *values: Any) -> float:
     return seconds
 
 
+def test_a_recursion_without_end_fails_once_and_is_told_once(run_virtual: Virtual) -> None:
+    events: list[Event] = []
+
+    async def deeper() -> Any:
+        return await submit(spec, (), {})
+
+    spec = StepSpec("deeper", deeper, "workflow")
+    with pytest.raises(StepError, match="runs 1001 levels deep: a recursion") as caught:
+        run_virtual(execute(deeper, name="w", listeners=[events.append]))
+    assert len(str(caught.value)) < 400
+    failed = [event for event in events if isinstance(event, StepFailed)]
+    assert len(failed) == 1_001
+    assert [event.within for event in failed].count(False) == 1
+
+
 def test_awaiting_what_depends_on_a_failed_step_raises_its_error_with_the_cause(
     run_virtual: Virtual, step: Steps
 ) -> None:

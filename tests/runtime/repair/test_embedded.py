@@ -5,9 +5,8 @@ What it writes is its own affair; that it stands where it belongs, and that all 
 
 from __future__ import annotations
 
-import asyncio
 import json
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import pytest
@@ -21,22 +20,18 @@ VALUES = '{"city": "Paris", "capital": true, "rivers": [MASK], "country": }'
 pytestmark = [pytest.mark.weights, pytest.mark.parametrize("name", ["diffusion", "ar"])]
 
 
-def mended(folder: Path, name: str, text: str, kind: Any) -> RepairReport:
-    from carrara.engines.autoregressive.local import AutoregressiveEngine
-    from carrara.engines.diffusion.engine import DiffusionEngine
-    from carrara.engines.local import LocalModel
-
-    async def main() -> RepairReport:
-        local = LocalModel.open(folder, adapter=None)
-        opened: Engine = (DiffusionEngine if name == "diffusion" else AutoregressiveEngine)(local)
-        async with opened:
-            return await arepair(text, kind, engine=opened, fallback=opened)
-
-    return asyncio.run(main())
+Embedded = Callable[[Callable[[Mapping[str, Engine]], Coroutine[Any, Any, Any]]], Any]
 
 
-def test_a_cell_is_filled(smollm2_folder: Path, name: str) -> None:
-    report = mended(smollm2_folder, name, TABLE, "table")
+def mended(embedded: Embedded, name: str, text: str, kind: Any) -> RepairReport:
+    async def main(engines: Mapping[str, Engine]) -> RepairReport:
+        return await arepair(text, kind, engine=engines[name], fallback=engines[name])
+
+    return embedded(main)
+
+
+def test_a_cell_is_filled(embedded: Embedded, name: str) -> None:
+    report = mended(embedded, name, TABLE, "table")
     assert report.model_calls in (1, 2)
     assert report.tokens > 0
     if report.ok:
@@ -46,18 +41,18 @@ def test_a_cell_is_filled(smollm2_folder: Path, name: str) -> None:
     assert after.endswith("|\n| Rome | Italy |\n")
 
 
-def test_the_model_chooses_the_type_of_a_lost_value(smollm2_folder: Path, name: str) -> None:
-    report = mended(smollm2_folder, name, VALUES, "json")
+def test_the_model_chooses_the_type_of_a_lost_value(embedded: Embedded, name: str) -> None:
+    report = mended(embedded, name, VALUES, "json")
     value = json.loads(report.text)
     assert (value["city"], value["capital"], report.model_calls) == ("Paris", True, 1)
     assert [(hole.type, hole.filled_by) for hole in report.holes] == [("any", name)] * 2
     assert all(isinstance(value[key], str | int | float) for key in ("rivers", "country"))
 
 
-def test_rows_at_fault_are_written_again_or_left(smollm2_folder: Path, name: str) -> None:
+def test_rows_at_fault_are_written_again_or_left(embedded: Embedded, name: str) -> None:
     kind = Table((Column("city"), Column("people", "integer")))
     text = "| city | people |\n|---|---|\n| Paris | 2 |\n| Rome | 3. |\n| Bonn | 1 |"
-    report = mended(smollm2_folder, name, text, kind)
+    report = mended(embedded, name, text, kind)
     assert (report.model_calls, report.tokens > 0) == (1, True)
     if report.ok:
         assert report.text == text.replace("3.", "3")

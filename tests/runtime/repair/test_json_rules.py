@@ -64,6 +64,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("bracket_lost", '[{"a": 1, "b": 2}, "a": 3, "b": 4}]', [{"a": 1, "b": 2}, {"a": 3, "b": 4}]),
     ("dup_bracket", '{"a": [[1], "b": {"c": [2]}}', {"a": [1], "b": {"c": [2]}}),
     ("end_repeated", '{"a": {"b": 1}}{"b": 1}}', {"a": {"b": 1}}),
+    ("extra_close", '[null, null], null]', [None, None, None]),
     ("member_restarted", '{"key": ["key": ["x", "y"], "b": 1}', {"key": ["x", "y"], "b": 1}),
     ("member_restarted", '{"a": ["x", "y"]["x", "y"], "b": 1}', {"a": ["x", "y"], "b": 1}),
     ("strange_space", '[\\n {\\n "a":"m",\\n "t":[]\\n }\\n]', [{"a": "m", "t": []}]),

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
 from carrara.engines.markdown import render_outline, render_table
-from carrara.engines.request import Completion, Confidence, Limits, Message, Request, Sampling
+from carrara.engines.request import (
+    Completion,
+    Confidence,
+    Limits,
+    Message,
+    Request,
+    Sampling,
+    Usage,
+)
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.cassette import Cassette, CassetteMiss
 from carrara.runtime.events import (
@@ -69,6 +77,55 @@ def test_a_sure_diffusion_answer_is_taken_and_ar_is_never_asked(context: Context
     assert ctx.told(Routed)[0].engine == "diffusion"
     assert ctx.told(Routed)[0].reason == "closed choice"
     assert ctx.told(EngineAnswered)[0].usage.prompt_tokens > 0
+
+
+def cut(text: str) -> Completion:
+    return Completion(text, usage=Usage(10, 0, 8, 8), stop="length")
+
+
+def test_an_answer_with_a_form_that_a_limit_cut_is_asked_for_once_more_with_more_room(
+    context: Context, ask: Ask
+) -> None:
+    engine = ar(cut('{"name": "An'), ANN)
+    ctx = context(engine)
+    assert ask(ctx, output=PERSON, limits=Limits(8)) == {"name": "Ann", "age": 3}
+    assert [request.limits.max_tokens for request in engine.requests] == [8, 16]
+    assert engine.requests[0].messages == engine.requests[1].messages
+    assert [event.reason for event in ctx.told(EngineCalled)][1].startswith(
+        "once more, with more room: cut off after 8 tokens (max_tokens)"
+    )
+
+
+def test_more_room_is_given_once_and_no_more_than_the_context_has(
+    context: Context, ask: Ask
+) -> None:
+    engine = ar(cut('{"name": "An'), cut('{"name": "Ann, Bo, Cy'), context_tokens=22)
+    with pytest.raises(AnswerError, match=r"2\. ar \(longer\): cut off after 12 tokens"):
+        ask(context(engine), output=PERSON, limits=Limits(8))
+    assert [request.limits.max_tokens for request in engine.requests] == [8, 12]
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ('{"name": "' + "la la " * 40, {}),
+        ('{"name": "An', {"repair": "infill"}),
+        ('{"name": "An', {"limits": Limits(8), "describe": False}),
+    ],
+    ids=["it loops", "the step does not escalate", "the context is full"],
+)
+def test_no_more_room_is_given_where(
+    context: Context, ask: Ask, text: str, options: dict[str, Any]
+) -> None:
+    engine = ar(cut(text), context_tokens=9 if "limits" in options else 1_000)
+    with pytest.raises(AnswerError):
+        ask(context(engine), output=PERSON, **options)
+    assert len(engine.requests) == 1
+
+
+def test_free_text_ends_at_its_limit(context: Context, ask: Ask) -> None:
+    engine = ar(cut("Once upon a"))
+    assert ask(context(engine), limits=Limits(3)) == "Once upon a"
 
 
 def test_the_request_carries_urgency_and_the_form_of_the_answer(context: Context, ask: Ask) -> None:

@@ -14,6 +14,7 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.workflows.calibration.calibrate import Calibrated, calibrate
 from carrara.workflows.calibration.fit import Target
 from carrara.workflows.calibration.plot import draw
+from carrara.workflows.records import SourceError
 from carrara.workflows.session import Session
 from carrara.workflows.yaml.load import loads
 from carrara.workflows.yaml.policy import load_policy, policy_text
@@ -93,7 +94,7 @@ def test_a_policy_is_fitted_tried_and_written(tmp_path: Path) -> None:
 
 def test_too_few_rows_and_one_engine_are_refused(tmp_path: Path) -> None:
     data = rows(tmp_path / "rows.jsonl", 25)
-    with pytest.raises(CarraraError, match="25 rows leave 15 to fit thresholds on"):
+    with pytest.raises(SourceError, match="25 rows leave 15 to fit thresholds on"):
         calibrated(data, Target("accuracy", 0.9))
 
     async def alone() -> None:

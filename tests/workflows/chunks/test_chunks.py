@@ -36,7 +36,7 @@ def test_strong_borders_go_before_weak_ones() -> None:
     text = f"# One\n\n{body}\n\n## Inner\n\n{body}\n\n# Two\n\n{body}\n"
     parts = split(text, 64)
     assert [part.text.split("\n", 1)[0] for part in parts] == ["# One", "## Inner", "# Two"]
-    assert [part.headings for part in parts] == [(), ("One",), ("One", "Inner")]
+    assert [part.headings for part in parts] == [(), ("One",), ()]
 
 
 def test_an_overlap_repeats_the_end_of_the_part_before() -> None:
@@ -114,3 +114,12 @@ def test_nothing_merges_to_nothing() -> None:
     assert merge([]) is None
     assert merge([None, None]) is None
     assert merge([[], [1], [1, 2]]) == [1, 2]
+
+
+def test_a_part_that_begins_with_a_heading_is_not_below_its_neighbour() -> None:
+    text = (
+        "# Sale\n\n## Terms\n\n"
+        + "Pay in 30 days. " * 3
+        + "\n\n## Goods\n\nTwo chairs and a table.\n"
+    )
+    assert [part.headings for part in split(text, 24)] == [(), ("Sale",)]

@@ -111,6 +111,21 @@ def test_failed_and_broken_records_go_to_the_side_file_with_their_reason(
     assert failed["step"].endswith("shout/loud")
 
 
+def test_the_only_input_takes_the_text_of_a_file_even_if_it_has_a_default(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    path = tmp_path / "greet.yaml"
+    path.write_text(
+        "inputs: {who: {type: str, default: Bo}}\nsteps: {a: {llm: 'Shout: {{ who }}'}}\n"
+    )
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "al"}\n{"whoo": "cy"}\n')
+    result, _ = run(Job(str(path), str(source), str(tmp_path / "out.jsonl")), journal)
+    assert [row["a"] for row in rows_of(result.output)] == ["AL"]
+    (unfit,) = rows_of(result.failed_output)
+    assert "no field for any input (who); its fields are: whoo" in unfit["error"]
+
+
 def test_columns_and_constants_are_bound(
     tmp_path: Path, pipeline: str, journal: SqliteJournal
 ) -> None:

@@ -73,6 +73,8 @@ def test_json_lines_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_source_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no file matches"):
         read(tmp_path / "*.txt")
+    with pytest.raises(SourceError, match="there is no file"):
+        read(tmp_path / "rows.jsonl")
     with pytest.raises(SourceError, match="is a folder"):
         read(tmp_path)
     (tmp_path / "empty.csv").write_text("")

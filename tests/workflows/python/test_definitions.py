@@ -91,6 +91,14 @@ def bad_number() -> Callable[..., Any]:
     return ask
 
 
+def bad_rule() -> Callable[..., Any]:
+    @llm(rule="klas")
+    def ask(doc: str) -> str:
+        """Say: {{ doc }}"""
+
+    return ask
+
+
 def bad_validator() -> Callable[..., Any]:
     def grounded(answer: str, document: str) -> bool:
         return answer in document
@@ -174,6 +182,7 @@ def positional_input() -> Callable[..., Any]:
         (bad_system, "system: the template uses 'dok', .* Did you mean 'doc'?"),
         (bad_repair, "repair='escalated' is none of .* Did you mean 'escalate'?"),
         (bad_number, "max_tokens=0 is out of range"),
+        (bad_rule, "unknown commit rule 'klas'. Did you mean 'klass'?"),
         (bad_validator, "validator 'grounded' asks for 'document', which is no input"),
         (bad_example_answer, "example 2: 'c' is no answer of this type"),
         (bad_example_input, "example 1: 'dok' is no input. Did you mean 'doc'?"),
@@ -305,6 +314,8 @@ class TestFingerprints:
             {"tags": ["reasoning"]},
             {"validate": [str.isupper]},
             {"repair": "off"},
+            {"rule": "credit"},
+            {"rule": {"name": "threshold", "threshold": 0.5}},
             {"examples": [({"doc": "a"}, Recipe(title="b"))]},
         ],
     )

@@ -47,6 +47,26 @@ def count(text: str) -> int:
     return len(text)
 
 
+def test_a_prompt_that_asks_to_reason_is_planned_where_the_router_would_send_it() -> None:
+    @llm
+    def worked_out(problem: str) -> str:
+        """Solve the problem step by step. {{ problem }}"""
+        ...
+
+    @llm
+    def told(problem: str) -> str:
+        """Sum up: {{ problem }}"""
+        ...
+
+    @workflow
+    async def both(problem: str) -> str:
+        return await told(await worked_out(problem))
+
+    first, second = plan(both).steps
+    assert first.engines == ("ar",)
+    assert second.engines == ("diffusion", "ar")
+
+
 def edges(found: Plan) -> set[tuple[str, str, str]]:
     return {(edge.source, edge.target, edge.kind) for edge in found.edges}
 

@@ -35,14 +35,29 @@ def course(doc: str) -> str:
 '''
 
 
+HASTY = """
+from typing import Literal
+from carrara import llm, workflow
+
+@llm
+def course(doc: str) -> Literal["main", "dessert"]:
+    \"\"\"Which course? {{ doc }}\"\"\"
+
+@workflow
+async def hasty(doc: str) -> str:
+    return "sweet" if course(doc) == "dessert" else "salty"
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "planned_flows.py").write_text(FLOWS, encoding="utf-8")
     (tmp_path / "wrong_flows.py").write_text(WRONG, encoding="utf-8")
+    (tmp_path / "hasty_flows.py").write_text(HASTY, encoding="utf-8")
     yield tmp_path
-    for name in ("planned_flows", "wrong_flows"):
+    for name in ("planned_flows", "wrong_flows", "hasty_flows"):
         sys.modules.pop(name, None)
 
 
@@ -79,3 +94,12 @@ def test_validate_says_what_is_well_defined_and_what_is_not(folder: Path) -> Non
     assert err.startswith("wrong_flows.py:6: course: the template uses 'dok'")
     assert "Did you mean 'doc'?" in err
     assert call("validate", "planned_flows.py")[0] == 0
+
+
+def test_a_handle_that_is_used_like_its_value_is_a_mistake(folder: Path) -> None:
+    code, out, err = call("validate", "hasty_flows.py")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "hasty_flows.py:11: cannot compare 'str' with the handle of step 'course'"
+    )
+    assert "mistake: hasty_flows.py:11: cannot compare" in call("plan", "hasty_flows.py")[1]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import mailbox
 import sqlite3
 from datetime import UTC, date, datetime
@@ -82,6 +83,11 @@ def test_pdf_text_comes_page_by_page(tmp_path: Path) -> None:
         "Total 9.50",
     ]
     assert record.fields["pages"] == 2
+
+
+def test_a_database_file_is_told_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"SQLite format 3\x00rest")
+    assert "sqlite:///FILE#TABLE" in str(only(tmp_path / "a.db").problem)
 
 
 def test_scanned_pages_are_refused_by_number(tmp_path: Path) -> None:
@@ -256,3 +262,7 @@ def test_documents_of_all_kinds_match_one_glob(tmp_path: Path) -> None:
     texts = [str(record.fields.get("text", record.problem)).strip() for record in found]
     assert texts[:4] == ["one", "two", "three", "four"]
     assert texts[4].startswith("not a readable PDF")
+
+
+def test_what_a_pdf_reader_remarks_is_not_written_past_the_records() -> None:
+    assert any(isinstance(h, logging.NullHandler) for h in logging.getLogger("pypdf").handlers)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import carrara
-from carrara.engines.request import Request
+from carrara.engines.request import Request, Rule
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, StepFinished, StepSkipped
@@ -179,6 +179,7 @@ def test_the_system_message_and_settings_reach_the_engine(load_text: Load) -> No
                 {{ who }}
             max_tokens: 7
             max_steps: 3
+            rule: {name: klass, drift: 0.05}
             temperature: 0.5
             top_p: 0.9
             seed: 4
@@ -203,6 +204,7 @@ def test_the_system_message_and_settings_reach_the_engine(load_text: Load) -> No
         4,
     )
     assert request.stop == (".",)
+    assert request.rule == Rule("klass", {"drift": 0.05})
 
 
 def test_a_step_asks_the_engine_that_it_names(load_text: Load) -> None:
