@@ -86,6 +86,22 @@ def run(
     go_on: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this job.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Write each field's confidence, place in the source, engine and repairs to OUT.trust.jsonl.",
+        ),
+    ] = False,
+    review: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="As --trust; rows less sure than this go to OUT.review.jsonl too, for `carrara review`.",
+            metavar="BELOW",
+        ),
+    ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     policy: PolicyOption = None,
@@ -107,8 +123,10 @@ def run(
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if source is None:
-        if mapped or limit or go_on:
-            raise usage("--map, --limit and --resume are for jobs: give --input too")
+        if mapped or limit or go_on or trust or review is not None:
+            raise usage(
+                "--map, --limit, --resume, --trust and --review are for jobs: give --input too"
+            )
         finish(_run_once(how, target, given, output))
         return
     if output is None:
@@ -118,6 +136,7 @@ def run(
 
     check_suffix(output)
     job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
+    job = replace(job, trust=trust, review=review)
     finish(_run_job(how, job, go_on=go_on))
 
 

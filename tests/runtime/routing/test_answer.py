@@ -65,7 +65,7 @@ def sure(text: str, overall: float, **fields: float) -> Completion:
 def test_a_sure_diffusion_answer_is_taken_and_ar_is_never_asked(context: Context, ask: Ask) -> None:
     ctx = context(diffusion("yes"), ar())
     assert ask(ctx, output=YES) == "yes"
-    assert ctx.story() == ["Routed", "EngineCalled", "EngineAnswered"]
+    assert ctx.story() == ["Routed", "EngineCalled", "EngineAnswered", "Accepted", "ValueShown"]
     assert ctx.told(Routed)[0].engine == "diffusion"
     assert ctx.told(Routed)[0].reason == "closed choice"
     assert ctx.told(EngineAnswered)[0].usage.prompt_tokens > 0
@@ -110,6 +110,8 @@ def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
         "Escalated",
         "EngineCalled",
         "EngineAnswered",
+        "Accepted",
+        "ValueShown",
     ]
     assert ctx.told(Rejected)[0].reason == "confidence 0.20 is below 0.50 for choice"
     assert ctx.told(Rejected)[0].confidence == 0.2
