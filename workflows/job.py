@@ -44,8 +44,8 @@ class Job:
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
     fields, `constants` gives inputs one value for all records. `limit` takes the first records only. Relative
     paths are meant from `folder`, "" for the working folder; a job that begins notes it down, so that it goes on
-    from anywhere. `trust` writes what is known of each field beside the output, `review` also the rows with a confidence
-    below it.
+    from anywhere. `trust` writes what is known of each field beside the output, `review` also the rows that are less
+    sure than it.
     """
 
     target: str

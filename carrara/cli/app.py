@@ -18,6 +18,7 @@ from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
 from carrara.cli.report import report
+from carrara.cli.review import review
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
@@ -45,6 +46,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "explain": explain,
         "report": report,
         "diff": diff,
+        "review": review,
     },
     "Engines": {"engines": show_engines, "adapt": adapt},
 }

@@ -35,7 +35,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     A row has `prompt` (a string) or `messages` (a list of {"role", "content"}), `response` (a string, or the value
     itself), and may have `contract` (as `contract.to_data` writes it; without one the answer is free text) and
-    `task`. `id`, `src` and `weight` are allowed and not used.
+    `task`. `id`, `src` and `weight` are allowed and not used; in a row with `gold` so is everything else.
 
     Raises:
         LoadingError: names file and line, and what is wrong there.
@@ -66,6 +66,8 @@ def _row(line: str, where: str) -> Row:
         raise LoadingError(f"{where}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise LoadingError(f"{where}: a row is a JSON object, not {type(found).__name__}")
+    if "gold" in found:  # a labelled row, as evaluations take it, with its lesson
+        found = {key: part for key, part in found.items() if key in KEYS}
     if unknown := sorted(found.keys() - KEYS):
         raise LoadingError(f"{where}: unknown keys {unknown}; known are {', '.join(sorted(KEYS))}")
     if "response" not in found:

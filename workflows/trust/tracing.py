@@ -23,7 +23,8 @@ def trace(row: Any, answers: Sequence[Any]) -> dict[str, Origin]:
     """The origin of each leaf of `row` by JSON pointer; a leaf that no answer holds has none.
 
     An answer, or else each part of it, is looked for in the row. The largest equal part decides, of equal ones that
-    of the later answer. A single short value counts only under the name that it has in its answer, or as a whole answer.
+    of the later answer. A single short value counts only under the name that it has in its answer, or as a whole
+    answer.
     """
     spots: dict[str, list[str]] = {}
     for at, node in nodes(row):

@@ -128,6 +128,6 @@ def test_a_row_of_unknown_confidence_is_reviewed(tmp_path: Path) -> None:
 
 def test_a_filled_trust_file_and_a_device_are_refused(tmp_path: Path) -> None:
     (tmp_path / "out.trust.jsonl").write_text("mine\n")
-    with pytest.raises(PlaceError, match="out.trust.jsonl is there already"):
+    with pytest.raises(PlaceError, match=r"out\.trust\.jsonl is there"):
         run(tmp_path, trust=True)
     assert (tmp_path / "out.trust.jsonl").read_text() == "mine\n"
