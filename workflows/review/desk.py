@@ -23,8 +23,8 @@ class Editing:
 
 @dataclass(slots=True)
 class Desk:
-    """Row number `place` is looked at, `choice` the number of the chosen field. `row` are its outputs with the edits made so
-    far. `said` is the last thing to tell, `wrong` if it is a mistake. `ended`: the reviewer has left."""
+    """Row number `place` is looked at, `choice` the number of the chosen field. `row` are its outputs with the edits
+    made so far. `said` is the last thing to tell, `wrong` if it is a mistake. `ended`: the reviewer has left."""
 
     rows: list[ReviewRow]
     decisions: Decisions

@@ -1,4 +1,4 @@
-"""What a reviewer sees: the document with its spans, the fields beside it, and the keys below. Pure: a state in, text out."""
+"""What a reviewer sees: the document with its spans, the fields beside it, the keys below. Pure."""
 
 from __future__ import annotations
 
