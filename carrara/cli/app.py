@@ -14,6 +14,7 @@ from carrara.cli.calibrate import calibrate
 from carrara.cli.diff import diff
 from carrara.cli.evaluate import evaluate
 from carrara.cli.explain import explain
+from carrara.cli.job import job
 from carrara.cli.models import models, show_engines
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
@@ -61,6 +62,7 @@ for _panel, _commands in PANELS.items():
     for _name, _function in _commands.items():
         _text = _reflowed(_function.__doc__ or "")
         app.command(_name, help=_text, rich_help_panel=_panel)(_function)
+app.add_typer(job, rich_help_panel="Run")
 app.add_typer(models, rich_help_panel="Engines")
 
 

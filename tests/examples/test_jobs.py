@@ -134,7 +134,7 @@ def test_rounds_become_markdown_tables(examples: Path, rows: Any, tmp_path: Path
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize(("name", "limit"), [("receipts", 2), ("fixtures", 1)])
+@pytest.mark.parametrize(("name", "limit"), [("receipts", 1), ("fixtures", 1)])
 def test_the_embedded_engines_do_some_of_the_job(
     name: str, limit: int, examples: Path, embedded: Any, capsys: Any
 ) -> None:
