@@ -199,11 +199,12 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
+        begun = job if known is None else _as_begun(job, journal, known)
         flows = is_stream(Path(job.path(job.output)))
         seen = _tell_failed if flows else None
         tell = partial(_tell_outdated, job=job)
         return await run_job(
-            job, session, run_id=known, outdated=tell, listeners=progress, seen=seen
+            begun, session, run_id=known, outdated=tell, listeners=progress, seen=seen
         )
 
     _tell_job(await _watched(how, work))
@@ -235,6 +236,15 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
     if output is not None:
         make_place(output, file_of(workflow))
     _give(await _watched(how, work), output)
+
+
+def _as_begun(job: Job, journal: SqliteJournal, run_id: str) -> Job:
+    """The job with the files beside its output that it had from the beginning."""
+    from carrara.workflows.job import Job
+
+    first = Job.from_source(journal.find(run_id).source)
+    review = first.review if job.review is None else job.review
+    return replace(job, trust=job.trust or first.trust, review=review)
 
 
 def _moved(job: Job, output: Path) -> Job:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -79,3 +80,21 @@ def test_without_a_terminal_it_says_so(shell: Any) -> None:
 def test_trust_is_for_jobs(shell: Any) -> None:
     ended = shell("run", "flows.py:quadruple", "--set", "number=4", "--trust")
     assert (ended.code, len(ended.errors)) == (2, 1)
+
+
+def test_a_job_goes_on_with_the_files_that_it_began_with(shell: Any) -> None:
+    shell.write("in.jsonl", '{"text": "a"}\n{"text": "b"}\n')
+    job = ("run", "flows.py:shout", "-i", "in.jsonl", "-o", "out.jsonl", "-q")
+    assert shell.stopped(*job, "--trust", "--concurrency", "1", at="b", by=signal.SIGKILL).code != 0
+    ended = shell(*job, "--resume")
+    assert ended.code == 0, ended.err
+    found = shell.rows("out.trust.jsonl")
+    assert [line["key"] for line in found] == ["1", "2"]
+    said = found[0]["fields"]["/said"]
+    assert said == {
+        "confidence": None,
+        "engine": None,
+        "repaired": [],
+        "span": None,
+        "found": "nowhere",
+    }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Json
@@ -46,6 +46,7 @@ def test_values_hold_to_the_schema_that_they_have_in_common(found: list[Any]) ->
     assert [first_violation(schema, value) for value in found] == [None] * len(found)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(objects, min_size=1, max_size=3))
 def test_whatever_the_rows_hold_the_pipeline_is_valid_and_takes_them(found: list[Any]) -> None:
     examples = [("a text", wanted) for wanted in found]
