@@ -126,7 +126,7 @@ def _fields(desk: Desk, width: int, height: int) -> Panel:
     row, room = desk.current, height - (5 if height > 7 else 2)
     fields = desk.fields
     first = max(0, min(desk.choice - room // 2, len(fields) - room))
-    names = [_short(at) for at in fields]
+    names = [_short(at, fields) for at in fields]
     name_width = min(max((len(name) for name in names), default=1), width // 3)
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(width=2)
@@ -134,7 +134,7 @@ def _fields(desk: Desk, width: int, height: int) -> Panel:
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(width=10, no_wrap=True, justify="right")
     for number, at in enumerate(fields[first : first + room], first):
-        grid.add_row(*_field(desk, at, names[number], number == desk.choice))
+        grid.add_row(*_field(desk, at, _cut(names[number], name_width), number == desk.choice))
     sure = row.confidence
     whole = "confidence not known" if sure is None else f"whole row {sure:.2f}"
     decided = desk.decisions[row.key]
@@ -198,7 +198,7 @@ def _told_of(desk: Desk) -> Text:
 
 def _foot(desk: Desk, width: int) -> RenderableType:
     if desk.editing is not None:
-        line = _typed(desk.editing, _short(desk.chosen), width - 2)
+        line = _typed(desk.editing, _short(desk.chosen, desk.fields), width - 2)
     elif desk.said:
         line = Text(f"   {desk.said}", style=_LOST if desk.wrong else _SURE)
     else:
@@ -236,10 +236,16 @@ def _shown(value: Any) -> Text:
     return Text(text, style=f"italic {_QUIET}" if quiet else _INK)
 
 
-def _short(at: str) -> str:
-    """A pointer as a reader likes it: /answer/items/0/price -> items.0.price."""
+def _short(at: str, fields: list[str]) -> str:
+    """A pointer as a reader likes it: /bill/items/0/price -> items.0.price where all fields lie in the bill."""
+    outer = {each.split("/")[1] for each in fields}
     parts = [part.replace("~1", "/").replace("~0", "~") for part in at.split("/")[1:]]
-    return ".".join(parts[1:] if parts[:1] == ["answer"] and len(parts) > 1 else parts)
+    return _clean(".".join(parts[1:] if len(outer) == 1 and len(parts) > 1 else parts))
+
+
+def _cut(name: str, width: int) -> str:
+    """The name's end, which tells fields apart."""
+    return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 
 def _clean(text: str) -> str:

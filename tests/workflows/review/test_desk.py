@@ -58,6 +58,16 @@ def test_labelled_rows_are_taken_by_evaluation_and_by_training(review_file: File
     assert row.messages[0].content.startswith("Read: Corner")
 
 
+def test_training_passes_over_rows_that_are_not_one_answer(review_file: Files) -> None:
+    path = review_file("a", "b")
+    lessons = lines(path)
+    lessons[0]["lesson"] = None
+    path.write_text("".join(json.dumps(line) + "\n" for line in lessons))
+    desk = press(desk_of(path), "a", "a")
+    assert len(list(labelled(str(desk.decisions.labelled)))) == 2
+    assert len(list(read_rows(desk.decisions.labelled))) == 1
+
+
 def test_a_review_goes_on_at_the_first_undecided_row(review_file: Files) -> None:
     path = review_file("a", "b", "c")
     press(desk_of(path), "s", "a", "q")
