@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -130,7 +130,7 @@ async def run_job(
     output = Path(job.path(job.output))
     files = RowFiles(output, job.order, job_format(output, workflow))
     files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
-    trusted = _trusted(job, workflow, binder, output, journal, run_id)
+    trusted = _trusted(job, workflow, binder, output, journal, run_id, earlier)
     if trusted is not None:
         trusted.begin({place: row.beside for place, row in earlier.items()}, fresh=not run_id)
     if stale and outdated is not None:
@@ -167,12 +167,13 @@ def _trusted(
     output: Path,
     journal: SqliteJournal,
     run_id: str | None,
+    done: Collection[int],
 ) -> Trusted | None:
     """What writes beside the output, where that was asked for."""
     if not job.trust and job.review is None:
         return None
     earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(workflow, binder, output, job.review, earlier)
+    return Trusted(workflow, binder, output, job.review, earlier, done)
 
 
 def job_name(workflow: Definition[..., Any]) -> str:
@@ -232,7 +233,7 @@ class _Writer:
 
         state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
         trusted = self._trusted
-        beside = trusted.beside(record, row.fields if row.ok else None) if trusted else None
+        beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
         content = content_hash(record)
         payload = to_keep(row.fields, content, self._definition, beside) if row.ok else None
         self._journal.put_row(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,11 +38,12 @@ class _Open:
 class Answers:
     """A listener. It holds the answers of the records at work; `take` lets go of those of one that ended."""
 
-    def __init__(self, earlier: Iterable[Event] = ()) -> None:
+    def __init__(self, earlier: Iterable[Event] = (), done: Collection[int] = ()) -> None:
         """`earlier` are the events of the job before it was cut: steps that are taken from the journal are told
-        there. Where one path stands for several calls nobody knows which of them a value is from."""
+        there; the records that were `done` by then are not looked at again. Where one path stands for several calls
+        nobody knows which of them a value is from."""
         self._open: dict[int, _Open] = {}
-        self._earlier = _by_path(earlier)
+        self._earlier = _by_path(earlier, done)
 
     def listen(self, event: Event) -> None:
         if not isinstance(event, Accepted | ValueShown):
@@ -69,7 +70,7 @@ class Answers:
         return [] if record is None else list(record.answers.values())
 
 
-def _by_path(events: Iterable[Event]) -> dict[str, Accepted]:
+def _by_path(events: Iterable[Event], done: Collection[int]) -> dict[str, Accepted]:
     """The newest told answer of each path, but for paths that several nodes of one opening share."""
     found: dict[str, Accepted] = {}
     here: dict[str, int] = {}
@@ -77,7 +78,10 @@ def _by_path(events: Iterable[Event]) -> dict[str, Accepted]:
     for event in events:
         if isinstance(event, RunStarted):
             here.clear()
-        elif isinstance(event, Accepted) and _RECORD.search(event.path):
+        elif isinstance(event, Accepted):
+            match = _RECORD.search(event.path)
+            if match is None or int(match[1]) in done:
+                continue
             if here.setdefault(event.path, event.node) != event.node:
                 shared.add(event.path)
             found[event.path] = event

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,9 @@ from carrara.workflows.trust.answers import Answer, Answers
 from carrara.workflows.trust.facts import Facts, doubtful, facts_of
 from carrara.workflows.trust.lines import Lines
 
+_LONG = 20_000
+"""Characters of a text in which a search may take longer than other records should wait."""
+
 Beside = Mapping[str, Mapping[str, Any]]
 """The lines of one record by the kind of their file, "trust" or "review"."""
 
@@ -33,6 +37,7 @@ class Trusted:
     """Gathers what is known of each record of a job and writes it beside the output. Used in `with`, after `begin`.
 
     Rows with a confidence under `below` go to the review file, too; None: there is none.
+    `earlier` are the events of the job before it was cut, `done` the places of the records that had ended then.
     """
 
     def __init__(
@@ -42,10 +47,11 @@ class Trusted:
         output: Path,
         below: float | None,
         earlier: Iterable[Event] = (),
+        done: Collection[int] = (),
     ) -> None:
         if is_stream(output):
             raise PlaceError(f"{output}: nothing can be put beside a device or pipe; name a file")
-        self._answers = Answers(earlier)
+        self._answers = Answers(earlier, done)
         self._binder = binder
         self._below = below
         self._marked = marker_of(workflow).output
@@ -74,14 +80,17 @@ class Trusted:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def beside(self, record: Record, row: Mapping[str, Any] | None) -> Beside:
-        """The lines of a record that has ended; none for one that failed."""
+    async def beside(self, record: Record, row: Mapping[str, Any] | None) -> Beside:
+        """The lines of a record that has ended; none for one that failed. Long texts are searched in a thread."""
         answers = self._answers.take(record.index)
         if row is None:
             return {}
         columns = self._binder.columns_of(record)
         name, column, text = _source(record, columns)
-        facts = facts_of(record.key, row, answers, column, text)
+        if text is not None and len(text) > _LONG:
+            facts = await asyncio.to_thread(facts_of, record.key, row, answers, column, text)
+        else:
+            facts = facts_of(record.key, row, answers, column, text)
         found: dict[str, Mapping[str, Any]] = {"trust": facts}
         doubts = [] if self._below is None else doubtful(facts, self._below)
         if doubts:

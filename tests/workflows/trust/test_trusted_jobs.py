@@ -118,6 +118,24 @@ def test_a_job_that_goes_on_knows_what_the_first_process_saw(tmp_path: Path) -> 
     assert [line["key"] for line in lines(tmp_path / "out.review.jsonl")] == ["a"]
 
 
+def test_a_text_too_long_to_search_at_once_has_spans_too(tmp_path: Path) -> None:
+    (tmp_path / "bills.yaml").write_text(PIPELINE)
+    text = "Other Shop\n" + "word " * 10_000 + "TOTAL 3.00"
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    job = Job("bills.yaml", "one.jsonl", "one.out.jsonl", folder=str(tmp_path), trust=True)
+
+    async def main() -> JobResult:
+        async with session(
+            engines={"ar": ScriptedEngine("ar", reply)}, journal=tmp_path / "j.db"
+        ) as kept:
+            return await run_job(job, kept)
+
+    assert asyncio.run(main()).done == 1
+    (line,) = lines(tmp_path / "one.out.trust.jsonl")
+    start, end = line["fields"]["/bill/total"]["span"]
+    assert text[start:end] in ("3", "3.00")
+
+
 def test_a_row_of_unknown_confidence_is_reviewed(tmp_path: Path) -> None:
     def silent(request: Request) -> Completion:
         return Completion(reply(request).text, None, Confidence(), Usage(), engine="ar")
