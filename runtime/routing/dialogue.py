@@ -205,6 +205,7 @@ class Dialogue:
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
+            self.origins = {}
             return await self._judged(move, request, completion)
         except PassedOver as objection:
             return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))

@@ -18,6 +18,7 @@ from carrara.engines.request import Completion, Confidence, Limits, Message, Req
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.cassette import Cassette, CassetteMiss
 from carrara.runtime.events import (
+    Accepted,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -25,6 +26,7 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    ValueShown,
 )
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.accept import Accept
@@ -121,9 +123,11 @@ def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
 
 def test_doubtful_fields_are_re_noised_with_the_rest_pinned(context: Context, ask: Ask) -> None:
     first = sure('{"name": "Anx", "age": 3}', 0.8, name=0.1, age=0.9)
-    engine = diffusion(first, sure(ANN, 0.9, name=0.9, age=0.9))
+    engine = diffusion(first, sure(ANN, 0.9, name=0.8))  # told of the re-noised field alone
     ctx = context(engine, ar())
     assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    assert ctx.told(Accepted)[0].fields == {"/name": 0.8, "/age": 0.9}
+    assert ctx.told(ValueShown)[0].value == {"name": "Ann", "age": 3}
     draft = engine.requests[1].draft
     assert draft is not None
     assert (draft.text, draft.fields) == (first.text, ("/name",))
