@@ -83,7 +83,8 @@ class JobResult:
     """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
     the output is a device or pipe.
 
-    `outdated` of the reused rows were made when the workflow was defined otherwise.
+    `outdated` of the reused rows were made when the workflow was defined otherwise. `to_review` rows stand in
+    `review_output`, too; None where no review was asked for.
     """
 
     run_id: str
@@ -94,6 +95,8 @@ class JobResult:
     output: Path
     failed_output: Path | None
     outdated: int = 0
+    to_review: int = 0
+    review_output: Path | None = None
 
 
 Seen = Callable[[Outcome], None]
@@ -148,6 +151,7 @@ async def run_job(
             listeners=(writer.listen, *([trusted.listen] if trusted else []), *listeners),
             settings_of=workflow,
         )
+    unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
         len(earlier) + writer.done,
@@ -157,6 +161,8 @@ async def run_job(
         files.output,
         files.failed,
         stale,
+        0 if unsure is None else unsure.count,
+        None if unsure is None else unsure.path,
     )
 
 

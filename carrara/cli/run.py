@@ -316,6 +316,8 @@ def _tell_job(result: JobResult) -> None:
         + (f" ({result.reused} from before)" if result.reused else "")
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
+    if result.to_review:
+        note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
     if result.failed:
         if result.failed_output is not None:
             note(f"the failed records and why: {result.failed_output}")

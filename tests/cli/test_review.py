@@ -53,6 +53,7 @@ def test_a_job_is_reviewed_and_its_edits_are_labelled_rows(shell: Any, recorded:
     job = ("run", "greet.yaml", "-i", "in.jsonl", "-o", "out.jsonl", "--replay", cassette, "-q")
     ended = shell(*job, "--review", "1.0")
     assert ended.code == 0, ended.err
+    assert "2 of them to look at: carrara review out.review.jsonl" in ended.err
     trusted = shell.rows("out.trust.jsonl")
     assert [row["key"] for row in trusted] == ["1", "2"]
     assert trusted[0]["fields"]["/mood"]["engine"] == "diffusion"
@@ -75,6 +76,13 @@ def test_without_a_terminal_it_says_so(shell: Any) -> None:
     assert ended.code == 1
     assert len(ended.errors) == 1
     assert "gone.review.jsonl: cannot be read" in ended.err
+
+
+def test_nothing_can_be_put_beside_a_device(shell: Any) -> None:
+    shell.write("in.jsonl", '{"text": "a"}\n')
+    words = ("run", "flows.py:shout", "-i", "in.jsonl", "-o", "/dev/stdout", "--trust")
+    ended = shell(*words)
+    assert (ended.code, ended.out, len(ended.errors)) == (2, "", 1)
 
 
 def test_trust_is_for_jobs(shell: Any) -> None:

@@ -14,12 +14,14 @@ from carrara.workflows.row_format import json_line
 
 class Lines:
     """JSON lines in input order at `path`; a record may have none. Made when the first line is there.
+    `count` is the number of lines in it.
 
     The journal is written before; `begin` makes the file anew from what it holds, in one step.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.count = 0
         self._waiting: dict[int, Mapping[str, Any] | None] = {}
         self._next = 0
         self._file: int | None = None
@@ -65,7 +67,9 @@ class Lines:
     ) -> None:
         """Write out what waits behind records that never came, and close the file."""
         try:
-            self._write([line for _, line in sorted(self._waiting.items()) if line is not None])
+            left = [line for _, line in sorted(self._waiting.items()) if line is not None]
+            self.count += len(left)
+            self._write(left)
         finally:
             self._waiting.clear()
             if self._file is not None:
@@ -88,6 +92,7 @@ class Lines:
             self._next += 1
             if line is not None:
                 ready.append(line)
+        self.count += len(ready)
         return ready
 
     def _write(self, lines: list[Mapping[str, Any]]) -> None:
