@@ -156,6 +156,29 @@ class Repaired(StepEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted(StepEvent):
+    """The answer that became the step's value: who wrote it and how sure it is, as a whole and by field (JSON
+    pointers into the answer). `engines` names the engine of each field that another one wrote, `repairs` the rules
+    that mended each part, "" those that concern no single part."""
+
+    engine: str = ""
+    confidence: float | None = None
+    fields: Mapping[str, float] = field(default_factory=dict)
+    engines: Mapping[str, str] = field(default_factory=dict)
+    repairs: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueShown(StepEvent):
+    """The value of an LLM step, just accepted or taken from the journal (`reused`). Told while somebody listens,
+    never kept: the journal has it. A fresh one comes with the `call` that it answers."""
+
+    value: Any = None
+    reused: bool = False
+    call: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Escalated(StepEvent):
     """The next attempt goes from engine `origin` to engine `target`."""
 
@@ -215,7 +238,7 @@ def to_data(event: Event) -> dict[str, Any]:
         value = getattr(event, name)
         if name in _PARTS:
             value = asdict(value)
-        elif name == "fields":
+        elif name in ("fields", "engines", "repairs"):
             value = dict(value)
         elif name == "made":
             value = [dict(edit) for edit in value]

@@ -25,6 +25,7 @@ from carrara.runtime.events import (
     StepReady,
     StepSkipped,
     StepStarted,
+    ValueShown,
 )
 from carrara.runtime.listeners import Stream
 from carrara.runtime.needs import Pools
@@ -233,6 +234,8 @@ class Executor:
             return False
         value, seconds = found
         self.reused += 1
+        if self.stream.watched and node.spec.kind == "llm":
+            self.stream.tell(ValueShown, node, value=value, reused=True)
         self.stream.tell(StepFinished, node, seconds=seconds, reused=True)
         self.finish(node, value, None)
         return True

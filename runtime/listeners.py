@@ -17,11 +17,12 @@ from carrara.runtime.events import (
     StepFinished,
     StepReady,
     StepStarted,
+    ValueShown,
 )
 from carrara.runtime.journal.api import Journal
 from carrara.runtime.node import StepNode
 
-_NOT_KEPT = (StepReady, StepStarted, StepFinished, RunStarted, RunFinished, DraftShown)
+_NOT_KEPT = (StepReady, StepStarted, StepFinished, RunStarted, RunFinished, DraftShown, ValueShown)
 _log = logging.getLogger(__name__)
 
 

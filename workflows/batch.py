@@ -148,6 +148,16 @@ class Binder:
         except CarraraError as error:
             raise RecordError(f"{record.where}: {error}") from error
 
+    def columns_of(self, record: Record) -> dict[str, str]:
+        """Which field of the record each input takes, of those that it has."""
+        columns = {name: self._column(record, name) for name in self._open}
+        return {name: column for name, column in columns.items() if column in record.fields}
+
+    @property
+    def constants(self) -> Mapping[str, Any]:
+        """The inputs that are the same for all records."""
+        return self._constants
+
     def _column(self, record: Record, name: str) -> str:
         if name in self._columns:
             return self._columns[name]

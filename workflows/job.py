@@ -11,7 +11,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from carrara.workflows.row_format import job_format
 from carrara.workflows.rows import Order, Row, RowFiles
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
+from carrara.workflows.trust.beside import Trusted
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
@@ -42,7 +44,8 @@ class Job:
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
     fields, `constants` gives inputs one value for all records. `limit` takes the first records only. Relative
     paths are meant from `folder`, "" for the working folder; a job that begins notes it down, so that it goes on
-    from anywhere.
+    from anywhere. `trust` writes what is known of each field beside the output, `review` also the rows that are less
+    sure than it.
     """
 
     target: str
@@ -54,6 +57,8 @@ class Job:
     concurrency: int = 16
     order: Order = "input"
     folder: str = ""
+    trust: bool = False
+    review: float | None = None
 
     def placed(self) -> Job:
         """The job with its folder."""
@@ -78,7 +83,8 @@ class JobResult:
     """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
     the output is a device or pipe.
 
-    `outdated` of the reused rows were made when the workflow was defined otherwise.
+    `outdated` of the reused rows were made when the workflow was defined otherwise. `to_review` rows stand in
+    `review_output`, too; None where no review was asked for.
     """
 
     run_id: str
@@ -89,6 +95,8 @@ class JobResult:
     output: Path
     failed_output: Path | None
     outdated: int = 0
+    to_review: int = 0
+    review_output: Path | None = None
 
 
 Seen = Callable[[Outcome], None]
@@ -125,11 +133,14 @@ async def run_job(
     output = Path(job.path(job.output))
     files = RowFiles(output, job.order, job_format(output, workflow))
     files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
+    trusted = _trusted(job, workflow, binder, output, journal, run_id, earlier)
+    if trusted is not None:
+        trusted.begin({place: row.beside for place, row in earlier.items()}, fresh=not run_id)
     if stale and outdated is not None:
         outdated(stale)
     started = time.perf_counter()
-    with files:
-        writer = _Writer(journal, files, definition, seen)
+    with files, trusted or nullcontext():
+        writer = _Writer(journal, files, definition, seen, trusted)
         records = still_open(job.input, job.limit, earlier, job.folder)
         batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
         result = await session.execute(
@@ -137,9 +148,10 @@ async def run_job(
             name=job_name(workflow),
             source=job.source,
             run_id=run_id,
-            listeners=(writer.listen, *listeners),
+            listeners=(writer.listen, *([trusted.listen] if trusted else []), *listeners),
             settings_of=workflow,
         )
+    unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
         len(earlier) + writer.done,
@@ -149,7 +161,25 @@ async def run_job(
         files.output,
         files.failed,
         stale,
+        0 if unsure is None else unsure.count,
+        None if unsure is None else unsure.path,
     )
+
+
+def _trusted(
+    job: Job,
+    workflow: Definition[..., Any],
+    binder: Binder,
+    output: Path,
+    journal: SqliteJournal,
+    run_id: str | None,
+    done: Collection[int],
+) -> Trusted | None:
+    """What writes beside the output, where that was asked for."""
+    if not job.trust and job.review is None:
+        return None
+    earlier = journal.timeline(run_id) if run_id else ()
+    return Trusted(workflow, binder, output, job.review, earlier, done)
 
 
 def job_name(workflow: Definition[..., Any]) -> str:
@@ -178,12 +208,18 @@ class _Writer:
     """Takes outcomes: the journal first, then the files."""
 
     def __init__(
-        self, journal: SqliteJournal, files: RowFiles, definition: str, seen: Seen | None
+        self,
+        journal: SqliteJournal,
+        files: RowFiles,
+        definition: str,
+        seen: Seen | None,
+        trusted: Trusted | None = None,
     ) -> None:
         self._journal = journal
         self._files = files
         self._definition = definition
         self._seen = seen
+        self._trusted = trusted
         self._run_id = ""
         self.done = 0
         self.failed = 0
@@ -202,7 +238,10 @@ class _Writer:
                 durable.set_result(error)
 
         state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
-        payload = to_keep(row.fields, content_hash(record), self._definition) if row.ok else None
+        trusted = self._trusted
+        beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
+        content = content_hash(record)
+        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else None
         self._journal.put_row(
             self._run_id, record.index, record.key, state, payload, error=reason, done=done
         )
@@ -210,6 +249,8 @@ class _Writer:
         if error is not None:
             raise error
         self._files.put(row)
+        if trusted is not None and beside is not None:
+            trusted.put(record.index, beside)
         self.done += row.ok
         self.failed += not row.ok
         if self._seen is not None:

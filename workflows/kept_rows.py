@@ -7,7 +7,7 @@ with, and that of the workflow, so that rows of an earlier definition can be tol
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -21,17 +21,21 @@ _SAME = "a job goes on with the input that it began with"
 @dataclass(frozen=True, slots=True)
 class KeptRow:
     """`content` is the hash of the record, `definition` that of the workflow; "" where it is not known, as
-    in rows of older journals."""
+    in rows of older journals. `beside` are the row's lines for files beside the output, by the file's kind."""
 
     key: str
     fields: dict[str, Any]
     content: str = ""
     definition: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
-def to_keep(fields: dict[str, Any], content: str, definition: str) -> dict[str, Any]:
+def to_keep(
+    fields: dict[str, Any], content: str, definition: str, beside: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The payload of a row whose state is "done"."""
-    return {"row": fields, "content": content, "definition": definition}
+    kept = {"row": fields, "content": content, "definition": definition}
+    return {**kept, "beside": dict(beside)} if beside else kept
 
 
 def kept_rows(stored: Iterable[StoredRow]) -> dict[int, KeptRow]:
@@ -44,7 +48,13 @@ def _kept(stored: StoredRow) -> KeptRow:
     payload = stored.payload
     if "key" in payload:
         return KeptRow(stored.key, payload)
-    return KeptRow(stored.key, payload["row"], payload["content"], payload["definition"])
+    return KeptRow(
+        stored.key,
+        payload["row"],
+        payload["content"],
+        payload["definition"],
+        payload.get("beside", {}),
+    )
 
 
 def still_open(

@@ -15,10 +15,12 @@ from carrara.cli.diff import diff
 from carrara.cli.engines import engines
 from carrara.cli.evaluate import evaluate
 from carrara.cli.explain import explain
+from carrara.cli.job import job
 from carrara.cli.models import models
 from carrara.cli.plan import plan, validate
 from carrara.cli.repair import repair
 from carrara.cli.report import report
+from carrara.cli.review import review
 from carrara.cli.run import resume, run
 from carrara.cli.runs import list_runs, show_run
 from carrara.cli.schema import schema
@@ -47,6 +49,7 @@ PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "explain": explain,
         "report": report,
         "diff": diff,
+        "review": review,
     },
     "Engines": {"serve": serve, "adapt": adapt},
 }
@@ -61,6 +64,7 @@ for _panel, _commands in PANELS.items():
     for _name, _function in _commands.items():
         _text = _reflowed(_function.__doc__ or "")
         app.command(_name, help=_text, rich_help_panel=_panel)(_function)
+app.add_typer(job, rich_help_panel="Run")
 app.add_typer(engines, rich_help_panel="Engines")
 app.add_typer(models, rich_help_panel="Engines")
 

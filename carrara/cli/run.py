@@ -89,6 +89,22 @@ def run(
     go_on: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this job.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Write each field's confidence, place in the source, engine and repairs to OUT.trust.jsonl.",
+        ),
+    ] = False,
+    review: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="As --trust; rows less sure than this go to OUT.review.jsonl too, for `carrara review`.",
+            metavar="BELOW",
+        ),
+    ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     policy: PolicyOption = None,
@@ -110,8 +126,10 @@ def run(
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if source is None:
-        if mapped or limit or go_on:
-            raise usage("--map, --limit and --resume are for jobs: give --input too")
+        if mapped or limit or go_on or trust or review is not None:
+            raise usage(
+                "--map, --limit, --resume, --trust and --review are for jobs: give --input too"
+            )
         finish(_run_once(how, target, given, output))
         return
     if output is None:
@@ -121,6 +139,7 @@ def run(
 
     check_suffix(output)
     job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
+    job = replace(job, trust=trust, review=review)
     finish(_run_job(how, job, go_on=go_on))
 
 
@@ -183,11 +202,12 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
+        begun = job if known is None else _as_begun(job, journal, known)
         flows = is_stream(Path(job.path(job.output)))
         seen = _tell_failed if flows else None
         tell = partial(_tell_outdated, job=job)
         return await run_job(
-            job, session, run_id=known, outdated=tell, listeners=progress, seen=seen
+            begun, session, run_id=known, outdated=tell, listeners=progress, seen=seen
         )
 
     _tell_job(await _watched(how, work))
@@ -219,6 +239,15 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
     if output is not None:
         make_place(output, file_of(workflow))
     _give(await _watched(how, work), output)
+
+
+def _as_begun(job: Job, journal: SqliteJournal, run_id: str) -> Job:
+    """The job with the files beside its output that it had from the beginning."""
+    from carrara.workflows.job import Job
+
+    first = Job.from_source(journal.find(run_id).source)
+    review = first.review if job.review is None else job.review
+    return replace(job, trust=job.trust or first.trust, review=review)
 
 
 def _moved(job: Job, output: Path) -> Job:
@@ -290,6 +319,8 @@ def _tell_job(result: JobResult) -> None:
         + (f" ({result.reused} from before)" if result.reused else "")
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
+    if result.to_review:
+        note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
     if result.failed:
         if result.failed_output is not None:
             note(f"the failed records and why: {result.failed_output}")

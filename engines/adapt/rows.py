@@ -35,7 +35,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
     A row has `prompt` (a string) or `messages` (a list of {"role", "content"}), `response` (a string, or the value
     itself), and may have `contract` (as `contract.to_data` writes it; without one the answer is free text) and
-    `task`. `id`, `src` and `weight` are allowed and not used.
+    `task`. `id`, `src` and `weight` are allowed and not used; in a row with `gold` so is everything else,
+    and one without `response` is passed over.
 
     Raises:
         LoadingError: names file and line, and what is wrong there.
@@ -44,9 +45,10 @@ def read_rows(path: Path) -> Iterator[Row]:
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
+                row = _row(line, f"{path}:{number}") if line.strip() else None
+                if row is not None:
                     empty = False
-                    yield _row(line, f"{path}:{number}")
+                    yield row
     except (OSError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise LoadingError(f"{path}: cannot be read: {error}") from error
     if empty:
@@ -59,13 +61,18 @@ def _opened(path: Path) -> IO[str]:
     return path.open(encoding="utf-8")
 
 
-def _row(line: str, where: str) -> Row:
+def _row(line: str, where: str) -> Row | None:
+    """The row; None for a labelled one that is not the answer of one model."""
     try:
         found = json.loads(line)
     except ValueError as error:
         raise LoadingError(f"{where}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise LoadingError(f"{where}: a row is a JSON object, not {type(found).__name__}")
+    if "gold" in found:  # a labelled row, as evaluations take it
+        if "response" not in found:
+            return None
+        found = {key: part for key, part in found.items() if key in KEYS}
     if unknown := sorted(found.keys() - KEYS):
         raise LoadingError(f"{where}: unknown keys {unknown}; known are {', '.join(sorted(KEYS))}")
     if "response" not in found:

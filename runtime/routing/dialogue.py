@@ -18,6 +18,7 @@ from carrara.engines.errors import (
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
+    Accepted,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -26,7 +27,9 @@ from carrara.runtime.events import (
     Repaired,
     Routed,
     StepEvent,
+    ValueShown,
 )
+from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.call import (
@@ -100,6 +103,8 @@ class Dialogue:
         self.draft: tuple[Completion, str] | None = None
         """The last rejected answer with its text, mended where it was."""
         self.error: EngineError | None = None
+        self.origins: dict[str, str] = {}
+        """The engine of each field that stayed while another engine was asked for the doubtful ones."""
         self.races: dict[str, Race] = {}
         self.started = self._now()
 
@@ -117,6 +122,7 @@ class Dialogue:
         while move is not None:
             verdict, move = await self._turn(move)
             if verdict.rejection is None:
+                self._tell_accepted(verdict)
                 return verdict.value
         raise self._failure()
 
@@ -201,6 +207,7 @@ class Dialogue:
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
+            self.origins = {}
             return await self._judged(move, request, completion)
         except PassedOver as objection:
             return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))
@@ -233,6 +240,8 @@ class Dialogue:
         }
         fields = {**kept, **completion.confidence.fields}
         sure = Confidence(completion.confidence.overall, fields)
+        if drafted.engine != completion.engine:
+            self.origins = dict.fromkeys(kept, drafted.engine)
         whole = replace(completion, text=text_of(merged), value=merged, confidence=sure)
         return await self._judged(move, None, whole)
 
@@ -263,6 +272,7 @@ class Dialogue:
                 made=report.told(MOST_EDITS_TOLD),
             )
         sure = completion.confidence.overall
+        known = self._with_kept(move, completion)
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
             if self.call.take is not None and move.how != "fields":
@@ -271,8 +281,16 @@ class Dialogue:
             self._reject(move, verdict.rejection, completion.text, sure)
             self.last[move.engine] = verdict
             if move.how != "fields":
-                self.draft = (completion, verdict.text)
-        return verdict
+                self.draft = (known, verdict.text)
+        return replace(verdict, completion=known)
+
+    def _with_kept(self, move: Move, completion: Completion) -> Completion:
+        """The completion with the confidences of the fields that stayed as they were in the draft."""
+        if move.how != "renoise" or self.draft is None:
+            return completion
+        sure = completion.confidence
+        fields = {**self.draft[0].confidence.fields, **sure.fields}
+        return replace(completion, confidence=replace(sure, fields=fields))
 
     def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
         attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
@@ -393,6 +411,21 @@ class Dialogue:
             stop=completion.stop,
             cost=cost,
         )
+
+    def _tell_accepted(self, verdict: Verdict) -> None:
+        """Tell which answer became the step's value, and the value itself."""
+        completion, report = verdict.completion, verdict.report
+        assert completion is not None
+        sure = completion.confidence
+        self.ctx.tell(
+            Accepted,
+            engine=completion.engine,
+            confidence=sure.overall,
+            fields=sure.fields,
+            engines={path: name for path, name in self.origins.items() if path in sure.fields},
+            repairs={} if report is None else rules_by_field(report),
+        )
+        self.ctx.tell(ValueShown, value=verdict.value, call=self.call)
 
     def _route(self) -> Route:
         engines = {

@@ -28,13 +28,15 @@ _SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data o
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`value` of an accepted answer, or the `rejection`. `text` is the answer's, mended where it was;
-    `report` the repair if there was one, `faults` the reasons one by one, for the next prompt."""
+    `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is what
+    was judged, once the verdict is settled."""
 
     text: str
     value: Any = None
     rejection: Rejection | None = None
     report: RepairReport | None = None
     faults: tuple[str, ...] = ()
+    completion: Completion | None = None
 
 
 def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdict:

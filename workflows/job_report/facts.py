@@ -22,6 +22,7 @@ from carrara.runtime.events import (
     StepStarted,
 )
 from carrara.runtime.report import Reporter, RunReport
+from carrara.workflows.job_report.duplicates import duplicates
 
 BINS = 20
 BUCKETS = 60
@@ -66,7 +67,8 @@ class RecordFacts:
 class JobFacts:
     """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts failures
     with "…" for numbers; `confidence` the accepted answers by engine in BINS bins of [0, 1]; `fill` the share of rows
-    in which a field holds something; `throughput` the records that ended in each of BUCKETS equal times."""
+    in which a field holds something; `throughput` the records that ended in each of BUCKETS equal times;
+    `duplicates` the keys of rows with equal values."""
 
     run: RunReport
     workflow: str
@@ -80,6 +82,7 @@ class JobFacts:
     records: list[RecordFacts]
     throughput: list[int]
     failures: list[JobRow]
+    duplicates: list[list[str]] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -180,6 +183,7 @@ class _Gatherer:
             list(self.records.values()),
             _throughput(self.records.values(), run.seconds),
             failures,
+            duplicates(done),
         )
 
 

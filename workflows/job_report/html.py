@@ -8,7 +8,7 @@ from html import escape
 from carrara.runtime.report_view import remarks, seconds, tables, when
 from carrara.workflows.job_report import charts
 from carrara.workflows.job_report.facts import JobFacts
-from carrara.workflows.job_report.markdown import escalated, fills, reasons, slowest
+from carrara.workflows.job_report.markdown import alike, escalated, fills, reasons, slowest
 
 _FAILURES = 200
 
@@ -61,6 +61,7 @@ def page(found: JobFacts) -> str:
         _table("Why records failed", ("records", "reason"), reasons(found)),
         _fill(found),
         _table("Slowest records", ("record", "took", "escalations", "engines"), slowest(found)),
+        _table("Possible duplicates", ("rows", "keys with the same values"), alike(found)),
         _table("Most escalated records", ("record", "escalations", "took"), escalated(found)),
         *(
             _table("Steps" if head[1] == "ended" else "Engines", head, rows)

@@ -24,6 +24,7 @@ def markdown(found: JobFacts) -> str:
         "Slowest records", ("record", "took", "escalations", "engines"), slowest(found)
     )
     parts += _section("Most escalated records", ("record", "escalations", "took"), escalated(found))
+    parts += _section("Possible duplicates", ("rows", "keys with the same values"), alike(found))
     for head, rows in tables(found.run):
         parts += _section("Steps" if head[1] == "ended" else "Engines", head, rows)
     told = remarks(found.run)
@@ -85,6 +86,12 @@ def escalated(found: JobFacts) -> list[tuple[str, ...]]:
     ]
 
 
+def alike(found: JobFacts) -> list[tuple[str, ...]]:
+    """Groups of rows with equal values, the largest first."""
+    groups = sorted(found.duplicates, key=len, reverse=True)[:_FAILURES]
+    return [(str(len(keys)), ", ".join(keys[:10]) + ", …" * (len(keys) > 10)) for keys in groups]
+
+
 def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A heading and a table; nothing without rows."""
     lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
@@ -98,4 +105,4 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-__all__ = ["escalated", "fills", "markdown", "reasons", "slowest", "summary", "sureness"]
+__all__ = ["alike", "escalated", "fills", "markdown", "reasons", "slowest", "summary", "sureness"]

@@ -26,6 +26,7 @@ from carrara.engines.request import (
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.cassette import Cassette, CassetteMiss
 from carrara.runtime.events import (
+    Accepted,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -33,6 +34,7 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    ValueShown,
 )
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.accept import Accept
@@ -73,7 +75,7 @@ def sure(text: str, overall: float, **fields: float) -> Completion:
 def test_a_sure_diffusion_answer_is_taken_and_ar_is_never_asked(context: Context, ask: Ask) -> None:
     ctx = context(diffusion("yes"), ar())
     assert ask(ctx, output=YES) == "yes"
-    assert ctx.story() == ["Routed", "EngineCalled", "EngineAnswered"]
+    assert ctx.story() == ["Routed", "EngineCalled", "EngineAnswered", "Accepted", "ValueShown"]
     assert ctx.told(Routed)[0].engine == "diffusion"
     assert ctx.told(Routed)[0].reason == "closed choice"
     assert ctx.told(EngineAnswered)[0].usage.prompt_tokens > 0
@@ -167,6 +169,8 @@ def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
         "Escalated",
         "EngineCalled",
         "EngineAnswered",
+        "Accepted",
+        "ValueShown",
     ]
     assert ctx.told(Rejected)[0].reason == "confidence 0.20 is below 0.50 for choice"
     assert ctx.told(Rejected)[0].confidence == 0.2
@@ -176,9 +180,11 @@ def test_a_doubtful_answer_goes_on_to_ar_and_each_decision_is_told(
 
 def test_doubtful_fields_are_re_noised_with_the_rest_pinned(context: Context, ask: Ask) -> None:
     first = sure('{"name": "Anx", "age": 3}', 0.8, name=0.1, age=0.9)
-    engine = diffusion(first, sure(ANN, 0.9, name=0.9, age=0.9))
+    engine = diffusion(first, sure(ANN, 0.9, name=0.8))  # told of the re-noised field alone
     ctx = context(engine, ar())
     assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    assert ctx.told(Accepted)[0].fields == {"/name": 0.8, "/age": 0.9}
+    assert ctx.told(ValueShown)[0].value == {"name": "Ann", "age": 3}
     draft = engine.requests[1].draft
     assert draft is not None
     assert (draft.text, draft.fields) == (first.text, ("/name",))

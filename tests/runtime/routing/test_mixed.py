@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from carrara.engines.contract import Json
 from carrara.engines.request import Completion, Confidence
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import EngineCalled
+from carrara.runtime.events import Accepted, EngineCalled
 from carrara.runtime.routing.mixed import part_of
 
 STRING = {"type": "string"}
@@ -106,6 +106,10 @@ def test_the_next_engine_is_asked_for_the_doubtful_field_alone(context: Any, ask
     assert isinstance(output, Json)
     assert list(output.schema["properties"]) == ["name"]
     assert ctx.told(EngineCalled)[1].reason.startswith("only /name: diffusion: confidence of /name")
+    (accepted,) = ctx.told(Accepted)
+    assert accepted.engine == "ar"
+    assert accepted.engines == {"/home": "diffusion", "/tags": "diffusion"}
+    assert (accepted.fields["/home"], accepted.fields["/tags"]) == (0.9, 0.9)
 
 
 def test_validators_see_the_mixed_answer_and_may_ask_for_the_whole(context: Any, ask: Ask) -> None:
@@ -123,6 +127,7 @@ def test_validators_see_the_mixed_answer_and_may_ask_for_the_whole(context: Any,
     ctx = context(first, second)
     # The first answer fails the check as a whole before its confidence is looked at.
     assert ask(ctx, output=PERSON, validate=named_bob) == bob
+    assert ctx.told(Accepted)[0].engines == {}
 
 
 def test_an_answer_in_doubt_as_a_whole_is_asked_as_a_whole(context: Any, ask: Ask) -> None:

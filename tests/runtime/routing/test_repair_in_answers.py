@@ -11,7 +11,7 @@ import pytest
 from carrara.engines.contract import Column, Json, Table
 from carrara.engines.request import Completion, Request
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Repaired, from_data, to_data
+from carrara.runtime.events import Accepted, Repaired, from_data, to_data
 from carrara.runtime.report import report
 from carrara.runtime.routing.answer import AnswerError
 
@@ -50,6 +50,15 @@ def test_a_repair_travels_with_its_edits_and_is_counted_by_rule(context: Context
         {"rows_merged": 1},
         {"table": 1},
     )
+
+
+def test_what_was_accepted_names_the_repairs_of_each_field(context: Context, ask: Ask) -> None:
+    ctx = context(ScriptedEngine("ar", ['Here: {"name": \'Ann\', "age": 3}']))
+    assert ask(ctx, output=PERSON) == {"name": "Ann", "age": 3}
+    (event,) = ctx.told(Accepted)
+    assert event.repairs.keys() == {"", "/name"}
+    assert from_data(json.loads(json.dumps(to_data(event)))) == event
+    assert all(rules for rules in event.repairs.values())
 
 
 @pytest.mark.parametrize("mode", ["off", "structural"])

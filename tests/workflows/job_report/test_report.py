@@ -132,3 +132,21 @@ def test_a_job_without_records_has_a_report() -> None:
     empty = job_facts([], [])
     assert "0 rows" in markdown(empty)
     assert "<h1>" in page(empty)
+
+
+def test_rows_with_equal_values_under_other_keys_are_possible_duplicates() -> None:
+    def row(place: int, **fields: Any) -> JobRow:
+        return JobRow(place, f"k{place}", True, {"key": f"k{place}", **fields})
+
+    bill = {"seller": "Corner  Shop", "items": [{"name": "tea", "price": 2.0}]}
+    rows = [
+        row(0, **bill),
+        row(1, **bill | {"seller": "CORNER shop"}),
+        row(2, **bill | {"seller": "Other"}),
+        row(3, mood="glad", seller=None),
+        row(4, mood="glad", seller=None),
+    ]
+    found = job_facts([], rows)
+    assert found.duplicates == [["k0", "k1"]]
+    assert "| 2 | k0, k1 |" in markdown(found)
+    assert "Possible duplicates" in page(found)

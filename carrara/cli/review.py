@@ -1,0 +1,32 @@
+"""`carrara review`: a person decides on the rows that a job was not sure of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carrara.cli.outcome import note
+
+
+def review(
+    file: Annotated[
+        Path, typer.Argument(help="What `carrara run --review` wrote: OUT.review.jsonl.")
+    ],
+) -> None:
+    """Look at the rows that a job was not sure of, beside their source, and accept, edit or reject each.
+
+    Decisions go at once to OUT.decided.jsonl; accepted and edited rows are labelled rows in OUT.labelled.jsonl, for
+    `carrara eval`, `calibrate` and `adapt`. A review can be left and taken up at any time.
+    """
+    from carrara.workflows.review.terminal import review as at_terminal
+
+    desk = at_terminal(file)
+    decided = sum(desk.decisions[row.key] is not None for row in desk.rows)
+    note(f"{decided} of {len(desk.rows)} rows decided")
+    if decided:
+        note(f"decisions: {desk.decisions.decided}; labelled rows: {desk.decisions.labelled}")
+
+
+__all__ = ["review"]

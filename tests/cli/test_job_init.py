@@ -1,0 +1,28 @@
+"""`carrara job init`: a pipeline that validates, and never over a file that is there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def test_three_rows_become_a_pipeline_that_validates(shell: Any) -> None:
+    rows = [
+        {"text": f"{name} is {age}", "gold": {"name": name, "age": age}}
+        for name, age in (("Ada", 36), ("Alan", 41), ("Grace", 85))
+    ]
+    shell.write("people.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert shell("job", "init", "people.jsonl").code == 0
+    assert "age: int" in shell.read("people.yaml")
+    assert shell("validate", "people.yaml").code == 0
+    again = shell("job", "init", "people.jsonl")
+    assert (again.code, len(again.errors)) == (2, 1)
+    assert "people.yaml is there already" in again.err
+
+
+def test_a_broken_schema_is_told(shell: Any) -> None:
+    shell.write("bill.json", "{")
+    ended = shell("job", "init", "bill.json")
+    assert ended.code in (1, 2)
+    assert len(ended.errors) == 1
+    assert not (shell.folder / "bill.yaml").exists()

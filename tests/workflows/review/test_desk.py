@@ -1,0 +1,145 @@
+"""Keys in, decisions out: what is written, what is refused, where a review goes on."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from carrara.engines.adapt.rows import read_rows
+from carrara.workflows.labelled import labelled
+from carrara.workflows.review.decisions import Decisions
+from carrara.workflows.review.desk import Desk
+from carrara.workflows.review.rows import ReviewError, read_review
+
+Files = Callable[..., Path]
+
+
+def desk_of(path: Path) -> Desk:
+    rows = read_review(path)
+    return Desk(rows, Decisions(path, rows))
+
+
+def press(desk: Desk, *keys: str) -> Desk:
+    for key in keys:
+        desk.press(key)
+    return desk
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_accepted_edited_and_rejected_rows_are_written_at_once(review_file: Files) -> None:
+    path = review_file("a", "b", "c")
+    desk = press(desk_of(path), "a")
+    decided, gold = desk.decisions.decided, desk.decisions.labelled
+    assert [line["decision"] for line in lines(decided)] == ["accepted"]
+    press(desk, "e", "clear", *"1300", "enter", "a")
+    assert [line["gold"]["total"] for line in lines(gold)] == [1200.5, 1300]
+    press(desk, "r")
+    assert desk.ended
+    assert [line["decision"] for line in lines(decided)] == ["accepted", "edited", "rejected"]
+    assert [line["id"] for line in lines(gold)] == ["a", "b"]
+
+
+def test_labelled_rows_are_taken_by_evaluation_and_by_training(review_file: Files) -> None:
+    desk = press(desk_of(review_file("a")), "e", "clear", *"7", "enter", "a")
+    (record,) = labelled(str(desk.decisions.labelled))
+    assert record.key == "a"
+    assert record.fields["gold"] == {"shop": "Corner Shop", "total": 7}
+    assert record.fields["text"].startswith("Corner")
+    (row,) = read_rows(desk.decisions.labelled)
+    assert row.value == record.fields["gold"]
+    assert row.messages[0].content.startswith("Read: Corner")
+
+
+def test_training_passes_over_rows_that_are_not_one_answer(review_file: Files) -> None:
+    path = review_file("a", "b")
+    lessons = lines(path)
+    lessons[0]["lesson"] = None
+    path.write_text("".join(json.dumps(line) + "\n" for line in lessons))
+    desk = press(desk_of(path), "a", "a")
+    assert len(list(labelled(str(desk.decisions.labelled)))) == 2
+    assert len(list(read_rows(desk.decisions.labelled))) == 1
+
+
+def test_a_review_goes_on_at_the_first_undecided_row(review_file: Files) -> None:
+    path = review_file("a", "b", "c")
+    press(desk_of(path), "s", "a", "q")
+    desk = desk_of(path)
+    assert desk.current.key == "a"
+    press(desk, "a")
+    assert desk.current.key == "c"
+    press(desk, "b", "r")  # back to b, which was accepted: decided anew
+    assert [d["decision"] for d in lines(desk.decisions.decided)] == ["rejected", "accepted"]
+
+
+def test_what_breaks_the_contract_is_refused_and_told(review_file: Files) -> None:
+    desk = press(desk_of(review_file("a")), "e", "clear", *"many", "enter")
+    assert (desk.wrong, desk.said) == (True, "'many' is no float in JSON")
+    press(desk, "clear", *'"x"', "enter")
+    assert desk.wrong
+    assert "total" in desk.said
+    assert desk.editing is not None
+    press(desk, "escape", "up", "e", "clear", *"null", "enter")
+    assert desk.wrong  # the shop is no text then
+    assert not desk.decisions.decided.exists()
+
+
+def test_edits_can_be_taken_back(review_file: Files) -> None:
+    desk = press(desk_of(review_file("a")), "e", *["backspace"] * 2, "home", "9", "enter")
+    assert desk.row["answer"]["total"] == 91200
+    assert press(desk, "u").row == desk.current.row
+
+
+def test_a_decision_that_cannot_be_written_is_an_error(review_file: Files, tmp_path: Path) -> None:
+    desk = desk_of(review_file("a"))
+    desk.decisions.decided = tmp_path / "gone" / "out.decided.jsonl"
+    with pytest.raises(ReviewError, match="cannot write"):
+        press(desk, "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("", "holds no rows"), ("{}\n", "jsonl:1: not a row"), ("\n[1", "jsonl:2: not a row")],
+)
+def test_files_that_are_no_review_are_refused(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "x.review.jsonl"
+    path.write_text(content)
+    with pytest.raises(ReviewError, match=told):
+        read_review(path)
+
+
+KEYS = st.sampled_from(
+    ["a", "e", "s", "b", "u", "up", "down", "left", "right", "enter", "escape", "backspace", "tab", "7", ""]
+)  # fmt: skip
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(KEYS, max_size=25))
+def test_whatever_is_pressed_every_written_row_holds_to_its_contract(
+    review_file: Files, keys: list[str]
+) -> None:
+    path = review_file("a", "b", "c")
+    for beside in path.parent.glob("out.[dl]*"):
+        beside.unlink()
+    desk = desk_of(path)
+    for key in keys:
+        if desk.ended:
+            break
+        desk.press(key)
+    if desk.decisions.labelled.exists():
+        rows = lines(desk.decisions.labelled)
+        assert all(isinstance(row["gold"]["shop"], str) for row in rows)
+        assert len({row["id"] for row in rows}) == len(rows)
+        assert list(read_rows(desk.decisions.labelled))
+        assert stat.S_ISREG(desk.decisions.labelled.stat().st_mode)

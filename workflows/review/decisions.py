@@ -1,0 +1,114 @@
+"""What was decided of reviewed rows, and the labelled rows that come of it: written at once, each file whole or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from carrara.workflows.review.rows import ReviewError, ReviewRow, value_at
+
+Kind = Literal["accepted", "edited", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`row` are the outputs as they are right: as they were, or edited; None for a rejected row."""
+
+    kind: Kind
+    row: Mapping[str, Any] | None
+
+
+class Decisions:
+    """The decisions beside a review file, by key.
+
+    `rows.review.jsonl` gives `rows.decided.jsonl`, a line for each decision, and `rows.labelled.jsonl`, the accepted
+    and edited rows as `carrara eval`, `calibrate` and `adapt` take them.
+    """
+
+    def __init__(self, review: Path, rows: list[ReviewRow]) -> None:
+        """Take up what was decided before.
+
+        Raises:
+            ReviewError: the file of decisions cannot be read.
+        """
+        stem = review.name.removesuffix(".jsonl").removesuffix(".review")
+        self.decided = review.with_name(f"{stem}.decided.jsonl")
+        self.labelled = review.with_name(f"{stem}.labelled.jsonl")
+        self._rows = {row.key: row for row in rows}
+        self._found = _read(self.decided)
+
+    def __getitem__(self, key: str) -> Decision | None:
+        return self._found.get(key)
+
+    def decide(self, key: str, decision: Decision) -> None:
+        """Keep a decision, in place of an earlier one; it is on the disk when this returns.
+
+        Raises:
+            ReviewError: a file cannot be written.
+        """
+        self._found[key] = decision
+        lines = [
+            {"key": key, "decision": each.kind, "row": each.row}
+            for key, each in self._found.items()
+        ]
+        _write(self.decided, lines)
+        _write(self.labelled, self._labelled())
+
+    def _labelled(self) -> Iterable[Mapping[str, Any]]:
+        for key, decision in self._found.items():
+            row = self._rows.get(key)
+            if row is not None and decision.row is not None:
+                yield labelled_row(row, decision.row)
+
+
+def labelled_row(reviewed: ReviewRow, right: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs with `gold`; for a row that is one answer also its question, contract and right answer."""
+    made = {"id": reviewed.key, **reviewed.inputs, "gold": value_at(right, reviewed.gold_at)}
+    lesson = reviewed.lesson
+    if lesson is not None:
+        more = {
+            "messages": lesson.messages,
+            "contract": lesson.contract,
+            "response": value_at(right, lesson.at),
+        }
+        if not more.keys() & made.keys() and "prompt" not in made:
+            made |= more
+    return made
+
+
+def _read(path: Path) -> dict[str, Decision]:
+    if not path.exists():
+        return {}
+    found: dict[str, Decision] = {}
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            data = json.loads(line)
+            if data["decision"] not in get_args(Kind):
+                raise ReviewError(f"{path}:{number}: no decision is called {data['decision']!r}")
+            found[data["key"]] = Decision(data["decision"], data["row"])
+    except OSError as error:
+        raise ReviewError(f"{path}: cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReviewError(f"{path}:{number}: not a decision ({error})") from error
+    return found
+
+
+def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise ReviewError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+__all__ = ["Decision", "Decisions", "Kind", "labelled_row"]

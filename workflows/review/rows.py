@@ -1,0 +1,130 @@
+"""The rows of a review file: what a job wrote about those that it was not sure of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.trust.tracing import is_leaf, nodes
+
+
+class ReviewError(CarraraError):
+    """A review file or the decisions beside it cannot be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """The question to which the value at JSON pointer `at` of a row is the answer, with its contract as data."""
+
+    at: str
+    messages: list[dict[str, str]]
+    contract: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """`row` are the outputs; `fields` the facts of each leaf by JSON pointer, as in the trust file; `doubtful` the
+    pointers that were not sure enough ("" for the row). `text` is what spans count in. The value at `gold_at` is what
+    `carrara eval` compares."""
+
+    key: str
+    where: str
+    row: Mapping[str, Any]
+    fields: Mapping[str, Mapping[str, Any]]
+    doubtful: frozenset[str]
+    confidence: float | None
+    inputs: Mapping[str, Any]
+    text: str
+    gold_at: str
+    lesson: Lesson | None
+
+
+def read_review(path: Path) -> list[ReviewRow]:
+    """The rows of a file that `carrara run --review` wrote.
+
+    Raises:
+        ReviewError: names file and line, and what is wrong there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReviewError(f"{path}: cannot be read: {error}") from error
+    rows = [_row(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ReviewError(f"{path}: holds no rows")
+    return rows
+
+
+def _row(line: str, where: str) -> ReviewRow:
+    try:
+        found = json.loads(line)
+        inputs, lesson = found["inputs"], found.get("lesson")
+        text = inputs.get(found["text"], "")
+        row = ReviewRow(
+            str(found["key"]),
+            str(found["where"]),
+            dict(found["row"]),
+            {at: dict(facts) for at, facts in found["fields"].items()},
+            frozenset(found["doubtful"]),
+            found["confidence"],
+            dict(inputs),
+            text if isinstance(text, str) else "",
+            str(found["gold_at"]),
+            None if lesson is None else Lesson(**lesson),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReviewError(
+            f"{where}: not a row that `carrara run --review` wrote ({type(error).__name__}: {error})"
+        ) from error
+    return row
+
+
+def fields_of(row: Mapping[str, Any]) -> list[str]:
+    """The pointers of all leaves, in order."""
+    return [at for at, value in nodes(row) if at and is_leaf(value)]
+
+
+def value_at(value: Any, at: str) -> Any:
+    """The part of JSON data at a pointer.
+
+    Raises:
+        KeyError, IndexError: there is none.
+    """
+    for part in _parts(at):
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def with_value(value: Any, at: str, new: Any) -> Any:
+    """A copy of JSON data with another value at a pointer."""
+    parts = _parts(at)
+    if not parts:
+        return new
+    rest = "".join("/" + _escaped(part) for part in parts[1:])
+    if isinstance(value, list):
+        index = int(parts[0])
+        return [*value[:index], with_value(value[index], rest, new), *value[index + 1 :]]
+    return {**value, parts[0]: with_value(value[parts[0]], rest, new)}
+
+
+def _parts(at: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in at.split("/")[1:]]
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+__all__ = [
+    "Lesson",
+    "ReviewError",
+    "ReviewRow",
+    "fields_of",
+    "read_review",
+    "value_at",
+    "with_value",
+]

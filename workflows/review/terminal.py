@@ -1,0 +1,117 @@
+"""A review on a terminal: keys from standard input, the screen on standard output."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from carrara.workflows.review.decisions import Decisions
+from carrara.workflows.review.desk import Desk
+from carrara.workflows.review.rows import ReviewError, read_review
+from carrara.workflows.review.screen import screen
+
+_ESCAPE_S = 0.05
+"""A byte 27 with nothing behind it for so long is the key Escape, not the beginning of another key."""
+
+_NAMED = {
+    "\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace", "\x15": "clear",
+    "\x01": "home", "\x05": "end",
+}  # fmt: skip
+_SEQUENCES = {
+    "[A": "up", "[B": "down", "[C": "right", "[D": "left", "OA": "up", "OB": "down", "OC": "right", "OD": "left",
+    "[H": "home", "[F": "end", "OH": "home", "OF": "end",
+}  # fmt: skip
+
+
+def review(path: Path) -> Desk:
+    """Let somebody at this terminal decide on the rows of a review file; the desk as it was left.
+
+    Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does.
+
+    Raises:
+        ReviewError: the file cannot be read, a decision cannot be written, or there is no terminal.
+    """
+    rows = read_review(path)
+    desk = Desk(rows, Decisions(path, rows))
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ReviewError("a review needs a terminal: standard input and output are not one")
+    console = Console()
+    keys = Keys(sys.stdin.fileno())
+    with _raw(sys.stdin.fileno()), console.screen(hide_cursor=True) as shown:
+        while not desk.ended:
+            shown.update(screen(desk, path.name, console.width, console.height))
+            try:
+                desk.press(keys.read())
+            except KeyboardInterrupt:
+                break
+    return desk
+
+
+class Keys:
+    """Keys of a terminal, one by one. What is no key that the desk knows is ""."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._bytes = b""
+
+    def read(self) -> str:
+        """The next key; "q" once the terminal has gone."""
+        letter = self._letter()
+        if letter is None:
+            return "q"
+        if letter != "\x1b":
+            return _NAMED.get(letter, letter)
+        if not self._comes():
+            return "escape"
+        sequence = self._letter() or ""
+        while sequence in ("[", "O") or (
+            sequence[1:] and not sequence[-1].isalpha() and sequence[-1] != "~"
+        ):
+            sequence += self._letter() or "~"
+        return _SEQUENCES.get(sequence, "")
+
+    def _letter(self) -> str | None:
+        while True:
+            for size in range(1, min(4, len(self._bytes)) + 1):
+                try:
+                    letter = self._bytes[:size].decode()
+                except UnicodeDecodeError:
+                    continue
+                self._bytes = self._bytes[size:]
+                return letter
+            if len(self._bytes) >= 4:  # not UTF-8
+                self._bytes = self._bytes[1:]
+                continue
+            try:
+                more = os.read(self._file, 1024)
+            except OSError:  # Linux says EIO where the other side has gone
+                return None
+            if not more:
+                return None
+            self._bytes += more
+
+    def _comes(self) -> bool:
+        return bool(self._bytes or select.select([self._file], [], [], _ESCAPE_S)[0])
+
+
+@contextmanager
+def _raw(file: int) -> Iterator[None]:
+    """Keys come at once and are not echoed; Ctrl-C stays what it is."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(file)
+    tty.setcbreak(file)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(file, termios.TCSADRAIN, before)
+
+
+__all__ = ["Keys", "review"]

@@ -1,0 +1,94 @@
+"""The facts about one row: for each field its confidence, its span in the source, its engine and its repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from carrara.workflows.spans.locate import locate
+from carrara.workflows.trust.answers import Answer
+from carrara.workflows.trust.tracing import Origin, is_leaf, nodes, trace
+
+Facts = dict[str, Any]
+
+
+def facts_of(
+    key: str, row: Mapping[str, Any], answers: Sequence[Answer], source: str, text: str | None
+) -> Facts:
+    """A line of a trust file. `row` are the outputs, `text` the source that they were read from, in the record's
+    field `source`; None where the record has no text.
+
+    `fields` has, by JSON pointer into the row, `confidence` (None: not known), `span` ([start, end] in characters,
+    None for none), `found` (exact, case, number, date or fuzzy; "nowhere" for a text or number that does not stand in
+    the source; None where nothing was looked for: null, true, false, no source), `engine` (None: no model wrote it, or
+    it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step.
+    """
+    outputs = {name: part for name, part in row.items() if name != "key"}
+    origins = trace(outputs, [answer.value for answer in answers])
+    spans = {} if text is None else locate(outputs, text)
+    fields: dict[str, Any] = {}
+    for at, leaf in nodes(outputs):
+        if at == "" or not is_leaf(leaf):
+            continue
+        span = spans.get(at)
+        where = None if span is None else [span.start, span.end]
+        how = span.how if span is not None else "nowhere" if at in spans else None
+        fields[at] = {**_written_by(origins.get(at), answers), "span": where, "found": how}
+    sure = [a.told.confidence for a in answers if a.told and a.told.confidence is not None]
+    return {
+        "key": key,
+        "source": source if text is not None else None,
+        "confidence": _rounded(min(sure, default=None)),
+        "fields": fields,
+        "steps": [_step(answer) for answer in answers],
+    }
+
+
+def doubtful(facts: Facts, below: float) -> list[str]:
+    """The pointers of the fields under a confidence; "" stands for the whole row, also where nothing at all is known
+    of its confidence."""
+    known = [field["confidence"] for field in facts["fields"].values()]
+    found = [
+        at
+        for at, field in facts["fields"].items()
+        if field["confidence"] is not None and field["confidence"] < below
+    ]
+    sure = facts["confidence"]
+    if (sure is not None and sure < below) or (
+        sure is None and not any(k is not None for k in known)
+    ):
+        found.insert(0, "")
+    return found
+
+
+def _written_by(origin: Origin | None, answers: Sequence[Answer]) -> dict[str, Any]:
+    told = answers[origin.answer].told if origin is not None else None
+    if origin is None or told is None:
+        return {"confidence": None, "engine": None, "repaired": []}
+    parts = [origin.at]
+    while parts[-1]:
+        parts.append(
+            parts[-1].rpartition("/")[0]
+        )  # the field, what it lies in, and so on to the whole
+    sure = next((told.fields[at] for at in parts if at in told.fields), None)
+    if sure is None and not origin.at:
+        sure = told.confidence
+    engine = next((told.engines[at] for at in parts if at in told.engines), told.engine)
+    rules = [rule for at in parts if at or not origin.at for rule in told.repairs.get(at, ())]
+    return {"confidence": _rounded(sure), "engine": engine, "repaired": rules}
+
+
+def _step(answer: Answer) -> dict[str, Any]:
+    told = answer.told
+    if told is None:
+        return {"step": answer.step, "engine": None, "confidence": None, "repaired": None}
+    rules = list(dict.fromkeys(rule for found in told.repairs.values() for rule in found))
+    sure = _rounded(told.confidence)
+    return {"step": answer.step, "engine": told.engine, "confidence": sure, "repaired": rules}
+
+
+def _rounded(sure: float | None) -> float | None:
+    return None if sure is None else round(sure, 4)
+
+
+__all__ = ["Facts", "doubtful", "facts_of"]
