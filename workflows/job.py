@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,20 @@ from typing import Any
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, Listener, RunStarted
 from carrara.runtime.journal.sqlite import SqliteJournal
-from carrara.workflows.batch import Binder, Outcome, batch_of
+from carrara.runtime.routing.budget import OverBudget
+from carrara.runtime.routing.policy import Policy
+from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
-from carrara.workflows.kept_rows import kept_rows, still_open, to_keep
+from carrara.workflows.errors import InputError
+from carrara.workflows.kept_rows import EarlierRows, still_open, to_keep
 from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
-from carrara.workflows.records import SourceError, content_hash
-from carrara.workflows.row_format import job_format
-from carrara.workflows.rows import Order, Row, RowFiles
+from carrara.workflows.records import Record, SourceError, content_hash, read_records
+from carrara.workflows.rows import Order, Row, Rows
+from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
+from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
 from carrara.workflows.target import load_workflow
 
 SOURCE_KIND = "job:"
@@ -40,9 +44,10 @@ class Job:
     """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
-    fields, `constants` gives inputs one value for all records. `limit` takes the first records only. Relative
-    paths are meant from `folder`, "" for the working folder; a job that begins notes it down, so that it goes on
-    from anywhere.
+    fields, `constants` gives inputs one value for all records. `key` names the field that is a record's key; `where`,
+    `shard`, `sample` and `seed` choose among the records (see Selection), of which `limit` takes the first only.
+    `flatten` names a list whose items become rows. Relative paths are meant from `folder`, "" for the working folder;
+    a job that begins notes it down, so that it goes on from anywhere.
     """
 
     target: str
@@ -54,6 +59,12 @@ class Job:
     concurrency: int = 16
     order: Order = "input"
     folder: str = ""
+    key: str | None = None
+    where: str = ""
+    shard: str = ""
+    sample: int | None = None
+    seed: int = 0
+    flatten: str | None = None
 
     def placed(self) -> Job:
         """The job with its folder."""
@@ -62,6 +73,20 @@ class Job:
     def path(self, name: str) -> str:
         """A file of the job as it is found from the working folder."""
         return name if self.folder in ("", os.getcwd()) else os.path.join(self.folder, name)
+
+    @property
+    def place(self) -> str:
+        """The output as it is found from the working folder."""
+        return placed(self.output, self.folder)
+
+    def records(self) -> Iterator[Record]:
+        """The records that are chosen, in order and counted from 0.
+
+        Raises:
+            InputError: `where` or `shard` cannot be. SourceError: see `read_records`.
+        """
+        chosen = Selection(self.where, self.shard, self.sample, self.seed)
+        return chosen.of(read_records(self.input, self.folder, self.key))
 
     @property
     def source(self) -> str:
@@ -74,11 +99,21 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Until:
+    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the policy's prices;
+    after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
+
+    cost: float | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
-    the output is a device or pipe.
+    the output is a device or pipe. `output` is a path, or the URL of a table.
 
-    `outdated` of the reused rows were made when the workflow was defined otherwise.
+    `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
+    before its records did, "" where it did not.
     """
 
     run_id: str
@@ -86,9 +121,10 @@ class JobResult:
     failed: int
     reused: int
     seconds: float
-    output: Path
+    output: Path | str
     failed_output: Path | None
     outdated: int = 0
+    stopped: str = ""
 
 
 Seen = Callable[[Outcome], None]
@@ -100,17 +136,22 @@ async def run_job(
     session: Session,
     *,
     run_id: str | None = None,
+    until: Until = Until(),
     seen: Seen | None = None,
     outdated: Callable[[int], None] | None = None,
     listeners: Sequence[Listener] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> JobResult:
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
+    Memory does not grow with the number of records.
+
     Raises:
         SourceError: the input cannot be read at all, or is another one than before.
-        InputError: an input is named that the workflow does not have.
-        OutputError: an output file cannot be written, or (PlaceError) holds something already.
+        InputError: an input is named that the workflow does not have; a selection that cannot be; no prices for
+            `until.cost`.
+        OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
         JournalError: the journal cannot be written, or another process runs this job.
     """
     job = job.placed()
@@ -119,37 +160,61 @@ async def run_job(
     if not isinstance(journal, SqliteJournal):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
+    records = job.records()
+    policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
     definition = definition_hash(workflow)
-    earlier = kept_rows(journal.rows(run_id)) if run_id else {}
-    stale = sum(row.definition not in ("", definition) for row in earlier.values())
-    output = Path(job.path(job.output))
-    files = RowFiles(output, job.order, job_format(output, workflow))
-    files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
-    if stale and outdated is not None:
-        outdated(stale)
-    started = time.perf_counter()
-    with files:
-        writer = _Writer(journal, files, definition, seen)
-        records = still_open(job.input, job.limit, earlier, job.folder)
-        batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
-        result = await session.execute(
-            batch,
-            name=job_name(workflow),
-            source=job.source,
-            run_id=run_id,
-            listeners=(writer.listen, *listeners),
-            settings_of=workflow,
-        )
+    sink = sink_of(job.place, workflow, job.flatten)
+    with EarlierRows(journal, run_id, definition) as earlier:
+        rows = Rows(sink, earlier, job.order)
+        rows.begin(fresh=not run_id)
+        if earlier.stale and outdated is not None:
+            outdated(earlier.stale)
+        started = clock()
+        with rows:
+            end = _End(until, clock)
+            writer = _Writer(journal, rows, definition, seen, end)
+            batch = batch_of(
+                workflow,
+                end.cut(still_open(records, job.limit, earlier, job.input)),
+                binder,
+                writer.write,
+                concurrency=job.concurrency,
+                room=rows.has_room,
+            )
+            result = await session.execute(
+                batch,
+                name=job_name(workflow),
+                source=job.source,
+                run_id=run_id,
+                listeners=(writer.listen, *listeners),
+                settings_of=workflow,
+                policy=policy,
+            )
     return JobResult(
         result.run_id,
-        len(earlier) + writer.done,
+        earlier.count + writer.done,
         writer.failed,
-        len(earlier),
-        time.perf_counter() - started,
-        files.output,
-        files.failed,
-        stale,
+        earlier.count,
+        clock() - started,
+        shown(job.place) if is_table(job.place) else Path(job.place),
+        sink.failed,
+        earlier.stale,
+        end.reason,
     )
+
+
+def _within(cost: float, policy: Policy) -> Policy:
+    """The policy with a budget.
+
+    Raises:
+        InputError: it knows no price, so that nothing would count.
+    """
+    if not policy.prices:
+        raise InputError(
+            "--max-cost: no engine has a price in the routing policy, so nothing would ever count as spent; "
+            "give `prices:` in the policy"
+        )
+    return replace(policy, budget=replace(policy.budget, cost=cost))
 
 
 def job_name(workflow: Definition[..., Any]) -> str:
@@ -171,17 +236,56 @@ def find_job(job: Job, journal: SqliteJournal) -> str | None:
 def _same(job: Job) -> tuple[Any, ...]:
     job = job.placed()
     paths = (os.path.join(job.folder, name) for name in (job.target, job.input, job.output))
-    return (*paths, dict(job.columns), dict(job.constants), job.order)
+    chosen = (job.key, job.where, job.shard, job.sample, job.seed, job.flatten)
+    return (*paths, dict(job.columns), dict(job.constants), job.order, *chosen)
+
+
+class _End:
+    """When to take no more records, and why."""
+
+    def __init__(self, until: Until, clock: Callable[[], float]) -> None:
+        self._deadline_s = until.deadline_s
+        self._clock = clock
+        self._began = clock()
+        self.reason = ""
+
+    def cut(self, records: Iterable[Record | Done]) -> Iterator[Record | Done]:
+        """The records up to the end."""
+        for record in records:
+            if record is not DONE and self._is_over():
+                return
+            yield record
+
+    def _is_over(self) -> bool:
+        late = self._deadline_s
+        if not self.reason and late is not None and self._clock() - self._began >= late:
+            self.reason = f"the deadline of {late:g} s has passed"
+        return bool(self.reason)
+
+    def caused(self, error: BaseException | None) -> bool:
+        """Whether a record failed because the budget is spent: then it is still open, and none is begun after it."""
+        while error is not None:
+            if isinstance(error, OverBudget):
+                self.reason = self.reason or f"the budget has no room for more: {error}"
+                return True
+            error = error.__cause__
+        return False
 
 
 class _Writer:
     """Takes outcomes: the journal first, then the files."""
 
     def __init__(
-        self, journal: SqliteJournal, files: RowFiles, definition: str, seen: Seen | None
+        self,
+        journal: SqliteJournal,
+        rows: Rows,
+        definition: str,
+        seen: Seen | None,
+        end: _End,
     ) -> None:
         self._journal = journal
-        self._files = files
+        self._rows = rows
+        self._end = end
         self._definition = definition
         self._seen = seen
         self._run_id = ""
@@ -194,6 +298,8 @@ class _Writer:
 
     async def write(self, outcome: Outcome) -> None:
         record = outcome.record
+        if self._end.caused(outcome.error):
+            return
         row = self._row(outcome)
         durable = asyncio.get_running_loop().create_future()
 
@@ -209,7 +315,7 @@ class _Writer:
         error = await durable
         if error is not None:
             raise error
-        self._files.put(row)
+        self._rows.put(row)
         self.done += row.ok
         self.failed += not row.ok
         if self._seen is not None:
@@ -219,9 +325,11 @@ class _Writer:
     def _row(self, outcome: Outcome) -> Row:
         record = outcome.record
         if outcome.error is None:
+            sink = self._rows.sink
             try:
-                return Row(record.index, True, {"key": record.key, **_outputs(outcome.value)})
-            except TypeError as error:
+                fields = {"key": record.key, **_outputs(outcome.value, exact=sink.exact)}
+                return Row(record.index, True, fields, sink.prepare(fields))
+            except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
             reason = str(outcome.error)
@@ -229,14 +337,14 @@ class _Writer:
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
 
-def _outputs(value: Any) -> dict[str, Any]:
+def _outputs(value: Any, *, exact: bool) -> dict[str, Any]:
     """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
     one of them is called `key`, which is the record's.
 
     Raises:
         TypeError: a part of the result has no JSON form.
     """
-    found = plain(value)
+    found = plain(value, exact=exact)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 
@@ -253,4 +361,4 @@ def _attempts(error: BaseException | None) -> dict[str, Any]:
     return told
 
 
-__all__ = ["Job", "JobResult", "OutputError", "find_job", "job_name", "run_job"]
+__all__ = ["Job", "JobResult", "OutputError", "Until", "find_job", "job_name", "run_job"]
