@@ -199,9 +199,9 @@ def _takes(sqlalchemy: Any, shape: Shape) -> tuple[type, ...]:
         case "text":
             return (sqlalchemy.String, sqlalchemy.Uuid)
         case "integer":
-            return (sqlalchemy.Integer, sqlalchemy.Numeric)
+            return (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
         case "number" | "decimal":
-            return (sqlalchemy.Numeric,)
+            return (sqlalchemy.Numeric, sqlalchemy.Float)
         case "boolean":
             return (sqlalchemy.Boolean,)
         case "date":
