@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from carrara.runtime.arguments import resolve
 from carrara.runtime.attempts import run_attempts
+from carrara.runtime.bodies import Call
 from carrara.runtime.errors import JournalError, RunError, StepError, exited, reason_of
 from carrara.runtime.events import (
     StepCancelled,
@@ -225,7 +226,12 @@ class Executor:
         if self.stream.watched:
             self.stream.tell(StepStarted, node)
         node.started_at = perf_counter()
-        body = self._run_plain(node) if needs.plain else run_attempts(self, node, needs.call)
+        if needs.plain:
+            body = self._run_plain(node)
+        elif needs.once:
+            body = self._run_once(node, needs.call)
+        else:
+            body = run_attempts(self, node, needs.call)
         node.task = self.group.create_task(body, context=node.context)
 
     def _reuse(self, node: StepNode, recall: Recall) -> bool:
@@ -249,6 +255,18 @@ class Executor:
                 value = await node.spec.body(*node.args)
             else:
                 value = await node.spec.body(*node.args, **kwargs)
+        except SystemExit as end:
+            self.stopped(node, exited(end))
+        except (Exception, asyncio.CancelledError) as error:
+            self.stopped(node, error)
+        else:
+            self.returned(node, value)
+
+    async def _run_once(self, node: StepNode, call: Call) -> None:
+        """One call of a body of another kind: a sub-workflow, a function in a thread."""
+        current.set(node)
+        try:
+            value = await call(node)
         except SystemExit as end:
             self.stopped(node, exited(end))
         except (Exception, asyncio.CancelledError) as error:

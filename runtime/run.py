@@ -259,6 +259,18 @@ def submit_feed(
     return submit_feed_to(_scope(spec), spec, items, limit, room)
 
 
+def run_id_here() -> str:
+    """The id of the run whose workflow function runs here.
+
+    Raises:
+        ScopeError: none does.
+    """
+    scope = current.get()
+    if not isinstance(scope, Scope):
+        raise ScopeError("no workflow runs here, and so there is no run")
+    return scope.executor.info.id
+
+
 def in_workflow() -> bool:
     """Whether a workflow function runs here: False inside a step's body and outside of any run."""
     return isinstance(current.get(), Scope)

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from carrara.runtime.errors import StepError
-from carrara.runtime.events import Event, Listener, RunStarted
+from carrara.runtime.events import Listener
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
+from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
@@ -186,7 +187,7 @@ async def run_job(
                 name=job_name(workflow),
                 source=job.source,
                 run_id=run_id,
-                listeners=(writer.listen, *listeners),
+                listeners=listeners,
                 settings_of=workflow,
                 policy=policy,
             )
@@ -288,13 +289,8 @@ class _Writer:
         self._end = end
         self._definition = definition
         self._seen = seen
-        self._run_id = ""
         self.done = 0
         self.failed = 0
-
-    def listen(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._run_id = event.run_id
 
     async def write(self, outcome: Outcome) -> None:
         record = outcome.record
@@ -310,7 +306,7 @@ class _Writer:
         state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
         payload = to_keep(row.fields, content_hash(record), self._definition) if row.ok else None
         self._journal.put_row(
-            self._run_id, record.index, record.key, state, payload, error=reason, done=done
+            run_id_here(), record.index, record.key, state, payload, error=reason, done=done
         )
         error = await durable
         if error is not None:
