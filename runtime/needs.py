@@ -13,8 +13,7 @@ MAP, STEP, THREADS, RUN = range(4)
 
 class Needs:
     """`plain`: an async body without retries or timeout, which takes the short way through the executor; `once`: any
-    other body without them.
-    `recorded`: the journal keeps its results."""
+    body without them. `recorded`: the journal keeps its results."""
 
     __slots__ = ("call", "once", "plain", "pools", "recorded", "spec")
 

@@ -343,7 +343,7 @@ async def _watched(how: How, work: Work[R]) -> R:
                 with how.watching() as progress:
                     result = await work(session, journal, (listen, *progress))
             if not how.quiet:
-                _show_report(journal, result.run_id)
+                _show_report(journal, result)
             return result
     except CancelledError:
         if begun:
@@ -351,12 +351,20 @@ async def _watched(how: How, work: Work[R]) -> R:
         raise
 
 
-def _show_report(journal: SqliteJournal, run_id: str) -> None:
+_MOST_REPORTED = 20_000
+"""Records of a job above which the report, which is made of every step, is left to `carrara show`."""
+
+
+def _show_report(journal: SqliteJournal, result: Ended) -> None:
     from rich.console import Console
 
     from carrara.runtime.report import report
     from carrara.runtime.report_view import show
 
+    run_id = result.run_id
+    if getattr(result, "done", 0) + getattr(result, "failed", 0) > _MOST_REPORTED:
+        note(f"`carrara show {run_id}` reports the steps")
+        return
     # Plain progress has ended with the headline; the live display has gone.
     show(report(journal.timeline(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
 
