@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COOKBOOK := out/cookbook
 
-.PHONY: demo test lint bench clean weights
+.PHONY: demo test test-cluster lint bench clean weights
 
 demo: weights  ## run the main job: a cookbook from twelve recipes
 	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
@@ -12,6 +12,9 @@ demo: weights  ## run the main job: a cookbook from twelve recipes
 
 test: .venv/.dev weights  ## pass all tests
 	$(BIN)/python -m pytest
+
+test-cluster: .venv/.dev  ## the tests that start servers of their own: needs PostgreSQL (Debian: postgresql)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
