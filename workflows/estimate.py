@@ -12,7 +12,7 @@ from carrara.workflows.batch import Binder, Outcome, RecordError, batch_of
 from carrara.workflows.job import Job
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
-from carrara.workflows.row_use import EngineUse, UseListener
+from carrara.workflows.row_use import EngineUse, RowUse, UseListener
 from carrara.workflows.selection import sampled
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
@@ -24,7 +24,7 @@ CHARACTERS = 4
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """`records` would be run, `broken` of them cannot be; `tokens` is about what their inputs hold. `sampled` of them
-    were run, `failed` of these failed; `seconds` they took one by one, `cost` in US dollars, by `engines` what they
+    were run, `failed` of these failed; `seconds` they took one by one, without loading weights, `cost` in US dollars, by `engines` what they
     did. All but the first three are of the sample."""
 
     records: int
@@ -95,11 +95,17 @@ async def estimate(job: Job, session: Session, count: int) -> Estimate:
         tally.tokens,
         len(outcomes),
         sum(outcome.error is not None for outcome in outcomes),
-        sum(outcome.seconds for outcome in outcomes),
+        sum(_seconds(outcome, use.row(number)) for number, outcome in enumerate(outcomes)),
         sum(row.cost for row in use.rows.values()),
         job.concurrency,
         use.engines,
     )
+
+
+def _seconds(outcome: Outcome, use: RowUse) -> float:
+    """From the first call of an engine to the last answer: loading weights comes once in a job. Where no engine was
+    asked, all of the record's time."""
+    return outcome.seconds if use.ms is None else use.ms / 1000
 
 
 class _Tally:
