@@ -93,7 +93,8 @@ class Feed:
             self.items = None
         if self.items is None or self.alive >= self.window:
             return False
-        return self.room is None or self.room(self.next)
+        # With none under way, nothing that ends could make room.
+        return self.room is None or not self.alive or self.room(self.next)
 
     def _make_child(self, index: int, item: Any) -> None:
         self.alive += 1

@@ -23,9 +23,11 @@ CHARACTERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`records` would be run, `broken` of them cannot be; `tokens` is about what their inputs hold. `sampled` of them
-    were run, `failed` of these failed; `seconds` they took one by one, without loading weights, `cost` in US dollars, by `engines` what they
-    did. All but the first three are of the sample."""
+    """`records` would be run, `broken` of them cannot be; `tokens` is about what their inputs hold.
+
+    The rest is of a sample: `sampled` records were run and `failed` of these failed; `seconds` they took one by one,
+    without loading weights, `cost` in US dollars, by `engines` what they did.
+    """
 
     records: int
     broken: int

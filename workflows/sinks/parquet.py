@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from carrara.workflows.places import OutputError
+from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
 from carrara.workflows.sinks.lines import beside, misplaced, refuse_filled
 from carrara.workflows.sinks.sink import KEPT, Fields
@@ -33,6 +34,7 @@ class ParquetSink:
         self._hidden = output.with_name(f".{output.name}.partial")
         self._group = group
         self._held: list[Row] = []
+        self._file: BinaryIO | None = None
         self._writer: Any = None
 
     def prepare(self, fields: Fields) -> list[Row]:
@@ -45,7 +47,8 @@ class ParquetSink:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             if fresh:
                 refuse_filled(self.output, self.failed)
-            self._writer = pyarrow.parquet.ParquetWriter(self._hidden, self._schema)
+            self._file = self._opened()
+            self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:
             raise misplaced(self.output, error) from error
         for fields in done:
@@ -62,7 +65,11 @@ class ParquetSink:
                 self._write()
             self._writer.close()
             self._writer = None
+            assert self._file is not None
+            self._file.flush()
             self._hidden.replace(self.output)
+            self._file.close()
+            self._file = None
         except OSError as error:
             raise self._failed(error) from error
 
@@ -71,7 +78,26 @@ class ParquetSink:
             with suppress(OSError):  # a full disk: what is thrown away need not be whole
                 self._writer.close()
             self._writer = None
-        self._hidden.unlink(missing_ok=True)
+        if self._file is not None:
+            self._hidden.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _opened(self) -> BinaryIO:
+        """The hidden file, empty, and held by this process: what a killed one has left is taken over.
+
+        Raises:
+            PlaceError: another process writes it.
+        """
+        file = open(self._hidden, "ab")  # noqa: SIM115 - closed at the end of the job
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise PlaceError(f"{self.output}: another process is writing this file now") from error
+        file.truncate(0)
+        return file
 
     def _write(self) -> None:
         held, self._held = self._held, []

@@ -17,7 +17,7 @@ from carrara.workflows.sinks.typed_rows import Row, TypedRows
 from carrara.workflows.sources.sql import INSTALL, driver_url, said, shown_url
 
 if TYPE_CHECKING:
-    import sqlalchemy
+    from sqlalchemy import Connection, Table
 
 _KEYS_AT_ONCE = 500
 
@@ -44,8 +44,8 @@ class SqlTable(TableSink):
             raise PlaceError(f"{self.shown}: not a database URL: {error}") from error
         self._schema, _, self._name = name.rpartition(".")
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._table: sqlalchemy.Table
-        self._connection: sqlalchemy.Connection | None = None
+        self._table: Table
+        self._connection: Connection | None = None
         self._as_text: tuple[str, ...] = ()
 
     def prepare(self, fields: Fields) -> Prepared:
@@ -73,11 +73,12 @@ class SqlTable(TableSink):
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
 
-    def _made_or_checked(self, sqlalchemy: Any) -> sqlalchemy.Table:
+    def _made_or_checked(self, sqlalchemy: Any) -> Table:
+        assert self._connection is not None
         schema = self._schema or None
         inspector = sqlalchemy.inspect(self._connection)
         if inspector.has_table(self._name, schema=schema):
-            table: sqlalchemy.Table = sqlalchemy.Table(
+            table: Table = sqlalchemy.Table(
                 self._name, sqlalchemy.MetaData(), schema=schema, autoload_with=self._connection
             )
             self._check(sqlalchemy, table, inspector)
@@ -86,9 +87,7 @@ class SqlTable(TableSink):
             sqlalchemy.Column(name, self._type(sqlalchemy, shape), primary_key=name == KEY)
             for name, shape in self._rows.columns.items()
         ]
-        made: sqlalchemy.Table = sqlalchemy.Table(
-            self._name, sqlalchemy.MetaData(), *columns, schema=schema
-        )
+        made: Table = sqlalchemy.Table(self._name, sqlalchemy.MetaData(), *columns, schema=schema)
         made.create(self._connection)
         if self._is_sqlite:
             self._as_text = self._decimals()

@@ -59,6 +59,25 @@ def test_a_feed_waits_until_its_owner_has_room() -> None:
     assert sorted(order) == [0, 1, 2, 3, 4]
 
 
+def test_a_feed_without_room_goes_on_one_by_one() -> None:
+    alive = most = ended = 0
+
+    async def one(number: int) -> None:
+        nonlocal alive, most, ended
+        alive += 1
+        most = max(most, alive)
+        await asyncio.sleep(0)
+        alive -= 1
+        ended += 1
+
+    async def work() -> None:
+        spec = StepSpec("one", one, kind="workflow")
+        await submit_feed(spec, iter(range(5)), 8, lambda index: False)
+
+    asyncio.run(execute(work))
+    assert (most, ended) == (1, 5)
+
+
 def test_absent_items_keep_their_numbers() -> None:
     paths: list[str] = []
 
