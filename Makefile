@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COOKBOOK := out/cookbook
 
-.PHONY: demo test test-vllm lint bench clean weights
+.PHONY: demo test test-vllm test-cluster lint bench clean weights
 
 demo: weights  ## run the main job: a cookbook from twelve recipes
 	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
@@ -15,6 +15,9 @@ test: .venv/.dev weights  ## pass all tests
 
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
+
+test-cluster: .venv/.dev  ## the tests that start servers of their own: needs PostgreSQL (Debian: postgresql)
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from carrara.runtime.arguments import resolve
 from carrara.runtime.attempts import run_attempts
+from carrara.runtime.bodies import Call
 from carrara.runtime.errors import JournalError, RunError, StepError, exited, reason_of
 from carrara.runtime.events import (
     StepCancelled,
@@ -48,8 +49,8 @@ class Executor:
     wait for to have a place again; `closing` says that no more may start. `left_behind` are the calls in threads
     that were given up while they ran, by path.
 
-    `group` is the task group that the nodes run in; whoever makes an executor sets it before the first
-    submission, and leaves the group when `halted` is done.
+    `loop` is the one that it runs on. `group` is the task group that the nodes run in; whoever makes an executor sets
+    it before the first submission, and leaves the group when `halted` is done.
     """
 
     def __init__(
@@ -78,7 +79,8 @@ class Executor:
         self.closing = False
         self.error: RunError | None = None
         self.halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._call_soon = asyncio.get_running_loop().call_soon
+        self.loop = asyncio.get_running_loop()
+        self._call_soon = self.loop.call_soon
         self._due = False  # a pump is scheduled
         self._pumping = False
         self._workers: DaemonThreads | None = None
@@ -225,7 +227,12 @@ class Executor:
         if self.stream.watched:
             self.stream.tell(StepStarted, node)
         node.started_at = perf_counter()
-        body = self._run_plain(node) if needs.plain else run_attempts(self, node, needs.call)
+        if needs.plain:
+            body = self._run_plain(node)
+        elif needs.once:
+            body = self._run_once(node, needs.call)
+        else:
+            body = run_attempts(self, node, needs.call)
         node.task = self.group.create_task(body, context=node.context)
 
     def _reuse(self, node: StepNode, recall: Recall) -> bool:
@@ -251,6 +258,18 @@ class Executor:
                 value = await node.spec.body(*node.args)
             else:
                 value = await node.spec.body(*node.args, **kwargs)
+        except SystemExit as end:
+            self.stopped(node, exited(end))
+        except (Exception, asyncio.CancelledError) as error:
+            self.stopped(node, error)
+        else:
+            self.returned(node, value)
+
+    async def _run_once(self, node: StepNode, call: Call) -> None:
+        """One call of a body of another kind: a sub-workflow, a function in a thread."""
+        current.set(node)
+        try:
+            value = await call(node)
         except SystemExit as end:
             self.stopped(node, exited(end))
         except (Exception, asyncio.CancelledError) as error:

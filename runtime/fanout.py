@@ -48,6 +48,9 @@ class Fanout:
         "window",
     )
 
+    apart = False
+    """Two maps may be called alike, and with them their children."""
+
     def __init__(
         self,
         node: StepNode,

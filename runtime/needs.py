@@ -12,17 +12,18 @@ MAP, STEP, THREADS, RUN = range(4)
 
 
 class Needs:
-    """`plain`: an async body without retries or timeout, which takes the short way through the executor.
-    `recorded`: the journal keeps its results."""
+    """`plain`: an async body without retries or timeout, which takes the short way through the executor; `once`: any
+    body without them. `recorded`: the journal keeps its results."""
 
-    __slots__ = ("call", "plain", "pools", "recorded", "spec")
+    __slots__ = ("call", "once", "plain", "pools", "recorded", "spec")
 
     def __init__(self, spec: StepSpec, call: Call, pools: tuple[Pool, ...]) -> None:
         options = spec.options
         self.spec = spec
         self.call = call
         self.pools = pools
-        self.plain = call is call_async and not options.retries and options.timeout_s is None
+        self.once = not options.retries and options.timeout_s is None
+        self.plain = self.once and call is call_async
         self.recorded = spec.kind != "workflow"
 
 

@@ -11,6 +11,7 @@ from carrara.runtime.scheduler import STATES, WAITING, Node, Pool
 
 if TYPE_CHECKING:
     from carrara.runtime.fanout import Fanout
+    from carrara.runtime.feed import Feed
     from carrara.runtime.journal.api import Key
     from carrara.runtime.needs import Needs
     from carrara.runtime.scope import Scope
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class StepNode(Node):
     """`args` and `kwargs` are as captured until the node starts, then resolved, then dropped.
 
-    `index` is the place in a map, `fan` the state of the map if this node is one (see `fanout`). `error` is
+    `index` is the place in a map, `fan` the state of the map if this node is one (see `fanout`, `feed`). `error` is
     what awaiting it raises: of a skipped node that of the step which failed first. `entry` names the node
     in the journal, None without one.
     """
@@ -75,7 +76,7 @@ class StepNode(Node):
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] | None = None
         self.bound = False  # some argument is, or holds, another node
-        self.fan: Fanout | None = None
+        self.fan: Fanout | Feed | None = None
         self.value: Any = None
         self.error: RunError | None = None
         self.waiters: list[asyncio.Future[None]] | None = None

@@ -27,7 +27,6 @@ class Recall:
     __slots__ = (
         "_any_run",
         "_clock",
-        "_counts",
         "_executor",
         "_finished",
         "_journal",
@@ -40,7 +39,6 @@ class Recall:
         self._journal = journal
         self._any_run = any_run
         self._clock = time.time() - time.perf_counter()  # perf_counter + this = unix seconds
-        self._counts: dict[tuple[str, str], int] = {}
         self._finished: Mapping[Key, StoredStep] = journal.finished(run_id)
         self._left: dict[str, dict[Key, None]] = {}  # recorded, not asked for yet
         self._unmatched: list[StepNode] = []
@@ -56,7 +54,7 @@ class Recall:
         """
         path = node.path
         identity = self._journal.identity(node.spec, node.args, node.kwargs or {})
-        counts = self._counts
+        counts = node.scope.named
         same = (path, identity)
         occurrence = counts.get(same, 0)
         counts[same] = occurrence + 1

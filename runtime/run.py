@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -29,7 +29,7 @@ from carrara.runtime.recall import Recall
 from carrara.runtime.scope import Scope, run_in_scope
 from carrara.runtime.shapes import private_call
 from carrara.runtime.step import RunInfo, RunOptions, StepSpec
-from carrara.runtime.submission import submit_map_to, submit_to
+from carrara.runtime.submission import submit_feed_to, submit_map_to, submit_to
 
 T = TypeVar("T")
 
@@ -241,6 +241,36 @@ def submit_map(
         HandleError: `items` is text, a mapping or not iterable.
     """
     return submit_map_to(_scope(spec), spec, items, common, limit, keep_errors)
+
+
+def submit_feed(
+    spec: StepSpec,
+    items: Iterator[Any],
+    limit: int,
+    room: Callable[[int], bool] | None = None,
+) -> Handle[None]:
+    """Add a sub-workflow `name[i]` for item `i` of an iterator.
+
+    It is asked for the next one only when fewer than `limit` are under way and `room(i)` is true (or none is under
+    way), and again when one has ended. None runs for an item that is ABSENT. Nothing is kept of what has ended, so
+    `items` may be without end. It is the only feed of its name.
+
+    Raises:
+        ScopeError: no workflow runs here, it has ended, or a step of this name is there already.
+    """
+    return submit_feed_to(_scope(spec), spec, items, limit, room)
+
+
+def run_id_here() -> str:
+    """The id of the run whose workflow function runs here.
+
+    Raises:
+        ScopeError: none does.
+    """
+    scope = current.get()
+    if not isinstance(scope, Scope):
+        raise ScopeError("no workflow runs here, and so there is no run")
+    return scope.executor.info.id
 
 
 def in_workflow() -> bool:

@@ -25,7 +25,8 @@ class Scope:
 
     `depth` counts the calls around it. `left` counts its nodes that have not ended. `failures` holds the errors of
     those that failed, in order, `seen` those errors that somebody was given: what nobody saw fails the scope when it
-    ends. `counts` numbers the submissions of each step name.
+    ends. `counts` numbers the submissions of each step name, `named` the equal steps that the journal was asked for; it
+    is shared with the scope around this one, unless no other step can have a path within it.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Scope:
         "failures",
         "idle",
         "left",
+        "named",
         "node",
         "path",
         "seen",
@@ -49,6 +51,9 @@ class Scope:
         self.left = 0
         self.closed = False
         self.counts: dict[str, int] = {}
+        self.named: dict[tuple[str, str], int] = {}
+        if node is not None and not _is_apart(node):
+            self.named = node.scope.named
         self.failures: list[RunError] = []
         self.seen: set[RunError] = set()
         self.idle: asyncio.Future[None] | None = None
@@ -74,6 +79,12 @@ class Scope:
         while scope is not None and scope is not self:
             scope = scope.node.scope if scope.node is not None else None
         return scope is self
+
+
+def _is_apart(node: StepNode) -> bool:
+    """Whether the paths inside a node are those of nothing else: then what is known of them can go with it."""
+    fan = node.parent.fan if node.index is not None and isinstance(node.parent, StepNode) else None
+    return fan is not None and fan.apart
 
 
 async def run_in_scope(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from threading import get_ident
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from carrara.runtime.arguments import capture_call
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.fanout import Fanout, checked_items
+from carrara.runtime.feed import Feed
 from carrara.runtime.handle import Handle
 from carrara.runtime.needs import MAP
 from carrara.runtime.node import StepNode
@@ -74,8 +75,28 @@ def submit_map_to(
     else:
         fan.take(checked_items(items, spec.name))
     executor.adopt(node, inputs)
-    if source is not None and source.fan is not None and source.state < DONE:
+    if source is not None and isinstance(source.fan, Fanout) and source.state < DONE:
         fan.follow(source.fan)
+    return Handle(node)
+
+
+def submit_feed_to(
+    scope: Scope,
+    spec: StepSpec,
+    items: Iterator[Any],
+    limit: int,
+    room: Callable[[int], bool] | None,
+) -> Handle[None]:
+    """Add a sub-workflow for every item, taken from `items` as there is room for it; see `run.submit_feed`."""
+    if limit < 1 or scope.counts.get(spec.name):
+        raise ScopeError(
+            f"step {spec.name!r}: a feed is the only one of its name, with a limit of 1 or more"
+        )
+    node = _new_node(scope, spec)
+    pools = (Pool(f"feed of {spec.name}", limit, MAP), *node.pools)
+    node.pools = ()
+    node.fan = Feed(node, pools, items, limit, room)
+    scope.executor.adopt(node, [])
     return Handle(node)
 
 

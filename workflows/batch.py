@@ -6,7 +6,7 @@ Jobs and evaluations are both this, with another end for what comes out.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -15,7 +15,7 @@ from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import StepError
 from carrara.runtime.fanout import ABSENT
 from carrara.runtime.handle import Handle
-from carrara.runtime.run import submit_map
+from carrara.runtime.run import submit_feed
 from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
 from carrara.workflows.inputs import InputReader
@@ -54,16 +54,19 @@ def batch_of(
     each: Each,
     *,
     concurrency: int,
+    room: Callable[[int], bool] | None = None,
 ) -> Callable[[], Awaitable[None]]:
     """A workflow function over all `records`, for `Session.execute`.
 
     Each record is a child `record[i]` with a scope of its own, where `i` counts all of `records`: what is DONE
     among them takes its place and is passed over, so that a record keeps its path in the journal. Its failure
-    is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run.
+    is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run. `records` are read
+    one by one as there is room for them: fewer than `concurrency` under way, and `room(i)` true. An error in reading
+    them ends the run when those under way have ended.
     """
 
     broken: list[Exception] = []
-    records_done: Handle[list[None]]
+    feed: Handle[None]
 
     async def one(record: Record) -> None:
         started = time.perf_counter()
@@ -78,21 +81,28 @@ def batch_of(
             await each(outcome)
         except Exception as caught:
             broken.append(caught)
-            records_done.cancel("the outcome of a record could not be kept")
+            feed.cancel("the outcome of a record could not be kept")
             raise
 
     spec = StepSpec("record", one, kind="workflow")
 
-    async def batch() -> None:
-        nonlocal records_done
-        places = (ABSENT if record is DONE else record for record in records)
-        records_done = submit_map(spec, places, {}, limit=concurrency)
+    def places() -> Iterator[Any]:
         try:
-            await records_done
+            for record in records:
+                yield ABSENT if record is DONE else record
+        except Exception as caught:
+            broken.append(caught)
+
+    async def batch() -> None:
+        nonlocal feed
+        feed = submit_feed(spec, places(), concurrency, room)
+        try:
+            await feed
         except StepError:
-            if broken:
-                raise broken[0] from None
-            raise
+            if not broken:
+                raise
+        if broken:
+            raise broken[0]
 
     return batch
 

@@ -11,25 +11,30 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from carrara.runtime.errors import StepError
-from carrara.runtime.events import Event, Listener, RunStarted
+from carrara.runtime.events import Listener
 from carrara.runtime.journal.sqlite import SqliteJournal
-from carrara.workflows.batch import Binder, Outcome, batch_of
+from carrara.runtime.routing.budget import OverBudget
+from carrara.runtime.routing.policy import Policy
+from carrara.runtime.run import run_id_here
+from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
-from carrara.workflows.kept_rows import kept_rows, still_open, to_keep
-from carrara.workflows.places import OutputError
+from carrara.workflows.errors import InputError
+from carrara.workflows.kept_rows import EarlierRows, still_open, to_keep
+from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.plain import plain
-from carrara.workflows.records import SourceError, content_hash
-from carrara.workflows.row_format import job_format
-from carrara.workflows.rows import Order, Row, RowFiles
+from carrara.workflows.records import Record, SourceError, content_hash, read_records
+from carrara.workflows.rows import Order, Row, Rows
+from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
+from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
 from carrara.workflows.target import load_workflow
 from carrara.workflows.trust.beside import Trusted
 
@@ -42,10 +47,11 @@ class Job:
     """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
-    fields, `constants` gives inputs one value for all records. `limit` takes the first records only. Relative
-    paths are meant from `folder`, "" for the working folder; a job that begins notes it down, so that it goes on
-    from anywhere. `trust` writes what is known of each field beside the output, `review` also the rows that are less
-    sure than it.
+    fields, `constants` gives inputs one value for all records. `key` names the field that is a record's key; `where`,
+    `shard`, `sample` and `seed` choose among the records (see Selection), of which `limit` takes the first only.
+    `flatten` names a list whose items become rows. `trust` writes what is known of each field beside the output,
+    `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
+    folder; a job that begins notes it down, so that it goes on from anywhere.
     """
 
     target: str
@@ -59,6 +65,12 @@ class Job:
     folder: str = ""
     trust: bool = False
     review: float | None = None
+    key: str | None = None
+    where: str = ""
+    shard: str = ""
+    sample: int | None = None
+    seed: int = 0
+    flatten: str | None = None
 
     def placed(self) -> Job:
         """The job with its folder."""
@@ -67,6 +79,20 @@ class Job:
     def path(self, name: str) -> str:
         """A file of the job as it is found from the working folder."""
         return name if self.folder in ("", os.getcwd()) else os.path.join(self.folder, name)
+
+    @property
+    def place(self) -> str:
+        """The output as it is found from the working folder."""
+        return placed(self.output, self.folder)
+
+    def records(self) -> Iterator[Record]:
+        """The records that are chosen, in order and counted from 0.
+
+        Raises:
+            InputError: `where` or `shard` cannot be. SourceError: see `read_records`.
+        """
+        chosen = Selection(self.where, self.shard, self.sample, self.seed)
+        return chosen.of(read_records(self.input, self.folder, self.key))
 
     @property
     def source(self) -> str:
@@ -79,12 +105,22 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Until:
+    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the policy's prices;
+    after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
+
+    cost: float | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
-    the output is a device or pipe.
+    the output is a device or pipe. `output` is a path, or the URL of a table.
 
-    `outdated` of the reused rows were made when the workflow was defined otherwise. `to_review` rows stand in
-    `review_output`, too; None where no review was asked for.
+    `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
+    before its records did, "" where it did not. `to_review` rows stand in `review_output`, too; None where no review
+    was asked for.
     """
 
     run_id: str
@@ -92,9 +128,10 @@ class JobResult:
     failed: int
     reused: int
     seconds: float
-    output: Path
+    output: Path | str
     failed_output: Path | None
     outdated: int = 0
+    stopped: str = ""
     to_review: int = 0
     review_output: Path | None = None
 
@@ -108,17 +145,22 @@ async def run_job(
     session: Session,
     *,
     run_id: str | None = None,
+    until: Until = Until(),
     seen: Seen | None = None,
     outdated: Callable[[int], None] | None = None,
     listeners: Sequence[Listener] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> JobResult:
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
+    Memory does not grow with the number of records.
+
     Raises:
         SourceError: the input cannot be read at all, or is another one than before.
-        InputError: an input is named that the workflow does not have.
-        OutputError: an output file cannot be written, or (PlaceError) holds something already.
+        InputError: an input is named that the workflow does not have; a selection that cannot be; no prices for
+            `until.cost`.
+        OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
         JournalError: the journal cannot be written, or another process runs this job.
     """
     job = job.placed()
@@ -127,40 +169,51 @@ async def run_job(
     if not isinstance(journal, SqliteJournal):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
+    records = job.records()
+    policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
     definition = definition_hash(workflow)
-    earlier = kept_rows(journal.rows(run_id)) if run_id else {}
-    stale = sum(row.definition not in ("", definition) for row in earlier.values())
-    output = Path(job.path(job.output))
-    files = RowFiles(output, job.order, job_format(output, workflow))
-    files.begin([Row(place, True, row.fields) for place, row in earlier.items()], fresh=not run_id)
-    trusted = _trusted(job, workflow, binder, output, journal, run_id, earlier)
-    if trusted is not None:
-        trusted.begin({place: row.beside for place, row in earlier.items()}, fresh=not run_id)
-    if stale and outdated is not None:
-        outdated(stale)
-    started = time.perf_counter()
-    with files, trusted or nullcontext():
-        writer = _Writer(journal, files, definition, seen, trusted)
-        records = still_open(job.input, job.limit, earlier, job.folder)
-        batch = batch_of(workflow, records, binder, writer.write, concurrency=job.concurrency)
-        result = await session.execute(
-            batch,
-            name=job_name(workflow),
-            source=job.source,
-            run_id=run_id,
-            listeners=(writer.listen, *([trusted.listen] if trusted else []), *listeners),
-            settings_of=workflow,
-        )
+    sink = sink_of(job.place, workflow, job.flatten)
+    with EarlierRows(journal, run_id, definition) as earlier:
+        rows = Rows(sink, earlier, job.order)
+        rows.begin(fresh=not run_id)
+        trusted = _trusted(job, workflow, binder, sink.failed, journal, run_id, earlier)
+        if trusted is not None:
+            kept = {place: earlier.row(place).beside for place in earlier.places()}
+            trusted.begin(kept, fresh=not run_id)
+        if earlier.stale and outdated is not None:
+            outdated(earlier.stale)
+        started = clock()
+        with rows, trusted or nullcontext():
+            end = _End(until, clock)
+            writer = _Writer(journal, rows, definition, seen, end, trusted)
+            batch = batch_of(
+                workflow,
+                end.cut(still_open(records, job.limit, earlier, job.input)),
+                binder,
+                writer.write,
+                concurrency=job.concurrency,
+                room=rows.has_room,
+            )
+            result = await session.execute(
+                batch,
+                name=job_name(workflow),
+                source=job.source,
+                run_id=run_id,
+                listeners=(*([trusted.listen] if trusted else []), *listeners),
+                settings_of=workflow,
+                policy=policy,
+            )
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
-        len(earlier) + writer.done,
+        earlier.count + writer.done,
         writer.failed,
-        len(earlier),
-        time.perf_counter() - started,
-        files.output,
-        files.failed,
-        stale,
+        earlier.count,
+        clock() - started,
+        shown(job.place) if is_table(job.place) else Path(job.place),
+        sink.failed,
+        earlier.stale,
+        end.reason,
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
     )
@@ -170,16 +223,33 @@ def _trusted(
     job: Job,
     workflow: Definition[..., Any],
     binder: Binder,
-    output: Path,
+    failed: Path | None,
     journal: SqliteJournal,
     run_id: str | None,
-    done: Collection[int],
+    done: EarlierRows,
 ) -> Trusted | None:
-    """What writes beside the output, where that was asked for."""
+    """What writes beside the output, where that was asked for: a file as a table has its side files."""
     if not job.trust and job.review is None:
         return None
+    if failed is None:
+        raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
+    output = failed.with_name(failed.name.replace(".failed.jsonl", ".jsonl"))
     earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(workflow, binder, output, job.review, earlier, done)
+    return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
+
+
+def _within(cost: float, policy: Policy) -> Policy:
+    """The policy with a budget.
+
+    Raises:
+        InputError: it knows no price, so that nothing would count.
+    """
+    if not policy.prices:
+        raise InputError(
+            "--max-cost: no engine has a price in the routing policy, so nothing would ever count as spent; "
+            "give `prices:` in the policy"
+        )
+    return replace(policy, budget=replace(policy.budget, cost=cost))
 
 
 def job_name(workflow: Definition[..., Any]) -> str:
@@ -201,7 +271,40 @@ def find_job(job: Job, journal: SqliteJournal) -> str | None:
 def _same(job: Job) -> tuple[Any, ...]:
     job = job.placed()
     paths = (os.path.join(job.folder, name) for name in (job.target, job.input, job.output))
-    return (*paths, dict(job.columns), dict(job.constants), job.order)
+    chosen = (job.key, job.where, job.shard, job.sample, job.seed, job.flatten)
+    return (*paths, dict(job.columns), dict(job.constants), job.order, *chosen)
+
+
+class _End:
+    """When to take no more records, and why."""
+
+    def __init__(self, until: Until, clock: Callable[[], float]) -> None:
+        self._deadline_s = until.deadline_s
+        self._clock = clock
+        self._began = clock()
+        self.reason = ""
+
+    def cut(self, records: Iterable[Record | Done]) -> Iterator[Record | Done]:
+        """The records up to the end."""
+        for record in records:
+            if record is not DONE and self._is_over():
+                return
+            yield record
+
+    def _is_over(self) -> bool:
+        late = self._deadline_s
+        if not self.reason and late is not None and self._clock() - self._began >= late:
+            self.reason = f"the deadline of {late:g} s has passed"
+        return bool(self.reason)
+
+    def caused(self, error: BaseException | None) -> bool:
+        """Whether a record failed because the budget is spent: then it is still open, and none is begun after it."""
+        while error is not None:
+            if isinstance(error, OverBudget):
+                self.reason = self.reason or f"the budget has no room for more: {error}"
+                return True
+            error = error.__cause__
+        return False
 
 
 class _Writer:
@@ -210,26 +313,25 @@ class _Writer:
     def __init__(
         self,
         journal: SqliteJournal,
-        files: RowFiles,
+        rows: Rows,
         definition: str,
         seen: Seen | None,
+        end: _End,
         trusted: Trusted | None = None,
     ) -> None:
         self._journal = journal
-        self._files = files
+        self._rows = rows
+        self._end = end
         self._definition = definition
         self._seen = seen
         self._trusted = trusted
-        self._run_id = ""
         self.done = 0
         self.failed = 0
 
-    def listen(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._run_id = event.run_id
-
     async def write(self, outcome: Outcome) -> None:
         record = outcome.record
+        if self._end.caused(outcome.error):
+            return
         row = self._row(outcome)
         durable = asyncio.get_running_loop().create_future()
 
@@ -243,12 +345,12 @@ class _Writer:
         content = content_hash(record)
         payload = to_keep(row.fields, content, self._definition, beside) if row.ok else None
         self._journal.put_row(
-            self._run_id, record.index, record.key, state, payload, error=reason, done=done
+            run_id_here(), record.index, record.key, state, payload, error=reason, done=done
         )
         error = await durable
         if error is not None:
             raise error
-        self._files.put(row)
+        self._rows.put(row)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)
         self.done += row.ok
@@ -260,9 +362,11 @@ class _Writer:
     def _row(self, outcome: Outcome) -> Row:
         record = outcome.record
         if outcome.error is None:
+            sink = self._rows.sink
             try:
-                return Row(record.index, True, {"key": record.key, **_outputs(outcome.value)})
-            except TypeError as error:
+                fields = {"key": record.key, **_outputs(outcome.value, exact=sink.exact)}
+                return Row(record.index, True, fields, sink.prepare(fields))
+            except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
             reason = str(outcome.error)
@@ -270,14 +374,14 @@ class _Writer:
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
 
-def _outputs(value: Any) -> dict[str, Any]:
+def _outputs(value: Any, *, exact: bool) -> dict[str, Any]:
     """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
     one of them is called `key`, which is the record's.
 
     Raises:
         TypeError: a part of the result has no JSON form.
     """
-    found = plain(value)
+    found = plain(value, exact=exact)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 
@@ -294,4 +398,4 @@ def _attempts(error: BaseException | None) -> dict[str, Any]:
     return told
 
 
-__all__ = ["Job", "JobResult", "OutputError", "find_job", "job_name", "run_job"]
+__all__ = ["Job", "JobResult", "OutputError", "Until", "find_job", "job_name", "run_job"]

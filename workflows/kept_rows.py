@@ -1,7 +1,8 @@
 """The finished rows of a job as the journal keeps them, and what they leave to be done.
 
 Beside its fields a row is kept with the hash of its record, so that a job goes on with no other input than it began
-with, and that of the workflow, so that rows of an earlier definition can be told.
+with, and that of the workflow, so that rows of an earlier definition can be told. They are read page by page: a job
+may have millions.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.reading import Row as StoredRow
+from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
-from carrara.workflows.records import Record, SourceError, content_hash, read_records
+from carrara.workflows.records import Record, SourceError, content_hash
 
 _SAME = "a job goes on with the input that it began with"
+_PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +63,117 @@ def _kept(stored: StoredRow) -> KeptRow:
     )
 
 
+class EarlierRows:
+    """The finished rows of the earlier openings of a run, as of now; None of a run that is new.
+
+    A byte for each place lies in memory, and two pages of rows: the source is read ahead of what is written.
+    """
+
+    def __init__(self, journal: SqliteJournal, run_id: str | None, definition: str = "") -> None:
+        """`definition` is today's hash of the workflow: `stale` counts the rows of others.
+
+        Raises:
+            UnknownRun, JournalError: there is no such run, or it cannot be read.
+        """
+        self._run_id = run_id or ""
+        self._done = NONE
+        self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
+        self._reader: Reader | None = None
+        self.count = self.stale = 0
+        if run_id is None:
+            return
+        journal.flush()
+        self._reader = Reader.open(journal.path)
+        try:
+            self._done = Places(self._counted(definition))
+        except BaseException:
+            self.close()
+            raise
+
+    def __contains__(self, place: int, /) -> bool:
+        return place in self._done
+
+    def places(self) -> Iterator[int]:
+        return iter(self._done)
+
+    def fields(self, place: int) -> dict[str, Any]:
+        return self.row(place).fields
+
+    def row(self, place: int) -> KeptRow:
+        """Raises KeyError where none is kept. Cheap if places are asked for in ascending order."""
+        if place not in self:
+            raise KeyError(place)
+        for page in self._pages:
+            if place in page:
+                return page[place]
+        assert self._reader is not None
+        found = self._reader.rows_from(self._run_id, place, _PAGE)
+        page = {row.place: _kept(row) for row in found if row.state == "done"}
+        self._pages = (page, self._pages[0])
+        return page[place]
+
+    @property
+    def beyond(self) -> int:
+        """The first place after all of them."""
+        return self._done.end
+
+    def _counted(self, definition: str) -> Iterator[int]:
+        for row in self._all():
+            self.count += 1
+            self.stale += _kept(row).definition not in ("", definition)
+            yield row.place
+
+    def _all(self) -> Iterator[StoredRow]:
+        assert self._reader is not None
+        place = 0
+        while page := self._reader.rows_from(self._run_id, place, _PAGE):
+            yield from (row for row in page if row.state == "done")
+            place = page[-1].place + 1
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 def still_open(
-    source: str, limit: int | None, kept: Mapping[int, KeptRow], folder: str = ""
+    records: Iterable[Record], limit: int | None, kept: EarlierRows, source: str
 ) -> Iterator[Record | Done]:
-    """The first `limit` records of `source` that have no finished row, DONE in the place of each that has one.
+    """The first `limit` of `records` that have no finished row, DONE in the place of each that has one.
 
     Raises:
         SourceError: the source cannot be read; or a record that is done is another one now, has other content, or
             has gone.
     """
     count = 0
-    for record in islice(read_records(source, folder), limit):
+    for record in islice(records, limit):
         count += 1
-        row = kept.get(record.index)
-        if row is None:
+        if record.index not in kept:
             yield record
             continue
+        row = kept.row(record.index)
         if row.key != record.key:
             raise _other(record, f"was {row.key!r} when the job began and is {record.key!r} now")
         content = content_hash(record)
         if row.content and content and row.content != content:
             raise _other(record, "has other content now than when the job began")
         yield DONE
-    gone = [row.key for place, row in kept.items() if place >= count]
-    if gone and count != limit:
+    gone = next((place for place in range(count, kept.beyond) if place in kept), None)
+    if gone is not None and count != limit:
+        key = kept.row(gone).key
         raise SourceError(
-            f"{source}: the record {gone[0]!r} was there when the job began and is gone now; {_SAME}"
+            f"{source}: the record {key!r} was there when the job began and is gone now; {_SAME}"
         )
 
 

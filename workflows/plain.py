@@ -16,10 +16,11 @@ from uuid import UUID
 from carrara.workflows.values import Outline, OutlineItem, Table
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, *, exact: bool = False) -> Any:
     """`value` as JSON data: models and dataclasses as objects, tables as lists of rows, dates as ISO text.
 
-    A number that JSON does not know (NaN, infinity) becomes None.
+    A number that JSON does not know (NaN, infinity) becomes None. A decimal becomes a number, with `exact` a text that
+    has all its digits.
 
     Raises:
         TypeError: a part of the value has no JSON form.
@@ -28,25 +29,25 @@ def plain(value: Any) -> Any:
         case None | bool() | str() if not isinstance(value, Enum):
             return value
         case Enum():
-            return plain(value.value)
+            return plain(value.value, exact=exact)
         case int():
             return int(value)
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
-            return _number(value)
+            return _number(value) if not exact else str(value) if value.is_finite() else None
         case Mapping():
-            return {_key(key): plain(part) for key, part in value.items()}
+            return {_key(key): plain(part, exact=exact) for key, part in value.items()}
         case Table():
-            return plain(value.records())
+            return plain(value.records(), exact=exact)
         case Outline() | OutlineItem():
             return value.data()
         case list() | tuple() | Set():
-            return [plain(part) for part in value]
+            return [plain(part, exact=exact) for part in value]
         case datetime.date() | datetime.time():
             return value.isoformat()
         case _:
-            return _object(value)
+            return _object(value, exact)
 
 
 def as_text(value: Any) -> str:
@@ -82,11 +83,13 @@ def _number(value: Decimal) -> int | float | None:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _object(value: Any) -> Any:
+def _object(value: Any, exact: bool) -> Any:
     if hasattr(type(value), "model_dump"):
-        return plain(value.model_dump(by_alias=True))
+        return plain(value.model_dump(by_alias=True), exact=exact)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: plain(getattr(value, f.name), exact=exact) for f in dataclasses.fields(value)
+        }
     if isinstance(value, UUID | PurePath | datetime.timedelta):
         return str(value)
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from carrara.workflows.key_set import KeySet, Spots
 from carrara.workflows.sources.documents import read_document
 from carrara.workflows.sources.mail import read_mailbox, read_message
 from carrara.workflows.sources.parquet import read_parquet
@@ -32,25 +33,26 @@ from carrara.workflows.sources.record import (
 from carrara.workflows.sources.sql import is_database, read_sql
 
 
-def read_records(source: str, folder: str = "") -> Iterator[Record]:
+def read_records(source: str, folder: str = "", key: str | None = None) -> Iterator[Record]:
     """Records of `source` in order, read lazily. A relative path is meant from `folder`, "" for the working folder;
     keys and places are the same wherever it is read from.
 
     Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
     key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
     the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
-    a record with the key of an earlier one.
+    a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
 
     Raises:
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
     """
+    once = _once if key is None else _as_they_are
     if is_database(source):
-        found = _once(read_sql(source, folder))
+        found = once(read_sql(source, folder))
     elif folder not in ("", os.getcwd()) and source != "-" and not os.path.isabs(source):
-        found = _from_folder(read_records(os.path.join(folder, source)), folder)
+        found = _from_folder(_read(os.path.join(folder, source), once), folder)
     else:
-        found = _read(source)
-    yield from found
+        found = _read(source, once)
+    yield from found if key is None else _once(_keyed(found, key))
 
 
 def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
@@ -65,45 +67,65 @@ def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
         yield replace(record, key=key, where=where, fields=fields)
 
 
-def _read(source: str) -> Iterator[Record]:
+def _read(source: str, once: Once) -> Iterator[Record]:
     if source == "-":
-        yield from _once(_jsonl(sys.stdin.buffer, "stdin"))
+        yield from once(_jsonl(sys.stdin.buffer, "stdin"))
         return
     paths = _matching(source)
     if len(paths) == 1:
-        yield from _file(paths[0])
+        yield from _file(paths[0], once)
         return
     index = 0
     for path in paths:
-        for record in _one_of_many(path):
+        for record in _one_of_many(path, once):
             yield replace(record, index=index)
             index += 1
 
 
-def _file(path: Path) -> Iterator[Record]:
+def _file(path: Path, once: Once) -> Iterator[Record]:
     """The records of one file, counted from 0."""
     reader = _TABLES.get(path.suffix.lower())
     if reader is not None:
-        yield from _once(reader(path))
+        yield from once(reader(path))
     else:
         yield read_document(path)
 
 
 def _once(records: Iterator[Record]) -> Iterator[Record]:
-    """The records of one file; a key that comes again makes a record broken: its rows could not be told apart."""
-    lines: dict[str, str] = {}
+    """The same records; a key that comes again makes a record broken: its rows could not be told apart."""
+    seen, spots = KeySet(), Spots()
     for record in records:
-        place, _, line = record.where.rpartition(":")
-        first = lines.setdefault(record.key, line)
-        if first is not line and record.problem is None:
-            problem = f"the id {record.key!r} stands already at {place}:{first}"
+        spot = spots.number(record)
+        first = seen.add(record.key, spot)
+        if first is not None and record.problem is None:
+            problem = f"the id {record.key!r} stands already at {spots.name(first)}"
             record = replace(record, problem=problem)
         yield record
 
 
-def _one_of_many(path: Path) -> Iterator[Record]:
+def _as_they_are(records: Iterator[Record]) -> Iterator[Record]:
+    return records
+
+
+Once = Callable[[Iterator[Record]], Iterator[Record]]
+
+
+def _keyed(records: Iterator[Record], name: str) -> Iterator[Record]:
+    """The records with another field as their key; one without it is broken."""
+    for record in records:
+        found = record.fields.get(name)
+        if record.problem is not None:
+            yield record
+        elif found is None or found == "" or isinstance(found, dict | list):
+            there = ", ".join(record.fields) or "none"
+            yield broken(record, f"no key in the field {name!r}; its fields are: {there}")
+        else:
+            yield replace(record, key=str(found))
+
+
+def _one_of_many(path: Path, once: Once) -> Iterator[Record]:
     try:
-        for record in _file(path):
+        for record in _file(path, once):
             own = record.key == str(path)
             yield record if own else replace(record, key=f"{path}:{record.key}")
     except SourceError as error:

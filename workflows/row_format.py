@@ -34,7 +34,8 @@ class RowFormat:
 
 
 def json_line(fields: Fields) -> bytes:
-    return (json.dumps(fields, ensure_ascii=False) + "\n").encode()
+    """A line of JSON in UTF-8; half a surrogate pair is written as JSON's own escape."""
+    return (json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 JSON: Final = RowFormat(b"", json_line)

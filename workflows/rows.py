@@ -1,66 +1,90 @@
-"""Where the rows of a job go: one line per record, written whole, in input order or as completed.
+"""The rows of a job on their way to its sink: in input order or as completed, those that failed into a file beside it.
 
-The rows that are done lie in the journal first; the files here are made from them, so that a killed job's
-files are rebuilt exactly when it goes on.
+The rows that are done lie in the journal first; what the sink holds is made from them, so that a killed job's output
+is rebuilt exactly when it goes on.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
-from carrara.workflows.places import OutputError, PlaceError, is_stream
-from carrara.workflows.row_format import JSON, RowFormat, json_line
+from carrara.workflows.row_format import json_line
+from carrara.workflows.sinks.lines import LineFile
+from carrara.workflows.sinks.sink import Sink
 
 Order = Literal["input", "completed"]
 
-
-_KEPT = (
-    "What had finished is in the journal: make room and run the same command with --resume, "
-    "or `carrara resume last --output OTHER`."
-)
+MOST_WAITING = 4096
+"""A row may be so far ahead of the first one that is missing: no record further on is begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a record became: its outputs, or why it failed (then `fields` say so)."""
+    """What a record became: its outputs, or why it failed (then `fields` say so). `made` is the row as the sink takes
+    it."""
 
     index: int
     ok: bool
     fields: dict[str, Any]
+    made: Any = field(default=None, repr=False)
 
 
-class RowFiles:
-    """The output file and, beside it, the file of failed records: JSON lines, made when the first one fails.
+class Earlier(Protocol):
+    """The rows that were done before, by place."""
 
-    Beside a device or pipe there is none: `failed` is None, and rows that failed are not written.
+    def __contains__(self, place: int, /) -> bool: ...
 
-    Every line is written with one system call on a file opened for appending. With order "input" a row waits
-    in memory for the rows before it.
+    def fields(self, place: int) -> Mapping[str, Any]: ...
+
+    def places(self) -> Iterable[int]:
+        """In ascending order."""
+        ...
+
+
+class Rows:
+    """Puts rows into `sink`, and failed ones into its file of failed records: JSON lines, made when the first one
+    fails. Beside a device or pipe there is no such file, and rows that failed are not written.
+
+    With order "input" a row waits in memory for the rows before it, as far as the order of rows matters to the sink.
     """
 
-    def __init__(self, output: Path, order: Order = "input", form: RowFormat = JSON) -> None:
-        self.output = output
-        self.failed: Path | None = None
-        if not is_stream(output):
-            self.failed = output.with_name(f"{output.stem}.failed.jsonl")
-        self._form = form
-        self._order = order
+    def __init__(self, sink: Sink, earlier: Earlier, order: Order = "input") -> None:
+        self.sink = sink
+        self._earlier = earlier
+        self._in_order = order == "input" and sink.ordered
         self._waiting: dict[int, Row] = {}
         self._next = 0
-        self._files: dict[Path, int] = {}
+        self._failed = LineFile(sink.failed) if sink.failed is not None else None
+
+    def begin(self, *, fresh: bool) -> None:
+        """Make the sink hold what an earlier process had done; call it before `with`.
+
+        With order "input" the rows after the first gap wait for the records in it. The failed file goes: those
+        records run again. A `fresh` job overwrites nothing.
+
+        Raises:
+            PlaceError: the sink cannot be written, or a fresh job finds it filled.
+        """
+        try:
+            self.sink.begin(self._ready(), fresh=fresh)
+        except BaseException:
+            self.sink.close()
+            raise
+        if not fresh and self.sink.failed is not None:
+            self.sink.failed.unlink(missing_ok=True)
+
+    def _ready(self) -> Iterator[Mapping[str, Any]]:
+        for place in self._earlier.places():
+            if self._in_order:
+                if place != self._next:
+                    return
+                self._next += 1
+            yield self._earlier.fields(place)
 
     def __enter__(self) -> Self:
-        try:
-            file = self._open(self.output)
-            if is_stream(self.output) or os.fstat(file).st_size == 0:
-                _write_whole(file, self._form.header)
-        except OSError as error:
-            raise _misplaced(self.output, error) from error
         return self
 
     def __exit__(
@@ -69,94 +93,53 @@ class RowFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Write out what still waits (rows behind one that never came) and close the files."""
+        """Write out what still waits (rows behind one that never came) and close the sink."""
         try:
-            for row in sorted(self._waiting.values(), key=lambda row: row.index):
-                self._write(row)
+            if self._in_order:
+                self._write_rest()
+            if error is None:
+                self.sink.finish()
         finally:
             self._waiting.clear()
-            for file in self._files.values():
-                os.close(file)
-            self._files.clear()
+            self.sink.close()
+            if self._failed is not None:
+                self._failed.close()
 
-    def begin(self, done: Sequence[Row], *, fresh: bool) -> None:
-        """Make the output hold what an earlier process had `done` (in order of index); call it before `with`.
+    def _write_rest(self) -> None:
+        waiting = sorted(self._waiting)
+        for place in self._earlier.places():
+            if place >= self._next:
+                while waiting and waiting[0] < place:
+                    self._write(self._waiting[waiting.pop(0)])
+                self.sink.put(self.sink.prepare(self._earlier.fields(place)))
+        for place in waiting:
+            self._write(self._waiting[place])
 
-        With order "input" the rows after the first gap wait for the records in it. The new file takes the old one's
-        place in one step. The failed file goes: those records run again. A `fresh` job overwrites nothing.
-
-        Raises:
-            PlaceError: the file cannot be written, or a fresh job finds it filled.
-        """
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            if fresh:
-                self._refuse_filled()
-                return
-            ready = list(done)
-            if self._order == "input":
-                ready = [row for place, row in enumerate(done) if row.index == place]
-                self._next = len(ready)
-                self._waiting = {row.index: row for row in done[len(ready) :]}
-            self._replace(ready)
-            if self.failed is not None:
-                self.failed.unlink(missing_ok=True)
-        except OSError as error:
-            raise _misplaced(self.output, error) from error
-
-    def _refuse_filled(self) -> None:
-        for path in (self.output, self.failed):
-            if path is not None and not is_stream(path) and path.is_file() and path.stat().st_size:
-                raise PlaceError(
-                    f"{path} is there already. Go on with its job by --resume, or name another --output."
-                )
-
-    def _replace(self, rows: Iterable[Row]) -> None:
-        if is_stream(self.output):
-            return  # nothing of an earlier process is there
-        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(self._form.header)
-                for row in rows:
-                    file.write(self._form.line(row.fields))
-            temporary.replace(self.output)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def has_room(self, index: int) -> bool:
+        """Whether the record in this place may begin: there is a bound to the rows that wait for one before them."""
+        return not self._in_order or index - self._next < MOST_WAITING
 
     def put(self, row: Row) -> None:
         """Take a row; it is written now, or once the rows before it are there."""
-        if self._order == "completed":
+        if not self._in_order:
             self._write(row)
             return
         self._waiting[row.index] = row
-        while (ready := self._waiting.pop(self._next, None)) is not None:
+        while True:
+            ready = self._waiting.pop(self._next, None)
+            if ready is not None:
+                self._write(ready)
+            elif self._next in self._earlier:
+                self.sink.put(self.sink.prepare(self._earlier.fields(self._next)))
+            else:
+                return
             self._next += 1
-            self._write(ready)
 
     def _write(self, row: Row) -> None:
-        path = self.output if row.ok else self.failed
-        if path is None:
-            return
-        line = self._form.line(row.fields) if row.ok else json_line(row.fields)
-        try:
-            file = self._files.get(path)
-            if file is None:
-                file = self._open(path)
-            _write_whole(file, line)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}. {_KEPT}") from error
-
-    def _open(self, path: Path) -> int:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._files[path] = file
-        return file
+        if row.ok:
+            self.sink.put(row.made)
+        elif self._failed is not None:
+            self._failed.write(json_line(row.fields))
 
 
-def _write_whole(file: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(file, content) :]
-
-
-def _misplaced(path: Path, error: OSError) -> PlaceError:
-    return PlaceError(f"cannot write {path}: {error.strerror}")
+__all__ = ["MOST_WAITING", "Earlier", "Order", "Row", "Rows"]

@@ -178,6 +178,10 @@ class Session:
         await room.open()
         return room
 
+    def policy_of(self, definition: Definition[..., Any] | None) -> Policy:
+        """The routing policy that holds for its steps: the session's, else its own, else AUTO."""
+        return self._policy or getattr(definition, "policy", None) or AUTO
+
     def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
         """The fingerprints of those of the engines that are open."""
         room: EngineRoom = self._resources["engines"]
@@ -209,7 +213,7 @@ class Session:
         for known in (policy, self._policy):
             if known is not None:
                 room.want(name for rule in known.rules for name in rule.engines)
-        policy = policy or self._policy or getattr(definition, "policy", None) or AUTO
+        policy = policy or self.policy_of(definition)
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
         gates = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from carrara.runtime.journal.sqlite import SqliteJournal
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
-    from carrara.workflows.job import Job, JobResult
+    from carrara.workflows.job import Job, JobResult, Until
     from carrara.workflows.session import Session
 
 
@@ -64,11 +65,12 @@ def run(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="A folder or file for the result; .jsonl or .csv for the rows of a job.",
+            help="A folder or file for the result; for the rows of a job .jsonl, .csv, .parquet or a table "
+            "(duckdb:///FILE#TABLE, sqlite:///FILE#TABLE, postgresql://…#TABLE).",
         ),
     ] = None,
     columns: Annotated[
@@ -79,6 +81,41 @@ def run(
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only so many records, the first ones.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The field that is the key of a record.", metavar="FIELD"),
+    ] = None,
+    where: Annotated[
+        str,
+        typer.Option(help="Take the records for which this is true.", metavar="EXPRESSION"),
+    ] = "",
+    shard: Annotated[
+        str, typer.Option(help="Take the i-th of n parts, by the key.", metavar="I/N")
+    ] = "",
+    sample: Annotated[
+        int | None,
+        typer.Option(min=0, help="Take so many records, drawn by --seed; of --dry-run: run them."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
+    flatten: Annotated[
+        str | None,
+        typer.Option(help="A list whose items become rows, KEY/0 and so on.", metavar="FIELD"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Count records and tokens, estimate time and cost from --sample records (3), write nothing.",
+        ),
+    ] = False,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(min=0, help="Take no more records once so many dollars are spent."),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
@@ -126,27 +163,71 @@ def run(
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if source is None:
-        if mapped or limit or go_on or trust or review is not None:
+        only = (
+            mapped,
+            limit,
+            go_on,
+            key,
+            where,
+            shard,
+            sample is not None,
+            flatten,
+            dry_run,
+            trust,
+        )
+        if any(only) or max_cost is not None or deadline or review is not None:
             raise usage(
-                "--map, --limit, --resume, --trust and --review are for jobs: give --input too"
+                "--map, --limit, --resume, --key, --where, --shard, --sample, --flatten, --dry-run, --max-cost, "
+                "--deadline, --trust and --review are for jobs: give --input too"
             )
-        finish(_run_once(how, target, given, output))
+        finish(_run_once(how, target, given, None if output is None else Path(output)))
+        return
+    if sample == 0 and not dry_run:
+        raise usage("--sample 0 takes no record; it is for --dry-run, which then only counts")
+    from carrara.workflows.job import Job
+    from carrara.workflows.sinks.opening import check_output
+
+    job = Job(
+        target,
+        source,
+        output or "",
+        mapped,
+        given,
+        limit,
+        concurrency or 16,
+        order.value,
+        key=key,
+        where=where,
+        shard=shard,
+        sample=None if dry_run else sample,
+        seed=seed,
+        flatten=flatten,
+        trust=trust,
+        review=review,
+    )
+    if dry_run:
+        finish(_dry_run(how, job, 3 if sample is None else sample))
         return
     if output is None:
         raise usage("a job needs --output FILE for its rows")
-    from carrara.workflows.job import Job
-    from carrara.workflows.row_format import check_suffix
+    check_output(output)
+    finish(_run_job(how, job, go_on=go_on, until=_until(max_cost, deadline)))
 
-    check_suffix(output)
-    job = Job(target, source, str(output), mapped, given, limit, concurrency or 16, order.value)
-    job = replace(job, trust=trust, review=review)
-    finish(_run_job(how, job, go_on=go_on))
+
+def _until(max_cost: float | None, deadline: str | None) -> Until:
+    from carrara.workflows.job import Until
+    from carrara.workflows.yaml.durations import seconds
+
+    try:
+        return Until(max_cost, None if deadline is None else seconds(deadline))
+    except ValueError as error:
+        raise usage(f"--deadline: {error}") from error
 
 
 def resume(
     run_id: Annotated[str, typer.Argument(help="The id, its beginning, or last.", metavar="RUN")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder or file for the result.")
+        str | None, typer.Option("--output", "-o", help="A folder, file or table for the result.")
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
@@ -191,10 +272,26 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
     _give(await _watched(how, work), output)
 
 
-async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None) -> None:
-    from carrara.workflows.job import find_job, run_job
+async def _dry_run(how: How, job: Job, count: int) -> None:
+    from carrara.workflows.estimate import estimate
+
+    async with how.session() as session:
+        found = await estimate(job, session, count)
+    give("\n".join(found.lines()))
+
+
+async def _run_job(
+    how: How,
+    job: Job,
+    *,
+    go_on: bool,
+    run_id: str | None = None,
+    until: Until | None = None,
+) -> None:
+    from carrara.workflows.job import Until, find_job, run_job
     from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
+    from carrara.workflows.sinks.opening import is_table
 
     async def work(
         session: Session, journal: SqliteJournal, progress: Sequence[Listener]
@@ -203,17 +300,23 @@ async def _run_job(how: How, job: Job, *, go_on: bool, run_id: str | None = None
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
         begun = job if known is None else _as_begun(job, journal, known)
-        flows = is_stream(Path(job.path(job.output)))
+        flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
         tell = partial(_tell_outdated, job=job)
         return await run_job(
-            begun, session, run_id=known, outdated=tell, listeners=progress, seen=seen
+            begun,
+            session,
+            run_id=known,
+            until=until or Until(),
+            outdated=tell,
+            listeners=progress,
+            seen=seen,
         )
 
-    _tell_job(await _watched(how, work))
+    _tell_job(await _watched(how, work), how)
 
 
-async def _resume(how: How, name: str, output: Path | None) -> None:
+async def _resume(how: How, name: str, output: str | None) -> None:
     from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
@@ -236,9 +339,10 @@ async def _resume(how: How, name: str, output: Path | None) -> None:
     ) -> RunResult[Any]:
         return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
 
-    if output is not None:
-        make_place(output, file_of(workflow))
-    _give(await _watched(how, work), output)
+    place = None if output is None else Path(output)
+    if place is not None:
+        make_place(place, file_of(workflow))
+    _give(await _watched(how, work), place)
 
 
 def _as_begun(job: Job, journal: SqliteJournal, run_id: str) -> Job:
@@ -250,9 +354,14 @@ def _as_begun(job: Job, journal: SqliteJournal, run_id: str) -> Job:
     return replace(job, trust=job.trust or first.trust, review=review)
 
 
-def _moved(job: Job, output: Path) -> Job:
+def _moved(job: Job, output: str) -> Job:
     """The job with its rows elsewhere, from the folder where it is resumed."""
-    return replace(job, output=str(output.absolute()))
+    from carrara.workflows.sinks.opening import is_table
+    from carrara.workflows.sources.sql import in_folder
+
+    if is_table(output):
+        return replace(job, output=in_folder(output, os.getcwd()))
+    return replace(job, output=str(Path(output).absolute()))
 
 
 async def _watched(how: How, work: Work[R]) -> R:
@@ -274,7 +383,7 @@ async def _watched(how: How, work: Work[R]) -> R:
                 with how.watching() as progress:
                     result = await work(session, journal, (listen, *progress))
             if not how.quiet:
-                _show_report(journal, result.run_id)
+                _show_report(journal, result)
             return result
     except CancelledError:
         if begun:
@@ -282,12 +391,20 @@ async def _watched(how: How, work: Work[R]) -> R:
         raise
 
 
-def _show_report(journal: SqliteJournal, run_id: str) -> None:
+_MOST_REPORTED = 20_000
+"""Records of a job above which the report, which is made of every step, is left to `carrara show`."""
+
+
+def _show_report(journal: SqliteJournal, result: Ended) -> None:
     from rich.console import Console
 
     from carrara.runtime.report import report
     from carrara.runtime.report_view import show
 
+    run_id = result.run_id
+    if getattr(result, "done", 0) + getattr(result, "failed", 0) > _MOST_REPORTED:
+        note(f"`carrara show {run_id}` reports the steps")
+        return
     # Plain progress has ended with the headline; the live display has gone.
     show(report(journal.timeline(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
 
@@ -312,7 +429,7 @@ def _give(result: RunResult[Any], output: Path | None) -> None:
     give(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
 
 
-def _tell_job(result: JobResult) -> None:
+def _tell_job(result: JobResult, how: How) -> None:
     rate = (result.done - result.reused + result.failed) / result.seconds if result.seconds else 0
     note(
         f"{result.done} rows in {result.output}"
@@ -321,9 +438,11 @@ def _tell_job(result: JobResult) -> None:
     )
     if result.to_review:
         note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
-    if result.failed:
-        if result.failed_output is not None:
-            note(f"the failed records and why: {result.failed_output}")
+    if result.failed and result.failed_output is not None:
+        note(f"the failed records and why: {result.failed_output}")
+    if result.stopped:
+        note(f"stopped early, {result.stopped}; {how.to_go_on(result.run_id)} goes on from there")
+    if result.failed or result.stopped:
         sys.exit(FAILED)
 
 
@@ -335,11 +454,13 @@ def _tell_failed(outcome: Outcome) -> None:
 
 def _tell_outdated(count: int, job: Job) -> None:
     """Say how many rows an earlier definition of the workflow has made."""
+    from carrara.workflows.sinks.opening import shown
+
     words = ["carrara", "run", job.path(job.target), "--input", job.path(job.input)]
     words += ["--output", "OTHER"]
     for option, pairs in (("--map", job.columns), ("--set", job.constants)):
         words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
     note(
-        f"{job.target} has changed since the job began: {count} of the rows in {job.path(job.output)} are "
+        f"{job.target} has changed since the job began: {count} of the rows in {shown(job.place)} are "
         f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
     )

@@ -153,6 +153,18 @@ class Reader:
                 )
             ]
 
+    def rows_from(self, run_id: str, place: int, limit: int) -> list[Row]:
+        """The first `limit` rows at `place` and after it."""
+        with self._reading():
+            return [
+                Row(place, key, state, self._value(payload), error)
+                for place, key, state, payload, error in self._connection.execute(
+                    "SELECT place, key, state, payload, error FROM rows WHERE run=? AND place>=?"
+                    " ORDER BY place LIMIT ?",
+                    (self._number(run_id), place, limit),
+                ).fetchall()
+            ]
+
     def timeline(self, run_id: str) -> list[Event]:
         """Everything that happened in a run, over all its openings, in order.
 

@@ -35,7 +35,7 @@ from carrara.runtime.journal.schema import (
     UNKEYED,
     failure,
 )
-from carrara.runtime.journal.stored import Finished, StoredPayload
+from carrara.runtime.journal.stored import Finished, Places, StoredPayload
 from carrara.runtime.step import StepSpec
 
 CHECKPOINT_PAGES = 8192
@@ -149,13 +149,18 @@ class SqliteJournal(Reader):
     # -- steps ----------------------------------------------------------------------------------------
 
     def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
-        """The reusable steps of this run's earlier openings, by key; payloads are read when asked for."""
+        """The reusable steps of this run's earlier openings, by key; payloads are read when asked for. Those of a job's
+        finished rows are not among them: row `i` is what `record[i]` gave, and needs them no more."""
         run = self._runs[run_id]
         if run.is_new:
             return {}
         number = run.number
         with self._reading():
-            return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN)
+            places = self._connection.execute(
+                "SELECT place FROM rows WHERE run=? AND state='done' ORDER BY place", (number,)
+            )
+            settled = Places(place for (place,) in places)
+            return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
 
     def lookup(self, identity: str) -> StoredStep | None:
         """The newest reusable step of any run with this identity."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from carrara.runtime.codec import decode
 from carrara.runtime.journal.api import Key, StoredStep
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.schema import REUSABLE
+
+_ROW = re.compile(r"/record\[(\d+)\]/")
 
 _SMALL = 256
 """Payloads up to this length are loaded with their step, longer ones when their value is asked for."""
@@ -49,10 +52,39 @@ class StoredPayload:
         return decode(read_payload(self._connection, payload), returns)
 
 
-class Finished(Mapping[Key, StoredStep]):
-    """The reusable steps with ids in [low, high), loaded at once, without their larger payloads."""
+class Places:
+    """A set of small numbers, a byte for each number up to the largest."""
 
-    def __init__(self, connection: sqlite3.Connection, low: int, high: int) -> None:
+    __slots__ = ("_marks",)
+
+    def __init__(self, ascending: Iterable[int]) -> None:
+        self._marks = bytearray()
+        for place in ascending:
+            self._marks.extend(bytes(place - len(self._marks)))
+            self._marks.append(1)
+
+    def __contains__(self, place: object, /) -> bool:
+        return isinstance(place, int) and place < len(self._marks) and self._marks[place] == 1
+
+    def __iter__(self) -> Iterator[int]:
+        return (place for place, mark in enumerate(self._marks) if mark)
+
+    @property
+    def end(self) -> int:
+        """One more than the largest, 0 where there is none."""
+        return len(self._marks)
+
+
+NONE = Places(())
+
+
+class Finished(Mapping[Key, StoredStep]):
+    """The reusable steps with ids in [low, high), loaded at once, without their larger payloads. The steps inside
+    `record[i]`, where `i` is in `settled`, are left out: nobody will ask for them."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, low: int, high: int, settled: Places = NONE
+    ) -> None:
         self._steps: dict[Key, StoredStep] = {}
         rows = connection.execute(
             "SELECT path, identity, occurrence, fingerprint, seconds,"
@@ -62,6 +94,8 @@ class Finished(Mapping[Key, StoredStep]):
         )
         intern: dict[str, str] = {}
         for path, identity, occurrence, fingerprint, seconds, payload, place in rows:
+            if settled.end and (inside := _ROW.search(path)) and int(inside[1]) in settled:
+                continue
             shared = intern.setdefault(fingerprint, fingerprint)
             self._steps[Key(path, identity, occurrence)] = StoredPayload(
                 connection, shared, seconds, payload, place

@@ -49,7 +49,7 @@ def read_sql(source: str, folder: str = "") -> Iterator[Record]:
     if not mark or not what.strip():
         raise SourceError(f"{shown}: name a table or a query behind '#', as in '{shown}#documents'")
     try:
-        engine = sqlalchemy.create_engine(driver_url(_in_folder(url, folder)))
+        engine = sqlalchemy.create_engine(driver_url(in_folder(url, folder)))
     except ImportError as error:
         raise CarraraError(f"{shown} needs the package {error.name!r}: {INSTALL}") from error
     except sqlalchemy.exc.ArgumentError as error:
@@ -67,7 +67,7 @@ def read_sql(source: str, folder: str = "") -> Iterator[Record]:
             if index < 0:
                 raise SourceError(f"{shown}: there is no row in {what.strip()!r}")
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise SourceError(f"{shown}: {_said(error)}") from error
+        raise SourceError(f"{shown}: {said(error)}") from error
     finally:
         engine.dispose()
 
@@ -78,10 +78,10 @@ def driver_url(url: str) -> str:
     return f"postgresql+psycopg:{rest}" if scheme in ("postgres", "postgresql") else url
 
 
-def _in_folder(url: str, folder: str) -> str:
-    """The URL with the file of an SQLite database as seen from `folder`."""
+def in_folder(url: str, folder: str) -> str:
+    """The URL with the file of an SQLite or DuckDB database as seen from `folder`."""
     head, slashes, name = url.partition(":///")
-    if not folder or not url.startswith("sqlite") or name in ("", ":memory:"):
+    if not folder or not url.startswith(("sqlite", "duckdb")) or name in ("", ":memory:"):
         return url
     return f"{head}{slashes}{os.path.join(folder, name)}"
 
@@ -129,9 +129,18 @@ def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) 
     return Record(index, empty.key, empty.where, fields)
 
 
-def _said(error: Any) -> str:
+def said(error: Any) -> str:
     """What the database said, on one line."""
     return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
 
 
-__all__ = ["INSTALL", "SCHEMES", "driver_url", "is_database", "read_sql", "shown_url"]
+__all__ = [
+    "INSTALL",
+    "SCHEMES",
+    "driver_url",
+    "in_folder",
+    "is_database",
+    "read_sql",
+    "said",
+    "shown_url",
+]

@@ -1,0 +1,131 @@
+"""What a job costs beside the work itself. Prints JSON.
+
+    python -m benchmarks.job overhead [--records 100000] [--memory-records 1000000] [--sink .jsonl] [--concurrency 16]
+
+"overhead": CPU µs per record of a job whose only step does nothing, with journal and sink, and the most memory that a
+job of many tiny records takes. Each job is a process of its own; the records are JSON lines. "bare" is the same loop
+over the records without a job (read, JSON line written), on the same machine at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+from benchmarks.machine import machine, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOW = """
+from carrara import step, workflow
+
+
+@step
+async def nothing(text: str) -> str:
+    return text
+
+
+@workflow
+async def noop(text: str) -> str:
+    return await nothing(text)
+"""
+GOAL_US, GOAL_MB = 150, 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["overhead"], nargs="?", default="overhead")
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--memory-records", type=int, default=1_000_000)
+    parser.add_argument("--sink", default=".jsonl")
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(one(Path(given.one), given.records, given.sink, given.concurrency)))
+        return
+    found = {
+        "overhead": overhead(given.records, given.sink, given.concurrency),
+        "memory": overhead(given.memory_records, given.sink, given.concurrency)
+        if given.memory_records
+        else None,
+        "goals": {"cpu_us_per_record": GOAL_US, "peak_mb": GOAL_MB},
+        **machine(1),
+        **versions("pyarrow", "duckdb", "sqlalchemy"),
+    }
+    print(json.dumps(found, indent=2))
+
+
+def overhead(count: int, sink: str, concurrency: int) -> dict[str, Any]:
+    """One job in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with (folder / "in.jsonl").open("w") as lines:
+            for number in range(count):
+                lines.write(json.dumps({"id": f"r{number}", "text": f"text {number}"}) + "\n")
+        (folder / "flow.py").write_text(FLOW)
+        words = ["--one", name, "--records", str(count), "--sink", sink]
+        words += ["--concurrency", str(concurrency)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.job", *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+
+def one(folder: Path, count: int, sink: str, concurrency: int) -> dict[str, Any]:
+    from carrara.workflows.job import Job, run_job
+    from carrara.workflows.run import session
+
+    bare = bare_us(folder, count)
+    output = f"{folder}/out{sink}"
+    if sink.startswith(("sqlite", "duckdb")):
+        output = f"{sink}:///{folder}/out.db#rows"
+    job = Job(f"{folder}/flow.py:noop", f"{folder}/in.jsonl", output, concurrency=concurrency)
+
+    async def work() -> int:
+        async with session(journal=folder / "journal.db") as kept:
+            return (await run_job(job, kept)).done
+
+    before = peak_mb()
+    cpu, wall = process_time(), perf_counter()
+    done = asyncio.run(work())
+    cpu, wall = process_time() - cpu, perf_counter() - wall
+    assert done == count
+    return {
+        "records": count,
+        "sink": sink,
+        "concurrency": concurrency,
+        "cpu_us_per_record": round(cpu / count * 1e6, 1),
+        "bare_cpu_us_per_record": round(bare, 1),
+        "wall_s": round(wall, 1),
+        "peak_mb": round(peak_mb(), 1),
+        "peak_mb_before": round(before, 1),
+    }
+
+
+def bare_us(folder: Path, count: int) -> float:
+    """CPU µs to read a record and write it as a line."""
+    began = process_time()
+    with (folder / "in.jsonl").open() as lines, (folder / "bare.jsonl").open("w") as out:
+        for line in lines:
+            out.write(json.dumps(json.loads(line)) + "\n")
+    return (process_time() - began) / count * 1e6
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Jobs read ahead no more than they can hold, and end early where they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carrara.engines.request import Request
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.routing.policy import Policy, Price
+from carrara.workflows.errors import InputError
+from carrara.workflows.estimate import estimate
+from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
+from carrara.workflows.rows import MOST_WAITING, Row, Rows
+from carrara.workflows.run import session
+from carrara.workflows.sinks.opening import sink_of
+
+PIPELINE = """
+name: shout
+inputs: {text: str}
+steps:
+  loud: {llm: "Shout: {{ text }}", max_tokens: 10}
+outputs: {loud: "{{ loud }}"}
+"""
+PRICED = Policy(prices={"ar": Price(prompt=0.0, completion=100_000.0)})
+"""A token of an answer costs 10 cents."""
+
+
+class Desk:
+    def __init__(self, folder: Path, journal: SqliteJournal) -> None:
+        self.folder = folder
+        self.journal = journal
+        (folder / "shout.yaml").write_text(PIPELINE)
+
+    def give(self, count: int) -> None:
+        lines = (json.dumps({"id": f"r{n}", "text": f"t{n}"}) + "\n" for n in range(count))
+        (self.folder / "in.jsonl").write_text("".join(lines))
+
+    def job(self, output: str = "out.jsonl", **more: Any) -> Job:
+        place = output if ":///" in output else str(self.folder / output)
+        return Job(str(self.folder / "shout.yaml"), str(self.folder / "in.jsonl"), place, **more)
+
+    def run(
+        self,
+        job: Job,
+        reply: Callable[[Request], Any] = lambda request: request.messages[-1].content[7:].upper(),
+        policy: Policy | None = None,
+        **more: Any,
+    ) -> tuple[JobResult, list[str]]:
+        engine = ScriptedEngine("ar", reply)
+
+        async def main() -> JobResult:
+            async with session(journal=self.journal, engines={"ar": engine}, policy=policy) as kept:
+                return await run_job(job, kept, **more)
+
+        result = asyncio.run(main())
+        return result, [request.messages[-1].content[7:] for request in engine.requests]
+
+    def rows(self, name: str = "out.jsonl") -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    journal = SqliteJournal(tmp_path / "journal.db")
+    yield Desk(tmp_path, journal)
+    journal.close()
+
+
+def test_records_are_read_as_there_is_room_for_them(desk: Desk) -> None:
+    desk.give(60)
+    began: list[str] = []
+    most = 0
+    done = 0
+
+    async def reply(request: Request) -> str:
+        nonlocal most
+        began.append(request.messages[-1].content)
+        await asyncio.sleep(0)
+        most = max(most, len(began) - done)
+        return "x"
+
+    def seen(outcome: Any) -> None:
+        nonlocal done
+        done += 1
+
+    result, _ = desk.run(desk.job(concurrency=3), reply, seen=seen)
+    assert result.done == 60
+    assert most <= 3
+
+
+def test_rows_wait_for_the_one_before_them_only_so_many(tmp_path: Path) -> None:
+    class Nothing:
+        def __contains__(self, place: int, /) -> bool:
+            return False
+
+        def places(self) -> list[int]:
+            return []
+
+        def fields(self, place: int) -> dict[str, Any]:
+            raise KeyError(place)
+
+    from carrara import load_workflow
+
+    (tmp_path / "shout.yaml").write_text(PIPELINE)
+    workflow = load_workflow(str(tmp_path / "shout.yaml"))
+    sink = sink_of(str(tmp_path / "o.jsonl"), workflow)
+    rows = Rows(sink, Nothing())
+    rows.begin(fresh=True)
+    with rows:
+        assert rows.has_room(MOST_WAITING - 1)
+        assert not rows.has_room(MOST_WAITING)
+        rows.put(Row(1, True, {}, b"1\n"))
+        assert not rows.has_room(MOST_WAITING)
+        rows.put(Row(0, True, {}, b"0\n"))
+        assert rows.has_room(MOST_WAITING + 1)
+    assert (tmp_path / "o.jsonl").read_text() == "0\n1\n"
+
+
+def test_a_spent_budget_ends_the_job_and_leaves_its_records_open(desk: Desk) -> None:
+    desk.give(6)
+    job = desk.job(concurrency=1)
+    until = Until(cost=2.5)  # an answer may cost a dollar and costs one token, ten cents
+    first, asked = desk.run(job, lambda request: "x " * 9, PRICED, until=until)
+    assert 0 < first.done < 6
+    assert first.failed == 0
+    assert "budget" in first.stopped
+    assert len(asked) == first.done
+    assert not (desk.folder / "out.failed.jsonl").exists()
+    second, again = desk.run(job, policy=PRICED, run_id=find_job(job, desk.journal))
+    assert (second.done, second.stopped) == (6, "")
+    assert len(again) == 6 - first.done
+    assert [row["key"] for row in desk.rows()] == [f"r{n}" for n in range(6)]
+
+
+def test_a_budget_needs_prices(desk: Desk) -> None:
+    desk.give(1)
+    with pytest.raises(InputError, match="no engine has a price"):
+        desk.run(desk.job(), until=Until(cost=1.0))
+
+
+def test_no_record_begins_after_the_deadline(desk: Desk) -> None:
+    desk.give(10)
+    now = 0.0
+
+    def reply(request: Request) -> str:
+        nonlocal now
+        now += 1.0
+        return "x"
+
+    until = Until(deadline_s=4.0)
+    first, asked = desk.run(desk.job(concurrency=1), reply, until=until, clock=lambda: now)
+    assert len(asked) == first.done == 4
+    assert first.stopped == "the deadline of 4 s has passed"
+    second, _ = desk.run(desk.job(), run_id=first.run_id)
+    assert (second.done, second.reused) == (10, 4)
+
+
+def test_a_dry_run_counts_and_runs_a_sample_only(desk: Desk) -> None:
+    desk.give(9)
+    with (desk.folder / "in.jsonl").open("a") as lines:
+        lines.write('{"other": 1}\n')
+    engine = ScriptedEngine("ar", lambda request: "x")
+
+    async def main(count: int) -> Any:
+        async with session(engines={"ar": engine}, policy=PRICED) as kept:
+            return await estimate(desk.job(), kept, count)
+
+    found = asyncio.run(main(3))
+    assert (found.records, found.broken, found.sampled, found.failed) == (10, 1, 3, 0)
+    assert len(engine.requests) == 3
+    assert found.engines["ar"].calls == 3
+    assert found.cost > 0
+    assert "about 9 calls" in "\n".join(found.lines())
+    only = asyncio.run(main(0))
+    assert (only.records, only.sampled, len(engine.requests)) == (10, 0, 3)
+    assert only.tokens == 18 // 4
+    assert not (desk.folder / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"key": "text"}, {"where": "id != 'r1'"}, {"shard": "1/2"}, {"sample": 2}, {"seed": 1}],
+)
+def test_another_choice_of_records_is_another_job(desk: Desk, more: dict[str, Any]) -> None:
+    desk.give(3)
+    result, _ = desk.run(desk.job())
+    assert find_job(desk.job(), desk.journal) == result.run_id
+    assert find_job(desk.job(**more), desk.journal) is None
+
+
+def test_a_chosen_part_goes_on_as_it_began(desk: Desk) -> None:
+    desk.give(12)
+    job = desk.job(where="id != 'r3'", shard="1/2", sample=4, seed=7)
+
+    def reply(request: Request) -> str:
+        if request.messages[-1].content.endswith(bad):
+            raise RuntimeError("no")
+        return "x"
+
+    bad = "?"
+    whole, asked = desk.run(
+        desk.job("whole.jsonl", where=job.where, shard=job.shard, sample=4, seed=7)
+    )
+    bad = asked[1]
+    first, _ = desk.run(job, reply)
+    assert (first.done, first.failed) == (3, 1)
+    second, again = desk.run(job, run_id=first.run_id)
+    assert again == [bad]
+    assert [row["key"] for row in desk.rows()] == [row["key"] for row in desk.rows("whole.jsonl")]
+    assert whole.done == second.done == 4
+
+
+def test_a_row_that_its_sink_cannot_hold_is_a_failed_record(desk: Desk) -> None:
+    desk.give(2)
+    place = f"sqlite:///{desk.folder}/rows.db#rows"
+
+    def reply(request: Request) -> str:
+        return "\ud800" if request.messages[-1].content.endswith("t0") else "good"
+
+    result, _ = desk.run(desk.job(place), reply)
+    assert (result.done, result.failed) == (1, 1)
+    (failed,) = desk.rows("rows.rows.failed.jsonl")
+    assert "the result cannot be written: loud is no text that UTF-8 can hold" in failed["error"]

@@ -1,0 +1,127 @@
+"""Which records a job takes: conditions, shards, samples, keys."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carrara.workflows.errors import InputError
+from carrara.workflows.key_set import KeySet
+from carrara.workflows.records import Record, read_records
+from carrara.workflows.selection import Selection, sampled
+
+
+def records(keys: list[str], **fields: Any) -> list[Record]:
+    return [
+        Record(index, key, f"in.jsonl:{index + 1}", {"n": index, **fields})
+        for index, key in enumerate(keys)
+    ]
+
+
+keys = st.lists(st.text(max_size=4), unique=True, max_size=30)
+
+
+@given(keys=keys, count=st.integers(1, 6))
+def test_shards_cover_every_record_exactly_once(keys: list[str], count: int) -> None:
+    parts = [
+        [record.key for record in Selection(shard=f"{i}/{count}").of(records(keys))]
+        for i in range(1, count + 1)
+    ]
+    assert Counter(key for part in parts for key in part) == Counter(keys)
+    for part in parts:
+        assert part == [key for key in keys if key in part]
+
+
+@given(keys=keys, count=st.integers(1, 6))
+def test_a_shard_does_not_depend_on_the_records_beside(keys: list[str], count: int) -> None:
+    chosen = Selection(shard=f"1/{count}")
+    alone = [key for key in keys if list(chosen.of(records([key])))]
+    assert [record.key for record in chosen.of(records(keys))] == alone
+
+
+@given(keys=keys, count=st.integers(0, 10), seed=st.integers(-9, 9))
+def test_a_sample_has_its_size_its_order_and_its_seed(
+    keys: list[str], count: int, seed: int
+) -> None:
+    found = [record.key for record in sampled(records(keys), count, seed)]
+    assert len(found) == min(count, len(keys))
+    assert found == [key for key in keys if key in found]
+    assert found == [record.key for record in sampled(records(keys), count, seed)]
+
+
+def test_samples_of_many_seeds_take_every_record_about_as_often() -> None:
+    taken = Counter(
+        record.key for seed in range(400) for record in sampled(records(list("abcdefgh")), 2, seed)
+    )
+    assert all(60 < taken[key] < 140 for key in "abcdefgh")  # 100 each, sd 8.7
+
+
+def test_what_is_chosen_is_counted_from_0() -> None:
+    found = list(Selection(where="n % 2 == 1").of(records(list("abcdef"))))
+    assert [(record.index, record.key) for record in found] == [(0, "b"), (1, "d"), (2, "f")]
+
+
+def test_a_condition_that_fails_makes_the_record_broken() -> None:
+    (found,) = Selection(where="total > 3").of(records(["a"]))
+    assert "--where" in (found.problem or "")
+    assert "total" in (found.problem or "")
+    assert not list(Selection(where="total is defined and total > 3").of(records(["a"])))
+
+
+def test_a_broken_record_is_chosen_whatever_the_condition() -> None:
+    bad = Record(0, "a", "in.jsonl:1", {}, "not JSON")
+    assert list(Selection(where="false").of([bad])) == [bad]
+
+
+def test_fields_with_any_name_are_reached_through_record() -> None:
+    found = Selection(where="record['a b'] == 1").of(records(["x"], **{"a b": 1}))
+    assert [record.key for record in found] == ["x"]
+
+
+def test_conditions_run_in_the_sandbox() -> None:
+    (found,) = Selection(where="''.__class__.__mro__").of(records(["a"]))
+    assert "SecurityError" in (found.problem or "")
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_shard_that_cannot_be_is_refused(shard: str) -> None:
+    with pytest.raises(InputError, match="--shard"):
+        Selection(shard=shard)
+
+
+def test_a_condition_that_is_no_expression_is_refused() -> None:
+    with pytest.raises(InputError, match="--where"):
+        Selection(where="a ==")
+
+
+def test_another_field_can_be_the_key(tmp_path: Path) -> None:
+    for name, lines in (("a", ["x", "y"]), ("b", ["x", None])):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"id": 1, "code": code}) + "\n" for code in lines)
+        )
+    found = list(read_records(str(tmp_path / "*.jsonl"), key="code"))
+    assert [record.key for record in found[:3]] == ["x", "y", "x"]
+    assert [record.problem is None for record in found] == [True, True, False, False]
+    assert found[2].problem == f"the id 'x' stands already at {tmp_path / 'a.jsonl'}:1"
+    assert "no key in the field 'code'" in (found[3].problem or "")
+
+
+@given(st.lists(st.text(max_size=3), max_size=60))
+def test_a_set_of_keys_knows_the_first_place_of_each(words: list[str]) -> None:
+    known = KeySet()
+    first: dict[str, int] = {}
+    for place, word in enumerate(words):
+        assert known.add(word, place) == first.get(word)
+        first.setdefault(word, place)
+
+
+def test_a_set_of_keys_grows() -> None:
+    known = KeySet()
+    assert [known.add(f"k{n}", n) for n in range(5000)] == [None] * 5000
+    assert [known.add(f"k{n}", 0) for n in range(5000)] == list(range(5000))

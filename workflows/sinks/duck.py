@@ -1,0 +1,188 @@
+"""Tables of DuckDB files; rows go there as Arrow tables, nested lists as lists of structs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.arrow import INSTALL, need_pyarrow, schema_of, table_of
+from carrara.workflows.sinks.shape import KEY, PLACES, Shape
+from carrara.workflows.sinks.sink import KEPT
+from carrara.workflows.sinks.tables import TableSink
+from carrara.workflows.sinks.typed_rows import Row, TypedRows
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ROWS = "carrara_rows"
+_WIDER = {
+    "BIGINT": ("HUGEINT", "DOUBLE"),
+    "DOUBLE": (),
+    "TIMESTAMP": ("TIMESTAMP WITH TIME ZONE",),
+    "DATE": ("TIMESTAMP",),
+}
+"""Types of columns that take every value of another type, beside it."""
+
+
+class DuckTable(TableSink):
+    """A table in the DuckDB file `path`, which no other process may have open meanwhile."""
+
+    def __init__(
+        self, path: Path, name: str, failed: Path, rows: TypedRows, *, flat: bool = False
+    ) -> None:
+        need_pyarrow("a DuckDB table")
+        try:
+            import duckdb  # noqa: F401 - asked for before anything runs
+        except ImportError as error:
+            raise CarraraError(f"DuckDB tables need the package duckdb: {INSTALL}") from error
+        super().__init__(f"duckdb:///{path}#{name}", failed, rows, flat=flat)
+        self._path = path
+        self._parts = name.split(".")
+        self._schema = schema_of(rows.columns)
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def _table(self) -> str:
+        return ".".join(map(_quoted, self._parts))
+
+    def _open(self) -> None:
+        import duckdb
+
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = duckdb.connect(str(self._path))
+            columns = ", ".join(
+                f"{_quoted(name)} {_type(shape)}" + (" PRIMARY KEY" if name == KEY else "")
+                for name, shape in self._rows.columns.items()
+            )
+            if self._is_there():
+                self._check(columns)
+            else:
+                self._connection.execute(f"CREATE TABLE {self._table} ({columns})")
+        except duckdb.Error as error:
+            raise PlaceError(f"{self.shown}: {_said(error)}") from error
+        except OSError as error:
+            raise PlaceError(f"{self.shown}: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
+        return bool(self._asked(
+            "SELECT 1 FROM information_schema.tables WHERE table_name = ? AND table_schema = ?",
+            self._parts[-1], self._parts[0] if len(self._parts) > 1 else "main",
+        ))  # fmt: skip
+
+    def _asked(self, query: str, *values: Any) -> list[Any]:
+        assert self._connection is not None
+        return self._connection.execute(query, list(values)).fetchall()
+
+    def _check(self, columns: str) -> None:
+        """Raises PlaceError where rows do not fit the table that is there."""
+        self._asked(f"CREATE OR REPLACE TEMP TABLE carrara_wanted ({columns})")
+        wanted = {row[0]: row[1] for row in self._asked("DESCRIBE temp.carrara_wanted")}
+        self._asked("DROP TABLE temp.carrara_wanted")
+        there = {row[0]: row for row in self._asked(f"DESCRIBE {self._table}")}
+        wrong = []
+        for name, kind in wanted.items():
+            if name not in there:
+                wrong.append(f"it has no column {name!r}")
+            elif not _fits(kind, there[name][1]):
+                wrong.append(f"its column {name!r} is {there[name][1]}, the rows have {kind}")
+        wrong += [
+            f"its column {name!r} must be given and the rows have none"
+            for name, (_, _, null, _, default, *_) in there.items()
+            if name not in wanted and null == "NO" and default is None
+        ]
+        unique = self._asked(
+            "SELECT constraint_column_names FROM duckdb_constraints() WHERE table_name = ? AND schema_name = ?"
+            " AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')",
+            self._parts[-1], self._parts[0] if len(self._parts) > 1 else "main",
+        )  # fmt: skip
+        if KEY in there and [KEY] not in [list(names) for (names,) in unique]:
+            wrong.append(f"its column {KEY!r} is neither its primary key nor unique")
+        if wrong:
+            raise PlaceError(
+                f"{self.shown}: the table is there and does not fit: {'; '.join(wrong)}. "
+                "Name another table, or change this one."
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        import duckdb
+
+        assert self._connection is not None
+        try:
+            self._connection.begin()
+            try:
+                yield
+                self._connection.commit()
+            except BaseException:
+                self._connection.rollback()
+                raise
+        except duckdb.Error as error:
+            raise OutputError(f"cannot write {self.shown}: {_said(error)}. {KEPT}") from error
+
+    def _upsert(self, rows: Sequence[Row]) -> None:
+        assert self._connection is not None
+        names = [*self._rows.columns]
+        listed = ", ".join(map(_quoted, names))
+        replaced = ", ".join(f"{_quoted(n)} = excluded.{_quoted(n)}" for n in names if n != KEY)
+        then = f"DO UPDATE SET {replaced}" if replaced else "DO NOTHING"
+        self._connection.register(_ROWS, table_of(rows, self._rows.columns, self._schema))
+        try:
+            self._connection.execute(
+                f"INSERT INTO {self._table} ({listed}) SELECT {listed} FROM {_ROWS} "
+                f"ON CONFLICT ({_quoted(KEY)}) {then}"
+            )
+        finally:
+            self._connection.unregister(_ROWS)
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        if not keys:
+            return 0
+        where = f"DELETE FROM {self._table} WHERE {_quoted(KEY)} IN (SELECT unnest(?))"
+        return int(self._asked(where, list(keys))[0][0])
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _type(shape: Shape) -> str:
+    match shape.kind:
+        case "integer":
+            return "BIGINT"
+        case "number":
+            return "DOUBLE"
+        case "decimal":
+            return f"DECIMAL(38, {PLACES if shape.places is None else shape.places})"
+        case "boolean" | "date" | "time":
+            return shape.kind.upper()
+        case "datetime":
+            return "TIMESTAMP"
+        case "list" if shape.item is not None:
+            return f"{_type(shape.item)}[]"
+        case "object":
+            return f"STRUCT({', '.join(f'{_quoted(n)} {_type(part)}' for n, part in shape.fields)})"
+        case _:
+            return "VARCHAR"
+
+
+def _fits(ours: str, theirs: str) -> bool:
+    same = ours == theirs or theirs in _WIDER.get(ours, ())
+    return same or (ours.startswith("DECIMAL") and theirs.startswith("DECIMAL(38"))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _said(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:300]
+
+
+__all__ = ["DuckTable"]

@@ -1,0 +1,133 @@
+"""JSON lines and CSV: every row is written with one system call on a file opened for appending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from carrara.workflows.places import OutputError, PlaceError, is_stream
+from carrara.workflows.row_format import RowFormat
+from carrara.workflows.sinks.flat import Flat
+from carrara.workflows.sinks.sink import Fields
+
+_KEPT = (
+    "What had finished is in the journal: make room and run the same command with --resume, "
+    "or `carrara resume last --output OTHER`."
+)
+
+
+class LineFile:
+    """A file that grows by whole lines, made when the first one comes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def open(self, header: bytes = b"") -> None:
+        """Open it now; an empty one gets the header.
+
+        Raises:
+            PlaceError: it cannot be written.
+        """
+        try:
+            file = self._opened()
+            if is_stream(self.path) or os.fstat(file).st_size == 0:
+                _write_whole(file, header)
+        except OSError as error:
+            raise misplaced(self.path, error) from error
+
+    def write(self, lines: bytes) -> None:
+        """Raises OutputError where they cannot be written."""
+        try:
+            _write_whole(self._opened(), lines)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}. {_KEPT}") from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _opened(self) -> int:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self._file
+
+
+class LineSink:
+    """Lines in one format. A device or pipe is written to and never replaced; beside it there is no file of failed
+    records."""
+
+    ordered = True
+    exact = False
+
+    def __init__(self, output: Path, form: RowFormat, flat: Flat | None = None) -> None:
+        self.output = output
+        self.shown = str(output)
+        self.failed = None if is_stream(output) else beside(output)
+        self._form = form
+        self._flat = flat
+        self._file = LineFile(output)
+
+    def prepare(self, fields: Fields) -> bytes:
+        if self._flat is None:
+            return self._form.line(fields)
+        return b"".join(map(self._form.line, self._flat.rows(fields)))
+
+    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                refuse_filled(self.output, self.failed)
+            elif not is_stream(self.output):
+                self._replace(done)
+        except OSError as error:
+            raise misplaced(self.output, error) from error
+        self._file.open(self._form.header)
+
+    def put(self, row: bytes) -> None:
+        self._file.write(row)
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _replace(self, done: Iterable[Fields]) -> None:
+        """The new file takes the old one's place in one step."""
+        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(self._form.header)
+                file.writelines(map(self.prepare, done))
+            temporary.replace(self.output)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def beside(output: Path) -> Path:
+    """The file of the records that fail."""
+    return output.with_name(f"{output.stem}.failed.jsonl")
+
+
+def refuse_filled(*places: Path | None) -> None:
+    """Raises PlaceError where one of the files holds something."""
+    for path in places:
+        if path is not None and not is_stream(path) and path.is_file() and path.stat().st_size:
+            raise PlaceError(
+                f"{path} is there already. Go on with its job by --resume, or name another --output."
+            )
+
+
+def misplaced(path: Path, error: OSError) -> PlaceError:
+    return PlaceError(f"cannot write {path}: {error.strerror or error}")
+
+
+def _write_whole(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content) :]
+
+
+__all__ = ["LineFile", "LineSink", "beside", "misplaced", "refuse_filled"]

@@ -1,0 +1,113 @@
+"""Parquet: rows gather in a hidden file beside the output, which takes its place in one step when the job has ended."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
+from carrara.workflows.sinks.lines import beside, misplaced, refuse_filled
+from carrara.workflows.sinks.sink import KEPT, Fields
+from carrara.workflows.sinks.typed_rows import Row, TypedRows
+
+GROUP = 8192
+"""Rows of a row group at most: so many are held in memory."""
+
+
+class ParquetSink:
+    """A file that appears whole, or stays what it was; of a job that was cut off nothing is seen."""
+
+    ordered = True
+    exact = True
+
+    def __init__(self, output: Path, rows: TypedRows, *, group: int = GROUP) -> None:
+        need_pyarrow("a Parquet file")
+        self.output = output
+        self.shown = str(output)
+        self.failed: Path | None = beside(output)
+        self._rows = rows
+        self._schema = schema_of(rows.columns)
+        self._hidden = output.with_name(f".{output.name}.partial")
+        self._group = group
+        self._held: list[Row] = []
+        self._file: BinaryIO | None = None
+        self._writer: Any = None
+
+    def prepare(self, fields: Fields) -> list[Row]:
+        return self._rows(fields)
+
+    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+        import pyarrow.parquet
+
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            if fresh:
+                refuse_filled(self.output, self.failed)
+            self._file = self._opened()
+            self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
+        except OSError as error:
+            raise misplaced(self.output, error) from error
+        for fields in done:
+            self.put(self.prepare(fields))
+
+    def put(self, row: list[Row]) -> None:
+        self._held += row
+        if len(self._held) >= self._group:
+            self._write()
+
+    def finish(self) -> None:
+        try:
+            if self._held:
+                self._write()
+            self._writer.close()
+            self._writer = None
+            assert self._file is not None
+            self._file.flush()
+            self._hidden.replace(self.output)
+            self._file.close()
+            self._file = None
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with suppress(OSError):  # a full disk: what is thrown away need not be whole
+                self._writer.close()
+            self._writer = None
+        if self._file is not None:
+            self._hidden.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _opened(self) -> BinaryIO:
+        """The hidden file, empty, and held by this process: what a killed one has left is taken over.
+
+        Raises:
+            PlaceError: another process writes it.
+        """
+        file = open(self._hidden, "ab")  # noqa: SIM115 - closed at the end of the job
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise PlaceError(f"{self.output}: another process is writing this file now") from error
+        file.truncate(0)
+        return file
+
+    def _write(self) -> None:
+        held, self._held = self._held, []
+        try:
+            self._writer.write_table(table_of(held, self._rows.columns, self._schema))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self.output}: {error.strerror or error}. {KEPT}")
+
+
+__all__ = ["GROUP", "ParquetSink"]

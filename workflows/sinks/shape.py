@@ -1,0 +1,286 @@
+"""The types of a row as the contract tells them, and JSON data turned into values of these types.
+
+What a workflow returns is journaled as JSON data. Sinks with types of their own (Parquet, tables) get dates, decimals
+and nested lists back by the annotation that the workflow declares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import types
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from pathlib import PurePath
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+from uuid import UUID
+
+from carrara.workflows.calls import Definition
+from carrara.workflows.types import unaliased
+from carrara.workflows.values import Table
+
+Kind = Literal[
+    "text", "integer", "number", "decimal", "boolean", "date", "datetime", "time",
+    "list", "object", "json",
+]  # fmt: skip
+
+KEY, VALUE = "key", "value"
+PLACES = 10
+"""Digits behind the point of a decimal whose contract names none."""
+_DIGITS = 38
+_DEEPEST = 12
+
+
+class Misfit(ValueError):
+    """A row does not fit the types of its sink; names the field."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal. What
+    has kind "json" may be anything."""
+
+    kind: Kind
+    item: Shape | None = None
+    fields: tuple[tuple[str, Shape], ...] = ()
+    places: int | None = None
+
+
+JSON, TEXT = Shape("json"), Shape("text")
+Columns = Mapping[str, Shape]
+
+_SIMPLE: tuple[tuple[type, Kind], ...] = (
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (Decimal, "decimal"),
+    (datetime.datetime, "datetime"),
+    (datetime.date, "date"),
+    (datetime.time, "time"),
+    (str, "text"),
+    (UUID, "text"),
+    (PurePath, "text"),
+    (datetime.timedelta, "text"),
+)
+
+
+def row_columns(workflow: Definition[..., Any]) -> Columns:
+    """The columns of the workflow's rows beside the key: its outputs, the fields of its class, else one `value`."""
+    outputs = getattr(workflow, "outputs", None)
+    if outputs is None:
+        whole = shape_of(workflow.returns)
+        found = dict(whole.fields) if whole.kind == "object" else {VALUE: whole}
+    else:
+        found = {name: shape_of(annotation) for name, annotation in outputs.items()}
+    if KEY in found:  # that of the record goes before it
+        return {VALUE: Shape("object", fields=tuple(found.items()))}
+    return found
+
+
+def shape_of(annotation: Any, depth: int = 0) -> Shape:
+    """The shape of a type; "json" for what has no better one, and for types that contain themselves."""
+    annotation = unaliased(annotation)
+    if depth > _DEEPEST:
+        return JSON
+    if get_origin(annotation) is Annotated:
+        base, *marks = get_args(annotation)
+        if unaliased(base) is Table:
+            return _table(marks)
+        found = shape_of(base, depth)
+        return (
+            dataclasses.replace(found, places=_places(marks)) if found.kind == "decimal" else found
+        )
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return _union([one for one in arguments if one is not type(None)], depth)
+    if origin is Literal:
+        return _of_values(arguments)
+    if isinstance(origin, type):
+        return _generic(origin, arguments, depth)
+    return _class(annotation, depth) if isinstance(annotation, type) else JSON
+
+
+def _union(options: Sequence[Any], depth: int) -> Shape:
+    found = {shape_of(option, depth) for option in options}
+    if found == {Shape("integer"), Shape("number")}:
+        return Shape("number")
+    return found.pop() if len(found) == 1 else JSON
+
+
+def _of_values(values: Collection[Any]) -> Shape:
+    kinds = {type(value) for value in values if value is not None}
+    return next((Shape(kind) for base, kind in _SIMPLE if kinds == {base}), JSON)
+
+
+def _generic(origin: type, arguments: tuple[Any, ...], depth: int) -> Shape:
+    if issubclass(origin, Table) and arguments:
+        return Shape("list", shape_of(arguments[0], depth + 1))
+    if issubclass(origin, Mapping) or not issubclass(origin, Collection) or not arguments:
+        return JSON
+    if issubclass(origin, tuple) and arguments[1:] != (...,):
+        return JSON
+    return Shape("list", shape_of(arguments[0], depth + 1))
+
+
+def _class(kind: type, depth: int) -> Shape:
+    if issubclass(kind, Enum):
+        return _of_values([member.value for member in kind])
+    for base, name in _SIMPLE:
+        if issubclass(kind, base):
+            return Shape(name)
+    model = getattr(kind, "model_fields", None)
+    if model is not None:
+        config: Mapping[str, Any] = getattr(kind, "model_config", {})
+        if config.get("extra") == "allow" or getattr(kind, "__pydantic_root_model__", False):
+            return JSON
+        hints = get_type_hints(kind, include_extras=True)
+        return _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
+    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        names = (
+            [field.name for field in dataclasses.fields(kind)]
+            if dataclasses.is_dataclass(kind)
+            else list(hints)
+        )
+        return _object({name: hints[name] for name in names}, depth)
+    return JSON
+
+
+def _object(hints: Mapping[str, Any], depth: int) -> Shape:
+    if not hints:
+        return JSON
+    fields = ((name, shape_of(hint, depth + 1)) for name, hint in hints.items())
+    return Shape("object", fields=tuple(fields))
+
+
+def _table(marks: Sequence[Any]) -> Shape:
+    kinds: Mapping[str, Kind] = {"string": "text"}
+    columns = next((mark.columns for mark in marks if hasattr(mark, "columns")), ())
+    if not columns:
+        return Shape("list", JSON)
+    fields = tuple((c.name, Shape(kinds.get(c.kind, c.kind))) for c in columns)
+    return Shape("list", Shape("object", fields=fields))
+
+
+def _places(marks: Sequence[Any]) -> int | None:
+    parts = [part for mark in marks for part in (mark, *getattr(mark, "metadata", ()))]
+    found = (getattr(part, "decimal_places", None) for part in parts)
+    return next((places for places in found if isinstance(places, int)), None)
+
+
+def typed(value: Any, shape: Shape, where: str) -> Any:
+    """JSON data as a value of the shape: dates, decimals, objects with every field. What is "json" stays as it is.
+
+    Raises:
+        Misfit: the value is of another type, or too large; `where` names the field.
+    """
+    if value is None:
+        return None
+    match shape.kind:
+        case "json":
+            return _plain(value, "text", where) if isinstance(value, str) else value
+        case "list":
+            if not isinstance(value, list):
+                raise _other(value, "a list", where)
+            item = shape.item or JSON
+            return [typed(part, item, f"{where}/{place}") for place, part in enumerate(value)]
+        case "object":
+            return _typed_object(value, shape, where)
+        case "decimal":
+            return _decimal(value, PLACES if shape.places is None else shape.places, where)
+        case "date" | "datetime" | "time":
+            return _moment(value, shape.kind, where)
+        case _:
+            return _plain(value, shape.kind, where)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold the text; what JSON calls a string may have half a surrogate pair in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _typed_object(value: Any, shape: Shape, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _other(value, "an object", where)
+    stray = value.keys() - {name for name, _ in shape.fields}
+    if stray:
+        raise Misfit(f"{where} has the field {min(stray)!r}, which its type does not declare")
+    return {name: typed(value.get(name), part, f"{where}/{name}") for name, part in shape.fields}
+
+
+def _plain(value: Any, kind: Kind, where: str) -> Any:
+    match kind, value:
+        case "text", str():
+            if not is_unicode(value):
+                raise Misfit(
+                    f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)"
+                )
+            return value
+        case "boolean", bool():
+            return value
+        case "integer", int() if not isinstance(value, bool):
+            if not -(2**63) <= value < 2**63:
+                raise Misfit(f"{where}: {value} does not fit into 64 bits")
+            return value
+        case "number", int() | float() if not isinstance(value, bool):
+            return float(value)
+        case _:
+            raise _other(value, f"a value of type {kind}", where)
+
+
+def _decimal(value: Any, places: int, where: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _other(value, "a decimal", where)
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        raise _other(value, "a decimal", where) from None
+    if not found.is_finite():
+        raise _other(value, "a decimal", where)
+    exponent = found.normalize().as_tuple().exponent
+    assert isinstance(exponent, int)
+    if -exponent > places or found.adjusted() >= _DIGITS - places:
+        raise Misfit(
+            f"{where}: {found} does not fit {_DIGITS - places} digits before the point and {places} behind it; "
+            "decimal_places in the type says how many"
+        )
+    return found
+
+
+def _moment(value: Any, kind: Kind, where: str) -> Any:
+    """Moments with an offset become UTC, without one they stay as they are."""
+    try:
+        if kind == "date":
+            return datetime.date.fromisoformat(value)
+        if kind == "time":
+            return datetime.time.fromisoformat(value).replace(tzinfo=None)
+        found = datetime.datetime.fromisoformat(value)
+        return (
+            found if found.tzinfo is None else found.astimezone(datetime.UTC).replace(tzinfo=None)
+        )
+    except (TypeError, ValueError, OverflowError):
+        raise _other(value, f"a {kind} in ISO 8601", where) from None
+
+
+def _other(value: Any, needed: str, where: str) -> Misfit:
+    return Misfit(f"{where}: {needed} is needed, found {str(value)[:40]!r}")
+
+
+__all__ = [
+    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "is_unicode",
+    "row_columns", "shape_of", "typed",
+]  # fmt: skip

@@ -1,0 +1,69 @@
+"""What a sink is: a place that takes whole rows and shows nothing else.
+
+A row is committed to the journal before a sink sees it. A sink that is begun again is given everything that was done
+before, so that whatever a killed process has left behind is put right: files are made anew, tables are completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+Fields = Mapping[str, Any]
+
+
+class Sink(Protocol):
+    """`shown` is the place as messages name it, `failed` the file of failed records beside it, None where none can
+    be. Where `ordered` is False the order of rows does not matter to it. `exact`: decimals are given as text."""
+
+    shown: str
+    failed: Path | None
+    ordered: bool
+    exact: bool
+
+    def prepare(self, fields: Fields) -> Any:
+        """A row as `put` takes it. Called before the row counts as done.
+
+        Raises:
+            ValueError, TypeError: the row cannot stand here; says which field and why.
+        """
+        ...
+
+    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+        """Open the place and make it hold the rows that are `done`. A `fresh` job has none.
+
+        Raises:
+            PlaceError: it cannot be written, holds something else, or has other columns.
+            OutputError: it could be opened, and then failed.
+        """
+        ...
+
+    def put(self, row: Any) -> None:
+        """Take a prepared row. It is written whole, now or with those after it.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Every row is there: write what is still held.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything; what has not been finished may be thrown away. Idempotent."""
+        ...
+
+
+KEPT = (
+    "What had finished is in the journal: run the same command with --resume once it can be written, "
+    "or `carrara resume last --output OTHER`."
+)
+
+
+__all__ = ["KEPT", "Fields", "Sink"]

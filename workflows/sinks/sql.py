@@ -1,0 +1,232 @@
+"""Tables of SQLite and PostgreSQL, by SQLAlchemy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrara.engines.errors import CarraraError
+from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.shape import KEY, Misfit, Shape
+from carrara.workflows.sinks.sink import KEPT, Fields
+from carrara.workflows.sinks.tables import Prepared, TableSink
+from carrara.workflows.sinks.typed_rows import Row, TypedRows
+from carrara.workflows.sources.sql import INSTALL, driver_url, said, shown_url
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+_KEYS_AT_ONCE = 500
+
+
+class SqlTable(TableSink):
+    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC (in SQLite, which has none, as
+    text)."""
+
+    def __init__(
+        self, url: str, name: str, failed: Path, rows: TypedRows, *, flat: bool = False
+    ) -> None:
+        try:
+            import sqlalchemy
+        except ImportError as error:
+            raise CarraraError(f"SQL tables need the package SQLAlchemy: {INSTALL}") from error
+        super().__init__(f"{shown_url(url)}#{name}", failed, rows, flat=flat)
+        try:
+            self._engine = sqlalchemy.create_engine(driver_url(url), json_serializer=_json)
+        except ImportError as error:
+            raise CarraraError(
+                f"{self.shown} needs the package {error.name!r}: {INSTALL}"
+            ) from error
+        except sqlalchemy.exc.ArgumentError as error:
+            raise PlaceError(f"{self.shown}: not a database URL: {error}") from error
+        self._schema, _, self._name = name.rpartition(".")
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._table: Table
+        self._connection: Connection | None = None
+        self._as_text: tuple[str, ...] = ()
+
+    def prepare(self, fields: Fields) -> Prepared:
+        key, rows = super().prepare(fields)
+        if not self._is_sqlite:
+            for row in rows:
+                for name, value in row.items():
+                    if "\x00" in (value if isinstance(value, str) else ""):
+                        raise Misfit(
+                            f"{name} holds a NUL character, which PostgreSQL does not take"
+                        )
+        return key, rows
+
+    def _open(self) -> None:
+        import sqlalchemy
+
+        try:
+            if self._is_sqlite and self._engine.url.database:
+                Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._engine.connect()
+            with self._connection.begin():
+                self._table = self._made_or_checked(sqlalchemy)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise PlaceError(f"{self.shown}: {said(error)}") from error
+        except OSError as error:
+            raise PlaceError(f"{self.shown}: {error.strerror}") from error
+
+    def _made_or_checked(self, sqlalchemy: Any) -> Table:
+        assert self._connection is not None
+        schema = self._schema or None
+        inspector = sqlalchemy.inspect(self._connection)
+        if inspector.has_table(self._name, schema=schema):
+            table: Table = sqlalchemy.Table(
+                self._name, sqlalchemy.MetaData(), schema=schema, autoload_with=self._connection
+            )
+            self._check(sqlalchemy, table, inspector)
+            return table
+        columns = [
+            sqlalchemy.Column(name, self._type(sqlalchemy, shape), primary_key=name == KEY)
+            for name, shape in self._rows.columns.items()
+        ]
+        made: Table = sqlalchemy.Table(self._name, sqlalchemy.MetaData(), *columns, schema=schema)
+        made.create(self._connection)
+        if self._is_sqlite:
+            self._as_text = self._decimals()
+        return made
+
+    def _type(self, sqlalchemy: Any, shape: Shape) -> Any:
+        match shape.kind:
+            case "text":
+                return sqlalchemy.Text()
+            case "integer":
+                return sqlalchemy.BigInteger()
+            case "number":
+                return sqlalchemy.Double()
+            case "decimal":
+                return sqlalchemy.Text() if self._is_sqlite else sqlalchemy.Numeric()
+            case "boolean":
+                return sqlalchemy.Boolean()
+            case "date":
+                return sqlalchemy.Date()
+            case "datetime":
+                return sqlalchemy.DateTime()
+            case "time":
+                return sqlalchemy.Time()
+            case _:
+                return sqlalchemy.JSON(none_as_null=True)
+
+    def _decimals(self) -> tuple[str, ...]:
+        return tuple(name for name, shape in self._rows.columns.items() if shape.kind == "decimal")
+
+    def _check(self, sqlalchemy: Any, table: Any, inspector: Any) -> None:
+        """Raises PlaceError where rows do not fit the table that is there."""
+        ours = self._rows.columns
+        wrong = [f"it has no column {name!r}" for name in ours if name not in table.c]
+        texts = []
+        for name, shape in ours.items():
+            if name not in table.c:
+                continue
+            kind = table.c[name].type
+            if isinstance(kind, sqlalchemy.String) and shape.kind != "text":
+                texts.append(name)  # a column of text takes everything, as CSV does
+            elif not isinstance(kind, _takes(sqlalchemy, shape)):
+                wrong.append(f"its column {name!r} is {kind}, the rows have {shape.kind}")
+        wrong += [
+            f"its column {column.name!r} must be given and the rows have none"
+            for column in table.c
+            if column.name not in ours
+            and not (column.nullable or column.server_default is not None or column.identity)
+            and column is not table.autoincrement_column
+        ]
+        unique = [[column.name for column in table.primary_key.columns]]
+        unique += [
+            found["column_names"]
+            for found in inspector.get_unique_constraints(self._name, schema=self._schema or None)
+        ]
+        if KEY in table.c and [KEY] not in unique:
+            wrong.append(f"its column {KEY!r} is neither its primary key nor unique")
+        if wrong:
+            raise PlaceError(
+                f"{self.shown}: the table is there and does not fit: {'; '.join(wrong)}. "
+                "Name another table, or change this one."
+            )
+        self._as_text = tuple(texts)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        import sqlalchemy
+
+        assert self._connection is not None
+        try:
+            with self._connection.begin():
+                yield
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise OutputError(f"cannot write {self.shown}: {said(error)}. {KEPT}") from error
+
+    def _upsert(self, rows: Sequence[Row]) -> None:
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        assert self._connection is not None
+        texts = self._as_text
+        if texts:
+            rows = [{**row, **{name: _text(row[name]) for name in texts}} for row in rows]
+        insert: Any = (sqlite if self._is_sqlite else postgresql).insert(self._table)
+        replaced = {name: insert.excluded[name] for name in self._rows.columns if name != KEY}
+        if replaced:
+            insert = insert.on_conflict_do_update(index_elements=[KEY], set_=replaced)
+        else:
+            insert = insert.on_conflict_do_nothing(index_elements=[KEY])
+        self._connection.execute(insert, list(rows))
+
+    def _delete(self, keys: Sequence[str]) -> int:
+        assert self._connection is not None
+        gone = 0
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            found = self._table.c[KEY].in_(keys[start : start + _KEYS_AT_ONCE])
+            gone += self._connection.execute(self._table.delete().where(found)).rowcount
+        return gone
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._engine.dispose()
+
+
+def _takes(sqlalchemy: Any, shape: Shape) -> tuple[type, ...]:
+    """The types of columns that take values of a shape."""
+    match shape.kind:
+        case "text":
+            return (sqlalchemy.String, sqlalchemy.Uuid)
+        case "integer":
+            return (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
+        case "number" | "decimal":
+            return (sqlalchemy.Numeric, sqlalchemy.Float)
+        case "boolean":
+            return (sqlalchemy.Boolean,)
+        case "date":
+            return (sqlalchemy.Date,)
+        case "datetime":
+            return (sqlalchemy.DateTime,)
+        case "time":
+            return (sqlalchemy.Time,)
+        case _:
+            return (sqlalchemy.JSON,)
+
+
+def _text(value: Any) -> str | None:
+    """A value in a column of text."""
+    if value is None or isinstance(value, str):
+        return value
+    return _json(value) if isinstance(value, bool | int | float | list | dict) else _part(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_part)
+
+
+def _part(value: Any) -> str:
+    """A date or a decimal as text."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+__all__ = ["SqlTable"]
