@@ -77,7 +77,9 @@ def plan(options: argparse.Namespace) -> Plan:
 
 
 async def run(options: argparse.Namespace, results: Results) -> None:
-    local = LocalModel.open(options.model, device=options.device, threads=options.threads)
+    local = LocalModel.open(
+        options.model, device=options.device, threads=options.threads, quick=True
+    )
     async with local:
         await measured(options, plan(options), results, local)
 

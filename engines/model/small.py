@@ -15,10 +15,12 @@ SmallWeight = IntegerWeight | Float8Weight
 
 
 def small_kind(device: torch.device, asked: bool | None) -> Small | None:
-    """int8 on CPUs unless `asked` is False; float8 on GPUs that have it, only where it is True."""
-    if asked is not False and can_be_integer(device):
+    """int8 on CPUs, float8 on GPUs that have it; only where it is `asked` for, because answers get worse."""
+    if not asked:
+        return None
+    if can_be_integer(device):
         return "int8"
-    return "float8" if asked and can_be_float8(device) else None
+    return "float8" if can_be_float8(device) else None
 
 
 def small_weight(kind: Small, weight: Tensor) -> SmallWeight:
