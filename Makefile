@@ -11,7 +11,7 @@ demo: weights  ## run the main job: a cookbook from twelve recipes
 	@echo; echo "The cookbook is in $(COOKBOOK)/: book.md, recipes.jsonl, shopping.md and score.json."
 
 test: .venv/.dev weights  ## pass all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py

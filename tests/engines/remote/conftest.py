@@ -48,6 +48,7 @@ class Server:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         self._open: set[asyncio.Task[Any]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         return self
 
     async def __aexit__(
@@ -62,6 +63,10 @@ class Server:
         for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        for writer in self._writers:  # what is still to be written to clients that have gone
+            writer.transport.abort()
+        for _ in range(4):
+            await asyncio.sleep(0)
         await self._server.wait_closed()
 
     @property
@@ -73,6 +78,7 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        self._writers.add(writer)
         try:
             while (asked := await _request(reader)) is not None:
                 at = min(len(self.asked), len(self.behaviours) - 1)
