@@ -58,15 +58,13 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._server.close()
-        for _ in range(4):  # who was just accepted comes to its task
-            await asyncio.sleep(0)
+        await _turns()  # who was just accepted comes to its task
         for task in tuple(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
         for writer in self._writers:  # what is still to be written to clients that have gone
             writer.transport.abort()
-        for _ in range(4):
-            await asyncio.sleep(0)
+        await _turns()
         await self._server.wait_closed()
 
     @property
@@ -100,6 +98,13 @@ class Server:
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+
+
+async def _turns() -> None:
+    """Let the loop finish what it has begun: accepting takes it several turns, one of them through the selector."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
 
 
 async def _request(reader: asyncio.StreamReader) -> Asked | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -245,6 +246,8 @@ def test_a_handshake_that_fails_is_told_as_tls() -> None:
         writer.write(b"HTTP/1.1 400 This is no TLS\r\n\r\n")
         await writer.drain()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async def run() -> EngineError:
         async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
