@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from carrara.engines.contract import Hole, Infill, Text
+from carrara.engines.contract import Contract, Hole, Infill, Text
 from carrara.engines.errors import ContractError
 
 SIGN = 24  # characters of pinned text by which the end of a hole is known
@@ -135,4 +135,11 @@ def _fits(hole: Hole, text: str) -> bool:
     return True
 
 
-__all__ = ["SIGN", "end_sign", "hole_texts", "values_in", "with_blanks"]
+def no_holes(engine: str, contract: Contract) -> str | None:
+    """The refusal of an engine that fills no holes in a text; it asks for any other form in words if need be."""
+    if isinstance(contract, Infill):
+        return f"engine {engine!r} writes from the beginning and fills no holes in a text"
+    return None
+
+
+__all__ = ["SIGN", "end_sign", "hole_texts", "no_holes", "values_in", "with_blanks"]

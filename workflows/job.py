@@ -35,6 +35,7 @@ from carrara.workflows.rows import Order, Row, Rows
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
+from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 from carrara.workflows.trust.beside import Trusted
 
@@ -75,6 +76,17 @@ class Job:
     def placed(self) -> Job:
         """The job with its folder."""
         return self if self.folder else replace(self, folder=os.getcwd())
+
+    def as_begun(self, source: str) -> Job:
+        """The job with the files beside its output that it had when it began, which `source` tells."""
+        first = Job.from_source(source)
+        review = first.review if self.review is None else self.review
+        return replace(self, trust=self.trust or first.trust, review=review)
+
+    def moved(self, output: str) -> Job:
+        """The job with its rows elsewhere, as seen from the working folder."""
+        place = in_folder(output, os.getcwd()) if is_table(output) else os.path.abspath(output)
+        return replace(self, output=place)
 
     def path(self, name: str) -> str:
         """A file of the job as it is found from the working folder."""

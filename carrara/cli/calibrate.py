@@ -115,15 +115,18 @@ def _goal(text: str, min_coverage: float) -> Goal:
 
 def _text(found: Calibrated) -> str:
     """The frontier as a table, the choice, and what it reached on other rows."""
+    from carrara.workflows.calibration.fit import best
+
     metric = found.target.metric
     lines = [
         f"{metric} {found.target.value:g} wanted; fitted on {found.fitted_rows} rows",
         f"{'engines':24} {metric:>9} {'coverage':>9} {'ms a row':>9} {'$ a row':>9}",
     ]
-    for point in [*found.single, *_best(found.points)]:
+    shown = best(found.points, _SHOWN)
+    for point in [*found.single, *shown]:
         mark = "  chosen" if point == found.chosen else ""
         lines.append(_line(point) + mark)
-    if found.chosen not in found.single and found.chosen not in _best(found.points):
+    if found.chosen not in found.single and found.chosen not in shown:
         lines.append(_line(found.chosen) + "  chosen")
     for name, sure in found.chosen.thresholds.items():
         lines.append(f"step {name}: confidence {sure:.3f} or more is taken")
@@ -146,17 +149,9 @@ def _line(point: Point) -> str:
     )
 
 
-def _best(points: Sequence[Point]) -> list[Point]:
-    """The settings that no other beats in both time and value, thinned out."""
-    best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.ms, -p.value)):
-        if not best or point.value > best[-1].value:
-            best.append(point)
-    step = max(1, len(best) // _SHOWN)
-    return best[::step]
-
-
 def _data(found: Calibrated) -> dict[str, Any]:
+    from carrara.workflows.calibration.fit import best
+
     return {
         "target": asdict(found.target),
         "reached": found.reached,
@@ -164,7 +159,7 @@ def _data(found: Calibrated) -> dict[str, Any]:
         "fitted_rows": found.fitted_rows,
         "trial": None if found.trial is None else asdict(found.trial),
         "single": [asdict(point) for point in found.single],
-        "frontier": [asdict(point) for point in _best(found.points)],
+        "frontier": [asdict(point) for point in best(found.points, _SHOWN)],
     }
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -299,7 +297,7 @@ async def _run_job(
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
             raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
-        begun = job if known is None else _as_begun(job, journal, known)
+        begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
         tell = partial(_tell_outdated, job=job)
@@ -330,7 +328,7 @@ async def _resume(how: How, name: str, output: str | None) -> None:
             workflow = workflow_of_run(found)
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
-        job = job if output is None else _moved(job, output)
+        job = job if output is None else job.moved(output)
         await _run_job(how, job, go_on=True, run_id=found.run_id)
         return
 
@@ -343,25 +341,6 @@ async def _resume(how: How, name: str, output: str | None) -> None:
     if place is not None:
         make_place(place, file_of(workflow))
     _give(await _watched(how, work), place)
-
-
-def _as_begun(job: Job, journal: SqliteJournal, run_id: str) -> Job:
-    """The job with the files beside its output that it had from the beginning."""
-    from carrara.workflows.job import Job
-
-    first = Job.from_source(journal.find(run_id).source)
-    review = first.review if job.review is None else job.review
-    return replace(job, trust=job.trust or first.trust, review=review)
-
-
-def _moved(job: Job, output: str) -> Job:
-    """The job with its rows elsewhere, from the folder where it is resumed."""
-    from carrara.workflows.sinks.opening import is_table
-    from carrara.workflows.sources.sql import in_folder
-
-    if is_table(output):
-        return replace(job, output=in_folder(output, os.getcwd()))
-    return replace(job, output=str(Path(output).absolute()))
 
 
 async def _watched(how: How, work: Work[R]) -> R:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from carrara.engines.contract import Contract, Infill, Text
+from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineFailed, LoadingError
+from carrara.engines.infill_text import no_holes
 from carrara.engines.llamacpp.line import LlamaLine, Size
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.preset import Preset
@@ -93,10 +95,7 @@ class LlamacppEngine:
         return self._size.context_tokens
 
     def refusal(self, contract: Contract) -> str | None:
-        """It fills no holes in a text. Any other form that it cannot hold it is asked for in words."""
-        if isinstance(contract, Infill):
-            return f"engine {self._name!r} writes from the beginning and fills no holes in a text"
-        return None
+        return no_holes(self._name, contract)
 
     def health(self) -> Health:
         if self._engine is None:
@@ -136,7 +135,7 @@ class LlamacppEngine:
     def _preset(self) -> Preset:
         return PRESET.but({"context_tokens": self._size.context_tokens}, "llamacpp")
 
-    @property
+    @cached_property
     def _writes_free_text(self) -> bool:
         if self._adapter is None:
             return True

@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from carrara.engines.contract import Contract, Infill, Text
+from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
     BadReply,
@@ -27,6 +27,7 @@ from carrara.engines.errors import (
     EngineTimeout,
     LoadingError,
 )
+from carrara.engines.infill_text import no_holes
 from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.confidence import confidence
 from carrara.engines.remote.decisions import decide, fits_decisions
@@ -97,10 +98,7 @@ class RemoteEngine:
         return self.preset.price
 
     def refusal(self, contract: Contract) -> str | None:
-        """It fills no holes in a text. Any other form that it cannot hold it is asked for in words."""
-        if isinstance(contract, Infill):
-            return f"engine {self._name!r} writes from the beginning and fills no holes in a text"
-        return None
+        return no_holes(self._name, contract)
 
     def health(self) -> Health:
         line = f"{self._name}: {self.preset.model or 'the model'} at {self._talk.line.where}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from carrara.engines.contract import Choice, Contract, Infill, Regex, Text
+from carrara.engines.contract import Choice, Contract, Regex, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
@@ -28,6 +28,7 @@ from carrara.engines.errors import (
     EngineRefused,
     LoadingError,
 )
+from carrara.engines.infill_text import no_holes
 from carrara.engines.remote.carrier import Carrier, carrier_of
 from carrara.engines.remote.confidence import confidence
 from carrara.engines.remote.questions import with_words
@@ -94,10 +95,7 @@ class VllmEngine:
         return self._settings.context_tokens
 
     def refusal(self, contract: Contract) -> str | None:
-        """It fills no holes in a text. Any other form that it cannot hold it is asked for in words."""
-        if isinstance(contract, Infill):
-            return f"engine {self._name!r} writes from the beginning and fills no holes in a text"
-        return None
+        return no_holes(self._name, contract)
 
     def health(self) -> Health:
         if self._engine is None:

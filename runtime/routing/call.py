@@ -65,7 +65,8 @@ class LlmCall:
 
 
 def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
-    """What a policy's rules may ask about a call; the prompt's language only where one does."""
+    """What a policy's rules may ask about a call; the prompt's wording and language only where one
+    does."""
     return CallFacts(
         path,
         call.output.kind,
@@ -74,7 +75,7 @@ def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
         call.tags,
         None if call.engine == "auto" else call.engine,
         call.repair,
-        asks_for_reasoning(call.messages, call.output),
+        policy.asks_wording and asks_for_reasoning(call.messages, call.output),
         language_of(call.messages) if policy.asks_language else "",
         call.limits.deadline_s,
     )

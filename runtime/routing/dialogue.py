@@ -232,7 +232,7 @@ class Dialogue:
             return self._settled(move, completion, found)
         drafted, text = self.draft
         merged = part.merged(self.call.output.parse(text), found.value)
-        inside = tuple("/" + "/".join(path) for path in part.paths)
+        inside = part.pointers
         kept = {
             path: sure
             for path, sure in drafted.confidence.fields.items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines.contract import Contract, Json
+from carrara.engines.json_schema import pointer
 
 Path = tuple[str, ...]
 
@@ -22,7 +23,12 @@ class Part:
 
     @property
     def told(self) -> str:
-        return ", ".join("/" + "/".join(path) for path in self.paths)
+        return ", ".join(self.pointers)
+
+    @property
+    def pointers(self) -> tuple[str, ...]:
+        """The JSON pointers of the fields."""
+        return tuple(map(pointer, self.paths))
 
     def merged(self, draft: Any, found: Any) -> Any:
         """The draft's value with the fields of `found`, a value of `output`, in it. Changes neither."""
@@ -48,8 +54,8 @@ def part_of(output: Contract, fields: Sequence[str], draft: Any) -> Part | None:
         return None
     schema = output.schema
     paths: list[Path] = []
-    for pointer in fields:
-        path = _object_path(pointer, draft)
+    for place in fields:
+        path = _object_path(place, draft)
         if path is None:
             return None
         paths.append(path)
@@ -61,10 +67,10 @@ def part_of(output: Contract, fields: Sequence[str], draft: Any) -> Part | None:
     return Part(Json.of({**cut, **defs}, output.name), tuple(shortest))
 
 
-def _object_path(pointer: str, draft: Any) -> Path | None:
+def _object_path(place: str, draft: Any) -> Path | None:
     """The keys of a pointer up to the first list."""
     path: list[str] = []
-    for part in pointer.split("/")[1:]:
+    for part in place.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if not isinstance(draft, Mapping) or key not in draft:
             break

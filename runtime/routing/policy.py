@@ -142,6 +142,11 @@ class Policy:
         return self.accept.get(kind, Accept())
 
     @property
+    def asks_wording(self) -> bool:
+        """Whether some rule depends on what the prompt asks for."""
+        return any(rule.reasoning is not None for rule in self.rules)
+
+    @property
     def asks_language(self) -> bool:
         """Whether some rule depends on the prompt's language."""
         return any(rule.languages for rule in self.rules)

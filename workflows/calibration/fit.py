@@ -91,6 +91,15 @@ def choose(points: Sequence[Point], target: Target) -> tuple[Point, bool]:
     return max(covered, key=lambda point: (point.value, -point.ms)), False
 
 
+def best(points: Sequence[Point], most: int) -> list[Point]:
+    """The settings that no other beats in both time and value, thinned out to about `most` of them."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.ms, -p.value)):
+        if not found or point.value > found[-1].value:
+            found.append(point)
+    return found[:: max(1, len(found) // most)]
+
+
 def part_thresholds(pair: Pair) -> dict[str, float]:
     """For each place outside lists: the confidence from which on the first engine is right as often as the last one
     is there. Places where that is always so, or never, have none."""
@@ -236,6 +245,7 @@ __all__ = [
     "Point",
     "Target",
     "alone",
+    "best",
     "choose",
     "frontier",
     "interval",

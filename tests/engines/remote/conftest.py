@@ -35,13 +35,14 @@ Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Server:
-    """Answers each request by the next of `behaviours`, the last one for all that follow. `came` is set by the
-    first request, `left` when a client closes its connection before the answer is whole."""
+    """Answers each request by the next of `behaviours`, the last one for all that follow. `met` is set by
+    the first connection, `came` by the first request, `left` when a client closes its connection before the answer is whole."""
 
     behaviours: list[Behaviour]
     asked: list[Asked] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     came: asyncio.Event = field(default_factory=asyncio.Event)
+    met: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
 
     async def __aenter__(self) -> Self:
@@ -73,6 +74,7 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.met.set()
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)

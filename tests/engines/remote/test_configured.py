@@ -81,6 +81,7 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
         async with net.Server([net.stall]) as server:
             configure(f'[engines.near]\npreset = "ollama"\nbase_url = "{server.url}"\n')
             assert (await asyncio.to_thread(standing, "near")).ok
+            await server.met.wait()  # a server that closes drops what it is just accepting
         return standing("near")
 
     found = asyncio.run(up())
