@@ -36,7 +36,8 @@ Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
 @dataclass
 class Server:
     """Answers each request by the next of `behaviours`, the last one for all that follow. `met` is set by
-    the first connection, `came` by the first request, `left` when a client closes its connection before the answer is whole."""
+    the first connection, `came` by the first request, `left` when a client closes its connection
+    before the answer is whole."""
 
     behaviours: list[Behaviour]
     asked: list[Asked] = field(default_factory=list)
