@@ -5,7 +5,8 @@ python -m benchmarks.training_mix DATA OUT.jsonl [--only TASK=ROWS ...] [--seed 
 DATA holds mix/train.jsonl.xz with `task`, `prompt`, `response` and `src` a line. A task's contract is that of
 examples/tasks/TASK.yaml; where a row asks for other fields, in another order, or for a table or list of its own, the
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
-to their contract; both are counted.
+to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
+steps of examples/cookbook (`cookbook_rows`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import argparse
 import json
 import lzma
 import random
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Ta
 from carrara.engines.errors import CarraraError
 from carrara.workflows.steps import Llm
 from carrara.workflows.yaml.compile import core_of
+from carrara.workflows.yaml.definition import Ask
 from carrara.workflows.yaml.load import load
 
-TASKS = Path(__file__).parent.parent / "examples" / "tasks"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TASKS, COOKBOOK = EXAMPLES / "tasks", EXAMPLES / "cookbook" / "cookbook.yaml"
 NEVER = frozenset(("function_call",))
 UNCONFIRMED = ("zzzDavid/ICDAR-2019-SROIE",)
 SELF_INSTRUCT, CONFIRMED_PARTS = "yizhongw/self-instruct", ("quoref", "quartz")
@@ -54,6 +58,10 @@ def main() -> None:
             continue
         counts[task] += 1
         rows.append(found)
+    if arguments.cookbook:
+        made = list(cookbook_rows(rows))
+        counts.update(row["task"] for row in made)
+        rows += made
     random.Random(arguments.seed).shuffle(rows)
     with arguments.out.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -91,6 +99,67 @@ def with_contract(row: Mapping[str, Any], contract: Contract | None) -> dict[str
             return {**base, "response": response}
         return {**base, "response": value, "contract": to_data(candidate)}
     return None
+
+
+COURSES = {
+    "soup": r"soup|chowder|broth|stew|gazpacho|ramen|borscht",
+    "salad": r"salad|slaw",
+    "drink": r"smoothie|coffee|tea|juice|lemonade|cocktail|drink|lassi|milkshake|eggnog|punch",
+    "dessert": r"cake|cookies?|pie|pudding|brownies?|ice cream|mousse|tiramisu|muffins?|crumble|tart|fudge|sorbet",
+    "main": r"chicken|beef|pork|pasta|curry|lasagna|risotto|salmon|steak|pizza|chili|meatballs|tofu|shrimp|goulash",
+}
+"""Words of a recipe's title that tell its course; a title with words of two courses tells nothing."""
+
+
+def cookbook_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows for the steps `quantities` and `course` of examples/cookbook, in its own wording.
+
+    Tables of item and quantity come from the parsed lines of ingredient_list. Courses come from recipe_nested, by the
+    words of the title (`COURSES`): silver labels, only where the words agree.
+    """
+    pipeline = load(COOKBOOK).definition
+    steps = {
+        step.name: core_of(step, pipeline) for step in pipeline.steps if isinstance(step.does, Ask)
+    }
+    seen: set[str] = set()
+    for row in rows:
+        if row["task"] == "ingredient_list":
+            lines = row["prompt"].rsplit("Text:\n", 1)[-1].split("\n")
+            dish = {"ingredients": [{"group": None, "items": lines}]}
+            table = [_item_and_quantity(parsed) for parsed in row["response"]["ingredients"]]
+            yield _step_row(steps["quantities"], {"dish": dish}, table, "ingredient_table", row)
+        elif row["task"] == "recipe_nested" and "Text:\n" in row["prompt"]:
+            text = row["prompt"].rsplit("Text:\n", 1)[-1]
+            title = text.split("\n", 1)[0].lower()
+            told = [name for name, words in COURSES.items() if re.search(rf"\b({words})\b", title)]
+            if len(told) == 1 and title not in seen:
+                seen.add(title)
+                yield _step_row(
+                    steps["course"], {"page": {"text": text}}, told[0], "recipe_course", row
+                )
+
+
+def _item_and_quantity(parsed: Mapping[str, Any]) -> dict[str, str | None]:
+    item = ", ".join(filter(None, (parsed["name"], parsed["preparation"])))
+    return {
+        "item": item,
+        "quantity": " ".join(filter(None, (parsed["quantity"], parsed["unit"]))) or None,
+    }
+
+
+def _step_row(
+    step: Any, inputs: Mapping[str, Any], answer: Any, task: str, row: Mapping[str, Any]
+) -> dict[str, Any]:
+    messages = step.prompt.build(inputs, step.answer)
+    said = [{"role": message.role, "content": message.content} for message in messages]
+    contract = to_data(step.contract)
+    return {
+        "messages": said,
+        "task": task,
+        "src": row["src"],
+        "response": answer,
+        "contract": contract,
+    }
 
 
 def _candidates(response: str, contract: Contract | None) -> Iterator[Contract]:
@@ -171,6 +240,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", action="append", default=[], metavar="TASK=ROWS")
+    parser.add_argument("--cookbook", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -30,6 +30,12 @@ def adapt(
     method: Annotated[
         str, typer.Option(help="lora: an adapter beside the weights; full: a whole model.")
     ] = "lora",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="An adapter to begin with: its folder, or 'embedded'.", metavar="ADAPTER"
+        ),
+    ] = None,
     dev: Annotated[
         Path | None, typer.Option(help="Rows of the same form to decode at the end.")
     ] = None,
@@ -60,7 +66,7 @@ def adapt(
 
     It can be cut off at any moment and resumed, also on another machine.
     """
-    if resume and (steps is not None or settings or method != "lora"):
+    if resume and (steps is not None or settings or method != "lora" or start):
         raise usage("a training is resumed with the recipe it began with: leave out its numbers")
     from carrara.engines.adapt.recipe import Recipe, settings_of
 
@@ -74,8 +80,22 @@ def adapt(
         raise usage(f"the recipe: {error}") from error
     from carrara.engines.adapt.job import Order
     from carrara.engines.adapt.job import adapt as carry_out
+    from carrara.engines.registry import EMBEDDED
 
-    order = Order(base, data, out, recipe, dev, dev_rows, name, resume, minutes, device, workers)
+    order = Order(
+        base,
+        data,
+        out,
+        recipe,
+        dev,
+        dev_rows,
+        name,
+        resume,
+        minutes,
+        start=EMBEDDED if start == "embedded" else Path(start) if start else None,
+        device=device,
+        workers=workers,
+    )
     result = carry_out(order, _Shown())
     if as_json:
         shown = {

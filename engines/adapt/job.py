@@ -20,6 +20,7 @@ from carrara.engines.adapt.network import Network
 from carrara.engines.adapt.plot import draw
 from carrara.engines.adapt.recipe import Recipe
 from carrara.engines.adapt.rows import Row, read_rows
+from carrara.engines.adapt.start import begin_with
 from carrara.engines.adapt.train import Log, Training, log_to
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.settings import Settings
@@ -42,8 +43,8 @@ class Order:
     base: a model of the catalogue or a Hugging Face folder. data, dev: files of labelled rows (`rows`); dev rows are
     decoded at the end, `dev_rows` of each task. out: the adapter's folder, or the model's for method "full".
     resume: go on from the checkpoint in it; without, one that is there is an error. minutes: stop and save after so
-    long. workers: processes that prepare data, None for what suits the device. group_tokens: positions that go
-    through the model at once, None for what suits the device.
+    long. start: the folder of an adapter to begin with. workers: processes that prepare data, None for what suits the
+    device. group_tokens: positions that go through the model at once, None for what suits the device.
     """
 
     base: str
@@ -55,6 +56,7 @@ class Order:
     name: str | None = None
     resume: bool = False
     minutes: float | None = None
+    start: Path | None = None
     device: str | None = None
     workers: int | None = None
     group_tokens: int | None = None
@@ -163,6 +165,8 @@ def _training(
     dtype = pick_dtype(device)
     stored = torch.float32 if recipe.method == "full" else dtype
     network = Network(load_model(base, stored, device), recipe, dtype)
+    if order.start is not None and not order.resume:
+        begin_with(network, order.start)
     maker = PoolMaker(rows, Examples(tokenizer, recipe), recipe)
     maker = PoolMaker(rows, maker.examples, recipe, _step_examples(maker))
     workers = order.workers
@@ -180,7 +184,11 @@ def _training(
         deadline_s=None if order.minutes is None else clock() + 60 * order.minutes,
         log=log,
         clock=clock,
-        notes={"base": order.base, "data": order.data.name},
+        notes={
+            "base": order.base,
+            "data": order.data.name,
+            "start": order.start and str(order.start),
+        },
     )
 
 

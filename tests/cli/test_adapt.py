@@ -49,6 +49,8 @@ def test_an_adapter_is_trained_cut_off_and_finished(shell: Any) -> None:
         (["--data", "rows.jsonl", "--set", "rank=big"], 2, "rank is a whole number, not 'big'"),
         (["--data", "rows.jsonl", "--base", "smolm"], 2, "--base: no model is called 'smolm'"),
         (["--data", "rows.jsonl", "--resume", "--steps", "3"], 2, "leave out its numbers"),
+        (["--data", "rows.jsonl", "--resume", "--start", "embedded"], 2, "leave out its numbers"),
+        (["--data", "good.jsonl", "--start", "none"], 2, "none/adapter_config.json"),
     ],
 )
 @pytest.mark.weights
@@ -56,6 +58,7 @@ def test_a_wrong_call_says_what_is_wrong(
     shell: Any, words: list[str], code: int, told: str
 ) -> None:
     shell.write("rows.jsonl", "{\n")
+    shell.write("good.jsonl", '{"prompt": "a", "response": "b"}\n')
     ended = shell("adapt", "--out", "mine", *words)
     assert told in ended.err
     assert ended.code == code
