@@ -38,7 +38,8 @@ from carrara.workflows.yaml import load
 PIPELINES = Path(__file__).resolve().parents[1] / "examples" / "tasks"
 TASKS = ("us_address", "e2e_restaurant")
 RULES: tuple[Rule, ...] = (
-    *(Rule("threshold", {"threshold": value}) for value in (0.9, 0.7, 0.5)),
+    *(Rule("threshold", {"threshold": value, "gates": 0}) for value in (0.9, 0.7, 0.5)),
+    Rule("threshold", {"threshold": 0.9, "gates": 0.5}),
     Rule("fixed_steps", {"steps": 4}),
     Rule("factor", {"factor": 1.0}),
     Rule("entropy_bounded", {"bound": 0.5}),

@@ -12,7 +12,7 @@ from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.job import is_over
 from carrara.engines.diffusion.noise_canvas import NoiseCanvas
-from carrara.engines.diffusion.rules import Edits
+from carrara.engines.diffusion.rules import Bar, Edits
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.forms import At, Form, Seq
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
@@ -22,7 +22,7 @@ from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import CarraraError, EngineRefused
-from carrara.engines.request import Request
+from carrara.engines.request import Request, Rule
 
 
 @dataclass(slots=True)
@@ -45,7 +45,8 @@ class CanvasMaker:
             EngineRefused: no scaffold holds the contract, its shortest answer exceeds the token limit, the draft
             does not fit, or the request asks for a commit rule that does not exist.
         """
-        edits = _edits(request, settings)
+        rule = _rule(request, settings)
+        edits = Edits.of(rule)
         if isinstance(request.output, Text):
             return self._free(request, request.output, settings, prompt, edits)
         scaffold = self._scaffold(request.output)
@@ -68,7 +69,7 @@ class CanvasMaker:
             if needed > most:
                 raise EngineRefused(_too_short(needed, most, "the draft"))
         chance = random.Random(request.sampling.seed)
-        how = (settings.slots_grow, request.sampling.temperature, chance, spans)
+        how = (settings.slots_grow, request.sampling.temperature, chance, spans, Bar.of(rule))
         if edits is None:
             return ScaffoldCanvas(tree, *how)
         return EditingCanvas(tree, *how, edits=edits)
@@ -120,9 +121,9 @@ class CanvasMaker:
         return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
 
 
-def _edits(request: Request, settings: Settings) -> Edits | None:
+def _rule(request: Request, settings: Settings) -> Rule:
     try:
-        return Edits.of(settings.rule_of(request.rule))
+        return settings.rule_of(request.rule)
     except ValueError as error:
         raise EngineRefused(str(error)) from error
 

@@ -33,7 +33,7 @@ _SURE = Parameter(0.9, 1e-6, 1.0)
 _STEPS = Parameter(8, 1, whole=True)
 
 RULES: Mapping[str, Mapping[str, Parameter]] = {
-    "threshold": {"threshold": _SURE},
+    "threshold": {"threshold": _SURE, "gates": Parameter(0.0, 0.0, 1.0)},
     "fixed_steps": {"steps": _STEPS},
     "factor": {"factor": Parameter(1.0)},
     "entropy_bounded": {"bound": Parameter(0.1)},

@@ -45,8 +45,9 @@ def ruling(rule: Rule, mask_id: int) -> Ruling:
     return _MAKERS[rule.name](mask_id, **parameters(rule))
 
 
-def threshold(mask_id: int, threshold: float) -> Ruling:
-    """All that is `threshold` sure, and the surest decision in any case. Fast-dLLM (arXiv 2505.22618)."""
+def threshold(mask_id: int, threshold: float, gates: float) -> Ruling:
+    """All that is `threshold` sure, and the surest decision in any case. Fast-dLLM (arXiv 2505.22618). `gates` is
+    what a scaffold's canvas ranks its gates by (`Bar`)."""
     return Ruling(commit.confidence_threshold(threshold))
 
 
@@ -129,3 +130,25 @@ class Edits:
             return None
         found = parameters(rule)
         return cls(found["edit_threshold"], int(found["most_more"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A choice among options is sure enough from `gates` on, a token from `threshold` on."""
+
+    gates: float
+    threshold: float
+
+    @classmethod
+    def of(cls, rule: Rule) -> Bar | None:
+        """That of the rule "threshold" if it has one for gates, None for all others."""
+        found = parameters(rule) if rule.name == "threshold" else {}
+        return cls(found["gates"], found["threshold"]) if found.get("gates") else None
+
+    def rank(self, chance: float) -> float:
+        """A probability on the scale of tokens: `gates` becomes `threshold`; 0, 1 and the order stay."""
+        if chance < self.gates:
+            return chance * self.threshold / self.gates
+        if self.gates == 1:
+            return self.threshold
+        return self.threshold + (chance - self.gates) * (1 - self.threshold) / (1 - self.gates)

@@ -12,6 +12,7 @@ import torch
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.drafts import Renoised
+from carrara.engines.diffusion.rules import Bar
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
 from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned, leaves
@@ -34,13 +35,15 @@ class _Unit:
 @dataclass(slots=True, eq=False)
 class ScaffoldCanvas:
     """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
-    `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers."""
+    `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers. `bar`
+    ranks gates on a scale of their own."""
 
     tree: Tree
     grow: bool = False
     temperature: float = 0.0
     chance: random.Random = field(default_factory=random.Random)
     spans: list[list[Renoised]] = field(default_factory=list)
+    bar: Bar | None = None
     _layout: Layout = field(init=False)
     _view: View | None = None
     _probes: dict[int, Hole] = field(default_factory=dict)
@@ -228,7 +231,7 @@ class ScaffoldCanvas:
             best = self._best(fork)
             sure = fork.weights[best]
             rank = reading.gate(list(fork.weights.values()), sure)
-            ranks[fork] = rank * _likely(placed, ranks)
+            ranks[fork] = self._gate_rank(rank, placed, ranks)
             found.append(_Unit(placed, 0, best, sure, ranks[fork]))
         for index, site in enumerate(view.sites):
             placed, at = holes[site.offset]
@@ -238,9 +241,21 @@ class ScaffoldCanvas:
                 hole.wants_more and at >= len(hole.ids) - max(2, len(hole.ids) // 4)
             ):
                 continue
-            joint = reading.sure[index] * _likely(placed, ranks)
+            joint = self._token_rank(reading.sure[index], placed, ranks)
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
+
+    def _gate_rank(self, sure: float, placed: Placed, ranks: Mapping[Fork, float]) -> float:
+        """At most the rank of each open fork before it: what hangs on a gate is never picked without it."""
+        joint = sure * _likely(placed)
+        return min(joint if self.bar is None else self.bar.rank(joint), _least(placed, ranks))
+
+    def _token_rank(self, sure: float, placed: Placed, ranks: Mapping[Fork, float]) -> float:
+        """With a bar for gates, a token and the gates before it are each measured by their own."""
+        likely, least = _likely(placed), _least(placed, ranks)
+        if self.bar is None:
+            return sure * min(likely, least)
+        return min(sure, self.bar.rank(likely), least)
 
     def _open_forks(self) -> list[Placed]:
         return [
@@ -289,10 +304,13 @@ class ScaffoldCanvas:
         )
 
 
-def _likely(placed: Placed, ranks: Mapping[Fork, float]) -> float:
-    """The probability that a leaf will exist, at most the rank of each open fork before it: what hangs on a gate is
-    never picked without it."""
-    chance = math.prod(
+def _likely(placed: Placed) -> float:
+    """The probability that a leaf will exist."""
+    return math.prod(
         fork.weights.get(fork.expected, 0.0) for fork in placed.after if fork.expected is not None
     )
-    return min(chance, *(ranks.get(fork, 1.0) for fork in placed.after), 1.0)
+
+
+def _least(placed: Placed, ranks: Mapping[Fork, float]) -> float:
+    """The lowest rank of the open forks before a leaf, 1 if there are none."""
+    return min((ranks.get(fork, 1.0) for fork in placed.after), default=1.0)

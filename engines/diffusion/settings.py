@@ -24,9 +24,10 @@ class Settings:
 
     logit_shift: the logits at position i-1 predict the token at i, as in an AR model.
     block_tokens, text_block_tokens: positions refined together, under a contract and in free text.
-    threshold: the confidence from which a decision is final.
+    threshold: the confidence from which a decision is final; gate_threshold: the same for a choice among options (null
+    or a value, which of these, another item), 0: as threshold.
     rule: another commit rule (`rule_table`), in JSON its name or an object with "name" and its parameters; None:
-    "threshold". A rule that has a threshold and is given none takes the one above.
+    "threshold". A rule that has thresholds and is given none takes those above.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
     most_steps: denoising steps of one answer where the request sets no limit; what is open then is
@@ -50,6 +51,7 @@ class Settings:
     block_tokens: int = 128
     text_block_tokens: int = 32
     threshold: float = 0.9
+    gate_threshold: float = 0.0
     slot_tokens: int = 24
     slots_grow: bool = False
     slot_most_tokens: int = 96
@@ -83,6 +85,10 @@ class Settings:
             raise LoadingError(
                 f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
             )
+        if not 0 <= self.gate_threshold <= 1:
+            raise LoadingError(
+                f"{FILE}: gate_threshold is from 0 to 1, not {self.gate_threshold!r}"
+            )
         if self.rule is not None:
             try:
                 parameters(self.rule)
@@ -99,6 +105,8 @@ class Settings:
         found = parameters(rule)
         if "threshold" in RULES[rule.name] and "threshold" not in rule.parameters:
             found["threshold"] = self.threshold
+        if "gates" in RULES[rule.name] and "gates" not in rule.parameters:
+            found["gates"] = self.gate_threshold
         return Rule(rule.name, found)
 
     @classmethod

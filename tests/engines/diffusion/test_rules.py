@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -25,11 +26,11 @@ from carrara.engines.diffusion.reader import MaskTable, looking
 from carrara.engines.diffusion.reader import read as read_logits
 from carrara.engines.diffusion.refine import Schedule, refine
 from carrara.engines.diffusion.rule_table import RULES, parsed, written
-from carrara.engines.diffusion.rules import Edits, ruling
+from carrara.engines.diffusion.rules import Bar, Edits, ruling
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
-from carrara.engines.diffusion.scaffold.nodes import Hole, leaves
+from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, leaves
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
 from carrara.engines.diffusion.scaffold.tree import Tree
@@ -121,13 +122,14 @@ def test_scaffolds_hold_under_every_rule(
     name: str, lexicon: Lexicon, random_schema: Callable[[int], dict[str, Any]]
 ) -> None:
     for seed in range(5):
-        contract, rule = Json.of(random_schema(seed)), Rule(name)
+        gates = {"gates": 0.3} if "gates" in RULES[name] and seed % 2 else {}
+        contract, rule = Json.of(random_schema(seed)), Rule(name, gates)
         scaffold = Scaffold(compiled(contract), lexicon)
         if scaffold.least_tokens > 300:
             continue
         tree, edits = Tree(scaffold, Budget(300, 64, 8)), Edits.of(rule)
         canvas = (
-            ScaffoldCanvas(tree, grow=True)
+            ScaffoldCanvas(tree, grow=True, bar=Bar.of(rule))
             if edits is None
             else EditingCanvas(tree, grow=True, edits=edits)
         )
@@ -161,6 +163,74 @@ def test_an_open_gate_is_decided_before_what_hangs_on_it(name: str, lexicon: Lex
         made = refine(ScaffoldCanvas(tree), look, how.commit, Schedule(200))
         assert made.passes < 100  # in the last passes of a schedule everything is committed
         contract.parse(read.text(tree.root))
+
+
+@given(st.floats(1e-6, 1), st.floats(1e-6, 1), st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_a_bar_for_gates_keeps_the_order_and_becomes_the_threshold(
+    gates: float, threshold: float, chances: list[float]
+) -> None:
+    bar = Bar(gates, threshold)
+    ranks = [bar.rank(chance) for chance in sorted(chances)]
+    assert all(0 <= rank <= 1 + 1e-12 for rank in ranks)
+    assert all(one <= other + 1e-12 for one, other in pairwise(ranks))
+    assert bar.rank(gates) == pytest.approx(threshold)
+    assert all((bar.rank(c) >= threshold - 1e-12) == (c >= gates) for c in chances)
+
+
+@pytest.mark.parametrize(
+    ("gates", "committed"),
+    [
+        (0.0, [{"a": "x"}, {"b": "x"}, {"c": "x"}]),  # none is 0.9 sure: each time the surest
+        (0.5, [{"a": "x", "b": "x", "c": "x"}]),
+        (0.75, [{"a": "x"}, {"b": "x"}, {"c": "x"}]),
+        (0.65, [{"a": "x", "b": "x"}, {"c": "x"}]),
+    ],
+)
+def test_gates_have_a_bar_of_their_own(
+    gates: float, committed: list[dict[str, str]], lexicon: Lexicon
+) -> None:
+    """Three choices that the model is 0.8, 0.7 and 0.6 sure of, whatever else is decided."""
+    field = {"enum": ["x", "y"]}
+    properties = {name: field for name in "abc"}
+    contract = Json.of({"type": "object", "properties": properties, "required": list(properties)})
+    rule = Rule("threshold", {"threshold": 0.9, "gates": gates})
+    tree = Tree(Scaffold(compiled(contract), lexicon), Budget(60, 64, 4))
+    canvas = ScaffoldCanvas(tree, bar=Bar.of(rule))
+    first = canvas.view()
+    assert first is not None
+    places = sorted({offset for offset, _ in first.pairs})
+    said = torch.zeros(64, len(lexicon.tokenizer.vocabulary))
+    for place, chance in zip(places, (0.8, 0.7, 0.6), strict=True):
+        said[place, lexicon.tokenizer.vocabulary.index(b"x")] = math.log(chance / (1 - chance))
+    left = []
+    look = looking(lambda clean, view: said[view.offsets])
+    refine(canvas, look, ruling(rule, MASK).commit, watch=lambda _: left.append(canvas.undecided))
+    assert json.loads(read.text(tree.root)) == {"a": "x", "b": "x", "c": "x"}
+    assert len(left) == len(committed)
+
+
+def test_a_number_is_final_together_with_the_gate_that_it_hangs_on(lexicon: Lexicon) -> None:
+    """The model is 0.6 sure that there is a field, and sure of what is in it."""
+    contract = Json.of({"type": "object", "properties": {"a": {"type": "integer"}}})
+    passes = {}
+    for gates in (0.0, 0.5, 0.7):
+        rule = Rule("threshold", {"threshold": 0.9, "gates": gates})
+        tree = Tree(Scaffold(compiled(contract), lexicon), Budget(60, 64, 4))
+        canvas = ScaffoldCanvas(tree, bar=Bar.of(rule))
+        view = canvas.view()
+        assert view is not None
+        (fork,) = (leaf for leaf in leaves(tree.root) if isinstance(leaf, Fork))
+        said = torch.zeros(64, len(lexicon.tokenizer.vocabulary))
+        for offset in {site.offset for site in view.sites}:
+            said[offset, lexicon.tokenizer.vocabulary.index(b"7")] = 30.0
+        lead = fork.plan.leads[fork.expected or 0][fork.plan.common]
+        others = len({token for _, token in view.pairs}) - 1
+        said[view.pairs[0][0], lead] = math.log(0.6 / 0.4 * others)
+        look = looking(lambda clean, view, said=said: said[view.offsets])
+        made = refine(canvas, look, ruling(rule, MASK).commit, Schedule(20))
+        assert fork.chosen == fork.expected
+        passes[gates] = made.passes
+    assert passes[0.5] < passes[0.7] <= passes[0.0]
 
 
 # What the judges say

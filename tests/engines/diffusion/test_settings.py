@@ -30,6 +30,7 @@ def test_the_file_is_read(tmp_path: Path) -> None:
         ("[]", "unknown keys"),
         ('{"treshold": 1}', "treshold"),
         ('{"threshold": 2}', "threshold is above 0"),
+        ('{"gate_threshold": 2}', "gate_threshold is from 0 to 1"),
         ('{"slot_tokens": 0}', "slot_tokens"),
         ('{"most_steps": 0}', "most_steps"),
     ],
