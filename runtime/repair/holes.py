@@ -28,7 +28,8 @@ def json_holes(found: JsonRepair, schema_text: str | None) -> tuple[Hole, ...]:
     for start, end, path in value_spans(found.text):
         if found.text[start] not in "{[" and any(start <= place <= end for place in places):
             kind, options = type_at(schema, found.value, path)
-            kind = "string" if found.text[start] == '"' else kind  # its quotes are left
+            if found.text[start] == '"' and kind not in ("integer", "number", "boolean"):
+                kind = "string"  # its quotes are left, and nothing says that they are wrong
             room = 8 if kind in ("integer", "number", "boolean") else 16
             items = type_at(schema, found.value, (*path, 0))[0] if kind == "array" else ""
             holes.append(Hole(start, end, pointer(path), kind, room, items, options))

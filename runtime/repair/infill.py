@@ -20,8 +20,10 @@ from carrara.runtime.repair.report import Edit, Hole
 MOST_HOLES = 32  # in one call; a document with more is not repaired but written anew
 _MOST_ITEMS = 4  # in a list that was lost
 _AROUND = 3000  # characters of the document shown to the model
-_CELL = r"^[^|\\`\n\r]+$"  # no length in it: a counting automaton takes an engine long to build
-_TEXT = r"^[^\\`\n\r]+$"
+# At least one letter or digit, or nothing would be filled; \w would make a large automaton, and so would a length.
+_WORD = "[0-9A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿ一-鿿]"
+_CELL = rf"^[^|\\`\n\r]*{_WORD}[^|\\`\n\r]*$"
+_TEXT = rf"^[^\\`\n\r]*{_WORD}[^\\`\n\r]*$"
 
 
 def blanks(text: str, holes: Sequence[Hole]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -60,6 +61,29 @@ def test_json_holes_have_the_types_of_their_siblings() -> None:
     report = mended('[{"n": 1, "ok": true}, {"n": , "ok": [MASK]}]', "json", engine=engine)
     assert report.value == [{"n": 1, "ok": True}, {"n": 7, "ok": True}]
     assert (report.ok, report.model_calls) == (True, 1)
+
+
+def test_quotes_around_masks_go_where_siblings_or_the_schema_speak_for_another_type() -> None:
+    engine = ScriptedEngine("diffusion", fill, can=["schema"])
+    text = '[{"n": "[MASK]", "who": "[MASK]"}, {"n": 3, "who": "Ann"}]'
+    report = mended(text, "json", engine=engine)
+    assert report.value == [{"n": 7, "who": "word"}, {"n": 3, "who": "Ann"}]
+    schema = {"properties": {"n": {"type": "boolean"}}}
+    report = mended('{"n": "[MASK]"}', "json", schema=schema, engine=engine)
+    assert (report.value, report.ok) == ({"n": True}, True)
+    assert mended('{"n": "[MASK]"}', "json", engine=engine).value == {"n": "word"}
+
+
+@pytest.mark.parametrize("kind", ["table", "json"])
+def test_a_text_slot_holds_a_letter_or_a_digit(kind: str) -> None:
+    engine = ScriptedEngine("diffusion", fill, can=["schema"])
+    mended(TABLE if kind == "table" else '[{"a": "x"}, {"a": [MASK]}]', kind, engine=engine)
+    assert isinstance(engine.requests[0].output, Json)
+    pattern = engine.requests[0].output.schema["properties"]["1"]["pattern"]
+    assert not re.search(pattern, "__[")
+    assert not re.search(pattern, "- ,")
+    assert all(re.search(pattern, word) for word in ("a", "(7)", "Größe", "Нил", "泵"))
+    assert bool(re.search(pattern, "a | b")) == (kind == "json")
 
 
 @pytest.mark.parametrize("value", ["Rome", 7, 2.5, False])
