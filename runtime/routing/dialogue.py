@@ -246,8 +246,9 @@ class Dialogue:
         return await self._judged(move, None, whole)
 
     async def _judged(self, move: Move, request: Request | None, completion: Completion) -> Verdict:
+        kind, path = self.call.output.kind, self.ctx.path
         last = is_last(move.engine, self.route)
-        accept = None if last else self.policy.accepts(self.call.output.kind, self.ctx.path)
+        accept = None if last else self.policy.accepts(kind, path, move.engine)
         call = self.call if request is None else replace(self.call, limits=request.limits)
         verdict = judge(call, completion, accept)
         if verdict.rejection is None and accept is not None:

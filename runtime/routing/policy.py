@@ -132,14 +132,22 @@ class Policy:
         if self.choose not in ("order", "time"):
             raise CarraraError(f"policy {self.name!r}: choose is 'order' or 'time'")
 
-    def accepts(self, kind: str, path: str = "") -> Accept:
-        """What an answer of this kind of contract needs at a step: by its whole path, or its name."""
+    def accepts(self, kind: str, path: str = "", engine: str = "") -> Accept:
+        """What an engine's answer of this kind of contract needs at a step: by its whole path, or its name."""
+        return self._at(kind, path).of(engine)
+
+    def _at(self, kind: str, path: str) -> Accept:
         if self.steps:
             step = step_of(path)
             for name in (step, step.rpartition("/")[2]):
                 if name in self.steps:
                     return self.steps[name]
         return self.accept.get(kind, Accept())
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """All engines that its rules name."""
+        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.engines))
 
     @property
     def asks_wording(self) -> bool:

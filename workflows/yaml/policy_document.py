@@ -66,6 +66,10 @@ class AcceptDoc(Doc):
         None, description="How many drafts of the engine must agree."
     )
     judge: JudgeDoc | None = Field(None, description="Who has the last word.")
+    engines: dict[str, AcceptDoc] | None = Field(
+        None,
+        description="The same for the answers of single engines, by name; overall and field left out are as above.",
+    )
 
 
 class HedgeDoc(Doc):
