@@ -56,6 +56,7 @@ from carrara.runtime.routing.router import (
     Move,
     Rejection,
     Route,
+    company,
     is_last,
     next_after,
     objection_to,
@@ -146,8 +147,10 @@ class Dialogue:
             if scouting:
                 scouts.back(key)
 
-    async def ask_once(self, engine: str, request: Request, reason: str, firm: bool) -> Answered:
-        """One request to one engine, on the books and told.
+    async def ask_once(
+        self, engine: str, request: Request, reason: str, firm: bool, beside: bool = False
+    ) -> Answered:
+        """One request to one engine, on the books and told; `beside` others, it joins none that is equal.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -163,7 +166,8 @@ class Dialogue:
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
-        flights, watch = resources.get("single_flight"), self._watch(engine)
+        flights = None if beside else resources.get("single_flight")
+        watch = self._watch(engine)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
         asked_at = self._now()
         try:
@@ -181,12 +185,15 @@ class Dialogue:
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
-        names = [engine.name for engine in self.route.candidates]
-        following = names[names.index(move.engine) + 1 :][:1]
-        if self.policy.hedge is None or not following or move.how != "ask":
+        hedge, following = self.policy.hedge, company(move, self.route)
+        if hedge is None or following is None:
             return await self.ask_engine(move)
-        usual_s = self.evidence.typical_s(self.ctx.path, move.engine)
-        race = Race(self.policy.hedge, usual_s, move, following[0])
+        path, evidence = self.ctx.path, self.evidence
+
+        def late_s() -> float | None:
+            return evidence.late_s(path, move.engine, hedge.times, hedge.share)
+
+        race = Race(hedge, late_s, move, following)
         self.races[move.engine] = race
         try:
             return await race.run(self.ask_engine, self.ctx.tell)
@@ -203,7 +210,8 @@ class Dialogue:
         if part is not None:
             reason = f"only {part.told}: {reason}"
         try:
-            answered = await self.ask_once(move.engine, request, reason, self._is_firm(move))
+            firm = self._is_firm(move)
+            answered = await self.ask_once(move.engine, request, reason, firm, move.beside)
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
@@ -306,7 +314,8 @@ class Dialogue:
             if is_last(move.engine, self.route):
                 raise error
             cause = "busy"
-        rejection = Rejection(move.engine, cause, str(error))
+        broke_off = isinstance(error, EngineFailed) and bool(error.phase)
+        rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
         self._reject(move, rejection, "", None)
         return Verdict("", rejection=rejection)

@@ -3,6 +3,7 @@ gain."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 _INDEX = re.compile(r"\[\d+\]")
 _KEPT = 64
 _TIMED = 4  # answers from which on a median says something
+_SPREAD = 8  # from which on a percentile does
 _JUDGED = 8
 _GAIN_S, _GAIN = 0.05, 0.1  # less than that is noise
 _WORTH_LEARNING_S = 0.25
@@ -94,6 +96,21 @@ class Evidence:
         """The median time of the engine's answers at this step, None while too few are known."""
         seen = self._seen.get((step_of(path), engine))
         return None if seen is None else seen.typical_s
+
+    def late_s(
+        self, path: str, engine: str, times: float | None, share: float | None
+    ) -> float | None:
+        """The earlier of `times` the median time of the engine's answers at this step and the time within which the
+        share `share` of them came; None while too few are known."""
+        seen = self._seen.get((step_of(path), engine))
+        if seen is None:
+            return None
+        waits = []
+        if times is not None and seen.typical_s is not None:
+            waits.append(times * seen.typical_s)
+        if share is not None and len(seen.seconds) >= _SPREAD:
+            waits.append(sorted(seen.seconds)[math.ceil(share * len(seen.seconds)) - 1])
+        return min(waits, default=None)
 
     def loss(self, path: str, engine: str, following: str, probe_every: int) -> str | None:
         """Why asking `engine` before `following` costs time at this step, None if it does not or is not known.

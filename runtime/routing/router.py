@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 from carrara.engines.errors import EngineRefused
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.evidence import Evidence
-from carrara.runtime.routing.facts import CallFacts, EngineFacts
+from carrara.runtime.routing.facts import REMOTE, CallFacts, EngineFacts
 from carrara.runtime.routing.policy import AUTO, Policy
 
 How = Literal["ask", "renoise", "fields", "again", "longer"]
@@ -56,19 +56,24 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Move:
     """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
-    the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room."""
+    the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room. `tries`
+    of the same move broke off before. `beside`: the engine is being asked the same already and is late; this is a
+    call of its own."""
 
     engine: str
     reason: str
     how: How = "ask"
     fields: tuple[str, ...] = ()
+    tries: int = 0
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why an answer was not taken. `fields` are JSON pointers of its bad parts, empty when it is bad as a
     whole; `whole` says that they are all its parts. `partial`: the others can stay while another engine is asked for
-    these. `longer`: it was cut by its limit of tokens, and may end if it is given more of them."""
+    these. `longer`: it was cut by its limit of tokens, and may end if it is given more of them. `passing`: the call
+    broke off on its way, and the same call may work at once."""
 
     engine: str
     cause: Cause
@@ -77,6 +82,7 @@ class Rejection:
     whole: bool = False
     partial: bool = False
     longer: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +145,25 @@ def next_after(
         or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)
         or _longer(rejection, history, facts, found.candidates[place], policy)
+        or _once_more(rejection, history, policy)
     )
 
 
 def is_last(engine: str, found: Route) -> bool:
     """Whether no engine could be asked after this one: then a valid answer is taken, sure or not."""
     return found.candidates[-1].name == engine
+
+
+def company(move: Move, found: Route) -> str | None:
+    """The engine that may be asked beside a move that is late: the next one; the same where it is the last and not on
+    this machine, whose own queue a second call would only lengthen."""
+    if move.how != "ask":
+        return None
+    names = [engine.name for engine in found.candidates]
+    place = names.index(move.engine)
+    if place + 1 < len(names):
+        return names[place + 1]
+    return move.engine if found.candidates[place].device == REMOTE else None
 
 
 def _named(
@@ -331,6 +350,16 @@ def _longer(
     return Move(rejection.engine, f"once more, with more room: {rejection.reason}", "longer")
 
 
+def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) -> Move | None:
+    """A call of the last engine that broke off on its way is made again at once: most faults of servers concern one
+    call. What goes on failing is left to the step's retries, which wait longer and longer."""
+    last = history[-1]
+    if not rejection.passing or last.tries >= policy.again:
+        return None
+    reason = f"once more: {rejection.reason}"
+    return replace(last, reason=reason, tries=last.tries + 1, beside=False)
+
+
 __all__ = [
     "JUDGED",
     "Barred",
@@ -339,6 +368,7 @@ __all__ = [
     "Move",
     "Rejection",
     "Route",
+    "company",
     "is_last",
     "next_after",
     "objection_to",

@@ -97,7 +97,7 @@ def test_every_part_of_a_policy_survives_a_round_trip() -> None:
                     "engines": {"b": {"overall": 0.4}, "c": 0.6},
                 }
             },
-            "hedge": {"after_s": 1.5},
+            "hedge": {"after_s": 1.5, "share": 0.95},
             "budget": {"cost": 2.5},
             "prices": {"b": {"prompt": 1, "completion": 3}},
             "choose": "order",
@@ -127,6 +127,7 @@ def test_an_engine_may_have_thresholds_of_its_own() -> None:
         ({"accept": {"json": {"agreement": {"draft": 1}}}}, "Did you mean 'drafts'?"),
         ({"choose": "fast"}, "choose is 'order' or 'time'"),
         ({"hedge": {"after_s": 0}}, "after_s is above 0"),
+        ({"hedge": {"share": 1}}, "share lies between 0 and 1"),
     ],
 )
 def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:

@@ -174,6 +174,18 @@ def test_what_a_second_try_cannot_mend_ends_the_call(cause: Any) -> None:
     assert after(Rejection("ar", cause, "no")) is None
 
 
+def test_a_call_that_broke_off_is_made_once_more_as_it_was() -> None:
+    fault = Rejection("ar", "failed", "the stream was cut", passing=True)
+    history = [Move("ar", "", "fields", ("/a",))]
+    move = next_after(fault, history, CALL, routed(), AUTO)
+    assert move == Move("ar", "once more: the stream was cut", "fields", ("/a",), tries=1)
+    assert next_after(fault, [*history, move], CALL, routed(), AUTO) is None
+    assert next_after(fault, history, CALL, routed(), replace(AUTO, again=0)) is None
+    first = replace(fault, engine="diffusion")
+    other = next_after(first, [Move("diffusion", "")], CALL, routed(), AUTO)
+    assert other == Move("ar", "diffusion: the stream was cut")
+
+
 def test_only_the_last_candidate_takes_unsure_answers() -> None:
     found = routed()
     assert (is_last("diffusion", found), is_last("ar", found)) == (False, True)
