@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 from carrara.engines.engine import Engine
@@ -45,7 +46,7 @@ from carrara.runtime.routing.call import (
 )
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
-from carrara.runtime.routing.facts import EngineFacts, device_of
+from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.mixed import Part, part_of, text_of
@@ -120,27 +121,35 @@ class Dialogue:
         self.evidence.choose(self.ctx.path, self.route.engine)
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
+        rejected: list[tuple[str, float]] = []
         while move is not None:
             verdict, move = await self._turn(move)
             if verdict.rejection is None:
+                for engine, at in rejected:
+                    self.evidence.followed(self.ctx.path, engine, self._now() - at)
                 self._tell_accepted(verdict)
                 return verdict.value
+            if verdict.rejection.cause in JUDGED:
+                rejected.append((verdict.rejection.engine, self._now()))
         raise self._failure()
 
     async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
-        engine = move.engine
+        engine, asked_whole = move.engine, move.how == "ask"
         key = (step_of(self.ctx.path), engine)
         scouts = self.router.scouts
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
+        started = self._now()
         try:
             while True:
                 self.history.append(move)
                 verdict = await self._make(move)
                 following = self._after(verdict.rejection) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
+                    if asked_whole and verdict.completion is not None:
+                        self.evidence.turned(self.ctx.path, engine, self._now() - started)
                     return verdict, following
                 move = following
         finally:
@@ -201,7 +210,17 @@ class Dialogue:
             del self.races[move.engine]
 
     def _is_known(self, engine: str) -> bool:
-        return self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
+        return (
+            self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
+            or self._objection(engine) is not None
+        )
+
+    def _objection(self, engine: str) -> str | None:
+        """Why evidence speaks against asking the engine now; never against the last one."""
+        for one, following in pairwise(self.route.candidates):
+            if one.name == engine:
+                return objection_to(one, following, self.facts, self.policy, self.evidence)
+        return None
 
     async def _make(self, move: Move) -> Verdict:
         """Ask as the move says and judge what comes."""
@@ -353,7 +372,7 @@ class Dialogue:
     def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
         """Called when it is the call's turn: the evidence may have changed while it waited."""
         if not firm:
-            objection = objection_to(engine, self.facts, self.policy, self.evidence)
+            objection = self._objection(engine)
             if objection is not None:
                 self.evidence.pass_over(self.ctx.path, engine)
                 raise PassedOver(objection)
@@ -445,6 +464,7 @@ class Dialogue:
                 engine.context_tokens,
                 refusal_of(self.call, engine),
                 device_of(engine),
+                expected_of(engine, self.call.output),
             )
             for name, engine in self.engines.items()
         }

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from carrara.runtime.routing.prospect import EXPECTED, Prospect, usual_s
+
 _INDEX = re.compile(r"\[\d+\]")
 _KEPT = 64
 _TIMED = 4  # answers from which on a median says something
 _SPREAD = 8  # from which on a percentile does
-_JUDGED = 8
-_GAIN_S, _GAIN = 0.05, 0.1  # less than that is noise
 _WORTH_LEARNING_S = 0.25
 
 
@@ -24,7 +24,8 @@ _WORTH_LEARNING_S = 0.25
 class Seen:
     """The tally of one engine at one step. `passed_over` counts calls since it was last asked, `chosen` those that it
     was the first for. `seconds` are those of answers, waiting for a place and in batches included: load shows in
-    them."""
+    them. `turns` are those from asking for a whole answer to a verdict, with all that was tried at the engine, and
+    `after` those from a rejection to the end of the call."""
 
     accepted: int = 0
     rejected: int = 0
@@ -32,12 +33,8 @@ class Seen:
     chosen: int = 0
     confidences: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
-
-    @property
-    def acceptance(self) -> float | None:
-        """The share of answers that were accepted, None of too few."""
-        judged = self.accepted + self.rejected
-        return self.accepted / judged if judged >= _JUDGED else None
+    turns: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    after: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     @property
     def typical_s(self) -> float | None:
@@ -64,6 +61,14 @@ class Evidence:
     def took(self, path: str, engine: str, seconds: float) -> None:
         """Write down how long one answer took, from asking on."""
         self._at(path, engine).seconds.append(seconds)
+
+    def turned(self, path: str, engine: str, seconds: float) -> None:
+        """Write down how long the engine had a call, from asking for the whole answer to its last verdict."""
+        self._at(path, engine).turns.append(seconds)
+
+    def followed(self, path: str, engine: str, seconds: float) -> None:
+        """Write down how long a call went on after the engine was rejected, until another answer was taken."""
+        self._at(path, engine).after.append(seconds)
 
     def choose(self, path: str, engine: str) -> None:
         """Write down that the engine is the first to be asked for a call."""
@@ -112,30 +117,55 @@ class Evidence:
             waits.append(sorted(seen.seconds)[math.ceil(share * len(seen.seconds)) - 1])
         return min(waits, default=None)
 
-    def loss(self, path: str, engine: str, following: str, probe_every: int) -> str | None:
-        """Why asking `engine` before `following` costs time at this step, None if it does not or is not known.
-
-        First the one and then, if it is rejected, the other takes t1 + (1 - p) * t2 on the average; the other alone
-        t2. Now and then the first is asked all the same, and so is the second while its time is unknown: that is
-        how both are known. Reads only.
-        """
-        first = self._seen.get((step_of(path), engine))
-        if first is None or first.typical_s is None or first.acceptance is None:
-            return None
-        alone_s = self.typical_s(path, following)
-        if alone_s is None:
-            learns = (
-                first.typical_s > _WORTH_LEARNING_S
-                and first.chosen % probe_every == probe_every - 1
-            )
-            return f"{following} is asked once to learn how long it takes" if learns else None
-        both_s = first.typical_s + (1 - first.acceptance) * alone_s
-        if both_s - alone_s < max(_GAIN_S, _GAIN * alone_s) or first.passed_over + 1 >= probe_every:
-            return None
-        return (
-            f"{engine} takes {first.typical_s:.2f} s here and {first.acceptance:.0%} of its answers are taken, "
-            f"{following} takes {alone_s:.2f} s"
+    def prospect(self, path: str, engine: str, following: str, expected: float) -> Prospect:
+        """What is known at this step of asking `engine` before `following`."""
+        first = self._seen.get((step_of(path), engine)) or Seen()
+        other = self._seen.get((step_of(path), following)) or Seen()
+        return Prospect(
+            first.accepted,
+            first.rejected,
+            expected,
+            usual_s(first.turns),
+            usual_s(other.turns),
+            usual_s(first.after),
         )
+
+    def loss(
+        self,
+        path: str,
+        engine: str,
+        following: str,
+        probe_every: int,
+        expected: float = EXPECTED,
+    ) -> str | None:
+        """Why asking `engine` before `following` costs more than it saves, None if it does not. Now and then it is
+        asked all the same: that is how it can prove itself. Reads only."""
+        found = self.prospect(path, engine, following, expected)
+        seen = self._seen.get((step_of(path), engine))
+        if found.is_worth_it or (seen is not None and seen.passed_over + 1 >= probe_every):
+            return None
+        judged = found.accepted + found.rejected
+        taken = f"{found.accepted} of {judged} answers of {engine} were taken here"
+        if not judged:
+            taken = f"{engine} expects {expected:.0%} of such answers to be taken"
+        if found.first_s is None or found.next_s is None:
+            return f"{taken}, a chance of {found.chance:.0%}"
+        return (
+            f"{taken}, a chance of {found.chance:.0%} to save {found.next_s:.2f} s of {following} "
+            f"for {found.first_s:.2f} s"
+        )
+
+    def learning(self, path: str, engine: str, following: str, probe_every: int) -> str | None:
+        """Why `following` is asked at once although `engine` is good: its time is not known, and now and then that is
+        to be learned where there may be something to gain. Reads only."""
+        first = self._seen.get((step_of(path), engine))
+        other = self._seen.get((step_of(path), following))
+        if first is None or first.typical_s is None or (other is not None and other.turns):
+            return None
+        worth = first.typical_s > _WORTH_LEARNING_S
+        if not worth or first.chosen % probe_every != probe_every - 1:
+            return None
+        return f"{following} is asked once to learn how long it takes"
 
     def to_data(self) -> list[Mapping[str, Any]]:
         """JSON data for reports: one row a step and engine."""

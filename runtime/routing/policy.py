@@ -102,8 +102,8 @@ class Policy:
     `probe_every` calls. Until it had an answer accepted or was given up, at most `scouts` calls of the step ask it at
     once, the others wait. `max_wait_s`: the longest Retry-After that is waited for; a longer one is left to the
     step's own retries.
-    `choose` "time": an engine is passed over too where the next one alone is faster, by the times and acceptances
-    of this session; "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
+    `choose` "time": an engine is passed over too where it is expected to cost more time than it saves (`prospect`);
+    "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
     """
 
     name: str = "auto"
@@ -116,7 +116,7 @@ class Policy:
     max_attempts: int = 4
     give_up_after: int = 4
     probe_every: int = 20
-    scouts: int = 4
+    scouts: int = 2
     max_wait_s: float = 30.0
     choose: Literal["order", "time"] = "time"
     break_after: int = 5

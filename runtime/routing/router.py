@@ -254,7 +254,8 @@ def _without_the_hopeless(
     objections = {
         engine.name: objection
         for engine, following in pairwise(able)
-        if (objection := _objection(engine, following, facts, policy, evidence)) is not None
+        if (objection := objection_to(engine, following, facts, policy, evidence)) is not None
+        or (objection := _to_learn(engine, following, facts, policy, evidence)) is not None
     }
     left = [engine for engine in able if engine.name not in objections]
     if able[0].name in objections:
@@ -262,20 +263,33 @@ def _without_the_hopeless(
     return Route(tuple(left), reason, tuple(objections))
 
 
-def _objection(
+def objection_to(
     engine: EngineFacts,
     following: EngineFacts,
     facts: CallFacts,
     policy: Policy,
     evidence: Evidence,
 ) -> str | None:
-    """Why the following engine is better asked at once, None if it is not."""
-    found = objection_to(engine.name, facts, policy, evidence)
+    """Why evidence speaks for asking the following engine at once, None if it does not."""
+    path, every = facts.path, policy.probe_every
+    found = evidence.objection(path, engine.name, policy.give_up_after, every)
     if found is None:
         found = _too_late(engine.name, following.name, facts, evidence)
     if found is None and policy.choose == "time":
-        found = evidence.loss(facts.path, engine.name, following.name, policy.probe_every)
+        found = evidence.loss(path, engine.name, following.name, every, engine.expected)
     return found
+
+
+def _to_learn(
+    engine: EngineFacts,
+    following: EngineFacts,
+    facts: CallFacts,
+    policy: Policy,
+    evidence: Evidence,
+) -> str | None:
+    if policy.choose != "time":
+        return None
+    return evidence.learning(facts.path, engine.name, following.name, policy.probe_every)
 
 
 def _too_late(engine: str, following: str, facts: CallFacts, evidence: Evidence) -> str | None:
@@ -287,11 +301,6 @@ def _too_late(engine: str, following: str, facts: CallFacts, evidence: Evidence)
     if other is None or other > limit:
         return None
     return f"{engine} takes {usual:.2f} s here, the answer is due in {limit:.2f} s"
-
-
-def objection_to(engine: str, facts: CallFacts, policy: Policy, evidence: Evidence) -> str | None:
-    """Why evidence speaks against asking `engine` for this step now, None if it does not."""
-    return evidence.objection(facts.path, engine, policy.give_up_after, policy.probe_every)
 
 
 def _renoise(

@@ -359,7 +359,7 @@ def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Con
     assert not [e for e in contexts[-1].told(EngineCalled) if e.engine == "diffusion"]
 
 
-@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(4, 8)), (0.9, range(100, 101))])
+@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(2, 5)), (0.9, range(100, 101))])
 def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_itself(
     context: Context, sureness: float, asked: range
 ) -> None:
@@ -377,6 +377,39 @@ def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_its
         assert len(unknown.requests) in asked
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("accepted", "asked"), [({}, 4), ({"choice": 0.04}, 2)])
+def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
+    context: Context, run_virtual: Any, accepted: dict[str, float], asked: int
+) -> None:
+    async def takes_a_second(_: Request) -> str:
+        await asyncio.sleep(1.0)
+        return "yes"
+
+    poor = ScriptedEngine("diffusion", takes_a_second, confidence=0.1)
+    poor.accepted = accepted  # type: ignore[attr-defined]
+    good, router = ScriptedEngine("ar", takes_a_second), Router(AUTO)
+
+    async def main() -> list[str]:
+        reasons = []
+        for n in range(40):  # two of them are probes
+            ctx = context(poor, good, path=f"f/s[{n}]", router=router)
+            await answer(LlmCall((Message("user", "Say it."),), YES), ctx)
+            reasons.append(ctx.told(Routed)[0].reason)
+        return reasons
+
+    reasons = run_virtual(main())
+    assert len(poor.requests) == asked
+    if accepted:
+        assert reasons[0] == (
+            "diffusion expects 4% of such answers to be taken, a chance of 4%: ar at once"
+        )
+    else:
+        assert reasons[1] == (
+            "0 of 1 answers of diffusion were taken here, a chance of 33% to save 1.00 s of ar "
+            "for 1.00 s: ar at once"
+        )
 
 
 def test_a_cancelled_scout_lets_the_next_one_go(context: Context) -> None:
