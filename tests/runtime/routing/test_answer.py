@@ -359,7 +359,7 @@ def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Con
     assert not [e for e in contexts[-1].told(EngineCalled) if e.engine == "diffusion"]
 
 
-@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(2, 5)), (0.9, range(100, 101))])
+@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(1, 5)), (0.9, range(100, 101))])
 def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_itself(
     context: Context, sureness: float, asked: range
 ) -> None:
@@ -379,7 +379,7 @@ def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_its
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("accepted", "asked"), [({}, 4), ({"choice": 0.04}, 2)])
+@pytest.mark.parametrize(("accepted", "asked"), [({}, 1), ({"choice": 0.04}, 0)])
 def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
     context: Context, run_virtual: Any, accepted: dict[str, float], asked: int
 ) -> None:
@@ -393,7 +393,7 @@ def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
 
     async def main() -> list[str]:
         reasons = []
-        for n in range(40):  # two of them are probes
+        for n in range(19):  # the next one is a probe
             ctx = context(poor, good, path=f"f/s[{n}]", router=router)
             await answer(LlmCall((Message("user", "Say it."),), YES), ctx)
             reasons.append(ctx.told(Routed)[0].reason)
