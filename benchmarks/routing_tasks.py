@@ -19,15 +19,18 @@ from typing import Any
 
 import carrara
 from carrara.engines.contract import Choice
+from carrara.engines.contract_shape import shape_of
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Event, Routed
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.workflows.calibration.calibrate import fitted
 from carrara.workflows.calibration.fit import Metric, Target, interval, lead_over, value_of
 from carrara.workflows.evaluate import evaluate_records
 from carrara.workflows.evaluation import EvaluatedRow, Evaluation, spread
 from carrara.workflows.labelled import labelled
+from carrara.workflows.plan import plan
 from carrara.workflows.records import Record
 from carrara.workflows.session import Session
 from carrara.workflows.yaml import load
@@ -78,9 +81,11 @@ async def _task(
     options: argparse.Namespace, sessions: Mapping[str, Session], task: str, share_s: float
 ) -> dict[str, Any]:
     workflow = load(PIPELINES / f"{task}.yaml").workflow
+    [contract] = [step.contract for step in plan(workflow).steps if step.contract is not None]
     metric: Metric = "accuracy" if task in LABELS else "f1"
     alone = {name: (sessions[name], name, None) for name in options.engines}
     folder, begun = options.data / task, time.monotonic()
+    await _warm(workflow, str(folder / "dev.jsonl"), sessions, options)
     dev = labelled(str(folder / "dev.jsonl"), options.dev_rows, options.seed)
     seen = await _round(workflow, dev, alone, DEV_SHARE * share_s)
     made = fitted(workflow, seen, Target(metric, None))
@@ -95,6 +100,10 @@ async def _task(
     two = max(options.engines[:2], key=lambda name: value_of(marks[name], metric))
     return {
         "metric": metric,
+        "shape": shape_of(contract),
+        "default_policy_takes": {
+            name: _taken(one, AUTO.accepts(contract.kind)) for name, one in seen.items()
+        },
         "calibration": {
             "rows": made.fitted_rows,
             "alone": {
@@ -114,6 +123,28 @@ async def _task(
         "ahead_of_it_less_one_error": round(lead_over(marks[ROUTER], marks[two], metric), 4),
         "contestants": {name: _marks(found, metric) for name, found in results.items()},
     }
+
+
+def _taken(found: Evaluation, accept: Accept) -> float:
+    """The share of an engine's answers that would be taken from it, were another engine behind it."""
+    taken = sum(
+        not row.error
+        and (row.confidence is None or row.confidence >= accept.overall)
+        and all(sure >= accept.field for _, sure, _ in row.sure)
+        for row in found.rows
+    )
+    return round(taken / max(1, len(found.rows)), 4)
+
+
+async def _warm(
+    workflow: Any, source: str, sessions: Mapping[str, Session], options: argparse.Namespace
+) -> None:
+    """A row that counts for nothing through every engine of every session: the first call of an engine compiles, and
+    the beginning that all prompts of a task share is in the cache of a job from its second row on."""
+    for name, session in sessions.items():
+        for engine in [name] if name in options.engines else options.engines:
+            row = labelled(source, 1, options.seed + 1)
+            await evaluate_records(workflow, row, session, engine=engine, concurrency=1)
 
 
 async def _round(
@@ -225,8 +256,12 @@ def summary(tasks: Mapping[str, Any], engines: Sequence[str]) -> dict[str, Any]:
     wins = [one["speedup"] for one in per_task.values() if one[f"{first}_speedup"] > 1]
     everywhere = [one["speedup"] for one in per_task.values()]
     losses = [one["loss_points"] for one in per_task.values()]
+    shapes: dict[str, list[float]] = {}
+    for found in tasks.values():
+        shapes.setdefault(found["shape"], []).append(found["default_policy_takes"][first])
     return {
         "tasks": per_task,
+        f"{first}_accepted_by_shape": {shape: _mean(shares) for shape, shares in shapes.items()},
         "tasks_within_half_a_point": sum(loss <= 0.5 for loss in losses),
         "mean_loss_points": _mean(losses),
         "mean_speedup_where_first_wins": _mean(wins),
