@@ -145,7 +145,11 @@ class Dialogue:
         try:
             while True:
                 self.history.append(move)
+                moved = self._now()
                 verdict = await self._make(move)
+                if move.how == "renoise" and verdict.completion is not None:
+                    taken, took_s = verdict.rejection is None, self._now() - moved
+                    self.evidence.renoised(self.ctx.path, engine, taken, took_s)
                 following = self._after(verdict.rejection) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
                     if asked_whole and verdict.completion is not None:
@@ -340,7 +344,10 @@ class Dialogue:
         return Verdict("", rejection=rejection)
 
     def _after(self, rejection: Rejection) -> Move | None:
-        move = next_after(rejection, self.history, self.facts, self.route, self.policy)
+        against = self._against_renoising(rejection.engine)
+        move = next_after(rejection, self.history, self.facts, self.route, self.policy, against)
+        if move is not None and move.spared:
+            self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
         if move is not None and move.engine == rejection.engine:
             return move
         if rejection.cause in JUDGED:
@@ -350,6 +357,15 @@ class Dialogue:
                 Escalated, origin=rejection.engine, target=move.engine, reason=rejection.reason
             )
         return move
+
+    def _against_renoising(self, engine: str) -> str | None:
+        """Why its doubtful fields had better be left to the next engine, by what came of it at this step so far."""
+        if self.policy.choose != "time" or is_last(engine, self.route):
+            return None
+        names = [one.name for one in self.route.candidates]
+        following = names[names.index(engine) + 1]
+        every = self.policy.probe_every
+        return self.evidence.renoising_loss(self.ctx.path, engine, following, every)
 
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""

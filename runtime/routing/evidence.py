@@ -70,6 +70,16 @@ class Evidence:
         """Write down how long a call went on after the engine was rejected, until another answer was taken."""
         self._at(path, engine).after.append(seconds)
 
+    def renoised(self, path: str, engine: str, accepted: bool, seconds: float) -> None:
+        """Write down what came of re-noising doubtful fields, and how long that took."""
+        self.note(path, _renoising(engine), accepted)
+        self.turned(path, _renoising(engine), seconds)
+        self.probe(path, _renoising(engine))
+
+    def keep_from_renoising(self, path: str, engine: str) -> None:
+        """Write down that fields were not re-noised because of `renoising_loss`."""
+        self.pass_over(path, _renoising(engine))
+
     def choose(self, path: str, engine: str) -> None:
         """Write down that the engine is the first to be asked for a call."""
         self._at(path, engine).chosen += 1
@@ -155,6 +165,24 @@ class Evidence:
             f"for {found.first_s:.2f} s"
         )
 
+    def renoising_loss(
+        self, path: str, engine: str, following: str, probe_every: int
+    ) -> str | None:
+        """Why re-noising the doubtful fields costs more than it saves of what follows a rejection, None if it does not;
+        now and then it is done all the same. Reads only."""
+        tried = self._seen.get((step_of(path), _renoising(engine)))
+        if tried is None or tried.passed_over + 1 >= probe_every:
+            return None
+        first, other = self._at(path, engine), self._at(path, following)
+        follows_s = usual_s(first.after) or usual_s(other.turns)
+        found = Prospect(
+            tried.accepted, tried.rejected, first_s=usual_s(tried.turns), next_s=follows_s
+        )
+        if found.is_worth_it:
+            return None
+        judged = tried.accepted + tried.rejected
+        return f"not re-noised, {tried.accepted} of {judged} such answers were taken here"
+
     def learning(self, path: str, engine: str, following: str, probe_every: int) -> str | None:
         """Why `following` is asked at once although `engine` is good: its time is not known, and now and then that is
         to be learned where there may be something to gain. Reads only."""
@@ -183,6 +211,11 @@ class Evidence:
 
     def _at(self, path: str, engine: str) -> Seen:
         return self._seen.setdefault((step_of(path), engine), Seen())
+
+
+def _renoising(engine: str) -> str:
+    """What the tally of an engine's re-noised answers is called."""
+    return f"{engine}, re-noised"
 
 
 def step_of(path: str) -> str:

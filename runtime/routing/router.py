@@ -58,7 +58,7 @@ class Move:
     """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
     the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room. `tries`
     of the same move broke off before. `beside`: the engine is being asked the same already and is late; this is a
-    call of its own."""
+    call of its own. `spared`: it stands in place of re-noising, which does not pay."""
 
     engine: str
     reason: str
@@ -66,6 +66,7 @@ class Move:
     fields: tuple[str, ...] = ()
     tries: int = 0
     beside: bool = False
+    spared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +131,24 @@ def next_after(
     facts: CallFacts,
     found: Route,
     policy: Policy,
+    against_renoising: str | None = None,
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
-    `history` holds the moves so far, the rejected one last.
+    `history` holds the moves so far, the rejected one last. `against_renoising` says why doubtful fields had better
+    be left to the next engine.
     """
     if len(history) >= policy.max_attempts:
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(rejection.engine)
+    renoise = _renoise(rejection, history, facts, found.candidates[place], policy)
+    if renoise is not None and against_renoising is not None and names[place + 1 :]:
+        move = _next_engine(rejection, names[place + 1 :], policy)
+        assert move is not None
+        return replace(move, reason=f"{move.reason}; {against_renoising}", spared=True)
     return (
-        _renoise(rejection, history, facts, found.candidates[place], policy)
+        renoise
         or _whole_instead(rejection, history)
         or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)

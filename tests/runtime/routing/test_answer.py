@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
@@ -569,6 +569,7 @@ ANSWERS = st.sampled_from(
 ) | st.text(max_size=30)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(CONTRACTS),
     st.lists(st.tuples(ANSWERS, st.floats(0, 1)), min_size=4, max_size=4),

@@ -141,3 +141,26 @@ def test_the_others_time_is_learned_by_asking_it_now_and_then() -> None:
     assert asked_other == 3
     found.turned("flow/step", "ar", 1.0)
     assert not any(found.learning("flow/step", "diffusion", "ar", every) for every in range(1, 99))
+
+
+def test_re_noising_is_done_while_it_saves_more_than_it_costs() -> None:
+    def tried(taken: int, failed: int, seconds: float, follows_s: float) -> str | None:
+        found = Evidence()
+        for number in range(taken + failed):
+            found.renoised("flow/step[1]", "diffusion", number < taken, seconds)
+        found.followed("flow/step", "diffusion", follows_s)
+        return found.renoising_loss("flow/step", "diffusion", "ar", 20)
+
+    assert tried(0, 0, 1.0, 1.0) is None
+    assert tried(1, 0, 1.0, 2.0) is None
+    assert tried(0, 1, 0.2, 2.0) is None  # a cheap try
+    assert tried(0, 2, 1.0, 2.0) == "not re-noised, 0 of 2 such answers were taken here"
+
+
+def test_re_noising_is_probed_too() -> None:
+    found = Evidence()
+    found.renoised("flow/step", "diffusion", False, 1.0)
+    for _ in range(19):
+        assert found.renoising_loss("flow/step", "diffusion", "ar", 20)
+        found.keep_from_renoising("flow/step", "diffusion")
+    assert found.renoising_loss("flow/step", "diffusion", "ar", 20) is None

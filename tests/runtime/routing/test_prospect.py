@@ -4,7 +4,7 @@ import random
 from statistics import mean
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.runtime.routing.prospect import Prospect, usual_s
@@ -12,6 +12,7 @@ from carrara.runtime.routing.prospect import Prospect, usual_s
 SECONDS = st.floats(0.001, 100)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1), SECONDS, SECONDS)
 def test_more_taken_answers_never_speak_against_an_engine(
     accepted: int, rejected: int, expected: float, first_s: float, next_s: float
@@ -23,6 +24,7 @@ def test_more_taken_answers_never_speak_against_an_engine(
     assert worse.is_worth_it <= now.is_worth_it <= better.is_worth_it
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), SECONDS, SECONDS, SECONDS)
 def test_the_gain_is_what_a_long_run_saves(
     chance: float, first_s: float, next_s: float, after_s: float
@@ -34,6 +36,7 @@ def test_the_gain_is_what_a_long_run_saves(
     assert next_s - mean(takes) == pytest.approx(found.gain_s, abs=0.05 * after_s)
 
 
+@settings(deadline=None)
 @given(SECONDS, st.floats(0, 1))
 def test_an_engine_that_needs_no_time_is_always_worth_it(next_s: float, expected: float) -> None:
     assert Prospect(0, 30, expected, 0.0, next_s).is_worth_it

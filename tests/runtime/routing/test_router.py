@@ -136,6 +136,17 @@ def test_doubtful_fields_are_re_noised_once_and_then_ar_is_asked() -> None:
     assert after(DOUBT, "ask", "renoise") == Move("ar", f"diffusion: {DOUBT.reason}")
 
 
+def test_fields_are_left_to_the_next_engine_where_re_noising_does_not_pay() -> None:
+    history = [Move("diffusion", "")]
+    move = next_after(DOUBT, history, CALL, routed(), AUTO, "not re-noised, 0 of 2 were taken")
+    assert move is not None
+    assert (move.engine, move.spared) == ("ar", True)
+    assert move.reason == f"diffusion: {DOUBT.reason}; not re-noised, 0 of 2 were taken"
+    alone = next_after(DOUBT, history, CALL, routed(diffusion=DIFFUSION), AUTO, "in vain")
+    assert alone is not None
+    assert alone.how == "renoise"
+
+
 @pytest.mark.parametrize(
     ("rejection", "more"),
     [
