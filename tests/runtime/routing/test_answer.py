@@ -412,6 +412,36 @@ def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
         )
 
 
+@pytest.mark.parametrize(("accepted", "asked"), [({}, 4), ({"nested json": 0.05}, 0)])
+def test_a_fan_out_of_hopeless_calls_costs_two_tries_with_their_re_noising(
+    context: Context, run_virtual: Any, accepted: dict[str, float], asked: int
+) -> None:
+    lists = {"type": "object", "properties": {"t": {"type": "array"}, "a": {}, "b": {}}}
+    answered = '{"t": [], "a": 1, "b": 2}'
+
+    def one_at_a_time(name: str, seconds: float, sure: float) -> ScriptedEngine:
+        place = asyncio.Semaphore(1)
+
+        async def reply(request: Request) -> Completion:
+            async with place:
+                await asyncio.sleep(seconds)
+            fields = {"/t": sure, "/a": 0.9, "/b": 0.9}
+            return Completion(answered, confidence=Confidence(sure, fields))
+
+        return ScriptedEngine(name, reply, can=["schema", "drafts"])
+
+    poor, good = one_at_a_time("diffusion", 7.0, 0.2), one_at_a_time("ar", 8.0, 0.9)
+    poor.accepted = accepted  # type: ignore[attr-defined]
+    call, router = LlmCall((Message("user", "?"),), Json.of(lists)), Router(AUTO)
+
+    async def main() -> None:
+        contexts = [context(poor, good, path=f"f/s[{n}]", router=router) for n in range(12)]
+        await asyncio.gather(*(answer(call, ctx) for ctx in contexts))
+
+    run_virtual(main())
+    assert len(poor.requests) == asked
+
+
 def test_a_cancelled_scout_lets_the_next_one_go(context: Context) -> None:
     async def main() -> None:
         asked = asyncio.Event()
