@@ -4,9 +4,9 @@
 
 FOLDER holds TASK/dev.jsonl and TASK/test.jsonl for the pipelines of examples/tasks. tasks: a policy is fitted to dev
 rows of each task as `carrara calibrate --target accuracy=best` does (as good as the best engine alone, then the
-fastest), and each engine alone and the router answer the same test rows, one at a time; --minutes bounds all of it.
-reasoning: rows of reasoning tasks are mixed in, untagged; where does the default policy send them? faults: a server on
-loopback that fails a fifth of its calls and stalls one in twenty.
+fastest), and each engine alone and the router answer the same test rows, the first of them one at a time; --minutes
+bounds all of it. reasoning: rows of reasoning tasks are mixed in, untagged; where does the default policy send them?
+faults: a server on loopback that fails a fifth of its calls and stalls one in twenty.
 
 Prints one JSON object, and writes routing.json, routing.png and routing_faults.json to the folder --out. A call that
 was cut off goes on from there (routing.parts.jsonl). Accuracy is exact match for labels and field F1 for JSON.
@@ -109,8 +109,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--reasoning", nargs="+", default=["gsm8k", "strategyqa_facts"])
     parser.add_argument("--engines", nargs="+", default=["diffusion", "ar", "llamacpp"])
     parser.add_argument("--automatic", action="store_true", help="the default policy, too")
-    parser.add_argument("--rows", type=int, default=100, help="of a task, if the time suffices")
-    parser.add_argument("--dev-rows", type=int, default=80)
+    parser.add_argument("--rows", type=int, default=150, help="of a task, if the time suffices")
+    parser.add_argument("--dev-rows", type=int, default=100)
+    parser.add_argument("--timed", type=int, default=12, help="of them, asked one at a time")
     parser.add_argument("--reasoning-rows", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=15.0, help="for all tasks together")
     parser.add_argument("--records", type=int, default=400, help="for the faulty server")

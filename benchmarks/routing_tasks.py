@@ -1,7 +1,8 @@
 """Each engine alone and the calibrated router on the tasks with labelled rows; see `benchmarks.routing`.
 
-Every contestant has engines of its own, so that none finds a prompt in another's cache, and the rows go round: each
-is answered by all of them, one at a time, before the next one comes. A busy machine slows all alike.
+Every contestant has engines of its own, so that none finds a prompt in another's cache, and the rows go round. The
+first ones are timed: each is answered by all contestants, one at a time, before the next one comes, so that a busy
+machine slows all alike. More rows, several at once, make the accuracy more certain; their times do not count.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import carrara
@@ -40,6 +43,7 @@ PIPELINES = Path(__file__).resolve().parents[1] / "examples" / "tasks"
 LABELS = ("clinc_domain", "clinc_intent", "banking77", "strategyqa_facts", "table_qa", "gsm8k")
 ROUTER, AUTOMATIC = "router", "router, not calibrated"
 DEV_SHARE = 0.45  # of a task's time
+CHUNK, AT_ONCE = 16, 8  # rows that are not timed
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -57,7 +61,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         rooms = {name: await session.open_engines() for name, session in sessions.items()}
         identity = {
             "engines": {name: rooms[name][name].fingerprint for name in options.engines},
-            **{name: getattr(options, name) for name in ("rows", "dev_rows", "seed")},
+            **{name: getattr(options, name) for name in ("rows", "dev_rows", "timed", "seed")},
             "contestants": list(sessions),
         }
         found: dict[str, Any] = {}
@@ -87,7 +91,8 @@ async def _task(
     folder, begun = options.data / task, time.monotonic()
     await _warm(workflow, str(folder / "dev.jsonl"), sessions, options)
     dev = labelled(str(folder / "dev.jsonl"), options.dev_rows, options.seed)
-    seen = await _round(workflow, dev, alone, DEV_SHARE * share_s)
+    asked = await _answered(workflow, dev, alone, DEV_SHARE * share_s, options.timed)
+    seen = {name: one.evaluation for name, one in asked.items()}
     made = fitted(workflow, seen, Target(metric, None))
     contestants: dict[str, Any] = dict(alone)
     if AUTOMATIC in sessions:
@@ -95,7 +100,7 @@ async def _task(
     contestants[ROUTER] = (sessions[ROUTER], None, made.policy)
     test = labelled(str(folder / "test.jsonl"), options.rows, options.seed)
     left_s = share_s - (time.monotonic() - begun)
-    results = await _round(workflow, test, contestants, left_s)
+    results = await _answered(workflow, test, contestants, left_s, options.timed)
     marks = {name: [row.score for row in found.rows] for name, found in results.items()}
     two = max(options.engines[:2], key=lambda name: value_of(marks[name], metric))
     return {
@@ -147,30 +152,61 @@ async def _warm(
             await evaluate_records(workflow, row, session, engine=engine, concurrency=1)
 
 
-async def _round(
+@dataclass
+class _Answers:
+    """What one contestant answered; of `rows` the first `timed` were asked alone. The others have the mean time of
+    these."""
+
+    asked: tuple[Session, str | None, Policy | None]
+    rows: list[EvaluatedRow] = field(default_factory=list)
+    timed: int = 0
+    last: Evaluation | None = None
+
+    async def ask(self, workflow: Any, records: Sequence[Record], at_once: int) -> None:
+        session, engine, policy = self.asked
+        self.last = await evaluate_records(
+            workflow, records, session, engine=engine, policy=policy, concurrency=at_once
+        )
+        if at_once == 1:
+            self.rows += self.last.rows
+            self.timed += len(records)
+        else:
+            self.rows += [replace(row, ms=fmean(self.ms)) for row in self.last.rows]
+
+    @property
+    def ms(self) -> list[float]:
+        return [row.ms for row in self.rows[: self.timed]]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        assert self.last is not None
+        return replace(self.last, rows=self.rows)
+
+
+async def _answered(
     workflow: Any,
     records: Iterable[Record],
     contestants: Mapping[str, tuple[Session, str | None, Policy | None]],
     seconds: float,
-) -> dict[str, Evaluation]:
-    """The rows answered by everybody, until the time is up; at least two rows. Who begins changes from row to row."""
-    until = time.monotonic() + seconds
-    found: dict[str, Evaluation] = {}
-    rows: dict[str, list[EvaluatedRow]] = {name: [] for name in contestants}
-    names = list(contestants)
-    for number, record in enumerate(records):
-        if number >= 2 and time.monotonic() >= until:
-            break
+    timed: int,
+) -> dict[str, _Answers]:
+    """The rows answered by everybody until the time is up, half of it for the timed ones; at least two of those. Who
+    begins changes from round to round."""
+    begun, source = time.monotonic(), iter(records)
+    found = {name: _Answers(asked) for name, asked in contestants.items()}
+    names, number = list(contestants), 0
+    while True:
+        passed_s = time.monotonic() - begun
+        alone = number < timed and (number < 2 or passed_s < seconds / 2)
+        chunk = list(islice(source, 1 if alone else CHUNK))
+        if not chunk or not (alone or passed_s < seconds):
+            return found
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            session, engine, policy = contestants[name]
-            found[name] = await evaluate_records(
-                workflow, [record], session, engine=engine, policy=policy, concurrency=1
-            )
-            rows[name] += found[name].rows
-    return {name: replace(found[name], rows=rows[name]) for name in names}
+            await found[name].ask(workflow, chunk, 1 if alone else AT_ONCE)
+        number = number + 1 if alone else max(number, timed) + 1
 
 
-def _marks(found: Evaluation, metric: Metric) -> dict[str, Any]:
+def _marks(found: _Answers, metric: Metric) -> dict[str, Any]:
     scores = [row.score for row in found.rows]
     count = max(1, len(scores))
     low, high = interval(scores, metric)
@@ -183,8 +219,9 @@ def _marks(found: Evaluation, metric: Metric) -> dict[str, Any]:
         "value": round(value_of(scores, metric), 4),
         "interval": [round(low, 4), round(high, 4)],
         "parse_rate": round(sum(score.parsed for score in scores) / count, 4),
-        "ms": spread([row.ms for row in found.rows]),
-        "mean_ms": round(sum(row.ms for row in found.rows) / count, 1),
+        "timed_rows": found.timed,
+        "ms": spread(found.ms),
+        "mean_ms": round(sum(found.ms) / max(1, found.timed), 1),
         "passes": round(sum(row.passes for row in found.rows) / count, 2),
         "tokens": round(sum(row.tokens for row in found.rows) / count, 2),
         "cost": round(sum(row.cost for row in found.rows), 6),

@@ -67,7 +67,7 @@ def test_the_router_is_as_good_as_the_best_engine_and_asks_it_less(
     data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    found = measured(data, out, "--part", "tasks", "--rows", "12")["table"]
+    found = measured(data, out, "--part", "tasks", "--rows", "12", "--timed", "8")["table"]
     marks = found["tasks"]["clinc_domain"]["contestants"]
     assert {name: mark["value"] for name, mark in marks.items()} == {
         "diffusion": 0.6667,
