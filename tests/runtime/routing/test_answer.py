@@ -4,6 +4,7 @@ comes through."""
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ def test_the_request_is_told_how_much_of_the_deadline_is_left(context: Context, 
 def test_a_poor_engine_is_noticed_passed_over_and_probed(context: Context, ask: Ask) -> None:
     poor = ScriptedEngine("diffusion", lambda _: "no", confidence=0.21)
     good = ScriptedEngine("ar", lambda _: "yes")
-    router = Router(Policy(rules=AUTO.rules, give_up_after=4, probe_every=5))
+    router = Router(Policy(rules=AUTO.rules, give_up_after=4, probe_every=5, choose="order"))
     reasons = []
     for n in range(12):
         ctx = context(poor, good, path=f"flow/step[{n}]", router=router)
@@ -326,7 +327,7 @@ def test_calls_of_one_run_learn_from_each_other_without_a_router(
     ctx = context(poor, ScriptedEngine("ar", lambda _: "yes"))
     for _ in range(10):
         ask(ctx, output=YES)
-    assert len(poor.requests) == 4
+    assert 1 <= len(poor.requests) <= 4  # fewer where they took long
 
 
 def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Context) -> None:
@@ -339,7 +340,7 @@ def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Con
 
         poor = ScriptedEngine("diffusion", doubtful, confidence=0.1)
         good = ScriptedEngine("ar", lambda _: "yes")
-        router = Router()
+        router = Router(replace(AUTO, choose="order"))
         gates = {"diffusion": EngineGate(EngineLimits(concurrency=1))}
         contexts = [
             context(poor, good, path=f"flow/step[{n}]", router=router, gates=gates)
