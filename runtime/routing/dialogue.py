@@ -15,6 +15,7 @@ from carrara.engines.errors import (
     EngineError,
     EngineFailed,
     EngineRefused,
+    EngineTimeout,
 )
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
@@ -198,7 +199,8 @@ class Dialogue:
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
-        hedge, following = self.policy.hedge, company(move, self.route)
+        hedge = self.policy.hedge
+        following = company(move, self.route, self._is_quicker(move.engine))
         if hedge is None or following is None:
             return await self.ask_engine(move)
         path, evidence = self.ctx.path, self.evidence
@@ -345,7 +347,10 @@ class Dialogue:
 
     def _after(self, rejection: Rejection) -> Move | None:
         against = self._against_renoising(rejection.engine)
-        move = next_after(rejection, self.history, self.facts, self.route, self.policy, against)
+        pays = self._once_more_pays(rejection)
+        move = next_after(
+            rejection, self.history, self.facts, self.route, self.policy, against, pays
+        )
         if move is not None and move.spared:
             self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
         if move is not None and move.engine == rejection.engine:
@@ -366,6 +371,22 @@ class Dialogue:
         following = names[names.index(engine) + 1]
         every = self.policy.probe_every
         return self.evidence.renoising_loss(self.ctx.path, engine, following, every)
+
+    def _once_more_pays(self, rejection: Rejection) -> bool:
+        """Whether a call that broke off is made once more before the next engine is asked; not after a time-out, which
+        took longer than an answer does."""
+        if not rejection.passing:
+            return False
+        self.evidence.broke(self.ctx.path, rejection.engine)
+        return not isinstance(self.error, EngineTimeout) and self._is_quicker(rejection.engine)
+
+    def _is_quicker(self, engine: str) -> bool:
+        """Whether a second call of the engine is expected to end earlier than one of the next."""
+        if is_last(engine, self.route):
+            return False
+        names = [one.name for one in self.route.candidates]
+        following = names[names.index(engine) + 1]
+        return self.evidence.once_more_pays(self.ctx.path, engine, following)
 
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""

@@ -25,12 +25,15 @@ class Seen:
     """The tally of one engine at one step. `passed_over` counts calls since it was last asked, `chosen` those that it
     was the first for. `seconds` are those of answers, waiting for a place and in batches included: load shows in
     them. `turns` are those from asking for a whole answer to a verdict, with all that was tried at the engine, and
-    `after` those from a rejection to the end of the call."""
+    `after` those from a rejection to the end of the call. `answered` calls gave an answer, `broken` ones broke off on
+    their way."""
 
     accepted: int = 0
     rejected: int = 0
     passed_over: int = 0
     chosen: int = 0
+    answered: int = 0
+    broken: int = 0
     confidences: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     turns: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
@@ -60,7 +63,13 @@ class Evidence:
 
     def took(self, path: str, engine: str, seconds: float) -> None:
         """Write down how long one answer took, from asking on."""
-        self._at(path, engine).seconds.append(seconds)
+        seen = self._at(path, engine)
+        seen.answered += 1
+        seen.seconds.append(seconds)
+
+    def broke(self, path: str, engine: str) -> None:
+        """Write down that a call broke off on its way."""
+        self._at(path, engine).broken += 1
 
     def turned(self, path: str, engine: str, seconds: float) -> None:
         """Write down how long the engine had a call, from asking for the whole answer to its last verdict."""
@@ -164,6 +173,18 @@ class Evidence:
             f"{taken}, a chance of {found.chance:.0%} to save {found.next_s:.2f} s of {following} "
             f"for {found.first_s:.2f} s"
         )
+
+    def once_more_pays(self, path: str, engine: str, following: str) -> bool:
+        """Whether a call that broke off had better be made once more than given to the next engine: it may work this
+        time, and takes so much less time. False while a time is unknown. Reads only."""
+        first, other = self._at(path, engine), self._at(path, following)
+        gain_s = Prospect(
+            first.answered,
+            first.broken,
+            first_s=usual_s(first.seconds),
+            next_s=usual_s(other.turns),
+        ).gain_s
+        return gain_s is not None and gain_s > 0
 
     def renoising_loss(
         self, path: str, engine: str, following: str, probe_every: int

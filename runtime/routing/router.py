@@ -132,11 +132,12 @@ def next_after(
     found: Route,
     policy: Policy,
     against_renoising: str | None = None,
+    once_more_pays: bool = False,
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
     `history` holds the moves so far, the rejected one last. `against_renoising` says why doubtful fields had better
-    be left to the next engine.
+    be left to the next engine, `once_more_pays` that a call that broke off had better not.
     """
     if len(history) >= policy.max_attempts:
         return None
@@ -149,6 +150,7 @@ def next_after(
         return replace(move, reason=f"{move.reason}; {against_renoising}", spared=True)
     return (
         renoise
+        or (_once_more(rejection, history, policy) if once_more_pays else None)
         or _whole_instead(rejection, history)
         or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)
@@ -162,16 +164,17 @@ def is_last(engine: str, found: Route) -> bool:
     return found.candidates[-1].name == engine
 
 
-def company(move: Move, found: Route) -> str | None:
-    """The engine that may be asked beside a move that is late: the next one; the same where it is the last and not on
-    this machine, whose own queue a second call would only lengthen."""
+def company(move: Move, found: Route, once_more_pays: bool = False) -> str | None:
+    """The engine that may be asked beside a move that is late: the next one; the same where it is the last, or where
+    `once_more_pays`, and not on this machine, whose own queue a second call would only lengthen."""
     if move.how != "ask":
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(move.engine)
-    if place + 1 < len(names):
+    is_far = found.candidates[place].device == REMOTE
+    if names[place + 1 :] and not (is_far and once_more_pays):
         return names[place + 1]
-    return move.engine if found.candidates[place].device == REMOTE else None
+    return move.engine if is_far else None
 
 
 def _named(
@@ -368,8 +371,8 @@ def _longer(
 
 
 def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) -> Move | None:
-    """A call of the last engine that broke off on its way is made again at once: most faults of servers concern one
-    call. What goes on failing is left to the step's retries, which wait longer and longer."""
+    """A call that broke off on its way is made again at once: most faults of servers concern one call. What goes on
+    failing is left to the next engine, or to the step's retries, which wait longer and longer."""
     last = history[-1]
     if not rejection.passing or last.tries >= policy.again:
         return None

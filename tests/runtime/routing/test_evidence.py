@@ -164,3 +164,25 @@ def test_re_noising_is_probed_too() -> None:
         assert found.renoising_loss("flow/step", "diffusion", "ar", 20)
         found.keep_from_renoising("flow/step", "diffusion")
     assert found.renoising_loss("flow/step", "diffusion", "ar", 20) is None
+
+
+@pytest.mark.parametrize(
+    ("answered", "broken", "next_s", "pays"),
+    [
+        (8, 2, 2.0, True),  # it will hardly break again, and the next one is slow
+        (8, 2, 1.0, False),
+        (2, 8, 2.0, False),  # it keeps breaking
+        (2, 8, 9.0, True),
+    ],
+)
+def test_a_call_that_broke_off_is_made_once_more_where_that_is_quicker(
+    answered: int, broken: int, next_s: float, pays: bool
+) -> None:
+    found = Evidence()
+    for _ in range(answered):
+        found.took("flow/step", "server", 1.0)
+    for _ in range(broken):
+        found.broke("flow/step", "server")
+    assert not found.once_more_pays("flow/step", "server", "other")  # its time is unknown
+    found.turned("flow/step", "other", next_s)
+    assert found.once_more_pays("flow/step[2]", "server", "other") is pays

@@ -89,14 +89,17 @@ def p95(found: list[Any]) -> float:
     return quantiles([seconds for seconds, _ in found], n=20, method="inclusive")[-1]
 
 
-@pytest.mark.parametrize("names", [("server",), ("server", "other")])
+@pytest.mark.parametrize(
+    ("names", "other_s"),
+    [(("server",), 1.0), (("server", "other"), 1.0), (("server", "other"), 2.0)],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_faults_cost_less_than_twice_the_time_of_the_slow_records(
-    run_virtual: Run, context: Any, names: tuple[str, ...], seed: int
+    run_virtual: Run, context: Any, names: tuple[str, ...], other_s: float, seed: int
 ) -> None:
     def run(fails: float, stalls: float) -> list[Any]:
         first = server("server", seed, fails, stalls)
-        engines = [first, *(server(name, seed + 1, 0, 0) for name in names[1:])]
+        engines = [first, *(server(name, seed + 1, 0, 0, other_s) for name in names[1:])]
         found = endings(run_virtual, context, Router(policy(*names)), *engines)
         assert [engine.in_flight for engine in engines] == [0] * len(engines)
         return found

@@ -154,6 +154,18 @@ def test_the_last_engine_is_asked_a_second_time_and_the_calls_are_not_joined(
     assert ctx.told(HedgeEnded)[0].wasted_s == pytest.approx(0.5, abs=1e-3)
 
 
+def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(
+    run_virtual: Run, context: Any
+) -> None:
+    first = ScriptedEngine("diffusion", in_turn(after(99.0, "no"), after(0.5, "yes")))
+    second, router = ScriptedEngine("ar", after(9.0, "no")), hedged(after_s=1.0)
+    router.evidence.took("flow/step", "diffusion", 0.5)
+    router.evidence.turned("flow/step", "ar", 9.0)
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "yes"
+    assert (len(first.requests), len(second.requests)) == (2, 0)
+
+
 def test_no_second_call_lengthens_the_queue_of_this_machine(run_virtual: Run, context: Any) -> None:
     class Local(ScriptedEngine):
         device = "cpu"

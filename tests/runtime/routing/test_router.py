@@ -195,6 +195,9 @@ def test_a_call_that_broke_off_is_made_once_more_as_it_was() -> None:
     first = replace(fault, engine="diffusion")
     other = next_after(first, [Move("diffusion", "")], CALL, routed(), AUTO)
     assert other == Move("ar", "diffusion: the stream was cut")
+    pays = next_after(first, [Move("diffusion", "")], CALL, routed(), AUTO, once_more_pays=True)
+    assert pays == Move("diffusion", "once more: the stream was cut", tries=1)
+    assert next_after(first, [pays], CALL, routed(), AUTO, once_more_pays=True) == other
 
 
 def test_only_the_last_candidate_takes_unsure_answers() -> None:
