@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Engine, Health
@@ -11,6 +12,7 @@ from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.runtime.cassette import Cassette, CassetteError, EngineRecord, contract_key
 from carrara.runtime.cassette_format import completion_data, completion_from
+from carrara.runtime.routing.facts import device_of
 
 _ERRORS: dict[str, type[EngineError]] = {"refused": EngineRefused, "failed": EngineFailed}
 
@@ -37,6 +39,18 @@ class RecordingEngine:
     @property
     def context_tokens(self) -> int:
         return self._inner.context_tokens
+
+    @property
+    def device(self) -> str:
+        return device_of(self._inner)
+
+    @property
+    def price(self) -> Any:
+        return getattr(self._inner, "price", None)
+
+    @property
+    def accepted(self) -> Mapping[str, float]:
+        return getattr(self._inner, "accepted", {})
 
     def refusal(self, contract: Contract) -> str | None:
         reason = self._inner.refusal(contract)

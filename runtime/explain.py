@@ -92,8 +92,14 @@ def _told(event: StepEvent) -> str:
             return f"not taken from {event.engine}: {event.reason}"
         case Escalated():
             return f"go on to {event.target}: {event.origin} gave nothing to take"
+        case Hedged() if event.target == event.engine:
+            return f"ask {event.engine} a second time beside: {event.reason}"
         case Hedged():
             return f"start {event.target} beside {event.engine}: {event.reason}"
+        case HedgeEnded() if event.loser == event.engine:
+            return (
+                f"one call of {event.engine} was first, {event.wasted_s:.2f} s of the other in vain"
+            )
         case HedgeEnded():
             wasted = f", {event.wasted_s:.2f} s of {event.loser} in vain"
             return f"{event.engine} was first{wasted}"

@@ -20,7 +20,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from carrara.engines.request import Message, Rule
 from carrara.runtime.handle import Handle
@@ -31,6 +31,9 @@ from carrara.workflows.parameters import Parameters
 from carrara.workflows.prompt import Example, Prompt
 from carrara.workflows.source import check_function, name_of, reference, wrong
 from carrara.workflows.steps import Llm, Step, Workflow
+
+if TYPE_CHECKING:
+    from carrara.runtime.routing.policy import Policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -232,12 +235,19 @@ def workflow(function: Callable[P, Handle[R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None) -> WorkflowDecorator: ...
-def workflow(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+def workflow(*, name: str | None = None, policy: Policy | None = None) -> WorkflowDecorator: ...
+def workflow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    policy: Policy | None = None,
+) -> Any:
     """Make a workflow of a function that calls steps: async, or plain where it never awaits.
 
     Called inside another workflow it is a sub-workflow and gives a handle; from outside, `carrara.run`
-    runs it.
+    runs it. `policy` is the routing policy of its runs; a session's own goes before it, and the policy of the
+    outermost workflow holds for all inside.
 
     Raises:
         DefinitionError: an input without a name, such as *args or **kwargs.
@@ -250,12 +260,11 @@ def workflow(function: Callable[..., Any] | None = None, /, *, name: str | None 
         unnamed = parameters.unnamed
         if unnamed:
             raise wrong(wrapped, f"a workflow's inputs are given by name, and {unnamed} has none")
-        return Workflow(
-            name or name_of(wrapped),
-            wrapped,
-            parameters,
-            source=reference(wrapped),
+        made: Workflow[..., Any] = Workflow(
+            name or name_of(wrapped), wrapped, parameters, source=reference(wrapped)
         )
+        made.policy = policy
+        return made
 
     return make if function is None else make(function)
 

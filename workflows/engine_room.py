@@ -168,7 +168,7 @@ def engines_of(definition: Any) -> tuple[tuple[str, ...], Mapping[str, Mapping[s
     servers: Mapping[str, Mapping[str, Any]] = getattr(definition, "servers", None) or {}
     names = [*(getattr(definition, "limits", None) or {}), *servers]
     if (policy := getattr(definition, "policy", None)) is not None:
-        names += [name for rule in policy.rules for name in rule.engines]
+        names += policy.engines
     if (pipeline := getattr(definition, "pipeline", None)) is not None:
         names += [step.engine for step in pipeline.steps if step.engine not in (None, "auto")]
     return tuple(name for name in dict.fromkeys(names) if name not in DEFAULT_ENGINES), servers

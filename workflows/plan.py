@@ -82,7 +82,8 @@ def plan(
     """Plan a workflow without running a step.
 
     A declared graph is taken as it is; a Python workflow is traced on `inputs`, with samples for those not
-    given. `durations` are those a journal has learned for this workflow (`journal.durations(name)`).
+    given. `policy` None: the workflow's own, else the default. `durations` are those a journal has learned for this
+    workflow (`journal.durations(name)`).
 
     Raises:
         DefinitionError: the steps form a circle.
@@ -91,7 +92,7 @@ def plan(
     sketch = declared() if declared is not None else folded(trace(workflow, inputs, bounds))
     times = {node.id: _seconds(workflow.name, node, durations or {}) for node in sketch.nodes}
     chain, length = _critical(sketch, times)
-    routing = _Routing(tuple(engines), policy)
+    routing = _Routing(tuple(engines), policy or getattr(workflow, "policy", None))
     steps = [
         PlannedStep(node, *routing.of(workflow.name, node), times[node.id], node.id in chain)
         for node in sketch.nodes

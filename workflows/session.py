@@ -212,7 +212,7 @@ class Session:
         room.want(*engines_of(definition))
         for known in (policy, self._policy):
             if known is not None:
-                room.want(name for rule in known.rules for name in rule.engines)
+                room.want(known.engines)
         policy = policy or self.policy_of(definition)
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}

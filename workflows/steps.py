@@ -199,7 +199,7 @@ class Workflow(Definition[P, R_co]):
     """A function that calls steps. `source` says where it is found again, "" for nowhere.
 
     `static_plan` gives the plan of a workflow whose graph is declared; of others it is traced. `policy` and
-    `limits` (by engine) are what a pipeline brings along; a session that has its own goes before them.
+    `limits` (by engine) are what it brings along; a session that has its own goes before them.
     """
 
     policy: Policy | None = None

@@ -26,7 +26,10 @@ def calibrate(
     rows: Annotated[Path, typer.Argument(help="Labelled rows, JSON lines.", metavar="DATA.jsonl")],
     goal: Annotated[
         str,
-        typer.Option("--target", help="What to reach, as accuracy=0.95 or f1=0.9."),
+        typer.Option(
+            "--target",
+            help="What to reach, as accuracy=0.95 or f1=0.9; accuracy=best: as good as the best engine alone.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The policy file to write.")
@@ -105,11 +108,13 @@ def _goal(text: str, min_coverage: float) -> Goal:
 
     name, equals, value = text.partition("=")
     try:
-        number = float(value)
+        number = None if value == "best" else float(value)
     except ValueError:
         number = -1.0
-    if not equals or name not in ("accuracy", "f1") or not 0 <= number <= 1:
-        raise usage(f"--target takes accuracy=SHARE or f1=SHARE, a share from 0 to 1, not {text!r}")
+    if not equals or name not in ("accuracy", "f1") or not (number is None or 0 <= number <= 1):
+        raise usage(
+            f"--target takes accuracy=SHARE or f1=SHARE, a share from 0 to 1 or `best`, not {text!r}"
+        )
     return Goal(cast(Metric, name), number, min_coverage)
 
 
@@ -118,8 +123,10 @@ def _text(found: Calibrated) -> str:
     from carrara.workflows.calibration.fit import best
 
     metric = found.target.metric
+    value = found.target.value
+    wanted = "of the best engine alone" if value is None else f"{value:g}"
     lines = [
-        f"{metric} {found.target.value:g} wanted; fitted on {found.fitted_rows} rows",
+        f"{metric} {wanted} wanted; fitted on {found.fitted_rows} rows",
         f"{'engines':24} {metric:>9} {'coverage':>9} {'ms a row':>9} {'$ a row':>9}",
     ]
     shown = best(found.points, _SHOWN)

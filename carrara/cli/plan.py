@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import check_engine
+from carrara.cli.options import PolicyOption, check_engine
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -69,6 +69,7 @@ def plan(
         list[str] | None,
         typer.Option("--engine", help="An engine that will be open; may be given again."),
     ] = None,
+    policy: PolicyOption = None,
     journal: Annotated[
         Path | None, typer.Option(help="Take the times of earlier runs from this journal.")
     ] = None,
@@ -79,6 +80,7 @@ def plan(
     from carrara.workflows.inputs import InputReader, assignments
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
+    from carrara.workflows.yaml.policy import load_policy
 
     for name in engines or ():
         check_engine(name)
@@ -88,8 +90,10 @@ def plan(
     if journal is not None or DEFAULT_PATH.exists():
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
-    opened = engines or (*DEFAULT_ENGINES, *engines_of(workflow)[0])
-    found = make_plan(workflow, values, engines=opened, durations=times)
+    chosen = None if policy is None else load_policy(policy, engines=engines_of(workflow)[0])
+    more = () if chosen is None else chosen.engines
+    opened = engines or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
+    found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)
     match form:
         case Format.TEXT:
             print(found.text())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -92,6 +92,11 @@ class DiffusionEngine:
     def fingerprint(self) -> str:
         parts = f"{self.local.fingerprint}\n{self._usual_settings().line}"
         return f"diffusion-{hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()}"
+
+    @property
+    def accepted(self) -> Mapping[str, float]:
+        """The share of its answers that a router may expect to take, by the contract's shape, as its adapter says."""
+        return {} if self._open is None else self._open.settings.accepted
 
     def checked_settings(self) -> Settings:
         """How the model, which is open, is denoised here.

@@ -4,10 +4,12 @@ a checkpoint of a diffusion family in its config.json."""
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from carrara.engines.contract_shape import SHAPES
 from carrara.engines.diffusion.rule_table import RULES, parameters, parsed, written
 from carrara.engines.errors import LoadingError
 from carrara.engines.request import Rule
@@ -45,6 +47,8 @@ class Settings:
     refresh_passes: every so many passes over a canvas compute all of it; the others only what is undecided or
     was decided since, seeing the rest as it was computed last. 1: always all, exact. After the dual cache of
     arXiv 2505.22618 and the delayed cache of arXiv 2505.15781.
+    accepted: by the shape of a contract (`carrara.engines.contract_shape`), the share of its answers that the default
+    routing policy takes, as measured: what a router may expect before it has seen any. It changes no answer.
     """
 
     logit_shift: bool = True
@@ -65,12 +69,13 @@ class Settings:
     rule: Rule | None = None
     noise: UniformNoise | None = None
     refresh_passes: int = 1
+    accepted: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("tokens") and (not isinstance(value, int) or value < 1):
-                raise LoadingError(f"{FILE}: {field.name} is a number of at least 1, not {value!r}")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("tokens") and (not isinstance(value, int) or value < 1):
+                raise LoadingError(f"{FILE}: {one.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
         if not isinstance(self.refresh, int) or self.refresh < 0:
@@ -89,6 +94,7 @@ class Settings:
             raise LoadingError(
                 f"{FILE}: gate_threshold is from 0 to 1, not {self.gate_threshold!r}"
             )
+        _check_accepted(self.accepted)
         if self.rule is not None:
             try:
                 parameters(self.rule)
@@ -131,7 +137,7 @@ class Settings:
             found: Any = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-        known = {field.name for field in fields(self)}
+        known = {one.name for one in fields(self)}
         if not isinstance(found, dict) or (unknown := found.keys() - known):
             wrong = sorted(unknown) if isinstance(found, dict) else found
             raise LoadingError(
@@ -192,8 +198,18 @@ class Settings:
 
     @property
     def line(self) -> str:
-        """All settings in one line of JSON, for fingerprints."""
-        return json.dumps(self.data, sort_keys=True)
+        """All settings that an answer depends on in one line of JSON, for fingerprints."""
+        found = {key: value for key, value in self.data.items() if key != "accepted"}
+        return json.dumps(found, sort_keys=True)
+
+
+def _check_accepted(found: Any) -> None:
+    if not isinstance(found, Mapping) or not all(
+        isinstance(share, int | float) and 0 <= share <= 1 for share in found.values()
+    ):
+        raise LoadingError(f"{FILE}: accepted maps shapes of contracts to shares, not {found!r}")
+    if unknown := sorted(set(found) - set(SHAPES)):
+        raise LoadingError(f"{FILE}: accepted names {unknown[0]!r}; known are {', '.join(SHAPES)}")
 
 
 PLAIN = Settings(block_tokens=64, most_steps=8, slot_tokens=16)

@@ -10,6 +10,8 @@ from typing import Any
 from carrara.engines.errors import CarraraError
 from carrara.runtime.routing.naming import known_keys
 
+_PARTS = ("overall", "field", "fields", "agreement", "judge", "engines")
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -42,17 +44,26 @@ class Judge:
 class Accept:
     """The confidence that an answer needs: `overall` for the whole, `field` for each part that has one, `fields`
     for parts by JSON pointer, in which `*` stands for any item or key. All in [0, 1]; 0 takes everything that is
-    valid. `agreement` and `judge` are asked only of an answer that is sure enough."""
+    valid. `agreement` and `judge` are asked only of an answer that is sure enough. `engines` holds what goes for the
+    answers of single engines instead, for confidences of different engines are no common measure: a server's are
+    among all tokens, a local engine's among those that the contract allows."""
 
     overall: float = 0.5
     field: float = 0.3
     fields: Mapping[str, float] = dataclasses.field(default_factory=dict)
     agreement: Agreement | None = None
     judge: Judge | None = None
+    engines: Mapping[str, Accept] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in (self.overall, self.field, *self.fields.values())):
             raise CarraraError(f"confidence thresholds lie in [0, 1], got {self}")
+        if any(inner.engines for inner in self.engines.values()):
+            raise CarraraError("the thresholds of a single engine name no further engines")
+
+    def of(self, engine: str) -> Accept:
+        """What an answer of this engine needs."""
+        return self.engines.get(engine, self)
 
     def needed(self, pointer: str) -> float:
         """The confidence that the part at a pointer needs."""
@@ -73,13 +84,15 @@ class Accept:
 def accept_data(accept: Accept) -> dict[str, Any]:
     """As JSON data; `accept_from` is the inverse."""
     found = asdict(accept)
+    found["engines"] = {name: accept_data(inner) for name, inner in accept.engines.items()}
     return {
         key: dict(part) if key == "fields" else part for key, part in found.items() if part != {}
     }
 
 
 def accept_from(found: Any) -> Accept:
-    """From data: a number, the parts, or an Accept already.
+    """From data: a number, the parts, or an Accept already. `overall` and `field` that the
+    thresholds of a single engine leave out are those around them.
 
     Raises:
         CarraraError: an unknown part, or a value out of range.
@@ -90,8 +103,9 @@ def accept_from(found: Any) -> Accept:
         return Accept(overall=found)
     if not isinstance(found, Mapping):
         raise CarraraError(f"a confidence threshold is a number or overall/field, got {found!r}")
-    known_keys(found, ["overall", "field", "fields", "agreement", "judge"], "threshold")
+    known_keys(found, _PARTS, "threshold")
     parts = {key: part for key, part in found.items() if part is not None}
+    own = parts.pop("engines", {})
     if isinstance(agreement := parts.get("agreement"), Mapping):
         known_keys(agreement, ["drafts", "share", "temperature"], "key of agreement")
         parts["agreement"] = Agreement(**agreement)
@@ -102,7 +116,19 @@ def accept_from(found: Any) -> Accept:
         if "engine" not in judge:
             raise CarraraError("routing policy: a judge names its engine")
         parts["judge"] = Judge(**judge)
-    return Accept(**parts)
+    usual = {name: parts[name] for name in ("overall", "field") if name in parts}
+    engines = {name: accept_from({**usual, **_parts_of(inner)}) for name, inner in own.items()}
+    return Accept(**parts, engines=engines)
+
+
+def _parts_of(found: Any) -> Mapping[str, Any]:
+    if isinstance(found, Accept):
+        return {part.name: getattr(found, part.name) for part in dataclasses.fields(found)}
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return {"overall": found}
+    if not isinstance(found, Mapping):
+        raise CarraraError(f"a confidence threshold is a number or overall/field, got {found!r}")
+    return found
 
 
 __all__ = ["Accept", "Agreement", "Judge", "accept_data", "accept_from"]

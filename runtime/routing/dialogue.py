@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 from carrara.engines.engine import Engine
@@ -14,6 +15,7 @@ from carrara.engines.errors import (
     EngineError,
     EngineFailed,
     EngineRefused,
+    EngineTimeout,
 )
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
@@ -45,7 +47,7 @@ from carrara.runtime.routing.call import (
 )
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
-from carrara.runtime.routing.facts import EngineFacts, device_of
+from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.mixed import Part, part_of, text_of
@@ -56,6 +58,7 @@ from carrara.runtime.routing.router import (
     Move,
     Rejection,
     Route,
+    company,
     is_last,
     next_after,
     objection_to,
@@ -119,35 +122,49 @@ class Dialogue:
         self.evidence.choose(self.ctx.path, self.route.engine)
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
+        rejected: list[tuple[str, float]] = []
         while move is not None:
             verdict, move = await self._turn(move)
             if verdict.rejection is None:
+                for engine, at in rejected:
+                    self.evidence.followed(self.ctx.path, engine, self._now() - at)
                 self._tell_accepted(verdict)
                 return verdict.value
+            if verdict.rejection.cause in JUDGED:
+                rejected.append((verdict.rejection.engine, self._now()))
         raise self._failure()
 
     async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
-        engine = move.engine
+        engine, asked_whole = move.engine, move.how == "ask"
         key = (step_of(self.ctx.path), engine)
         scouts = self.router.scouts
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
+        started = self._now()
         try:
             while True:
                 self.history.append(move)
+                moved = self._now()
                 verdict = await self._make(move)
+                if move.how == "renoise" and verdict.completion is not None:
+                    taken, took_s = verdict.rejection is None, self._now() - moved
+                    self.evidence.renoised(self.ctx.path, engine, taken, took_s)
                 following = self._after(verdict.rejection) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
+                    if asked_whole and verdict.completion is not None:
+                        self.evidence.turned(self.ctx.path, engine, self._now() - started)
                     return verdict, following
                 move = following
         finally:
             if scouting:
                 scouts.back(key)
 
-    async def ask_once(self, engine: str, request: Request, reason: str, firm: bool) -> Answered:
-        """One request to one engine, on the books and told.
+    async def ask_once(
+        self, engine: str, request: Request, reason: str, firm: bool, beside: bool = False
+    ) -> Answered:
+        """One request to one engine, on the books and told; `beside` others, it joins none that is equal.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -163,7 +180,8 @@ class Dialogue:
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
-        flights, watch = resources.get("single_flight"), self._watch(engine)
+        flights = None if beside else resources.get("single_flight")
+        watch = self._watch(engine)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
         asked_at = self._now()
         try:
@@ -181,12 +199,16 @@ class Dialogue:
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
-        names = [engine.name for engine in self.route.candidates]
-        following = names[names.index(move.engine) + 1 :][:1]
-        if self.policy.hedge is None or not following or move.how != "ask":
+        hedge = self.policy.hedge
+        following = company(move, self.route, self._is_quicker(move.engine))
+        if hedge is None or following is None:
             return await self.ask_engine(move)
-        usual_s = self.evidence.typical_s(self.ctx.path, move.engine)
-        race = Race(self.policy.hedge, usual_s, move, following[0])
+        path, evidence = self.ctx.path, self.evidence
+
+        def late_s() -> float | None:
+            return evidence.late_s(path, move.engine, hedge.times, hedge.share)
+
+        race = Race(hedge, late_s, move, following)
         self.races[move.engine] = race
         try:
             return await race.run(self.ask_engine, self.ctx.tell)
@@ -194,7 +216,17 @@ class Dialogue:
             del self.races[move.engine]
 
     def _is_known(self, engine: str) -> bool:
-        return self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
+        return (
+            self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
+            or self._objection(engine) is not None
+        )
+
+    def _objection(self, engine: str) -> str | None:
+        """Why evidence speaks against asking the engine now; never against the last one."""
+        for one, following in pairwise(self.route.candidates):
+            if one.name == engine:
+                return objection_to(one, following, self.facts, self.policy, self.evidence)
+        return None
 
     async def _make(self, move: Move) -> Verdict:
         """Ask as the move says and judge what comes."""
@@ -203,7 +235,8 @@ class Dialogue:
         if part is not None:
             reason = f"only {part.told}: {reason}"
         try:
-            answered = await self.ask_once(move.engine, request, reason, self._is_firm(move))
+            firm = self._is_firm(move)
+            answered = await self.ask_once(move.engine, request, reason, firm, move.beside)
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
@@ -246,8 +279,9 @@ class Dialogue:
         return await self._judged(move, None, whole)
 
     async def _judged(self, move: Move, request: Request | None, completion: Completion) -> Verdict:
+        kind, path = self.call.output.kind, self.ctx.path
         last = is_last(move.engine, self.route)
-        accept = None if last else self.policy.accepts(self.call.output.kind, self.ctx.path)
+        accept = None if last else self.policy.accepts(kind, path, move.engine)
         call = self.call if request is None else replace(self.call, limits=request.limits)
         verdict = judge(call, completion, accept)
         if verdict.rejection is None and accept is not None:
@@ -305,13 +339,20 @@ class Dialogue:
             if is_last(move.engine, self.route):
                 raise error
             cause = "busy"
-        rejection = Rejection(move.engine, cause, str(error))
+        broke_off = isinstance(error, EngineFailed) and bool(error.phase)
+        rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
         self._reject(move, rejection, "", None)
         return Verdict("", rejection=rejection)
 
     def _after(self, rejection: Rejection) -> Move | None:
-        move = next_after(rejection, self.history, self.facts, self.route, self.policy)
+        against = self._against_renoising(rejection.engine)
+        pays = self._once_more_pays(rejection)
+        move = next_after(
+            rejection, self.history, self.facts, self.route, self.policy, against, pays
+        )
+        if move is not None and move.spared:
+            self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
         if move is not None and move.engine == rejection.engine:
             return move
         if rejection.cause in JUDGED:
@@ -321,6 +362,31 @@ class Dialogue:
                 Escalated, origin=rejection.engine, target=move.engine, reason=rejection.reason
             )
         return move
+
+    def _against_renoising(self, engine: str) -> str | None:
+        """Why its doubtful fields had better be left to the next engine, by what came of it at this step so far."""
+        if self.policy.choose != "time" or is_last(engine, self.route):
+            return None
+        names = [one.name for one in self.route.candidates]
+        following = names[names.index(engine) + 1]
+        every = self.policy.probe_every
+        return self.evidence.renoising_loss(self.ctx.path, engine, following, every)
+
+    def _once_more_pays(self, rejection: Rejection) -> bool:
+        """Whether a call that broke off is made once more before the next engine is asked; not after a time-out, which
+        took longer than an answer does."""
+        if not rejection.passing:
+            return False
+        self.evidence.broke(self.ctx.path, rejection.engine)
+        return not isinstance(self.error, EngineTimeout) and self._is_quicker(rejection.engine)
+
+    def _is_quicker(self, engine: str) -> bool:
+        """Whether a second call of the engine is expected to end earlier than one of the next."""
+        if is_last(engine, self.route):
+            return False
+        names = [one.name for one in self.route.candidates]
+        following = names[names.index(engine) + 1]
+        return self.evidence.once_more_pays(self.ctx.path, engine, following)
 
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""
@@ -343,7 +409,7 @@ class Dialogue:
     def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
         """Called when it is the call's turn: the evidence may have changed while it waited."""
         if not firm:
-            objection = objection_to(engine, self.facts, self.policy, self.evidence)
+            objection = self._objection(engine)
             if objection is not None:
                 self.evidence.pass_over(self.ctx.path, engine)
                 raise PassedOver(objection)
@@ -435,6 +501,7 @@ class Dialogue:
                 engine.context_tokens,
                 refusal_of(self.call, engine),
                 device_of(engine),
+                expected_of(engine, self.call.output),
             )
             for name, engine in self.engines.items()
         }

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from carrara.engines.contract import Contract
+from carrara.engines.contract_shape import shape_of
 from carrara.engines.engine import Ability, Engine
+from carrara.runtime.routing.prospect import EXPECTED
 
 Repair = Literal["off", "structural", "infill", "escalate"]
 
@@ -34,13 +37,14 @@ class CallFacts:
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """`refusal` says why the engine cannot hold the call's contract, None if it can. `device` is "cpu", "cuda", …,
-    or REMOTE."""
+    or REMOTE. `expected` is the chance that its answer to such a contract is taken, before any was seen."""
 
     name: str
     can: frozenset[Ability] = frozenset()
     context_tokens: int = 1_000_000
     refusal: str | None = None
     device: str = REMOTE
+    expected: float = EXPECTED
 
 
 def device_of(engine: Engine) -> str:
@@ -48,4 +52,10 @@ def device_of(engine: Engine) -> str:
     return str(getattr(engine, "device", REMOTE)).partition(":")[0]
 
 
-__all__ = ["REMOTE", "CallFacts", "EngineFacts", "Repair", "device_of"]
+def expected_of(engine: Engine, contract: Contract) -> float:
+    """The share of its answers to such contracts that an engine expects to be taken, where it says so (`accepted`, by
+    shape)."""
+    return float(getattr(engine, "accepted", {}).get(shape_of(contract), EXPECTED))
+
+
+__all__ = ["REMOTE", "CallFacts", "EngineFacts", "Repair", "device_of", "expected_of"]

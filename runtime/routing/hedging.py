@@ -17,6 +17,8 @@ from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
 from carrara.runtime.routing.verdict import Verdict
 
+_LOOK_S = 0.25  # how often a call looks whether meanwhile something is known of its engine
+
 Turn = tuple[Verdict, Move | None]
 Ask = Callable[[Move], Awaitable[Turn]]
 Tell = Callable[..., None]
@@ -24,11 +26,12 @@ Tell = Callable[..., None]
 
 @dataclass(eq=False)
 class Race:
-    """One hedged move. `usual_s` is the time that its engine usually takes here, None if unknown; `following` is
-    the engine that may start beside it."""
+    """One hedged move. `learned_s` tells, by what is known of its engine at the moment, after how many seconds it is
+    late, None while too little is; `following` is the engine that may start beside it, the same one where no other
+    follows."""
 
     hedge: Hedge
-    usual_s: float | None
+    learned_s: Callable[[], float | None]
     move: Move
     following: str
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,7 +60,9 @@ class Race:
                 return first.result()
             reason = sign.result()
             tell(Hedged, engine=self.move.engine, target=self.following, reason=reason)
-            beside = Move(self.following, f"beside {self.move.engine}: {reason}")
+            again = self.following == self.move.engine
+            told = f"beside {'its first call' if again else self.move.engine}: {reason}"
+            beside = Move(self.following, told, beside=again)
             second = asyncio.ensure_future(ask(beside))
             tasks.append(second)
             return await self._decided(first, second, tell)
@@ -88,19 +93,29 @@ class Race:
     async def _sign(self) -> str:
         """Wait for a sign that the first engine is late or bad; which."""
         await self._begun.wait()
-        waits = [self.hedge.after_s]
-        if self.hedge.times is not None and self.usual_s is not None:
-            waits.append(self.hedge.times * self.usual_s)
-        after_s = min((wait for wait in waits if wait is not None), default=None)
-        try:
-            async with asyncio.timeout(after_s):
-                await self._bad.wait()
-        except TimeoutError:
-            return f"no answer after {after_s:.2f} s"
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        while True:
+            after_s = self._late_after()
+            passed_s = clock() - begun
+            if after_s is not None and passed_s >= after_s:
+                return f"no answer after {after_s:.2f} s"
+            look_s = _LOOK_S if after_s is None else after_s - passed_s
+            try:
+                async with asyncio.timeout(look_s):
+                    await self._bad.wait()
+                break
+            except TimeoutError:
+                continue
         return (
             f"less than {self.hedge.settled:.0%} of the canvas is settled "
             f"after {self.hedge.passes} passes"
         )
+
+    def _late_after(self) -> float | None:
+        """Calls that began together with nothing known learn from those of them that end."""
+        waits = (self.hedge.after_s, self.learned_s())
+        return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _accepted(turn: asyncio.Future[Turn]) -> bool:

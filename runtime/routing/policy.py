@@ -49,18 +49,22 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Hedge:
     """Start the next engine beside the first when the first is late or looks bad; the answer that is accepted first
-    wins and the other is cancelled. Late: after `after_s` seconds, or `times` the median that the engine took at
-    this step so far, whichever is earlier. Bad: after `passes` denoising passes less than the share `settled` of
-    the canvas is committed. None switches a sign off."""
+    wins and the other is cancelled. The last engine is asked a second time, if it is not on this machine. Late: after
+    `after_s` seconds, `times` the median that the engine took at this step so far, or the time within which the
+    share `share` of its answers came, whichever is the earliest. Bad: after `passes` denoising passes less than the
+    share `settled` of the canvas is committed. None switches a sign off."""
 
     after_s: float | None = None
     times: float | None = 3.0
+    share: float | None = None
     passes: int | None = None
     settled: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.after_s is None and self.times is None and self.passes is None:
-            raise CarraraError("a hedge needs after_s, times or passes")
+        if all(sign is None for sign in (self.after_s, self.times, self.share, self.passes)):
+            raise CarraraError("a hedge needs after_s, times, share or passes")
+        if self.share is not None and not 0 < self.share < 1:
+            raise CarraraError(f"hedge: share lies between 0 and 1, got {self.share}")
         for name in ("after_s", "times", "passes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -92,13 +96,14 @@ class Policy:
 
     `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked. `mixed`: of
     an answer some of whose fields are doubtful only those are asked of the next engine.
-    `again`: how often the last engine is asked again with the faults of its answer, or more room. `max_attempts` bounds
-    all of them together. `give_up_after` rejections of an engine without one acceptance, for the same step,
-    it is passed over, but for one probe every `probe_every` calls. Until it had an answer accepted or was
-    given up, at most `scouts` calls of the step ask it at once, the others wait. `max_wait_s`: the longest Retry-After
-    that is waited for; a longer one is left to the step's own retries.
-    `choose` "time": an engine is passed over too where the next one alone is faster, by the times and acceptances
-    of this session; "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
+    `again`: how often the last engine is asked again with the faults of its answer or more room, and as often
+    once more where a call broke off on its way. `max_attempts` bounds all of them together. `give_up_after`
+    rejections of an engine without one acceptance, for the same step, it is passed over, but for one probe every
+    `probe_every` calls. Until it had an answer accepted or was given up, at most `scouts` calls of the step ask it at
+    once, the others wait. `max_wait_s`: the longest Retry-After that is waited for; a longer one is left to the
+    step's own retries.
+    `choose` "time": an engine is passed over too where it is expected to cost more time than it saves (`prospect`);
+    "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
     """
 
     name: str = "auto"
@@ -111,7 +116,7 @@ class Policy:
     max_attempts: int = 4
     give_up_after: int = 4
     probe_every: int = 20
-    scouts: int = 4
+    scouts: int = 2
     max_wait_s: float = 30.0
     choose: Literal["order", "time"] = "time"
     break_after: int = 5
@@ -132,14 +137,22 @@ class Policy:
         if self.choose not in ("order", "time"):
             raise CarraraError(f"policy {self.name!r}: choose is 'order' or 'time'")
 
-    def accepts(self, kind: str, path: str = "") -> Accept:
-        """What an answer of this kind of contract needs at a step: by its whole path, or its name."""
+    def accepts(self, kind: str, path: str = "", engine: str = "") -> Accept:
+        """What an engine's answer of this kind of contract needs at a step: by its whole path, or its name."""
+        return self._at(kind, path).of(engine)
+
+    def _at(self, kind: str, path: str) -> Accept:
         if self.steps:
             step = step_of(path)
             for name in (step, step.rpartition("/")[2]):
                 if name in self.steps:
                     return self.steps[name]
         return self.accept.get(kind, Accept())
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """All engines that its rules name."""
+        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.engines))
 
     @property
     def asks_wording(self) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 from carrara.engines.errors import EngineRefused
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.evidence import Evidence
-from carrara.runtime.routing.facts import CallFacts, EngineFacts
+from carrara.runtime.routing.facts import REMOTE, CallFacts, EngineFacts
 from carrara.runtime.routing.policy import AUTO, Policy
 
 How = Literal["ask", "renoise", "fields", "again", "longer"]
@@ -56,19 +56,25 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Move:
     """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
-    the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room."""
+    the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room. `tries`
+    of the same move broke off before. `beside`: the engine is being asked the same already and is late; this is a
+    call of its own. `spared`: it stands in place of re-noising, which does not pay."""
 
     engine: str
     reason: str
     how: How = "ask"
     fields: tuple[str, ...] = ()
+    tries: int = 0
+    beside: bool = False
+    spared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why an answer was not taken. `fields` are JSON pointers of its bad parts, empty when it is bad as a
     whole; `whole` says that they are all its parts. `partial`: the others can stay while another engine is asked for
-    these. `longer`: it was cut by its limit of tokens, and may end if it is given more of them."""
+    these. `longer`: it was cut by its limit of tokens, and may end if it is given more of them. `passing`: the call
+    broke off on its way, and the same call may work at once."""
 
     engine: str
     cause: Cause
@@ -77,6 +83,7 @@ class Rejection:
     whole: bool = False
     partial: bool = False
     longer: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,27 +131,50 @@ def next_after(
     facts: CallFacts,
     found: Route,
     policy: Policy,
+    against_renoising: str | None = None,
+    once_more_pays: bool = False,
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
-    `history` holds the moves so far, the rejected one last.
+    `history` holds the moves so far, the rejected one last. `against_renoising` says why doubtful fields had better
+    be left to the next engine, `once_more_pays` that a call that broke off had better not.
     """
     if len(history) >= policy.max_attempts:
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(rejection.engine)
+    renoise = _renoise(rejection, history, facts, found.candidates[place], policy)
+    if renoise is not None and against_renoising is not None and names[place + 1 :]:
+        move = _next_engine(rejection, names[place + 1 :], policy)
+        assert move is not None
+        return replace(move, reason=f"{move.reason}; {against_renoising}", spared=True)
     return (
-        _renoise(rejection, history, facts, found.candidates[place], policy)
+        renoise
+        or (_once_more(rejection, history, policy) if once_more_pays else None)
         or _whole_instead(rejection, history)
         or _next_engine(rejection, names[place + 1 :], policy)
         or _again(rejection, history, facts, policy)
         or _longer(rejection, history, facts, found.candidates[place], policy)
+        or _once_more(rejection, history, policy)
     )
 
 
 def is_last(engine: str, found: Route) -> bool:
     """Whether no engine could be asked after this one: then a valid answer is taken, sure or not."""
     return found.candidates[-1].name == engine
+
+
+def company(move: Move, found: Route, once_more_pays: bool = False) -> str | None:
+    """The engine that may be asked beside a move that is late: the next one; the same where it is the last, or where
+    `once_more_pays`, and not on this machine, whose own queue a second call would only lengthen."""
+    if move.how != "ask":
+        return None
+    names = [engine.name for engine in found.candidates]
+    place = names.index(move.engine)
+    is_far = found.candidates[place].device == REMOTE
+    if names[place + 1 :] and not (is_far and once_more_pays):
+        return names[place + 1]
+    return move.engine if is_far else None
 
 
 def _named(
@@ -235,7 +265,8 @@ def _without_the_hopeless(
     objections = {
         engine.name: objection
         for engine, following in pairwise(able)
-        if (objection := _objection(engine, following, facts, policy, evidence)) is not None
+        if (objection := objection_to(engine, following, facts, policy, evidence)) is not None
+        or (objection := _to_learn(engine, following, facts, policy, evidence)) is not None
     }
     left = [engine for engine in able if engine.name not in objections]
     if able[0].name in objections:
@@ -243,20 +274,33 @@ def _without_the_hopeless(
     return Route(tuple(left), reason, tuple(objections))
 
 
-def _objection(
+def objection_to(
     engine: EngineFacts,
     following: EngineFacts,
     facts: CallFacts,
     policy: Policy,
     evidence: Evidence,
 ) -> str | None:
-    """Why the following engine is better asked at once, None if it is not."""
-    found = objection_to(engine.name, facts, policy, evidence)
+    """Why evidence speaks for asking the following engine at once, None if it does not."""
+    path, every = facts.path, policy.probe_every
+    found = evidence.objection(path, engine.name, policy.give_up_after, every)
     if found is None:
         found = _too_late(engine.name, following.name, facts, evidence)
     if found is None and policy.choose == "time":
-        found = evidence.loss(facts.path, engine.name, following.name, policy.probe_every)
+        found = evidence.loss(path, engine.name, following.name, every, engine.expected)
     return found
+
+
+def _to_learn(
+    engine: EngineFacts,
+    following: EngineFacts,
+    facts: CallFacts,
+    policy: Policy,
+    evidence: Evidence,
+) -> str | None:
+    if policy.choose != "time":
+        return None
+    return evidence.learning(facts.path, engine.name, following.name, policy.probe_every)
 
 
 def _too_late(engine: str, following: str, facts: CallFacts, evidence: Evidence) -> str | None:
@@ -268,11 +312,6 @@ def _too_late(engine: str, following: str, facts: CallFacts, evidence: Evidence)
     if other is None or other > limit:
         return None
     return f"{engine} takes {usual:.2f} s here, the answer is due in {limit:.2f} s"
-
-
-def objection_to(engine: str, facts: CallFacts, policy: Policy, evidence: Evidence) -> str | None:
-    """Why evidence speaks against asking `engine` for this step now, None if it does not."""
-    return evidence.objection(facts.path, engine, policy.give_up_after, policy.probe_every)
 
 
 def _renoise(
@@ -331,6 +370,16 @@ def _longer(
     return Move(rejection.engine, f"once more, with more room: {rejection.reason}", "longer")
 
 
+def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) -> Move | None:
+    """A call that broke off on its way is made again at once: most faults of servers concern one call. What goes on
+    failing is left to the next engine, or to the step's retries, which wait longer and longer."""
+    last = history[-1]
+    if not rejection.passing or last.tries >= policy.again:
+        return None
+    reason = f"once more: {rejection.reason}"
+    return replace(last, reason=reason, tries=last.tries + 1, beside=False)
+
+
 __all__ = [
     "JUDGED",
     "Barred",
@@ -339,6 +388,7 @@ __all__ = [
     "Move",
     "Rejection",
     "Route",
+    "company",
     "is_last",
     "next_after",
     "objection_to",

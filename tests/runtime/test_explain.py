@@ -65,3 +65,16 @@ def test_a_step_is_found_by_name_path_or_call() -> None:
     for name in ("extract", "book/extract", "extract[3]", "book/extract[3]"):
         assert [story.path for story in stories(EVENTS, name)] == ["book/extract[3]"]
     assert stories(EVENTS, "extract[4]") == []
+
+
+def test_a_second_call_of_the_same_engine_is_told_as_such() -> None:
+    where = ("run", 10.0, "book/sum", 8)
+    events = [
+        Hedged(*where, engine="server", target="server", reason="no answer after 1.00 s"),
+        HedgeEnded(*where, engine="server", loser="server", wasted_s=0.5),
+    ]
+    [story] = stories(events)
+    assert [line.split("s  ", 1)[1] for line in story.lines()] == [
+        "ask server a second time beside: no answer after 1.00 s",
+        "one call of server was first, 0.50 s of the other in vain",
+    ]

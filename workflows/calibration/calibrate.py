@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -13,9 +13,8 @@ from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
-    alone,
     choose,
-    frontier,
+    compared,
     interval,
     value_of,
 )
@@ -96,19 +95,30 @@ async def calibrate(
         found[name] = await evaluate_records(
             workflow, kept, session, engine=name, concurrency=concurrency, scoring=scoring
         )
-    points, single = _points(found, target)
-    chosen, reached = choose([*points, *single], target)
-    policy = policy_for(chosen, workflow)
-    trial = None
+    made = fitted(workflow, found, target)
     rest = records[len(kept) :]
-    if rest:
-        tell(f"the policy answers the other {len(rest)} rows")
-        trial = await _tried(workflow, rest, session, policy, target, chosen, concurrency, scoring)
-    return Calibrated(policy, target, chosen, reached, points, single, len(kept), trial)
+    if not rest:
+        return made
+    tell(f"the policy answers the other {len(rest)} rows")
+    trial = await _tried(workflow, rest, session, made, concurrency, scoring)
+    return replace(made, trial=trial)
+
+
+def fitted(
+    workflow: Definition[..., Any], found: Mapping[str, Evaluation], target: Target
+) -> Calibrated:
+    """The policy by what each engine answered to the same rows by itself. Pure."""
+    pairs = [pair_of(first, last, found) for first, last in combinations(found, 2)]
+    points, single = compared(pairs, target.metric)
+    chosen, reached = choose([*points, *single], target)
+    rows = len(next(iter(found.values())).rows)
+    policy = policy_for(chosen, workflow)
+    return Calibrated(policy, target, chosen, reached, points, single, rows, None)
 
 
 def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
-    """The policy of a setting: the workflow's own, else the default, with these engines and thresholds."""
+    """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Nothing is
+    re-noised, for the rows that it was fitted on were not."""
     base: Policy = getattr(workflow, "policy", None) or AUTO
     reason = f"calibrated: {point.named}"
     fields = {_pointer(place): sure for place, sure in point.fields.items()}
@@ -118,41 +128,35 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     }
     rules = (Rule(point.engines, reason=reason),)
     return replace(
-        base, name="calibrated", rules=rules, steps=steps, choose="order", give_up_after=1_000
+        base,
+        name="calibrated",
+        rules=rules,
+        steps=steps,
+        renoise=0,
+        choose="order",
+        give_up_after=1_000,
     )
-
-
-def _points(found: dict[str, Evaluation], target: Target) -> tuple[list[Point], list[Point]]:
-    points: list[Point] = []
-    single: dict[str, Point] = {}
-    for first, last in combinations(found, 2):
-        pair = pair_of(first, last, found)
-        points += frontier(pair, target.metric)
-        for point in alone(pair, target.metric):
-            single[point.named] = point
-    return points, list(single.values())
 
 
 async def _tried(
     workflow: Definition[..., Any],
     records: Sequence[Record],
     session: Session,
-    policy: Policy,
-    target: Target,
-    chosen: Point,
+    made: Calibrated,
     concurrency: int,
     scoring: Scoring | None,
 ) -> Trial:
     found = await evaluate_records(
-        workflow, records, session, policy=policy, concurrency=concurrency, scoring=scoring
+        workflow, records, session, policy=made.policy, concurrency=concurrency, scoring=scoring
     )
     scores = [row.score for row in found.rows]
-    low, high = interval(scores, target.metric)
-    first = chosen.engines[0]
+    metric = made.target.metric
+    low, high = interval(scores, metric)
+    first = made.chosen.engines[0]
     alone_ = [set(row.engines) <= {first} for row in found.rows]
     count = max(1, len(scores))
     ms = sum(row.ms for row in found.rows) / count
-    value = value_of(scores, target.metric)
+    value = value_of(scores, metric)
     return Trial(len(scores), value, low, high, sum(alone_) / count, ms)
 
 
@@ -160,4 +164,4 @@ def _pointer(place: str) -> str:
     return place.replace("[]", "/*")
 
 
-__all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "policy_for"]
+__all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "fitted", "policy_for"]

@@ -39,7 +39,10 @@ def draw(found: Calibrated, out: Path) -> Path | None:
         axes.errorbar(
             trial.ms, trial.value, yerr=spread, fmt="ks", capsize=4, label="on other rows, 95 %"
         )
-    axes.axhline(found.target.value, color="tab:gray", linestyle=":", label="target")
+    wanted = found.target.value
+    if wanted is None:
+        wanted = max(point.value for point in found.single)
+    axes.axhline(wanted, color="tab:gray", linestyle=":", label="target")
     axes.set_xlabel("mean milliseconds a row")
     axes.set_ylabel(_NAMES[found.target.metric])
     axes.set_xlim(left=0)

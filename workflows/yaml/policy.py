@@ -99,5 +99,7 @@ def _named(doc: PolicyDoc) -> Iterator[tuple[Location, str]]:
         for key, accept in (accepts or {}).items():
             if accept.judge is not None:
                 yield ("policy", part, key, "judge", "engine"), accept.judge.engine
+            for name in accept.engines or {}:
+                yield ("policy", part, key, "engines", name), name
     for name in doc.prices or {}:
         yield ("policy", "prices", name), name

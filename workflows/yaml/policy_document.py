@@ -66,6 +66,10 @@ class AcceptDoc(Doc):
         None, description="How many drafts of the engine must agree."
     )
     judge: JudgeDoc | None = Field(None, description="Who has the last word.")
+    engines: dict[str, AcceptDoc] | None = Field(
+        None,
+        description="The same for the answers of single engines, by name; overall and field left out are as above.",
+    )
 
 
 class HedgeDoc(Doc):
@@ -74,6 +78,10 @@ class HedgeDoc(Doc):
     after_s: Positive | None = Field(None, description="After so many seconds.")
     times: Positive | None = Field(
         None, description="After so many times what the engine usually takes at the step."
+    )
+    share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="After the time within which this share of the engine's answers at the step came.",
     )
     passes: AtLeastOne | None = Field(
         None, description="If after so many denoising passes too little is settled."
@@ -119,7 +127,8 @@ class PolicyDoc(Doc):
     )
     again: Count | None = Field(
         None,
-        description="How often the last engine is asked again, with the faults of its answer or with more room.",
+        description="How often the last engine is asked again, with the faults of its answer or with more room; "
+        "and once more where a call broke off.",
     )
     max_attempts: AtLeastOne | None = Field(None, description="The most calls for one answer.")
     give_up_after: AtLeastOne | None = Field(

@@ -33,6 +33,8 @@ def test_the_file_is_read(tmp_path: Path) -> None:
         ('{"gate_threshold": 2}', "gate_threshold is from 0 to 1"),
         ('{"slot_tokens": 0}', "slot_tokens"),
         ('{"most_steps": 0}', "most_steps"),
+        ('{"accepted": {"json": 2}}', "accepted maps shapes of contracts to shares"),
+        ('{"accepted": {"nested": 0.5}}', "accepted names 'nested'; known are text, choice"),
     ],
 )
 def test_a_mistake_names_the_file_and_what_is_wrong(tmp_path: Path, text: str, told: str) -> None:
@@ -40,3 +42,12 @@ def test_a_mistake_names_the_file_and_what_is_wrong(tmp_path: Path, text: str, t
     with pytest.raises(LoadingError, match=told) as error:
         Settings.of_adapter(tmp_path)
     assert str(tmp_path / FILE) in str(error.value)
+
+
+def test_what_is_accepted_changes_no_answer_and_no_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"accepted": {"nested json": 0.05}}')
+    found = Settings.of_adapter(tmp_path)
+    assert found.accepted == {"nested json": 0.05}
+    assert found.line == Settings().line
+    assert found.data["accepted"] == {"nested json": 0.05}
+    assert hash(found) == hash(Settings())

@@ -4,11 +4,12 @@ comes through."""
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
@@ -306,7 +307,7 @@ def test_the_request_is_told_how_much_of_the_deadline_is_left(context: Context, 
 def test_a_poor_engine_is_noticed_passed_over_and_probed(context: Context, ask: Ask) -> None:
     poor = ScriptedEngine("diffusion", lambda _: "no", confidence=0.21)
     good = ScriptedEngine("ar", lambda _: "yes")
-    router = Router(Policy(rules=AUTO.rules, give_up_after=4, probe_every=5))
+    router = Router(Policy(rules=AUTO.rules, give_up_after=4, probe_every=5, choose="order"))
     reasons = []
     for n in range(12):
         ctx = context(poor, good, path=f"flow/step[{n}]", router=router)
@@ -326,7 +327,7 @@ def test_calls_of_one_run_learn_from_each_other_without_a_router(
     ctx = context(poor, ScriptedEngine("ar", lambda _: "yes"))
     for _ in range(10):
         ask(ctx, output=YES)
-    assert len(poor.requests) == 4
+    assert 1 <= len(poor.requests) <= 4  # fewer where they took long
 
 
 def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Context) -> None:
@@ -339,7 +340,7 @@ def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Con
 
         poor = ScriptedEngine("diffusion", doubtful, confidence=0.1)
         good = ScriptedEngine("ar", lambda _: "yes")
-        router = Router()
+        router = Router(replace(AUTO, choose="order"))
         gates = {"diffusion": EngineGate(EngineLimits(concurrency=1))}
         contexts = [
             context(poor, good, path=f"flow/step[{n}]", router=router, gates=gates)
@@ -359,7 +360,7 @@ def test_calls_that_wait_for_a_place_see_what_was_learned_meanwhile(context: Con
     assert not [e for e in contexts[-1].told(EngineCalled) if e.engine == "diffusion"]
 
 
-@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(4, 8)), (0.9, range(100, 101))])
+@pytest.mark.parametrize(("sureness", "asked"), [(0.1, range(1, 5)), (0.9, range(100, 101))])
 def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_itself(
     context: Context, sureness: float, asked: range
 ) -> None:
@@ -377,6 +378,69 @@ def test_a_fan_out_sends_a_few_ahead_and_the_rest_when_the_engine_has_proved_its
         assert len(unknown.requests) in asked
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("accepted", "asked"), [({}, 1), ({"choice": 0.04}, 0)])
+def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
+    context: Context, run_virtual: Any, accepted: dict[str, float], asked: int
+) -> None:
+    async def takes_a_second(_: Request) -> str:
+        await asyncio.sleep(1.0)
+        return "yes"
+
+    poor = ScriptedEngine("diffusion", takes_a_second, confidence=0.1)
+    poor.accepted = accepted  # type: ignore[attr-defined]
+    good, router = ScriptedEngine("ar", takes_a_second), Router(AUTO)
+
+    async def main() -> list[str]:
+        reasons = []
+        for n in range(19):  # the next one is a probe
+            ctx = context(poor, good, path=f"f/s[{n}]", router=router)
+            await answer(LlmCall((Message("user", "Say it."),), YES), ctx)
+            reasons.append(ctx.told(Routed)[0].reason)
+        return reasons
+
+    reasons = run_virtual(main())
+    assert len(poor.requests) == asked
+    if accepted:
+        assert reasons[0] == (
+            "diffusion expects 4% of such answers to be taken, a chance of 4%: ar at once"
+        )
+    else:
+        assert reasons[1] == (
+            "0 of 1 answers of diffusion were taken here, a chance of 33% to save 1.00 s of ar "
+            "for 1.00 s: ar at once"
+        )
+
+
+@pytest.mark.parametrize(("accepted", "asked"), [({}, 4), ({"nested json": 0.05}, 0)])
+def test_a_fan_out_of_hopeless_calls_costs_two_tries_with_their_re_noising(
+    context: Context, run_virtual: Any, accepted: dict[str, float], asked: int
+) -> None:
+    lists = {"type": "object", "properties": {"t": {"type": "array"}, "a": {}, "b": {}}}
+    answered = '{"t": [], "a": 1, "b": 2}'
+
+    def one_at_a_time(name: str, seconds: float, sure: float) -> ScriptedEngine:
+        place = asyncio.Semaphore(1)
+
+        async def reply(request: Request) -> Completion:
+            async with place:
+                await asyncio.sleep(seconds)
+            fields = {"/t": sure, "/a": 0.9, "/b": 0.9}
+            return Completion(answered, confidence=Confidence(sure, fields))
+
+        return ScriptedEngine(name, reply, can=["schema", "drafts"])
+
+    poor, good = one_at_a_time("diffusion", 7.0, 0.2), one_at_a_time("ar", 8.0, 0.9)
+    poor.accepted = accepted  # type: ignore[attr-defined]
+    call, router = LlmCall((Message("user", "?"),), Json.of(lists)), Router(AUTO)
+
+    async def main() -> None:
+        contexts = [context(poor, good, path=f"f/s[{n}]", router=router) for n in range(12)]
+        await asyncio.gather(*(answer(call, ctx) for ctx in contexts))
+
+    run_virtual(main())
+    assert len(poor.requests) == asked
 
 
 def test_a_cancelled_scout_lets_the_next_one_go(context: Context) -> None:
@@ -536,6 +600,7 @@ ANSWERS = st.sampled_from(
 ) | st.text(max_size=30)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(CONTRACTS),
     st.lists(st.tuples(ANSWERS, st.floats(0, 1)), min_size=4, max_size=4),

@@ -14,6 +14,7 @@ from carrara.runtime.events import Hedged, HedgeEnded
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from carrara.runtime.single_flight import SingleFlight
 
 RULES = (Rule(("diffusion", "ar")),)
 YES = Choice(("yes", "no"))
@@ -104,6 +105,75 @@ def test_usually_is_learned_from_the_session(run_virtual: Run, context: Any) -> 
     ctx = context(first, second, router=router)
     assert asked(run_virtual, ctx) == "no"
     assert ctx.told(Hedged)[0].reason == "no answer after 0.60 s"
+
+
+def test_late_may_be_what_few_answers_took_so_far(run_virtual: Run, context: Any) -> None:
+    first, second = engines(after(2.0, "yes"), after(0.1, "no"))
+    router = hedged(times=None, share=0.9)
+    for number in range(1, 11):
+        router.evidence.took("flow/step", "diffusion", number / 10)
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "no"
+    assert ctx.told(Hedged)[0].reason == "no answer after 0.90 s"
+
+
+def test_calls_that_began_together_learn_from_those_that_ended(
+    run_virtual: Run, context: Any
+) -> None:
+    times = iter([0.2, 0.2, 0.3, 0.3, 99.0, 0.5])
+    only = ScriptedEngine("server", lambda request: after(next(times), "yes")(request))
+    router = hedged(times=3.0)
+
+    async def job() -> float:
+        calls = [context(only, path=f"flow/step[{n}]", router=router) for n in range(5)]
+        await asyncio.gather(*(answer(LlmCall((Message("user", "?"),), YES), ctx) for ctx in calls))
+        return asyncio.get_running_loop().time()
+
+    # 0.5 s: it looks again, and three times 0.25 s is the time; the second call takes 0.5 s
+    assert run_virtual(job()) == pytest.approx(0.75 + 0.5, abs=1e-3)
+
+
+def in_turn(*replies: Any) -> Any:
+    """Each call gets the next of these."""
+    left = iter(replies)
+
+    async def reply(request: Request) -> Any:
+        return await next(left)(request)
+
+    return reply
+
+
+def test_the_last_engine_is_asked_a_second_time_and_the_calls_are_not_joined(
+    run_virtual: Run, context: Any
+) -> None:
+    only = ScriptedEngine("server", in_turn(after(99.0, "no"), after(0.5, "yes")), can=["choice"])
+    flights: SingleFlight[Completion] = SingleFlight()
+    ctx = context(only, router=hedged(after_s=1.0), single_flight=flights)
+    assert asked(run_virtual, ctx) == "yes"
+    assert (len(only.requests), only.in_flight) == (2, 0)
+    assert ctx.told(HedgeEnded)[0].wasted_s == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(
+    run_virtual: Run, context: Any
+) -> None:
+    first = ScriptedEngine("diffusion", in_turn(after(99.0, "no"), after(0.5, "yes")))
+    second, router = ScriptedEngine("ar", after(9.0, "no")), hedged(after_s=1.0)
+    router.evidence.took("flow/step", "diffusion", 0.5)
+    router.evidence.turned("flow/step", "ar", 9.0)
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "yes"
+    assert (len(first.requests), len(second.requests)) == (2, 0)
+
+
+def test_no_second_call_lengthens_the_queue_of_this_machine(run_virtual: Run, context: Any) -> None:
+    class Local(ScriptedEngine):
+        device = "cpu"
+
+    only = Local("ar", after(9.0, "yes"), can=["choice"])
+    ctx = context(only, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    assert not ctx.told(Hedged)
 
 
 def test_a_canvas_that_does_not_settle_gets_company(run_virtual: Run, context: Any) -> None:

@@ -67,6 +67,8 @@ def test_a_rule_fits_by_kind_tag_and_length(
         ({"accept": {"text": {"al": 0.5}}}, "unknown threshold 'al'"),
         ({"accept": {"text": 1.5}}, "lie in [0, 1]"),
         ({"accept": {"text": "high"}}, "a confidence threshold is a number"),
+        ({"accept": {"text": {"engines": {"a": "high"}}}}, "a confidence threshold is a number"),
+        ({"accept": {"text": {"engines": {"a": {"engines": {"b": 1}}}}}}, "no further engines"),
         ({"max_attempts": 0}, "at least 1"),
     ],
 )
@@ -92,9 +94,10 @@ def test_every_part_of_a_policy_survives_a_round_trip() -> None:
                     "fields": {"/items/*/price": 0.95},
                     "agreement": {"drafts": 3},
                     "judge": "ar",
+                    "engines": {"b": {"overall": 0.4}, "c": 0.6},
                 }
             },
-            "hedge": {"after_s": 1.5},
+            "hedge": {"after_s": 1.5, "share": 0.95},
             "budget": {"cost": 2.5},
             "prices": {"b": {"prompt": 1, "completion": 3}},
             "choose": "order",
@@ -107,6 +110,14 @@ def test_every_part_of_a_policy_survives_a_round_trip() -> None:
     assert policy.accepts("json", "flow/other") == AUTO.accepts("json")
 
 
+def test_an_engine_may_have_thresholds_of_its_own() -> None:
+    outer = {"overall": 0.9, "field": 0.6, "fields": {"/zip": 0.95}, "engines": {"b": 0.4}}
+    policy = from_data({"accept": {"json": outer}})
+    assert policy.accepts("json", "flow/step", "a").needed("/zip") == 0.95
+    own = policy.accepts("json", "flow/step", "b")
+    assert (own.overall, own.field, own.needed("/zip")) == (0.4, 0.6, 0.6)
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [
@@ -116,6 +127,7 @@ def test_every_part_of_a_policy_survives_a_round_trip() -> None:
         ({"accept": {"json": {"agreement": {"draft": 1}}}}, "Did you mean 'drafts'?"),
         ({"choose": "fast"}, "choose is 'order' or 'time'"),
         ({"hedge": {"after_s": 0}}, "after_s is above 0"),
+        ({"hedge": {"share": 1}}, "share lies between 0 and 1"),
     ],
 )
 def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:

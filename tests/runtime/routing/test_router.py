@@ -136,6 +136,17 @@ def test_doubtful_fields_are_re_noised_once_and_then_ar_is_asked() -> None:
     assert after(DOUBT, "ask", "renoise") == Move("ar", f"diffusion: {DOUBT.reason}")
 
 
+def test_fields_are_left_to_the_next_engine_where_re_noising_does_not_pay() -> None:
+    history = [Move("diffusion", "")]
+    move = next_after(DOUBT, history, CALL, routed(), AUTO, "not re-noised, 0 of 2 were taken")
+    assert move is not None
+    assert (move.engine, move.spared) == ("ar", True)
+    assert move.reason == f"diffusion: {DOUBT.reason}; not re-noised, 0 of 2 were taken"
+    alone = next_after(DOUBT, history, CALL, routed(diffusion=DIFFUSION), AUTO, "in vain")
+    assert alone is not None
+    assert alone.how == "renoise"
+
+
 @pytest.mark.parametrize(
     ("rejection", "more"),
     [
@@ -172,6 +183,21 @@ def test_the_last_engine_is_asked_once_more_with_its_faults(cause: Any) -> None:
 @pytest.mark.parametrize("cause", ["cut", "refused", "failed"])
 def test_what_a_second_try_cannot_mend_ends_the_call(cause: Any) -> None:
     assert after(Rejection("ar", cause, "no")) is None
+
+
+def test_a_call_that_broke_off_is_made_once_more_as_it_was() -> None:
+    fault = Rejection("ar", "failed", "the stream was cut", passing=True)
+    history = [Move("ar", "", "fields", ("/a",))]
+    move = next_after(fault, history, CALL, routed(), AUTO)
+    assert move == Move("ar", "once more: the stream was cut", "fields", ("/a",), tries=1)
+    assert next_after(fault, [*history, move], CALL, routed(), AUTO) is None
+    assert next_after(fault, history, CALL, routed(), replace(AUTO, again=0)) is None
+    first = replace(fault, engine="diffusion")
+    other = next_after(first, [Move("diffusion", "")], CALL, routed(), AUTO)
+    assert other == Move("ar", "diffusion: the stream was cut")
+    pays = next_after(first, [Move("diffusion", "")], CALL, routed(), AUTO, once_more_pays=True)
+    assert pays == Move("diffusion", "once more: the stream was cut", tries=1)
+    assert next_after(first, [pays], CALL, routed(), AUTO, once_more_pays=True) == other
 
 
 def test_only_the_last_candidate_takes_unsure_answers() -> None:

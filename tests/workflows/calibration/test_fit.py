@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.workflows.calibration.fit import (
+    Point,
     Target,
-    alone,
     choose,
-    frontier,
+    compared,
     interval,
     part_thresholds,
     smoothed,
@@ -37,10 +37,14 @@ def drawn(count: int, seed: int, last_right: float = 0.9) -> Pair:
     return Pair("diffusion", "ar", rows)
 
 
+def settings_of(*pairs: Pair) -> list[Point]:
+    points, single = compared(pairs, "accuracy")
+    return [*points, *single]
+
+
 def test_the_ends_of_the_frontier_are_the_engines_themselves() -> None:
     pair = drawn(300, 1)
-    first, last = alone(pair, "accuracy")
-    points = frontier(pair, "accuracy")
+    points, (first, last) = compared([pair], "accuracy")
     everything, nothing = points[0], points[-1]
     assert everything.value == pytest.approx(first.value, abs=0.02)
     assert (everything.coverage, everything.ms) == (1.0, 10.0)
@@ -49,7 +53,7 @@ def test_the_ends_of_the_frontier_are_the_engines_themselves() -> None:
 
 def test_the_fastest_setting_that_reaches_the_target_is_chosen() -> None:
     pair = drawn(400, 2)
-    points = [*frontier(pair, "accuracy"), *alone(pair, "accuracy")]
+    points = settings_of(pair)
     found, reached = choose(points, Target("accuracy", 0.85))
     assert reached
     assert found.value >= 0.85
@@ -59,7 +63,7 @@ def test_the_fastest_setting_that_reaches_the_target_is_chosen() -> None:
 
 def test_a_target_that_none_reaches_gets_the_closest() -> None:
     pair = drawn(200, 3, last_right=0.5)
-    points = [*frontier(pair, "accuracy"), *alone(pair, "accuracy")]
+    points = settings_of(pair)
     found, reached = choose(points, Target("accuracy", 0.99))
     assert not reached
     assert found.value == max(point.value for point in points)
@@ -70,7 +74,7 @@ def test_a_target_that_none_reaches_gets_the_closest() -> None:
 def test_what_is_chosen_holds_on_rows_it_has_not_seen() -> None:
     misses = []
     for seed in range(10):
-        points = frontier(drawn(500, seed), "accuracy")
+        points, _ = compared([drawn(500, seed)], "accuracy")
         found, reached = choose(points, Target("accuracy", 0.85))
         assert reached
         threshold = found.thresholds["answer"]
@@ -79,6 +83,35 @@ def test_what_is_chosen_holds_on_rows_it_has_not_seen() -> None:
         misses.append(0.85 - value_of(scores, "accuracy"))
     assert max(misses) < 0.04  # of 500 rows 0.016 is one standard deviation
     assert sum(misses) / len(misses) < 0.02
+
+
+def test_as_good_as_the_best_engine_holds_on_rows_it_has_not_seen() -> None:
+    losses, times = [], []
+    for seed in range(10):
+        found, reached = choose(settings_of(drawn(60, seed)), Target("accuracy", None))
+        assert reached
+        threshold = found.thresholds.get("answer", 0.0 if found.engines == ("diffusion",) else 1.1)
+        fresh = drawn(4000, 1000 + seed).rows
+        scores = [(first if first.confidence >= threshold else last).score for first, last in fresh]
+        losses.append(0.9 - value_of(scores, "accuracy"))
+        times.append(found.ms)
+    assert sum(losses) / len(losses) < 0.005
+    assert max(losses) < 0.05
+    assert sum(times) / len(times) < 100  # and some rows are spared the slow engine
+
+
+def test_the_best_of_three_engines_is_the_measure_for_every_pair() -> None:
+    one, two = drawn(200, 5, last_right=0.6), drawn(200, 5, last_right=0.95)
+    other = Pair(
+        "diffusion", "server", [(a[0], b[1]) for a, b in zip(one.rows, two.rows, strict=True)]
+    )
+    pairs = [
+        one,
+        other,
+        Pair("ar", "server", [(a[1], b[1]) for a, b in zip(one.rows, two.rows, strict=True)]),
+    ]
+    found, _ = choose(settings_of(*pairs), Target("accuracy", None))
+    assert found.engines[-1] == "server"
 
 
 def fields(right: dict[str, bool]) -> Score:
@@ -107,8 +140,8 @@ def test_a_weak_part_gets_a_threshold_and_a_mixed_answer_beats_both() -> None:
     thresholds = part_thresholds(pair)
     assert thresholds.keys() == {"/b"}
     assert 0.45 < thresholds["/b"] < 0.55
-    best, _ = choose(frontier(pair, "accuracy"), Target("accuracy", 1.0))
-    first, last = alone(pair, "accuracy")
+    points, (first, last) = compared([pair], "accuracy")
+    best, _ = choose(points, Target("accuracy", 1.0))
     assert best.value > max(first.value, last.value)
 
 

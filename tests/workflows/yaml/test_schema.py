@@ -98,7 +98,10 @@ def test_a_wrong_shape_is_refused(text: str) -> None:
     assert errors(text) != []
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda p: p.name)
+PIPELINES = [path for path in sorted(ROOT.glob("examples/**/*.yaml")) if path.name != "policy.yaml"]
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda p: p.name)
 def test_the_pipelines_of_the_examples_fit(path: Path) -> None:
     assert errors(path.read_text(encoding="utf-8")) == []
 
