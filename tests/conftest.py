@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.weights import store
+
+# How long an example takes says something about the machine's other work; no test here is about it.
+settings.register_profile("carrara", deadline=None)
+settings.load_profile("carrara")
 
 
 @pytest.fixture(scope="session")
