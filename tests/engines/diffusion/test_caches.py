@@ -136,7 +136,9 @@ def test_contracts_hold_over_a_kept_prompt_and_refreshing_always_is_exact(
     folder = family(name, tiny_folder, tmp_path)
     usual = settings_of(folder)
     for refresh in (0, 3, 1):
-        found = asyncio.run(each(opened(folder), ASKED, settings=replace(usual, context_refresh_passes=refresh)))
+        found = asyncio.run(
+            each(opened(folder), ASKED, settings=replace(usual, context_refresh_passes=refresh))
+        )
         for request, one in zip(ASKED, found, strict=True):
             assert request.output.parse(one.text) == one.value
     exact = asyncio.run(each(opened(folder), ASKED))
@@ -178,5 +180,7 @@ def test_a_kept_prompt_is_the_prefix_cache_of_the_published_samplers(
 
 
 def test_refresh_is_a_number() -> None:
-    with pytest.raises(LoadingError, match="context_refresh_passes is a number of at least 0, not -1"):
+    with pytest.raises(
+        LoadingError, match="context_refresh_passes is a number of at least 0, not -1"
+    ):
         Settings(context_refresh_passes=-1)
