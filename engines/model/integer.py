@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,10 +54,8 @@ class IntegerWeight:
     def _product(self, steps: Tensor) -> Tensor:
         """steps [rows, inputs] uint8, each 1 / _PEAK, from _ZERO on -> [rows, outputs] float32."""
         weight = (self._packed, self._scale, self._zeros, None)
-        output = (1.0, 0, torch.float32, "none", [], "")
-        found: Tensor = torch.ops.onednn.qlinear_pointwise(
-            steps, 1 / _PEAK, _ZERO, *weight, *output
-        )
+        plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")  # nothing after the sum
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(steps, 1 / _PEAK, _ZERO, *weight, *plain)
         return found
 
 

@@ -33,7 +33,7 @@ class Part:
 
     def merged(self, found: Any) -> Any:
         """The draft with the fields of `found`, a value of `output`, in it. Changes neither."""
-        value = deepcopy(self.draft)
+        value: Any = deepcopy(self.draft)
         for path in self.paths:
             here, there = value, found
             for key in path[:-1]:
