@@ -12,6 +12,7 @@ import typer
 from carrara.cli.options import check_model
 from carrara.cli.outcome import FAILED, give, note, usage
 from carrara.engines.errors import CarraraError
+from carrara.engines.local import DEFAULT_SOURCE
 
 _DATA = Annotated[
     Path,
@@ -26,7 +27,7 @@ def adapt(
     out: Annotated[Path, typer.Option(help="The folder for the adapter; its training lies in it.")],
     base: Annotated[
         str, typer.Option(help="A model of the catalogue, or a Hugging Face folder.")
-    ] = "smollm2",
+    ] = DEFAULT_SOURCE,
     method: Annotated[
         str, typer.Option(help="lora: an adapter beside the weights; full: a whole model.")
     ] = "lora",
@@ -89,9 +90,9 @@ def adapt(
     else:
         give(f"wrote {out}: " + ", ".join(path.name for path in result.files))
     if not result.done:
-        note(
-            f"stopped before the last step; go on with: carrara adapt --resume --data {data} --out {out}"
-        )
+        of = "" if base == DEFAULT_SOURCE else f" --base {base}"
+        again = f"carrara adapt --resume{of} --data {data} --out {out}"
+        note(f"stopped before the last step; go on with: {again}")
         raise typer.Exit(FAILED)
 
 
