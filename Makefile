@@ -24,7 +24,7 @@ test-cluster: .venv/.dev  ## the tests that start servers of their own: needs Po
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --num-workers 2
+	$(BIN)/mypy
 
 bench: .venv/.dev weights  ## print the numbers of the README as JSON
 	$(BIN)/python -m benchmarks.all
