@@ -12,7 +12,6 @@ import typer
 from carrara.cli.options import check_model
 from carrara.cli.outcome import FAILED, give, note, usage
 from carrara.engines.errors import CarraraError
-from carrara.engines.local import DEFAULT_SOURCE
 
 _DATA = Annotated[
     Path,
@@ -20,6 +19,7 @@ _DATA = Annotated[
         help="Labelled rows: JSON lines with prompt, response and contract (.jsonl, .xz)."
     ),
 ]
+_USUAL = "smollm2"
 
 
 def adapt(
@@ -27,7 +27,7 @@ def adapt(
     out: Annotated[Path, typer.Option(help="The folder for the adapter; its training lies in it.")],
     base: Annotated[
         str, typer.Option(help="A model of the catalogue, or a Hugging Face folder.")
-    ] = DEFAULT_SOURCE,
+    ] = _USUAL,
     method: Annotated[
         str, typer.Option(help="lora: an adapter beside the weights; full: a whole model.")
     ] = "lora",
@@ -90,7 +90,7 @@ def adapt(
     else:
         give(f"wrote {out}: " + ", ".join(path.name for path in result.files))
     if not result.done:
-        of = "" if base == DEFAULT_SOURCE else f" --base {base}"
+        of = "" if base == _USUAL else f" --base {base}"
         again = f"carrara adapt --resume{of} --data {data} --out {out}"
         note(f"stopped before the last step; go on with: {again}")
         raise typer.Exit(FAILED)
