@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 COOKBOOK := out/cookbook
+# Each worker loads the embedded weights for itself: up to 3 GB.
+ALL_CORES := --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-vllm test-cluster lint bench clean weights
 
@@ -11,7 +13,7 @@ demo: weights  ## run the main job: a cookbook from twelve recipes
 	@echo; echo "The cookbook is in $(COOKBOOK)/: book.md, recipes.jsonl, shopping.md and score.json."
 
 test: .venv/.dev weights  ## pass all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALL_CORES)
 
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py

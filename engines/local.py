@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from carrara.engines.errors import CarraraError, EngineRefused
+from carrara.engines.shared import Shared
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +37,7 @@ BASE = "base"
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
-class LocalModel:
+class LocalModel(Shared):
     """A model that loads when the first `async with` enters and is freed when the last one leaves."""
 
     def __init__(
@@ -54,16 +53,13 @@ class LocalModel:
         prefix_cache_bytes: int | None,
         check_prefixes: bool = False,
     ) -> None:
+        super().__init__()
         self.source = str(source)
         self._adapter_source = adapter
         self._dtype, self._device = dtype, device
         self._switchable, self._quick = switchable, quick
         self._threads, self._cache_bytes = threads, prefix_cache_bytes
         self._check_prefixes = check_prefixes
-        self._users = 0
-        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
-            WeakKeyDictionary()
-        )
         self._thread: ThreadPoolExecutor | None = None
         self._loaded: Loaded | None = None
 
@@ -233,35 +229,13 @@ class LocalModel:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: fn(*args, **kwargs))
 
-    async def __aenter__(self) -> Self:
-        async with self._gate:
-            if self._users == 0:
-                await self._load()
-            self._users += 1
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._gate:
-            self._users -= 1
-            if self._users == 0:
-                await self._free()
-
     @property
     def _now(self) -> Loaded:
         if self._loaded is None:
             raise CarraraError(f"model {self.source!r} is not loaded: enter it with `async with`")
         return self._loaded
 
-    @property
-    def _gate(self) -> asyncio.Lock:
-        return self._gates.setdefault(asyncio.get_running_loop(), asyncio.Lock())
-
-    async def _load(self) -> None:
+    async def _begin(self) -> None:
         thread = ThreadPoolExecutor(1, thread_name_prefix="carrara-model")
         try:
             loop = asyncio.get_running_loop()
@@ -271,7 +245,7 @@ class LocalModel:
             raise
         self._thread = thread
 
-    async def _free(self) -> None:
+    async def _end(self) -> None:
         thread, self._thread, self._loaded = self._thread, None, None
         if thread is not None:
             await asyncio.to_thread(thread.shutdown)

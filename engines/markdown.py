@@ -28,7 +28,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})([^`]*)")
 _PIPE = re.compile(r"(?<!\\)\|")
 _MARK = re.compile(
     r"()(\\*)(?:[-+*](?=\s|$)|#{1,6}(?=\s|$)|>|`{3}|~{3}|<(?=[A-Za-z/!?])|\[(?=[^\]]*\]:)"
-    r"|(?P<rule>[-_*])(?:\s*(?P=rule)){2,}\s*$)"
+    r"|(?P<rule>[-_*])(?:\s*(?P=rule)){2,}\s*$|--\s*$)"  # with its bullet, "--" would be a rule, too
 )
 _ORDINAL = re.compile(r"(\d{1,9})(\\*)[.)](?:\s|$)")
 

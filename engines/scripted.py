@@ -10,20 +10,20 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import ContractError, EngineFailed, EngineRefused
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
+from carrara.engines.shared import Shared
 
 Reply = str | Completion | BaseException
 Script = Callable[[Request], Reply | Awaitable[Reply]] | Iterable[Reply]
 Sureness = float | Confidence | None | Callable[[Request, str], float | Confidence | None]
 
 
-class ScriptedEngine:
+class ScriptedEngine(Shared):
     """An `Engine` whose answers are written beforehand.
 
     `reply` may be async: what it awaits (an `asyncio.Event`, say) is how long the engine takes, so a test
@@ -45,6 +45,7 @@ class ScriptedEngine:
         context_tokens: int = 1_000_000,
         fingerprint: str = "scripted",
     ) -> None:
+        super().__init__()
         self._name = name
         self._reply = reply if callable(reply) else _in_order(name, reply)
         self._can = frozenset(can)
@@ -52,7 +53,6 @@ class ScriptedEngine:
         self._context_tokens = context_tokens
         self._fingerprint = fingerprint
         self._working: set[asyncio.Future[Reply]] = set()
-        self._entered = 0
         self.confidence = confidence
         self.requests: list[Request] = []
         self.in_flight = 0
@@ -104,20 +104,9 @@ class ScriptedEngine:
             watch(Progress(completion.text))
         return completion
 
-    async def __aenter__(self) -> Self:
-        self._entered += 1
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._entered -= 1
-        if self._entered == 0:
-            for work in tuple(self._working):
-                work.cancel()
+    async def _end(self) -> None:
+        for work in tuple(self._working):
+            work.cancel()
 
     def _refuse(self, request: Request) -> None:
         reason = self.refusal(request.output)

@@ -1,21 +1,31 @@
 """Fixtures for every folder of tests."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.weights import store
 
-# How long an example takes says something about the machine's other work; no test here is about it.
-settings.register_profile("carrara", deadline=None)
-settings.load_profile("carrara")
+# No test is timed: others may share the machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+GOLDENS = Path(__file__).parent / "goldens"
+CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<reponame>", "<empty_output>"]
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEXT = '{"name": "the other one", "number": 12, "true": false, "null": []} in the town of an inn and on'
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +60,31 @@ def embedded(
             yield lambda work: runner.run(work(engines))
         finally:
             runner.run(stack.aclose())
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model folder that is tiny: the golden Llama with a byte-level tokenizer of its 320 ids.
+
+    Ids 0-4 are control tokens (2 ends the text), then all bytes, then merges; the last ids are of no token.
+    """
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(GOLDENS / "ar_llama" / name, folder / name)
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=CONTROLS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator([TEXT] * 3, trainer)
+    inner.save(str(folder / "tokenizer.json"))
+    settings = {"chat_template": TEMPLATE, "eos_token": "<|im_end|>", "bos_token": "<|im_start|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder

@@ -50,7 +50,7 @@ def tree(plan: Plan) -> str:
     lines.append("")
     if plan.steps:
         unit = f"{plan.length:.2f} s" if plan.timed else _count(round(plan.length), "step")
-        lines.append(f"* critical path, {unit}: {' -> '.join(plan.critical_path)}")
+        lines.append(f"* critical path, {unit}: {_chain(plan)}")
     else:
         lines.append("no steps")
     if any(step.node.after_value for step in plan.steps):
@@ -59,6 +59,17 @@ def tree(plan: Plan) -> str:
         )
     mistakes = (f"mistake: {mistake}; what comes after is not shown" for mistake in plan.mistakes)
     return "\n".join([*lines, *(f"note: {note}" for note in plan.notes), *mistakes])
+
+
+def _chain(plan: Plan, scope: str = "") -> str:
+    """The critical path in a scope: steps by name, a sub-workflow with its own chain in brackets."""
+    shown = []
+    for name in plan.critical_path:
+        outside, _, own = name.rpartition("/")
+        if outside == scope:
+            inside = _chain(plan, name)
+            shown.append(f"{own} ({inside})" if inside else own)
+    return " -> ".join(shown)
 
 
 def mermaid(plan: Plan) -> str:

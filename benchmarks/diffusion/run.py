@@ -161,7 +161,7 @@ async def _decoders(
             slow = LocalModel.open(
                 options.model, device=options.device, threads=options.threads, quick=False
             )
-            settings = replace(diffusion.checked_settings(), refresh_passes=1)
+            settings = replace(diffusion.checked_settings(), canvas_refresh_passes=1)
             engine = DiffusionEngine(slow, settings=settings)
             found.append(Ours(EXACT, await stack.enter_async_context(engine), drafted=True))
         adapter = None if local.adapter is None else local.adapter.folder

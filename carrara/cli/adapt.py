@@ -19,6 +19,7 @@ _DATA = Annotated[
         help="Labelled rows: JSON lines with prompt, response and contract (.jsonl, .xz)."
     ),
 ]
+_USUAL = "smollm2"
 
 
 def adapt(
@@ -26,7 +27,7 @@ def adapt(
     out: Annotated[Path, typer.Option(help="The folder for the adapter; its training lies in it.")],
     base: Annotated[
         str, typer.Option(help="A model of the catalogue, or a Hugging Face folder.")
-    ] = "smollm2",
+    ] = _USUAL,
     method: Annotated[
         str, typer.Option(help="lora: an adapter beside the weights; full: a whole model.")
     ] = "lora",
@@ -109,9 +110,9 @@ def adapt(
     else:
         give(f"wrote {out}: " + ", ".join(path.name for path in result.files))
     if not result.done:
-        note(
-            f"stopped before the last step; go on with: carrara adapt --resume --data {data} --out {out}"
-        )
+        of = "" if base == _USUAL else f" --base {base}"
+        again = f"carrara adapt --resume{of} --data {data} --out {out}"
+        note(f"stopped before the last step; go on with: {again}")
         raise typer.Exit(FAILED)
 
 

@@ -12,8 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from itertools import count
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.infill_grammar import with_room
 from carrara.engines.contract import Contract, Infill, Text
@@ -23,6 +22,7 @@ from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Progress, Request, Watch
+from carrara.engines.shared import Shared
 from carrara.engines.stream import stream
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class OpenEngine:
     loop: asyncio.Task[None]
 
 
-class AutoregressiveEngine:
+class AutoregressiveEngine(Shared):
     """See `carrara.engines.engine.Engine`. `limits` None: 16 rows and 1 GiB of cache on a CPU, 128 and 8
     GiB on a GPU.
 
@@ -64,15 +64,14 @@ class AutoregressiveEngine:
         limits: BatchLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.local = local
         self._name = name
         self._limits = limits
         self._clock = clock
         self._tickets = count()
-        self._users = 0
         self._open: OpenEngine | None = None
         self._plain: AutoregressiveEngine | None = None
-        self._plain_gate: asyncio.Lock | None = None
 
     @property
     def name(self) -> str:
@@ -145,35 +144,25 @@ class AutoregressiveEngine:
         """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
         return stream(self, request)
 
-    async def __aenter__(self) -> Self:
+    async def _begin(self) -> None:
         await self.local.__aenter__()
         try:
-            # Others may have entered meanwhile: the first to come here starts the loop.
-            if self._open is None:
-                self._open = self._started()
+            self._open = self._started()
         except BaseException:
             await self.local.__aexit__(None, None, None)
             raise
-        self._users += 1
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._users -= 1
+    async def _end(self) -> None:
+        now, self._open = self._open, None
+        plain, self._plain = self._plain, None
         try:
-            if self._users == 0 and self._open is not None:
-                now, self._open = self._open, None
+            if now is not None:
                 now.rounds.close()
                 await now.loop
-                plain, self._plain = self._plain, None
-                if plain is not None:
-                    await plain.__aexit__(None, None, None)
+            if plain is not None:
+                await plain.__aexit__(None, None, None)
         finally:
-            await self.local.__aexit__(kind, error, trace)
+            await self.local.__aexit__(None, None, None)
 
     def _is_for_plain(self, request: Request) -> bool:
         is_free = isinstance(request.output, Text) and request.adapter is None
@@ -181,8 +170,7 @@ class AutoregressiveEngine:
 
     async def _opened_plain(self) -> AutoregressiveEngine:
         """The same engine on the weights without the adapter."""
-        self._plain_gate = self._plain_gate or asyncio.Lock()
-        async with self._plain_gate:
+        async with self._gate:
             if self._plain is None:
                 local = self.local.without_adapter()
                 plain = AutoregressiveEngine(local, self._name, self._limits, self._clock)

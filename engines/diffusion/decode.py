@@ -238,7 +238,7 @@ class Decoder:
         tokens, positions, ends, wanted = [], [], [], []
         for spot, job, start in zip(spots, batch, starts, strict=True):
             fed, asked = _fed(job, start), _sources(job, start)
-            refresh = job.settings.refresh_passes
+            refresh = job.settings.canvas_refresh_passes
             chosen = self._stale.offsets(spot.ticket, spot.row, start, fed, asked, refresh)
             places = {offset: number for number, offset in enumerate(chosen)}
             tokens.append([fed[offset] for offset in chosen])

@@ -12,8 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.settings import FILE, Settings
@@ -23,6 +22,7 @@ from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Progress, Request, Watch
+from carrara.engines.shared import Shared
 from carrara.engines.stream import stream
 from carrara.engines.watchdog import Sleep, Watchdog
 
@@ -52,7 +52,7 @@ class _Open:
     loop: asyncio.Task[None]
 
 
-class DiffusionEngine:
+class DiffusionEngine(Shared):
     """See `carrara.engines.engine.Engine`.
 
     `settings` None: those of the model's adapter, without one those of its checkpoint and its folder. `limits` None: 16
@@ -70,6 +70,7 @@ class DiffusionEngine:
         pass_bound_s: float = 600.0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        super().__init__()
         self.local = local
         self._name = name
         self._settings = settings
@@ -77,7 +78,6 @@ class DiffusionEngine:
         self._clock = clock
         self._pass_bound_s, self._sleep = pass_bound_s, sleep
         self._tickets = count()
-        self._users = 0
         self._open: _Open | None = None
 
     @property
@@ -176,32 +176,22 @@ class DiffusionEngine:
         """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
         return stream(self, request)
 
-    async def __aenter__(self) -> Self:
+    async def _begin(self) -> None:
         await self.local.__aenter__()
         try:
-            # Others may have entered meanwhile: the first to come here starts the loop.
-            if self._open is None:
-                self._open = self._started()
+            self._open = self._started()
         except BaseException:
             await self.local.__aexit__(None, None, None)
             raise
-        self._users += 1
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._users -= 1
+    async def _end(self) -> None:
+        now, self._open = self._open, None
         try:
-            if self._users == 0 and self._open is not None:
-                now, self._open = self._open, None
+            if now is not None:
                 now.rounds.close()
                 await now.loop
         finally:
-            await self.local.__aexit__(kind, error, trace)
+            await self.local.__aexit__(None, None, None)
 
     def _started(self) -> _Open:
         from carrara.engines.diffusion.decode import Decoder

@@ -40,13 +40,14 @@ class Settings:
     "block": blocks of attention_block_tokens, counted from the first token, see what is before them and
     themselves. "full": everything up to the end of the block being refined, so nothing is kept between
     passes. The block itself sees all of them and itself in any case.
-    refresh: under full attention, every how many passes of a block what lies before it is computed again: 1 in each of
-    them, which is exact; more, or 0 for the block's first pass alone, keeps its keys and values meanwhile.
+    context_refresh_passes: under full attention, every how many passes of a block what lies before it is computed
+    again: 1 in each of them, which is exact; more, or 0 for the block's first pass alone, keeps its keys and values
+    meanwhile.
     noise: what is undecided are random tokens, new ones in each pass, instead of masks; a checkpoint says so, never a
     file.
-    refresh_passes: every so many passes over a canvas compute all of it; the others only what is undecided or
-    was decided since, seeing the rest as it was computed last. 1: always all, exact. After the dual cache of
-    arXiv 2505.22618 and the delayed cache of arXiv 2505.15781.
+    canvas_refresh_passes: every how many passes of a block all of its canvas is computed; the others compute only
+    what is undecided or was decided since, seeing the rest as it was computed last. 1: always all, exact. After the
+    dual cache of arXiv 2505.22618 and the delayed cache of arXiv 2505.15781.
     accepted: by the shape of a contract (`carrara.engines.contract_shape`), the share of its answers that the default
     routing policy takes, as measured: what a router may expect before it has seen any. It changes no answer.
     """
@@ -65,10 +66,10 @@ class Settings:
     slot_pad_id: int | None = None
     attention: Literal["causal", "block", "full"] = "causal"
     attention_block_tokens: int = 32
-    refresh: int = 1
+    context_refresh_passes: int = 1
     rule: Rule | None = None
     noise: UniformNoise | None = None
-    refresh_passes: int = 1
+    canvas_refresh_passes: int = 1
     accepted: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -78,10 +79,15 @@ class Settings:
                 raise LoadingError(f"{FILE}: {one.name} is a number of at least 1, not {value!r}")
         if self.most_steps is not None and self.most_steps < 1:
             raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
-        if not isinstance(self.refresh, int) or self.refresh < 0:
-            raise LoadingError(f"{FILE}: refresh is a number of at least 0, not {self.refresh!r}")
-        if self.refresh_passes < 1:
-            raise LoadingError(f"{FILE}: refresh_passes is at least 1, not {self.refresh_passes!r}")
+        if not isinstance(self.context_refresh_passes, int) or self.context_refresh_passes < 0:
+            raise LoadingError(
+                f"{FILE}: context_refresh_passes is a number of at least 0, "
+                f"not {self.context_refresh_passes!r}"
+            )
+        if self.canvas_refresh_passes < 1:
+            raise LoadingError(
+                f"{FILE}: canvas_refresh_passes is at least 1, not {self.canvas_refresh_passes!r}"
+            )
         if self.attention not in ("causal", "block", "full"):
             raise LoadingError(
                 f"{FILE}: attention is causal, block or full, not {self.attention!r}"
@@ -188,7 +194,8 @@ class Settings:
             case "block":
                 return length - length % self.attention_block_tokens
             case "full":
-                kept = step % self.refresh if self.refresh else step
+                every = self.context_refresh_passes
+                kept = step % every if every else step
                 return max(0, length - int(self.logit_shift)) if kept else 0
 
     @property

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
-from carrara.engines.model.load import read_json
+from carrara.engines.weights.folder import read_object
 
 FORMAT = "goldens-1"
 
@@ -59,7 +59,7 @@ def read_folder(path: Path) -> Folder:
     Raises:
         LoadingError: a file is missing or damaged, of another format, or lacks an array that a case names.
     """
-    found = read_json(path / "cases.json")
+    found = read_object(path / "cases.json")
     if found.get("format") != FORMAT:
         raise LoadingError(
             f"{path / 'cases.json'}: format {found.get('format')!r} is not {FORMAT!r}"

@@ -11,8 +11,6 @@ import json
 from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
@@ -23,6 +21,7 @@ from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.questions import Questions
 from carrara.engines.request import Completion, Request, Watch
+from carrara.engines.shared import Shared
 
 PRESET = Preset(
     "llamacpp",
@@ -54,7 +53,7 @@ def llamacpp_engine(source: str | Path, adapter: str | Path | None = "auto") -> 
     return LlamacppEngine(source, adapter)
 
 
-class LlamacppEngine:
+class LlamacppEngine(Shared):
     """See `carrara.engines.engine.Engine`."""
 
     def __init__(
@@ -64,12 +63,11 @@ class LlamacppEngine:
         name: str = "llamacpp",
         size: Size | None = None,
     ) -> None:
+        super().__init__()
         self._name, self._size, self._source = name, size or Size(), str(source)
         self._adapter = self._adapter_folder(adapter)
-        self._users = 0
         self._engine: RemoteEngine | None = None
         self._plain: RemoteEngine | None = None
-        self._gate = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._file = ""
 
@@ -112,24 +110,12 @@ class LlamacppEngine:
             return await (await self._opened_plain()).complete(request, watch)
         return await self._engine.complete(request, watch)
 
-    async def __aenter__(self) -> Self:
-        async with self._gate:
-            if self._users == 0:
-                self._engine = await self._opened(self._adapter)
-            self._users += 1
-        return self
+    async def _begin(self) -> None:
+        self._engine = await self._opened(self._adapter)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._gate:
-            self._users -= 1
-            if self._users == 0:
-                self._engine = self._plain = None
-                await self._stack.aclose()
+    async def _end(self) -> None:
+        self._engine = self._plain = None
+        await self._stack.aclose()
 
     @property
     def _preset(self) -> Preset:

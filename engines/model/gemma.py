@@ -20,7 +20,7 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.config import Denoising, LlamaConfig, UniformNoise
-from carrara.engines.model.load import read_json
+from carrara.engines.weights.folder import read_object
 
 MODEL_TYPE = "diffusion_gemma"
 HOW_TO_INSTALL = "pip install 'carrara[gemma]'"
@@ -100,7 +100,7 @@ def open_gemma(folder: Path, dtype: torch.dtype, device: torch.device) -> Gemma:
         LoadingError: as `load_gemma` and `read_gemma`.
     """
     path, settings = folder / "config.json", GemmaSettings.of_folder(folder)
-    config = read_gemma(read_json(path), str(path), settings)
+    config = read_gemma(read_object(path), str(path), settings)
     return Gemma(load_gemma(folder, dtype, device), config, settings)
 
 

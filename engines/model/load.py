@@ -7,7 +7,6 @@ shard at a time: on the host, loading takes the memory of one shard (and of the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from carrara.engines.model.layer import Layer
 from carrara.engines.model.layout import Layout
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
+from carrara.engines.weights.folder import read_object
 from carrara.engines.weights.safetensors_file import first_cut_off
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -97,7 +97,7 @@ def load_config(folder: Path) -> LlamaConfig:
     Raises:
         LoadingError: missing, not JSON, or of a model that is not supported.
     """
-    return LlamaConfig.from_dict(read_json(folder / "config.json"), str(folder / "config.json"))
+    return LlamaConfig.from_dict(read_object(folder / "config.json"), str(folder / "config.json"))
 
 
 def load_model(
@@ -131,7 +131,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint: the shards its index names, else the single file."""
     index = folder / INDEX_FILE
     if index.is_file():
-        shards = read_json(index).get("weight_map")
+        shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise LoadingError(f"{index}: has no weight_map")
         paths = [folder / name for name in sorted(set(shards.values()))]
@@ -143,19 +143,6 @@ def weight_files(folder: Path) -> list[Path]:
         if not path.is_file():
             raise LoadingError(f"{path} does not exist; the checkpoint is incomplete")
     return paths
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint, or a LoadingError that names the file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise LoadingError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise LoadingError(f"{path}: is not a JSON object")
-    return found
 
 
 @contextmanager
@@ -192,7 +179,7 @@ def _missing(folder: Path, names: list[str]) -> str:
     """Which tensors are missing and where the first of them should have been."""
     file, first = folder / WEIGHTS_FILE, names[0]
     if (folder / INDEX_FILE).is_file():
-        held = read_json(folder / INDEX_FILE)["weight_map"].get(first)
+        held = read_object(folder / INDEX_FILE)["weight_map"].get(first)
         file = folder / (held or INDEX_FILE)
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return f"{file}: {len(names)} tensors are missing: {shown}"

@@ -21,7 +21,8 @@ from torch import Tensor
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import Projection, opened, projections, read_json
+from carrara.engines.model.load import Projection, opened, projections
+from carrara.engines.weights.folder import read_object
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -62,7 +63,7 @@ def load_adapter(folder: Path) -> Adapter:
         supported.
     """
     path = folder / CONFIG_FILE
-    settings = read_json(path)
+    settings = read_object(path)
     for key, plain in _PLAIN.items():
         if key in settings and settings[key] not in plain:
             raise LoadingError(f"{path}: {key} = {settings[key]!r} is not supported")

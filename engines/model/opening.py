@@ -22,13 +22,14 @@ from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
 from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_model, read_json, weight_files
+from carrara.engines.model.load import load_model, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
+from carrara.engines.weights.folder import read_object
 from carrara.engines.weights.store import ensure
 
 _CPU_CACHE_BYTES = 256 << 20
@@ -112,7 +113,7 @@ def _model(
     folder: Path, opening: Opening, device: torch.device
 ) -> tuple[Llama | Gemma, AdapterInfo | None]:
     dtype = opening.dtype or pick_dtype(device)
-    if read_json(folder / "config.json").get("model_type") == GEMMA:
+    if read_object(folder / "config.json").get("model_type") == GEMMA:
         if opening.adapter is not None:
             raise LoadingError(
                 f"{opening.adapter}: adapters are not supported on DiffusionGemma. Open {folder} without one."

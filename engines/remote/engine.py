@@ -13,8 +13,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
@@ -41,11 +40,12 @@ from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reply import Call, Reply, Tool
 from carrara.engines.remote.wire import Wrong
 from carrara.engines.request import Completion, Request, StopReason, Timings, Watch
+from carrara.engines.shared import Shared
 
 T = TypeVar("T")
 
 
-class RemoteEngine:
+class RemoteEngine(Shared):
     """See `carrara.engines.engine.Engine`.
 
     `key` None: the preset's variable, looked up when the engine is entered. `line` is for tests and for servers in
@@ -61,12 +61,11 @@ class RemoteEngine:
         line: Line | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._name, self.preset = name, preset
         self._given_key, self._given_line = key, line
         self._questions = Questions(preset)
         self._clock = clock
-        self._users = 0
-        self._gate = asyncio.Lock()
         self._working: set[asyncio.Task[Any]] = set()
         self._talk = self._dialogue(key or NO_KEY)
 
@@ -108,29 +107,17 @@ class RemoteEngine:
             return Health(False, f"{line}, not open")
         return Health(True, line)
 
-    async def __aenter__(self) -> Self:
-        async with self._gate:
-            if self._users == 0:
-                self._talk = self._dialogue(self._given_key or find_key(self.preset.key_env))
-                if missing := self._missing():
-                    raise LoadingError(f"engine {self._name!r} {missing}")
-                await self._talk.line.open()
-                await self._name_model()
-            self._users += 1
-        return self
+    async def _begin(self) -> None:
+        self._talk = self._dialogue(self._given_key or find_key(self.preset.key_env))
+        if missing := self._missing():
+            raise LoadingError(f"engine {self._name!r} {missing}")
+        await self._talk.line.open()
+        await self._name_model()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._gate:
-            self._users -= 1
-            if self._users == 0:
-                for task in tuple(self._working):
-                    task.cancel()
-                await self._talk.line.close()
+    async def _end(self) -> None:
+        for task in tuple(self._working):
+            task.cancel()
+        await self._talk.line.close()
 
     async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
         """Complete one request; see the protocol. Cancelling closes the connection.

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from carrara.engines.contract import Choice, Contract, Regex, Text
 from carrara.engines.contract_text import describe
@@ -42,6 +41,7 @@ from carrara.engines.request import (
     Usage,
     Watch,
 )
+from carrara.engines.shared import Shared
 
 _TOP_LOGPROBS = 5
 
@@ -55,16 +55,15 @@ class VllmSettings:
     more: Mapping[str, Any] | None = None
 
 
-class VllmEngine:
+class VllmEngine(Shared):
     """See `carrara.engines.engine.Engine`. `source` is what vLLM takes as a model: a folder, or a name on its hub."""
 
     def __init__(
         self, source: str | Path, name: str = "vllm", settings: VllmSettings | None = None
     ) -> None:
+        super().__init__()
         self._source, self._name = str(source), name
         self._settings = settings or VllmSettings()
-        self._users = 0
-        self._gate = asyncio.Lock()
         self._engine: Any = None
         self._tokenizer: Any = None
         self._vllm: Any = None
@@ -133,26 +132,11 @@ class VllmEngine:
         except ValueError as error:
             raise self._refused(error) from error
 
-    async def __aenter__(self) -> Self:
-        async with self._gate:
-            if self._users == 0:
-                await self._open()
-            self._users += 1
-        return self
+    async def _end(self) -> None:
+        engine, self._engine = self._engine, None
+        engine.shutdown()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._gate:
-            self._users -= 1
-            if self._users == 0:
-                engine, self._engine = self._engine, None
-                engine.shutdown()
-
-    async def _open(self) -> None:
+    async def _begin(self) -> None:
         try:
             self._vllm = importlib.import_module("vllm")
         except ImportError as error:

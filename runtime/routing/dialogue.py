@@ -263,8 +263,8 @@ class Dialogue:
         found = judge(for_part(self.call, part.output), completion, None)
         if found.rejection is not None:
             return self._settled(move, completion, found)
-        drafted, text = self.draft
-        merged = part.merged(self.call.output.parse(text), found.value)
+        drafted, _ = self.draft
+        merged = part.merged(found.value)
         inside = part.pointers
         kept = {
             path: sure

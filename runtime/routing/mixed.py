@@ -16,10 +16,11 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`output` is the contract of just some fields of an answer; `paths` lead to them."""
+    """`output` is the contract of just some fields of an answer; `paths` lead to them in `draft`, its value."""
 
     output: Json
     paths: tuple[Path, ...]
+    draft: Mapping[str, Any]
 
     @property
     def told(self) -> str:
@@ -30,9 +31,9 @@ class Part:
         """The JSON pointers of the fields."""
         return tuple(map(pointer, self.paths))
 
-    def merged(self, draft: Any, found: Any) -> Any:
-        """The draft's value with the fields of `found`, a value of `output`, in it. Changes neither."""
-        value = deepcopy(draft)
+    def merged(self, found: Any) -> Any:
+        """The draft with the fields of `found`, a value of `output`, in it. Changes neither."""
+        value: Any = deepcopy(self.draft)
         for path in self.paths:
             here, there = value, found
             for key in path[:-1]:
@@ -64,7 +65,7 @@ def part_of(output: Contract, fields: Sequence[str], draft: Any) -> Part | None:
     if cut is None or _is_all(draft, shortest):
         return None
     defs: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    return Part(Json.of({**cut, **defs}, output.name), tuple(shortest))
+    return Part(Json.of({**cut, **defs}, output.name), tuple(shortest), draft)
 
 
 def _object_path(place: str, draft: Any) -> Path | None:

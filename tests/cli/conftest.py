@@ -1,4 +1,7 @@
-"""The command line in a process of its own, in a folder of its own, with workflows to run there."""
+"""The command line in a process of its own, in a folder of its own, with workflows to run there.
+
+The process is forked from one that has imported Carrara (warm.py), unless a call needs one from the ground up.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import carrara
 from carrara.engines.engine import Engine
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
+from tests.cli.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
@@ -29,6 +32,7 @@ FLOWS = '''
 
 import asyncio
 import os
+import threading
 
 from carrara import llm, step, workflow
 
@@ -39,6 +43,8 @@ async def loud(text: str) -> str:
         log.write(text + "\\n")
     if text == os.environ.get("STOP_AT"):
         os.write(int(os.environ["REACHED"]), b"reached")
+        if os.environ["FROZEN"] == "1":
+            threading.Event().wait()
         await asyncio.Event().wait()
     return text.upper()
 
@@ -119,28 +125,31 @@ class Ended:
 class Shell:
     """`python -m carrara …` in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: Warm) -> None:
         self.folder = folder
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error",
-            "COLUMNS": "200",
-        }
-        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each call would compile everything
+        self.environment = environment()
+        self._warm = warm
 
     def __call__(
+        self, *words: str | Path, stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> Ended:
+        variables = {**self.environment, **(env or {})}
+        call = [str(word) for word in words]
+        return _ended(
+            *self._warm.start(call, self.folder, variables, stdin.encode()).wait(PATIENCE_S)
+        )
+
+    def cold(
         self,
         *words: str | Path,
-        stdin: str = "",
         env: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
     ) -> Ended:
+        """A process that begins as every user's does; `before` is called in it first."""
         found = subprocess.run(
-            self._command(words),
+            self.command(words),
             cwd=self.folder,
             env={**self.environment, **(env or {})},
-            input=stdin.encode(),
             capture_output=True,
             timeout=PATIENCE_S,
             preexec_fn=before,
@@ -148,29 +157,24 @@ class Shell:
         return _ended(found.returncode, found.stdout, found.stderr)
 
     def stopped(self, *words: str | Path, at: str, by: signal.Signals) -> Ended:
-        """Run until the step `loud` works on the text `at`, then send the signal."""
+        """Run until the step `loud` works on the text `at`, then send the signal.
+
+        What is to be killed does nothing from there on: not even the other steps in flight go on.
+        """
         reads, writes = os.pipe()
-        env = {**self.environment, "STOP_AT": at, "REACHED": str(writes)}
-        child = subprocess.Popen(
-            self._command(words),
-            cwd=self.folder,
-            env=env,
-            pass_fds=(writes,),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # A suite started in the background by a shell ignores Ctrl-C, and so would all that it starts.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
-        )
-        os.close(writes)
+        env = {**self.environment, "STOP_AT": at, "FROZEN": str(int(by == signal.SIGKILL))}
+        call = [str(word) for word in words]
         try:
-            reached = os.read(reads, 100)  # b"" if it ended before
-            child.send_signal(by)
-            out, err = child.communicate(timeout=PATIENCE_S)
+            child = self._warm.start(call, self.folder, env, passed={"REACHED": writes})
         finally:
-            os.close(reads)
-            child.kill()
-        assert reached == b"reached", err.decode()
-        return _ended(child.returncode, out, err)
+            os.close(writes)
+        reached = os.read(reads, 100)  # b"" if it ended before
+        os.close(reads)
+        if reached:
+            os.kill(child.pid, by)
+        ended = _ended(*child.wait(PATIENCE_S))
+        assert reached == b"reached", ended.err
+        return ended
 
     def write(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -185,7 +189,7 @@ class Shell:
         return [json.loads(line) for line in self.read(name).splitlines()]
 
     @staticmethod
-    def _command(words: tuple[str | Path, ...]) -> list[str]:
+    def command(words: tuple[str | Path, ...]) -> list[str]:
         return [sys.executable, "-m", "carrara", *map(str, words)]
 
 
@@ -195,9 +199,22 @@ def _ended(code: int, out: bytes, err: bytes) -> Ended:
     return Ended(code, out.decode(), told)
 
 
+def environment() -> dict[str, str]:
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # each call would compile everything
+    return found
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    found = Warm(environment())
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    found = Shell(tmp_path)
+def shell(tmp_path: Path, warm: Warm) -> Iterator[Shell]:
+    found = Shell(tmp_path, warm)
     found.write("flows.py", FLOWS)
     found.write("greet.yaml", PIPELINE)
     yield found

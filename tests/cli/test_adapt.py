@@ -16,23 +16,24 @@ ROW = {
 QUICK = ["--set", "step_tokens=16", "--set", "row_tokens=64", "--set", "rank=2", "--workers", "0"]
 
 
-@pytest.mark.weights
-def test_an_adapter_is_trained_cut_off_and_finished(shell: Any) -> None:
+def test_an_adapter_is_trained_cut_off_and_finished(shell: Any, tiny_folder: Path) -> None:
     shell.write("rows.jsonl", json.dumps(ROW) + "\n")
-    words = ["adapt", "--data", "rows.jsonl", "--out", "mine", *QUICK, "--steps", "2"]
+    base = ["--base", str(tiny_folder)]
+    words = ["adapt", *base, "--data", "rows.jsonl", "--out", "mine", *QUICK, "--steps", "2"]
     stopped = shell(*words, "--minutes", "0")
     assert stopped.code == 1
-    assert "go on with: carrara adapt --resume --data rows.jsonl --out mine" in stopped.err
+    again = f"carrara adapt --resume --base {tiny_folder} --data rows.jsonl --out mine"
+    assert f"go on with: {again}" in stopped.err
     refused = shell(*words)
     assert (refused.code, "Resume it" in refused.err) == (1, True)
-    done = shell("adapt", "--data", "rows.jsonl", "--out", "mine", "--resume", "--json")
+    done = shell(*again.split()[1:], "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert (found["done"], found["steps"]) == (True, 2)
     folder: Path = shell.folder / "mine"
     settings = json.loads((folder / "diffusion.json").read_text())
     assert settings["slots_grow"] is True
-    assert (folder / "adapter_model.safetensors").stat().st_size > 100_000
+    assert (folder / "adapter_model.safetensors").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def limit_files(size: int) -> Any:
 def test_a_journal_on_a_full_disk_is_one_error_and_what_it_holds_is_kept(shell: Any) -> None:
     texts = [f"{n:03d}" + "x" * 2000 for n in range(200)]
     shell.write("in.jsonl", "".join(json.dumps({"id": t[:3], "text": t}) + "\n" for t in texts))
-    full = shell(*JOB, "-q", before=limit_files(300_000))
+    full = shell.cold(*JOB, "-q", before=limit_files(300_000))
     assert full.code == 1
     (error,) = full.errors
     assert ".carrara/journal.db" in error
@@ -189,7 +189,7 @@ def test_a_full_standard_output_is_one_error(shell: Any) -> None:
 
     with open("/dev/full", "w") as full:
         found = subprocess.run(
-            shell._command(("run", "flows.py:quadruple", "--set", "number=1", "-q")),
+            shell.command(("run", "flows.py:quadruple", "--set", "number=1", "-q")),
             cwd=shell.folder,
             env=shell.environment,
             stdout=full,

@@ -80,7 +80,7 @@ def test_a_killed_job_goes_on_and_its_output_is_complete(typed: Any, output: str
     assert "from before" in ended.err
     assert rows_of(typed, output) == expected(*texts)
     again = typed.read("calls.log").split()[len(before) :]
-    assert len(again) < 12  # only what had not finished
+    assert len(again) <= 10 + 3  # t20 to t29, and the three at work beside t20
     assert not [path for path in typed.folder.iterdir() if "partial" in path.name]
 
 

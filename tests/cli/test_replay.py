@@ -75,7 +75,7 @@ def test_a_recording_never_replaces_the_pipeline(shell: Any) -> None:
 @pytest.mark.usefixtures("smollm2_folder")
 def test_a_recording_of_the_embedded_engines_replays_without_them(shell: Any) -> None:
     call = ("run", "greet.yaml", "--set", "name=Ada", "-q")
-    live = shell(*call, "--record", "calls.cassette", env={"PYTHONWARNINGS": "default"})
+    live = shell.cold(*call, "--record", "calls.cassette", env={"PYTHONWARNINGS": "default"})
     assert live.code == 0, live.err
     assert live.data["mood"] in {"glad", "sad"}
     replayed = shell(*call, "--replay", "calls.cassette", env={"CARRARA_HOME": "/nowhere"})

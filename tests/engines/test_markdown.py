@@ -4,7 +4,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Column, Outline, Table
@@ -60,6 +60,8 @@ def test_a_written_table_reads_back_as_the_same_rows(
 
 
 @given(outlines())
+@example([{"text": "--", "items": []}])
+@example([{"text": "a", "items": [{"text": "--", "items": [{"text": "\\--", "items": []}]}]}])
 def test_a_written_outline_reads_back_as_the_same_items(items: list[dict[str, Any]]) -> None:
     assert parse_outline(render_outline(items), Outline(max_depth=4)) == items
 

@@ -136,7 +136,9 @@ def test_contracts_hold_over_a_kept_prompt_and_refreshing_always_is_exact(
     folder = family(name, tiny_folder, tmp_path)
     usual = settings_of(folder)
     for refresh in (0, 3, 1):
-        found = asyncio.run(each(opened(folder), ASKED, settings=replace(usual, refresh=refresh)))
+        found = asyncio.run(
+            each(opened(folder), ASKED, settings=replace(usual, context_refresh_passes=refresh))
+        )
         for request, one in zip(ASKED, found, strict=True):
             assert request.output.parse(one.text) == one.value
     exact = asyncio.run(each(opened(folder), ASKED))
@@ -148,7 +150,7 @@ def test_a_kept_prompt_is_the_prefix_cache_of_the_published_samplers(
 ) -> None:
     """One block: its first pass computes everything, the others the block alone."""
     folder = family("llada", tiny_folder, tmp_path)
-    settings = replace(settings_of(folder), refresh=0, text_block_tokens=12)
+    settings = replace(settings_of(folder), context_refresh_passes=0, text_block_tokens=12)
     words = ("a", "on", "12", "inn it", "b", "cat", "the mat", "sat", "o", "7")
     asked = [Request((Message("user", f"the {word}"),), Text(), Limits(12)) for word in words]
 
@@ -178,5 +180,7 @@ def test_a_kept_prompt_is_the_prefix_cache_of_the_published_samplers(
 
 
 def test_refresh_is_a_number() -> None:
-    with pytest.raises(LoadingError, match="refresh is a number of at least 0, not -1"):
-        Settings(refresh=-1)
+    with pytest.raises(
+        LoadingError, match="context_refresh_passes is a number of at least 0, not -1"
+    ):
+        Settings(context_refresh_passes=-1)

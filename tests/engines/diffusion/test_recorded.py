@@ -56,7 +56,7 @@ def answers(folder: Path, together: bool, refresh: int) -> list[Completion]:
             for contract in CONTRACTS
         ]
         async with DiffusionEngine(
-            local, settings=replace(SETTINGS, refresh_passes=refresh)
+            local, settings=replace(SETTINGS, canvas_refresh_passes=refresh)
         ) as engine:
             if together:
                 return list(await asyncio.gather(*map(engine.complete, asked)))

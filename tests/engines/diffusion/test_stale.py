@@ -69,7 +69,7 @@ def test_an_engine_that_refreshes_seldom_computes_less_and_holds_its_contract(
     tiny_folder: Path,
 ) -> None:
     def answered(refresh: int) -> tuple[Completion, list[int]]:
-        settings = Settings(threshold=0.9, slot_tokens=6, refresh_passes=refresh)
+        settings = Settings(threshold=0.9, slot_tokens=6, canvas_refresh_passes=refresh)
         widths = []
 
         async def main() -> Completion:

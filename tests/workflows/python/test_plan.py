@@ -167,6 +167,8 @@ def test_the_steps_of_a_sub_workflow_stand_inside_it() -> None:
     assert [p.node.scope for p in found.steps] == ["", "", "inner", "inner"]
     assert found.critical_path == ("inner", "inner/extract", "inner/join", "count")
     assert found.length == 3
+    shown = found.text().splitlines()
+    assert "* critical path, 3 steps: inner (extract -> join) -> count" in shown
     assert "subgraph" in found.mermaid()
 
 
