@@ -64,9 +64,11 @@ def plain_value(value: Any, name: str) -> Any:
     """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
 
     Raises:
-        Unreadable: binary data, or a type that has no JSON form; names the column.
+        Unreadable: binary data, or a type that has no JSON form; names the column. So is a value that is one itself.
     """
     match value:
+        case Unreadable():
+            raise value
         case None | bool() | int() | str():
             return value
         case float():

@@ -146,7 +146,7 @@ def core_of(step: StepDef, pipeline: PipelineDef) -> Definition[..., Any]:
         case Ask() as ask:
             return llm_step(step, ask, models, [fetch(target, folder) for target in ask.validators])
         case Call() as call:
-            return python_step(step, call, models, folder)
+            return python_step(step, call, models, pipeline.path)
         case Use(inner):
             made = PipelineWorkflow(inner)
             made.prepare()

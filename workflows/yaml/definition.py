@@ -147,6 +147,7 @@ class StepDef:
     concurrency: int | None = None
     cache: bool | None = None
     inline: bool | None = None
+    isolated: bool | None = None
     needs: frozenset[str] = frozenset()
     after: frozenset[str] = frozenset()
 

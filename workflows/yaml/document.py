@@ -201,6 +201,10 @@ class StepDoc(Doc):
         None,
         description="true: a sync function of microseconds, run without a thread. Only python.",
     )
+    isolated: bool | None = Field(
+        None,
+        description="true: run in a process of its own, which may crash and which a timeout ends. Only python.",
+    )
     cache: bool | None = Field(None, description="false: never take the result of an earlier run.")
 
 

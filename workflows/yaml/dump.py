@@ -87,6 +87,7 @@ def _step(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
         concurrency=step.concurrency,
         cache=step.cache,
         inline=step.inline,
+        isolated=step.isolated,
     )
     if each is not None and each.name != "item":
         found["as"] = each.name

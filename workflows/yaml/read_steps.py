@@ -107,6 +107,7 @@ class StepReader:
             concurrency=doc.concurrency,
             cache=doc.cache,
             inline=doc.inline,
+            isolated=doc.isolated,
             needs=self.values.unasked_steps() & others.keys(),
             after=frozenset(self.values.steps_met() & others.keys()),
         )

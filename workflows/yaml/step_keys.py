@@ -19,7 +19,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "llm", "system", "returns", "examples", "engine", "tags", *SETTINGS, "validators",
         *_RUNS, *_OTHERS,
     ),
-    "python": ("python", "with", "returns", "inline", *_RUNS, *_OTHERS),
+    "python": ("python", "with", "returns", "inline", "isolated", *_RUNS, *_OTHERS),
     "use": ("use", "with", *_OTHERS),
 }  # fmt: skip
 NEEDS: Final = {"as": "for_each", "limit": "for_each"}
