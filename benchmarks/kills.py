@@ -3,9 +3,10 @@
     python -m benchmarks.kills [--kills 50] [--records 2000] [--output out.jsonl] [--seed 0]
 
 The process of a job is killed (kill -9) at random moments and gone on with `--resume` each time, until it has been
-killed so often; then it runs to its end. Moments are drawn over the time that a process of the whole job needs, its start
-included. Counted is what users care for: rows that are missing, wrong or there twice, rows lost that had been seen in
-the output before a kill, and how often a step was run again. `--output` may be a table, `sqlite:///out.db#rows`.
+killed so often; then it runs to its end. Moments are drawn over the time that a process of the whole job needs, its
+start included. Counted is what users care for: rows that are missing, wrong or there twice, rows lost that had been
+seen in the output before a kill, and how often a step was run again. `--output` may be a table too:
+`sqlite:///out.db#rows`.
 """
 
 from __future__ import annotations
@@ -104,8 +105,7 @@ def killed(folder: Path, kills: int, records: int, output: str, seed: int) -> di
         "missing": len(set(texts) - keys.keys()),
         "twice": sum(count - 1 for count in keys.values()),
         "wrong": sum(
-            row["said"] != row["key"].upper() or row["length"] != len(row["key"])
-            for row in rows
+            row["said"] != row["key"].upper() or row["length"] != len(row["key"]) for row in rows
         ),
         "seen_and_lost": lost,
         "in_order": [row["key"] for row in rows] == texts if output.endswith("jsonl") else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from carrara.workflows.yaml.kinds import (
     ANY,
@@ -48,6 +49,31 @@ def item_type(kind: Type | None) -> Type | None:
             return Shape((Field("text", TEXT), Field("items", OutlineOf())))
         case _:
             return None
+
+
+def unbounded(kind: Type, declared: Types, within: tuple[str, ...] = ()) -> Type:
+    """`kind` without the most items of its lists, tables and outlines: what several of its values make together."""
+    match kind:
+        case Named(name) if name in declared and name not in within:
+            inner = unbounded(declared[name], declared, (*within, name))
+            return kind if inner == declared[name] else inner
+        case Nullable(inner):
+            return Nullable(unbounded(inner, declared, within))
+        case ListOf(item):
+            return replace(kind, item=unbounded(item, declared, within), max_items=None)
+        case MapOf(item):
+            return MapOf(unbounded(item, declared, within))
+        case TableOf():
+            return replace(kind, max_rows=None)
+        case OutlineOf():
+            return replace(kind, max_items=None)
+        case ObjectOf(fields):
+            return replace(
+                kind,
+                fields=tuple(replace(f, type=unbounded(f.type, declared, within)) for f in fields),
+            )
+        case _:
+            return kind
 
 
 def exported(kind: Type, declared: Types, within: tuple[str, ...] = ()) -> Type:
