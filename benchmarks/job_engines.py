@@ -76,6 +76,7 @@ async def compare(plan: Plan) -> dict[str, Any]:
                 found[task][system] = {"not_run": f"{type(error).__name__}: {error}"[:500]}
                 continue
             found[task][system] = _told(plan, task, rows, run)
+            print(json.dumps(found[task][system]), file=sys.stderr)
     return found
 
 
@@ -318,10 +319,11 @@ _RUNS: Mapping[str, Callable[[Plan, str, Rows], Awaitable[Run]]] = {
 
 
 def _tokenizer(plan: Plan) -> Callable[[str], int]:
-    from carrara.engines.local import LocalModel
+    from carrara.engines.tokenizer import Tokenizer
+    from carrara.engines.weights.catalog import DEFAULT
+    from carrara.engines.weights.store import ensure
 
-    local = LocalModel.open(plan.model) if plan.model else LocalModel.open()
-    tokenizer = local.tokenizer
+    tokenizer = Tokenizer.from_folder(ensure(plan.model or DEFAULT))
     return lambda text: len(tokenizer.encode(text))
 
 
