@@ -37,7 +37,7 @@ from carrara.workflows.yaml.read_actions import ActionReader
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
 from carrara.workflows.yaml.step_keys import read_kind
-from carrara.workflows.yaml.type_facts import Types, item_type, resolved
+from carrara.workflows.yaml.type_facts import Types, fits, item_type, resolved, wanted_by
 
 PART = Shape(
     (
@@ -183,32 +183,35 @@ class StepReader:
         return names
 
     def _merge(self) -> Mapping[str, Rule] | None:
-        """The rules, those of fields that there are not noted."""
+        """The rules; those for fields that there are not, or that do not fit their types, are noted."""
         if self.doc.merge is None:
             return None
         rules = {field: rule for field, rule in self.doc.merge.items() if rule != USUAL_RULE}
-        for field in rules:
-            known = None if field == USUAL else self._unknown_field(field)
-            if known is not None:
-                self.notes.at_key(
-                    (*self.where, "merge", field),
-                    f"'merge' of step '{self.name}' has a rule for '{field}', which its value has not"
-                    + did_you_mean(field, known),
-                )
+        for field, rule in rules.items():
+            wrong = "" if field == USUAL else self._misfit(field, rule)
+            if wrong:
+                where: Location = (*self.where, "merge", field)
+                self.notes.at_key(where, f"'merge' of step '{self.name}' {wrong}")
         return rules
 
-    def _unknown_field(self, field: str) -> list[str] | None:
-        """The fields that there are, where the value is known not to have this one."""
+    def _misfit(self, field: str, rule: Rule) -> str:
+        """What is wrong with a rule for a field, "" for nothing that can be told."""
         kind, before = self.one_type, ""
         for name in field.split("."):
             kind = resolved(kind, self.around.types)
-            if not isinstance(kind, ObjectOf | Shape):
-                return [] if isinstance(kind, Scalar | ListOf) and kind != ANY else None
-            inner = {one.name: one.type for one in kind.fields}
+            if kind in (None, ANY) or not isinstance(kind, ObjectOf | Shape | Scalar | ListOf):
+                return ""
+            fields = kind.fields if isinstance(kind, ObjectOf | Shape) else ()
+            inner = {one.name: one.type for one in fields}
             if name not in inner:
-                return [before + one for one in inner]
+                hint = did_you_mean(field, [before + one for one in inner])
+                return f"has a rule for '{field}', which its value has not{hint}"
             kind, before = inner[name], f"{before}{name}."
-        return None
+        wanted = wanted_by(rule)
+        kind = resolved(kind, self.around.types)
+        if kind in (None, ANY) or not wanted or fits(rule, kind):
+            return ""
+        return f"has the rule '{rule}' for '{field}', which is for {wanted}"
 
     def _repeat(self, names: Names) -> Repeat | None:
         written = self.doc.repeat
