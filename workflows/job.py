@@ -41,6 +41,7 @@ from carrara.workflows.trust.beside import Trusted
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
+_REASON_END = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +406,7 @@ class _Writer:
             except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
-            reason = str(outcome.error)
+            reason = _bounded(str(outcome.error))
         where = {"key": record.key, "where": record.where, "error": reason}
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
@@ -419,6 +420,13 @@ def _outputs(value: Any, *, exact: bool) -> dict[str, Any]:
     """
     found = plain(value, exact=exact)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
+
+
+def _bounded(reason: str) -> str:
+    """A reason that may quote its document is told with its beginning and its end."""
+    if len(reason) <= 2 * _REASON_END:
+        return reason
+    return f"{reason[:_REASON_END]} … {reason[-_REASON_END:]}"
 
 
 def _attempts(error: BaseException | None) -> dict[str, Any]:

@@ -30,6 +30,8 @@ async def inner(text: str) -> str:
 async def outer(text: str) -> str:
     if text == "slip":
         raise KeyError("absent")
+    if text.startswith("quote"):
+        raise ValueError(f"cannot read {text}")
     if text == "unseen":
         lose(text)
         return "nobody looked"
@@ -72,3 +74,11 @@ def test_a_workflow_that_raises_fails_its_record_alone_and_says_where(tmp_path: 
     assert failed["unseen"]["step"] == "outer (job)/record[2]/outer/lose"
     told = {event.path: event.error for event in events if isinstance(event, StepFailed)}
     assert told["outer (job)/record[1]"] == "KeyError: 'absent'"
+
+
+def test_a_reason_that_quotes_its_document_is_cut(tmp_path: Path) -> None:
+    result, _, failed = run(tmp_path, "quote" + "x" * 100_000)
+    assert result.failed == 1
+    (row,) = failed.values()
+    assert "ValueError: cannot read quotexxx" in row["error"]
+    assert len(row["error"]) < 10_000
