@@ -187,7 +187,7 @@ import sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path = sys.argv[1]
 slots, threads = int(sys.argv[2]), int(sys.argv[3])
-params.n_parallel, params.n_ctx = slots, 2048 * slots
+params.n_parallel, params.n_ctx = slots, 4096 * slots
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
 params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, -1
 server = xllamacpp.Server(params)

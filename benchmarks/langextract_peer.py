@@ -8,20 +8,25 @@ import contextlib
 import json
 import sys
 import time
+from importlib.metadata import version
 
 import langextract as lx
 from langextract.providers.openai import OpenAILanguageModel
+from langextract.providers.schemas.openai import OpenAISchema
 
 
 def main() -> None:
     asked = json.load(open(sys.argv[1], encoding="utf-8"))  # noqa: SIM115
     fields = list(asked["rows"][0]["gold"])
+    examples = [_example(row) for row in asked["examples"]]
     model = OpenAILanguageModel(
         model_id="gpt-4o-mini",  # a name: the server has one model
         api_key="none",
         base_url=f"{asked['address']}/v1",
         temperature=0,
         max_workers=asked["concurrency"],
+        openai_schema=OpenAISchema.from_examples(examples),
+        max_output_tokens=asked["max_tokens"],
     )
     documents = [
         lx.data.Document(text=row["input"], document_id=row["id"]) for row in asked["rows"]
@@ -34,14 +39,11 @@ def main() -> None:
             results = lx.extract(
                 text_or_documents=documents,
                 prompt_description=f"Extract the fields {', '.join(fields)} in the words of the text.",
-                examples=[_example(row) for row in asked["examples"]],
+                examples=examples,
                 model=model,
                 max_workers=asked["concurrency"],
                 batch_length=asked["concurrency"],
                 max_char_buffer=6000,
-                fence_output=False,
-                use_schema_constraints=True,
-                language_model_params={"max_output_tokens": asked["max_tokens"]},
                 resolver_params={"suppress_parse_errors": True},
                 show_progress=False,
             )
@@ -51,7 +53,7 @@ def main() -> None:
             error = f"{type(raised).__name__}: {raised}"[:300]
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     answers = [found.get(row["id"]) for row in asked["rows"]]
-    more = {"version": lx.__version__ if hasattr(lx, "__version__") else None, "error": error}
+    more = {"version": version("langextract"), "error": error}
     print(json.dumps({"seconds": seconds, "cpu_s": cpu, "answers": answers, "more": more}))
 
 
