@@ -1,10 +1,16 @@
-"""What a job costs beside the work itself. Prints JSON.
+"""What a job costs beside the work itself, and how fast it is beside others. Prints JSON.
 
     python -m benchmarks.job overhead [--records 100000] [--memory-records 1000000] [--sink .jsonl] [--concurrency 16]
+    python -m benchmarks.job compare --data FOLDER [--records 64] [--concurrency 24] [--threads 1] [--model MODEL]
+                                     [--systems diffusion,ar,llama.cpp,langextract] [--langextract PYTHON]
 
 "overhead": CPU µs per record of a job whose only step does nothing, with journal and sink, and the most memory that a
 job of many tiny records takes. Each job is a process of its own; the records are JSON lines. "bare" is the same loop
 over the records without a job (read, JSON line written), on the same machine at the same time.
+
+"compare": records/s and tokens/s of jobs on the embedded model, by diffusion and AR decoding, against llama.cpp's
+server on the same weights under a plain asyncio loop and under LangExtract, with the occupancy of the diffusion
+batcher; see `benchmarks.job_engines`. FOLDER holds e2e_restaurant/test.jsonl and sroie_receipt/test.jsonl.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+from benchmarks.job_engines import SYSTEMS, Plan, compare
 from benchmarks.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,13 +48,23 @@ GOAL_US, GOAL_MB = 150, 300
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["overhead"], nargs="?", default="overhead")
-    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("part", choices=["overhead", "compare"], nargs="?", default="overhead")
+    parser.add_argument("--records", type=int)
     parser.add_argument("--memory-records", type=int, default=1_000_000)
     parser.add_argument("--sink", default=".jsonl")
-    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--concurrency", type=int)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model")
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--langextract", metavar="PYTHON")
     parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.part == "compare":
+        compared(given)
+        return
+    given.records = given.records or 100_000
+    given.concurrency = given.concurrency or 16
     if given.one:
         print(json.dumps(one(Path(given.one), given.records, given.sink, given.concurrency)))
         return
@@ -61,6 +78,27 @@ def main() -> None:
         **versions("pyarrow", "duckdb", "sqlalchemy"),
     }
     print(json.dumps(found, indent=2))
+
+
+def compared(given: argparse.Namespace) -> None:
+    if given.data is None:
+        raise SystemExit("compare needs --data FOLDER")
+    import torch
+
+    torch.set_num_threads(given.threads)
+    plan = Plan(
+        given.data,
+        given.records or 64,
+        given.concurrency or 24,
+        given.threads,
+        given.model,
+        given.langextract,
+        tuple(given.systems.split(",")),
+    )
+    found = asyncio.run(compare(plan))
+    about = {"concurrency": plan.concurrency, "model": plan.model or "embedded"}
+    told = {**found, **about, **machine(given.threads), **versions("torch", "xllamacpp")}
+    print(json.dumps(told, indent=2))
 
 
 def overhead(count: int, sink: str, concurrency: int) -> dict[str, Any]:

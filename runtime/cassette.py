@@ -34,6 +34,7 @@ from carrara.runtime.cassette_format import (
 
 _FORMAT = {"cassette": "carrara", "version": 1}
 _LONGEST_HEAD = 1000  # bytes of a first line that are looked at
+_LONGEST_SHOWN = 1000  # characters of a line of a request in a message
 
 asking_step: ContextVar[str] = ContextVar("carrara_asking_step", default="")
 """The path of the step that is asking: recorded beside its calls, to find the nearest one after a miss."""
@@ -259,7 +260,11 @@ class Cassette:
             n=2,
         )
         return "\n".join(
-            [f"{head} Nearest recorded request:", *lines, "Record it again if this is meant."]
+            [
+                f"{head} Nearest recorded request:",
+                *map(_cut, lines),
+                "Record it again if this is meant.",
+            ]
         )
 
 
@@ -289,6 +294,13 @@ def _refuse_other(path: Path) -> None:
 def contract_key(contract: Contract) -> str:
     """A name for a contract: its kind and a hash."""
     return f"{contract.kind}:{request_key(contracts.to_data(contract))}"
+
+
+def _cut(line: str) -> str:
+    """A line of a prompt as it is shown: a document may be one of 50 MB."""
+    if len(line) <= _LONGEST_SHOWN:
+        return line
+    return f"{line[:_LONGEST_SHOWN]}… ({len(line):,} characters)"
 
 
 def _likeness(one: list[str], other: list[str]) -> float:

@@ -18,8 +18,8 @@ class StepOptions:
     (None: all but those that can never succeed, such as EngineRefused). `timeout_s` bounds one attempt.
     `concurrency` bounds how many nodes of this step name run at once in a run (None: only the run's own
     bound). `cache` allows the journal to keep the result and to use it again. `inline` runs a sync body on
-    the event loop instead of a worker thread: for bodies of microseconds. `engine` and `tags` are for the
-    router, the runtime only carries them.
+    the event loop instead of a worker thread: for bodies of microseconds. `isolated` asks for a process of its own; the
+    runtime only carries it, like `engine` and `tags`, which are for the router.
     """
 
     retries: int = 0
@@ -27,6 +27,7 @@ class StepOptions:
     concurrency: int | None = None
     cache: bool = True
     inline: bool = False
+    isolated: bool = False
     tags: frozenset[str] = frozenset()
     engine: str | None = None
     retry_on: RetryOn | None = None

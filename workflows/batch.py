@@ -15,7 +15,7 @@ from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import StepError
 from carrara.runtime.fanout import ABSENT
 from carrara.runtime.handle import Handle
-from carrara.runtime.run import submit_feed
+from carrara.runtime.run import run_within, submit_feed
 from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
 from carrara.workflows.inputs import InputReader
@@ -73,7 +73,7 @@ def batch_of(
         value, error = None, None
         try:
             arguments = binder.bind(record)
-            value = await workflow(**arguments)
+            value = await (run_within(whole, arguments) if is_workflow else workflow(**arguments))
         except CarraraError as caught:
             error = caught
         outcome = Outcome(record, value, error, time.perf_counter() - started)
@@ -85,6 +85,8 @@ def batch_of(
             raise
 
     spec = StepSpec("record", one, kind="workflow")
+    whole = workflow.spec
+    is_workflow = whole.kind == "workflow"
 
     def places() -> Iterator[Any]:
         try:

@@ -27,6 +27,7 @@ from carrara.runtime.handle import Handle
 from carrara.runtime.step import RetryOn, StepOptions
 from carrara.workflows.answering import Answering, Repair, rule_of
 from carrara.workflows.errors import DefinitionError
+from carrara.workflows.isolation.check import check_isolated
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.prompt import Example, Prompt
 from carrara.workflows.source import check_function, name_of, reference, wrong
@@ -80,6 +81,7 @@ def step(
     concurrency: int | None = None,
     cache: bool = True,
     inline: bool = False,
+    isolated: bool = False,
     tags: Sequence[str] = (),
 ) -> StepDecorator: ...
 def step(
@@ -93,13 +95,15 @@ def step(
     concurrency: int | None = None,
     cache: bool = True,
     inline: bool = False,
+    isolated: bool = False,
     tags: Sequence[str] = (),
 ) -> Any:
     """Make a step of a function, sync or async.
 
     `retries` further attempts after the first, for the errors in `retry_on`; `timeout_s` for one attempt;
     at most `concurrency` at once in a run; `cache=False` for a result that must not be used again; `inline`
-    runs a sync function of microseconds on the event loop instead of a worker thread.
+    runs a sync function of microseconds on the event loop instead of a worker thread; `isolated` runs one in a
+    process of its own, which may crash, and which a timeout kills.
 
     Raises:
         DefinitionError: an option without meaning, or not a function that can be called without an instance.
@@ -116,8 +120,11 @@ def step(
             concurrency=concurrency,
             cache=cache,
             inline=inline,
+            isolated=isolated,
             tags=frozenset(tags),
         )
+        if isolated:
+            check_isolated(wrapped, inline=inline)
         called = name or name_of(wrapped)
         return Step(called, wrapped, Parameters.of(wrapped, scope), options=options)
 

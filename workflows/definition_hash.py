@@ -85,4 +85,5 @@ def _bare(step: StepDef) -> StepDef:
         concurrency=None,
         cache=None,
         inline=None,
+        isolated=None,
     )

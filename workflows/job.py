@@ -41,6 +41,7 @@ from carrara.workflows.trust.beside import Trusted
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
+_REASON_END = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `to_review` rows stand in `review_output`, too; None where no review
-    was asked for.
+    before its records did, "" where it did not. `dropped` rows were given up because the source had changed.
+    `to_review` rows stand in `review_output`, too; None where no review was asked for.
     """
 
     run_id: str
@@ -144,6 +145,7 @@ class JobResult:
     failed_output: Path | None
     outdated: int = 0
     stopped: str = ""
+    dropped: int = 0
     to_review: int = 0
     review_output: Path | None = None
 
@@ -160,16 +162,22 @@ async def run_job(
     until: Until = Until(),
     seen: Seen | None = None,
     outdated: Callable[[int], None] | None = None,
+    accept_changes: bool = False,
     listeners: Sequence[Listener] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> JobResult:
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
+    A source whose finished records have changed is refused; with `accept_changes` these are run again, and rows of
+    records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
+    steps are taken from the journal.
+
     Memory does not grow with the number of records.
 
     Raises:
-        SourceError: the input cannot be read at all, or is another one than before.
+        SourceError: the input cannot be read at all, or is another one than before, or cannot be read twice, which
+            `accept_changes` needs.
         InputError: an input is named that the workflow does not have; a selection that cannot be; no prices for
             `until.cost`.
         OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
@@ -186,6 +194,10 @@ async def run_job(
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     with EarlierRows(journal, run_id, definition) as earlier:
+        if accept_changes and run_id is not None:
+            if job.input == "-":
+                raise SourceError("standard input cannot be read twice, as --accept-changes must")
+            earlier.drop_changed(job.records(), job.limit)
         rows = Rows(sink, earlier, job.order)
         rows.begin(fresh=not run_id)
         trusted = _trusted(job, workflow, binder, sink.failed, journal, run_id, earlier)
@@ -200,7 +212,9 @@ async def run_job(
             writer = _Writer(journal, rows, definition, seen, end, trusted)
             batch = batch_of(
                 workflow,
-                end.cut(still_open(records, job.limit, earlier, job.input)),
+                end.cut(
+                    _forgotten(journal, earlier, still_open(records, job.limit, earlier, job.input))
+                ),
                 binder,
                 writer.write,
                 concurrency=job.concurrency,
@@ -214,6 +228,7 @@ async def run_job(
                 listeners=(*([trusted.listen] if trusted else []), *listeners),
                 settings_of=workflow,
                 policy=policy,
+                reuse="any" if earlier.dropped else None,
             )
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
@@ -226,9 +241,19 @@ async def run_job(
         sink.failed,
         earlier.stale,
         end.reason,
+        len(earlier.dropped),
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
     )
+
+
+def _forgotten(
+    journal: SqliteJournal, earlier: EarlierRows, records: Iterable[Record | Done]
+) -> Iterator[Record | Done]:
+    """The records, asked for in the run: what was dropped is forgotten before the first of them."""
+    if earlier.dropped:
+        journal.forget_rows(run_id_here(), earlier.dropped)
+    yield from records
 
 
 def _trusted(
@@ -381,7 +406,7 @@ class _Writer:
             except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
-            reason = str(outcome.error)
+            reason = _bounded(str(outcome.error))
         where = {"key": record.key, "where": record.where, "error": reason}
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
@@ -395,6 +420,13 @@ def _outputs(value: Any, *, exact: bool) -> dict[str, Any]:
     """
     found = plain(value, exact=exact)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
+
+
+def _bounded(reason: str) -> str:
+    """A reason that may quote its document is told with its beginning and its end."""
+    if len(reason) <= 2 * _REASON_END:
+        return reason
+    return f"{reason[:_REASON_END]} … {reason[-_REASON_END:]}"
 
 
 def _attempts(error: BaseException | None) -> dict[str, Any]:

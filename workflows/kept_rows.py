@@ -20,7 +20,10 @@ from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
 from carrara.workflows.records import Record, SourceError, content_hash
 
-_SAME = "a job goes on with the input that it began with"
+_SAME = (
+    "a job goes on with the input that it began with. --accept-changes runs again what has changed, "
+    "and drops the rows of records that are gone"
+)
 _PAGE = 256
 
 
@@ -76,16 +79,18 @@ class EarlierRows:
             UnknownRun, JournalError: there is no such run, or it cannot be read.
         """
         self._run_id = run_id or ""
+        self._definition = definition
         self._done = NONE
         self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
         self._reader: Reader | None = None
         self.count = self.stale = 0
+        self.dropped: list[int] = []
         if run_id is None:
             return
         journal.flush()
         self._reader = Reader.open(journal.path)
         try:
-            self._done = Places(self._counted(definition))
+            self._done = Places(self._counted())
         except BaseException:
             self.close()
             raise
@@ -117,10 +122,34 @@ class EarlierRows:
         """The first place after all of them."""
         return self._done.end
 
-    def _counted(self, definition: str) -> Iterator[int]:
+    def drop_changed(self, records: Iterable[Record], limit: int | None) -> None:
+        """Count as not done what is not the row of its record any more; `dropped` are those places.
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        count = 0
+        for record in islice(records, limit):
+            count += 1
+            if record.index in self and _change(record, self.row(record.index)):
+                self._drop(record.index)
+        for place in range(count, self.beyond):
+            if place in self:
+                self._drop(place)
+
+    def _drop(self, place: int) -> None:
+        self.count -= 1
+        self.stale -= self._is_stale(self.row(place))
+        self._done.discard(place)
+        self.dropped.append(place)
+
+    def _is_stale(self, row: KeptRow) -> bool:
+        return row.definition not in ("", self._definition)
+
+    def _counted(self) -> Iterator[int]:
         for row in self._all():
             self.count += 1
-            self.stale += _kept(row).definition not in ("", definition)
+            self.stale += self._is_stale(_kept(row))
             yield row.place
 
     def _all(self) -> Iterator[StoredRow]:
@@ -162,12 +191,9 @@ def still_open(
         if record.index not in kept:
             yield record
             continue
-        row = kept.row(record.index)
-        if row.key != record.key:
-            raise _other(record, f"was {row.key!r} when the job began and is {record.key!r} now")
-        content = content_hash(record)
-        if row.content and content and row.content != content:
-            raise _other(record, "has other content now than when the job began")
+        change = _change(record, kept.row(record.index))
+        if change:
+            raise SourceError(f"{record.where}: this record {change}; {_SAME}")
         yield DONE
     gone = next((place for place in range(count, kept.beyond) if place in kept), None)
     if gone is not None and count != limit:
@@ -177,5 +203,11 @@ def still_open(
         )
 
 
-def _other(record: Record, what: str) -> SourceError:
-    return SourceError(f"{record.where}: this record {what}; {_SAME}")
+def _change(record: Record, row: KeptRow) -> str:
+    """How the record differs from the one that the row was made of, "" where it does not."""
+    if row.key != record.key:
+        return f"was {row.key!r} when the job began and is {record.key!r} now"
+    content = content_hash(record)
+    if row.content and content and row.content != content:
+        return "has other content now than when the job began"
+    return ""

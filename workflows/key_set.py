@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 
 from carrara.workflows.sources.record import Record
@@ -63,20 +62,27 @@ class Spots:
     """Numbers for the places of records, which are mostly those of one file with a number behind."""
 
     _MOST = 10_000
-    _PLACE = re.compile(r"(.*?)(0|[1-9][0-9]{0,11})", re.DOTALL)
+    _DIGITS = 12
 
     def __init__(self) -> None:
         self._heads: dict[str, int] = {"record ": 0}
 
     def number(self, record: Record) -> int:
-        match = self._PLACE.fullmatch(record.where)
-        head, line = (match[1], int(match[2])) if match else (record.where, _NO_LINE)
+        head, line = self._parts(record.where)
         found = self._heads.get(head)
         if found is None:
             if len(self._heads) == self._MOST:
                 return record.index + 1
             found = self._heads[head] = len(self._heads)
         return found << 44 | line
+
+    def _parts(self, where: str) -> tuple[str, int]:
+        """What stands before the number at the end, and the number, without zeros before it."""
+        digits = where[len(where.rstrip("0123456789")) :]
+        digits = digits.lstrip("0") or digits[-1:]
+        if not 0 < len(digits) <= self._DIGITS:
+            return where, _NO_LINE
+        return where[: -len(digits)], int(digits)
 
     def name(self, number: int) -> str:
         line = number & _NO_LINE

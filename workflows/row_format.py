@@ -33,9 +33,12 @@ class RowFormat:
     line: Callable[[Fields], bytes]
 
 
+_written = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def json_line(fields: Fields) -> bytes:
     """A line of JSON in UTF-8; half a surrogate pair is written as JSON's own escape."""
-    return (json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    return (_written(fields) + "\n").encode(errors="backslashreplace")
 
 
 JSON: Final = RowFormat(b"", json_line)

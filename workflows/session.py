@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError
@@ -28,6 +28,7 @@ from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import EngineRoom, engines_of
+from carrara.workflows.isolation.processes import Processes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -150,13 +151,15 @@ class Session:
         settings_of: Definition[..., Any] | None = None,
         engine: str | None = None,
         policy: Policy | None = None,
+        reuse: Literal["run", "any"] | None = None,
     ) -> RunResult[Any]:
         """Run any function as a workflow. For callers that build their own, such as jobs.
 
         The policy and the limits that `settings_of` brings along hold where the session has none; `policy` goes before
         both. `engine` is asked at every step, whatever the step says, and no other; None leaves it to steps and
-        policy.
+        policy. `reuse` goes before that of the session.
         """
+        options = replace(self._options, source=source, reuse=reuse or self._options.reuse)
         if not self._open:
             raise CarraraError("the session is not open: use it in `async with carrara.session()`")
         return await execute(
@@ -164,7 +167,7 @@ class Session:
             args,
             kwargs,
             name=name,
-            options=replace(self._options, source=source),
+            options=options,
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
             resources={**self._resources_for(settings_of, policy), "only_engine": engine},
@@ -200,6 +203,7 @@ class Session:
         return {
             "engines": await stack.enter_async_context(room),
             "single_flight": SingleFlight(),
+            "processes": await stack.enter_async_context(Processes()),
             "drafts": self._drafts,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -59,7 +60,12 @@ class Step(Definition[P, R_co]):
         fingerprint = self._fingerprint
         if fingerprint is None:
             fingerprint = source_fingerprint(self.function)
-        return StepSpec(self.name, self.function, "python", fingerprint, self.options, self.returns)
+        body, options = self.function, self.options
+        if options.isolated and not inspect.iscoroutinefunction(body):
+            from carrara.workflows.isolation.processes import isolated
+
+            body, options = isolated(body, options)
+        return StepSpec(self.name, body, "python", fingerprint, options, self.returns)
 
     def _outside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.function(*args, **kwargs)

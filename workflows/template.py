@@ -42,6 +42,7 @@ def environment() -> Environment:
 
     made = Sandbox(undefined=StrictUndefined, finalize=_shown, trim_blocks=True, lstrip_blocks=True)
     made.filters["json"] = made.filters["tojson"] = _json  # Jinja's own escapes for HTML
+    made.filters["parts"] = _parts
     del made.globals["lipsum"]
     return made
 
@@ -134,6 +135,16 @@ def _json(value: Any, indent: int | None = None) -> str:
     from carrara.workflows.plain import plain
 
     return json.dumps(plain(value), ensure_ascii=False, indent=indent)
+
+
+def _parts(text: str, tokens: int, overlap: int = 0) -> list[dict[str, Any]]:
+    """The parts of a long text, each with `text`, `start`, `end` and `headings`; see `chunks.split`."""
+    from carrara.workflows.chunks.split import split
+
+    return [
+        {"text": part.text, "start": part.start, "end": part.end, "headings": list(part.headings)}
+        for part in split(text, tokens, overlap=overlap)
+    ]
 
 
 def _line_of(error: Exception) -> int | None:

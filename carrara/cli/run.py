@@ -38,6 +38,15 @@ if TYPE_CHECKING:
     from carrara.workflows.session import Session
 
 
+AcceptOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="Of a job that goes on: run records again that have changed in the source, drop rows of those gone.",
+    ),
+]
+
+
 class Order(StrEnum):
     input = "input"
     completed = "completed"
@@ -124,6 +133,7 @@ def run(
     go_on: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest run of this job.")
     ] = False,
+    accept_changes: AcceptOption = False,
     trust: Annotated[
         bool,
         typer.Option(
@@ -209,7 +219,10 @@ def run(
     if output is None:
         raise usage("a job needs --output FILE for its rows")
     check_output(output)
-    finish(_run_job(how, job, go_on=go_on, until=_until(max_cost, deadline)))
+    if accept_changes and not go_on:
+        raise usage("--accept-changes is for a job that goes on: give --resume too")
+    until = _until(max_cost, deadline)
+    finish(_run_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes))
 
 
 def _until(max_cost: float | None, deadline: str | None) -> Until:
@@ -227,6 +240,7 @@ def resume(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="A folder, file or table for the result.")
     ] = None,
+    accept_changes: AcceptOption = False,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     policy: PolicyOption = None,
@@ -238,7 +252,7 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
     how = How(engine, model, record, replay, quiet, journal, policy=policy, watch=watch)
-    finish(_resume(how, run_id, output))
+    finish(_resume(how, run_id, output, accept_changes=accept_changes))
 
 
 class Ended(Protocol):
@@ -285,6 +299,7 @@ async def _run_job(
     go_on: bool,
     run_id: str | None = None,
     until: Until | None = None,
+    accept_changes: bool = False,
 ) -> None:
     from carrara.workflows.job import Until, find_job, run_job
     from carrara.workflows.places import is_stream
@@ -307,6 +322,7 @@ async def _run_job(
             run_id=known,
             until=until or Until(),
             outdated=tell,
+            accept_changes=accept_changes,
             listeners=progress,
             seen=seen,
         )
@@ -314,7 +330,7 @@ async def _run_job(
     _tell_job(await _watched(how, work), how)
 
 
-async def _resume(how: How, name: str, output: str | None) -> None:
+async def _resume(how: How, name: str, output: str | None, *, accept_changes: bool = False) -> None:
     from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
@@ -329,8 +345,10 @@ async def _resume(how: How, name: str, output: str | None) -> None:
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
         job = job if output is None else job.moved(output)
-        await _run_job(how, job, go_on=True, run_id=found.run_id)
+        await _run_job(how, job, go_on=True, run_id=found.run_id, accept_changes=accept_changes)
         return
+    if accept_changes:
+        raise usage(f"--accept-changes is for jobs, and run {found.run_id} is none")
 
     async def work(
         session: Session, journal: SqliteJournal, progress: Sequence[Listener]
@@ -415,6 +433,8 @@ def _tell_job(result: JobResult, how: How) -> None:
         + (f" ({result.reused} from before)" if result.reused else "")
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
+    if result.dropped:
+        note(f"{result.dropped} rows of before were dropped: their records have changed or gone")
     if result.to_review:
         note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
     if result.failed and result.failed_output is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,6 +286,20 @@ class SqliteJournal(Reader):
         if done is not None:
             batch.dones.append(done)
         self._group.push()
+
+    def forget_rows(self, run_id: str, places: Iterable[int]) -> None:
+        """Forget output rows of a run that is open here; durable when it returns. They can be written again.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        number = self._runs[run_id].number
+        gone = [(number, place) for place in places]
+
+        def delete() -> None:
+            self._connection.executemany("DELETE FROM rows WHERE run=? AND place=?", gone)
+
+        self._group.flush(also=delete)
 
     def rows(self, run_id: str) -> list[Row]:
         self.flush()

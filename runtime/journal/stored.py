@@ -69,6 +69,10 @@ class Places:
     def __iter__(self) -> Iterator[int]:
         return (place for place, mark in enumerate(self._marks) if mark)
 
+    def discard(self, place: int) -> None:
+        if place in self:
+            self._marks[place] = 0
+
     @property
     def end(self) -> int:
         """One more than the largest, 0 where there is none."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from carrara.engines.request import Completion, Confidence, Request, Usage
@@ -111,12 +112,18 @@ def test_an_unsure_total_goes_to_review_with_its_span(
     assert source[-1]["text"][start:end] == "1,054.56"
 
 
-def test_rounds_become_markdown_tables(examples: Path, rows: Any, tmp_path: Path) -> None:
-    gold = knows(rows(examples / "fixtures/rounds.jsonl"))
-    output = tmp_path / "out.jsonl"
+def test_rounds_become_a_parquet_file_of_nested_lists_and_markdown_tables(
+    examples: Path, rows: Any, tmp_path: Path
+) -> None:
+    source = rows(examples / "fixtures/rounds.jsonl")
+    gold = knows(source)
+    output = tmp_path / "out.parquet"
     job_of(examples, "fixtures", output, lambda request: json.dumps(gold(request)))
-    first = rows(output)[0]
-    assert first["answer"]["days"][1]["matches"][0]["home"] == "Tottenham Hotspur"
+    table = pyarrow.parquet.read_table(output)
+    matches = table.schema.field("answer").type.field("days").type.value_type.field("matches").type
+    assert [field.name for field in matches.value_type] == ["time", "home", "away", "score"]
+    assert table["answer"].to_pylist() == [row["gold"] for row in source]
+    first = table.to_pylist()[0]
     assert "### Thu Dec/19" in first["page"]
     (line,) = [line for line in first["page"].splitlines() if "Tottenham" in line]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
@@ -131,6 +138,7 @@ def test_rounds_become_markdown_tables(examples: Path, rows: Any, tmp_path: Path
     book = asyncio.run(main())["book"]
     assert book.startswith("# Fixtures")
     assert book.count("\n## ") == 8
+    assert book.count("| home") == sum(len(row["gold"]["days"]) for row in source)
 
 
 @pytest.mark.weights

@@ -13,6 +13,7 @@ from carrara.engines.errors import CarraraError
 Count = Callable[[str], int]
 """The tokens of a text."""
 
+LEAST_TOKENS = 16
 _LETTERS_A_TOKEN = 3.5
 
 _BORDERS = (
@@ -51,9 +52,9 @@ def split(text: str, tokens: int, *, overlap: int = 0, count: Count = estimated)
     Raises:
         CarraraError: `tokens` is below 16, or `overlap` is not below half of it.
     """
-    if tokens < 16 or not 0 <= overlap <= tokens // 2:
+    if tokens < LEAST_TOKENS or not 0 <= overlap <= tokens // 2:
         raise CarraraError(
-            f"a part holds at least 16 tokens, at most half of them overlap; got {tokens} and {overlap}"
+            f"a part holds at least {LEAST_TOKENS} tokens, at most half of them overlap; got {tokens} and {overlap}"
         )
     room = tokens - overlap
     borders = [0, *_cuts(text, 0, len(text), room, count, 0)]
@@ -119,4 +120,4 @@ def _headings(text: str, start: int) -> tuple[str, ...]:
     return tuple(name for depth, name in opened if own is None or depth < len(own[1]))
 
 
-__all__ = ["Chunk", "Count", "estimated", "split"]
+__all__ = ["LEAST_TOKENS", "Chunk", "Count", "estimated", "split"]

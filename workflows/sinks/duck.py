@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carrara.engines.errors import CarraraError
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.arrow import INSTALL, need_pyarrow, schema_of, table_of
+from carrara.workflows.sinks.lines import check_still
 from carrara.workflows.sinks.shape import KEY, PLACES, Shape
 from carrara.workflows.sinks.sink import KEPT
 from carrara.workflows.sinks.tables import TableSink
@@ -45,6 +47,7 @@ class DuckTable(TableSink):
         self._parts = name.split(".")
         self._schema = schema_of(rows.columns)
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._opened: os.stat_result
 
     @property
     def _table(self) -> str:
@@ -64,6 +67,7 @@ class DuckTable(TableSink):
                 self._check(columns)
             else:
                 self._connection.execute(f"CREATE TABLE {self._table} ({columns})")
+            self._opened = self._path.stat()
         except duckdb.Error as error:
             raise PlaceError(f"{self.shown}: {_said(error)}") from error
         except OSError as error:
@@ -145,6 +149,11 @@ class DuckTable(TableSink):
             return 0
         where = f"DELETE FROM {self._table} WHERE {_quoted(KEY)} IN (SELECT unnest(?))"
         return int(self._asked(where, list(keys))[0][0])
+
+    def finish(self) -> None:
+        """Write what is held, and find out whether the file is still there: DuckDB would not notice."""
+        super().finish()
+        check_still(self._path, self._opened, self.shown)
 
     def close(self) -> None:
         if self._connection is not None:

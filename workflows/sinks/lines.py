@@ -44,6 +44,11 @@ class LineFile:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}. {_KEPT}") from error
 
+    def check(self) -> None:
+        """Raises OutputError where the file that was written is not there any more under its name."""
+        if self._file is not None and not is_stream(self.path):
+            check_still(self.path, os.fstat(self._file), str(self.path))
+
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
@@ -90,7 +95,8 @@ class LineSink:
         self._file.write(row)
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """Nothing is held back; a file that was removed or replaced meanwhile has taken the rows with it."""
+        self._file.check()
 
     def close(self) -> None:
         self._file.close()
@@ -125,9 +131,22 @@ def misplaced(path: Path, error: OSError) -> PlaceError:
     return PlaceError(f"cannot write {path}: {error.strerror or error}")
 
 
+def check_still(path: Path, opened: os.stat_result, shown: str) -> None:
+    """Raises OutputError where another file than the one that was opened has the name `path` now, or none has it."""
+    try:
+        is_same = os.path.samestat(opened, path.stat())
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise OutputError(
+            f"{shown} was removed or replaced while the job wrote it. The rows are in the journal: "
+            "run the same command with --resume, or `carrara resume last --output OTHER`."
+        )
+
+
 def _write_whole(file: int, content: bytes) -> None:
     while content:
         content = content[os.write(file, content) :]
 
 
-__all__ = ["LineFile", "LineSink", "beside", "misplaced", "refuse_filled"]
+__all__ = ["LineFile", "LineSink", "beside", "check_still", "misplaced", "refuse_filled"]

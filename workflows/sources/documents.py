@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from carrara.engines.errors import CarraraError
 from carrara.workflows.sources import html, pdf
 from carrara.workflows.sources.record import MAX_TEXT_BYTES, Record, Unreadable, broken
 
@@ -14,7 +15,12 @@ Reader = Callable[[bytes], Mapping[str, Any]]
 
 
 def read_document(path: Path) -> Record:
-    """The record of one file: `text`, `path`, `name`, and what its format tells beside."""
+    """The record of one file: `text`, `path`, `name`, and what its format tells beside. A file over which its reader
+    breaks is a broken record like any other that cannot be used.
+
+    Raises:
+        CarraraError: a package for the format is not installed.
+    """
     empty = Record(0, str(path), str(path))
     try:
         size = path.stat().st_size
@@ -29,6 +35,10 @@ def read_document(path: Path) -> Record:
         found = READERS.get(path.suffix.lower(), _text)(raw)
     except Unreadable as error:
         return broken(empty, str(error))
+    except CarraraError:
+        raise
+    except Exception as error:
+        return broken(empty, f"not readable: {type(error).__name__}: {error}")
     return Record(0, str(path), str(path), {**found, "path": str(path), "name": path.stem})
 
 

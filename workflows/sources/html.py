@@ -11,6 +11,8 @@ from carrara.workflows.sources.record import Unreadable
 
 INSTALL = "pip install 'carrara[documents]'"
 _UNSEEN = ("script", "style", "template", "noscript", "svg", "canvas", "iframe", "nav", "object")
+MAX_BYTES = 8 * 2**20
+"""A larger page is refused: a table of so many bytes takes a minute and 3 GB to be read."""
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 
 
@@ -18,7 +20,7 @@ def read(raw: bytes) -> Mapping[str, Any]:
     """`text` and `title` of a page; its encoding is the one that it declares, else UTF-8.
 
     Raises:
-        Unreadable: there is nothing to read in it.
+        Unreadable: there is nothing to read in it, or it is too large or nested too deeply.
         CarraraError: the package for it is not installed.
     """
     try:
@@ -27,8 +29,16 @@ def read(raw: bytes) -> Mapping[str, Any]:
         raise CarraraError(f"HTML files need beautifulsoup4 and markdownify: {INSTALL}") from error
     if not raw.strip():
         raise Unreadable("the file is empty")
-    soup = BeautifulSoup(raw, "html.parser")
-    return {"text": as_markdown(soup), "title": _title(soup)}
+    if len(raw) > MAX_BYTES:
+        raise Unreadable(
+            f"an HTML page of {len(raw) / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are read: "
+            "cut it, or give its text"
+        )
+    try:
+        soup = BeautifulSoup(raw, "html.parser")
+        return {"text": as_markdown(soup), "title": _title(soup)}
+    except RecursionError as error:
+        raise Unreadable("the page nests its elements too deeply to be read") from error
 
 
 def markdown_of(page: str) -> str:
@@ -67,4 +77,4 @@ def _title(soup: Any) -> str:
     return found or heading
 
 
-__all__ = ["INSTALL", "as_markdown", "markdown_of", "read"]
+__all__ = ["INSTALL", "MAX_BYTES", "as_markdown", "markdown_of", "read"]

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from carrara.engines.errors import CarraraError
 
+_in_order = json.JSONEncoder(sort_keys=True).encode
 MAX_TEXT_BYTES = 64 * 2**20
 """A single document larger than this is refused: it cannot be one model call, or a thousand."""
 
@@ -54,7 +55,7 @@ def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
 def content_hash(record: Record) -> str:
     """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
     try:
-        text = json.dumps(record.fields, sort_keys=True)
+        text = _in_order(record.fields)
     except RecursionError:  # it was read with less of the stack in use
         return ""
     return blake2b(text.encode(), digest_size=16).hexdigest()
@@ -64,9 +65,11 @@ def plain_value(value: Any, name: str) -> Any:
     """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
 
     Raises:
-        Unreadable: binary data, or a type that has no JSON form; names the column.
+        Unreadable: binary data, or a type that has no JSON form; names the column. So is a value that is one itself.
     """
     match value:
+        case Unreadable():
+            raise value
         case None | bool() | int() | str():
             return value
         case float():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ FUZZY_FROM = 90.0
 FUZZY_LETTERS = 6
 """Shorter values are found exactly or not at all: everything is like a short word."""
 
+_AT_ONCE = 65_536
 _WORD = re.compile(r"\w", re.UNICODE)
 
 
@@ -89,16 +91,22 @@ class SourceText:
         return end
 
     @cached_property
-    def _folded(self) -> tuple[str, list[int]]:
+    def _folded(self) -> tuple[str, array[int]]:
         return _fold(self.text)
 
 
-def _fold(text: str) -> tuple[str, list[int]]:
+def _fold(text: str) -> tuple[str, array[int]]:
     """Case folded, compatibility forms as one, runs of white space as one space; with the place in `text` of
     each character."""
+    done: list[str] = []
     letters: list[str] = []
-    places: list[int] = []
+    places = array("L")
     for place, letter in enumerate(text):
+        if (
+            len(letters) > _AT_ONCE
+        ):  # a text of 50 MB: a list of its letters would be eight times as large
+            done.append("".join(letters[:-1]))
+            del letters[:-1]
         if letter.isspace():
             if letters and letters[-1] == " ":
                 continue
@@ -113,7 +121,7 @@ def _fold(text: str) -> tuple[str, list[int]]:
             if not unicodedata.combining(part) and not (part == " " and letters[-1:] == [" "]):
                 letters.append(part)
                 places.append(place)
-    return "".join(letters), places
+    return "".join((*done, *letters)), places
 
 
 def _occurrences(text: str, wanted: str) -> Iterator[int]:

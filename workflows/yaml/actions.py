@@ -18,6 +18,7 @@ from carrara.runtime.step import StepOptions
 from carrara.workflows.answering import Answering
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import DefinitionError, Refusal
+from carrara.workflows.isolation.check import check_isolated
 from carrara.workflows.parameters import MISSING, Parameters
 from carrara.workflows.prompt import Prompt
 from carrara.workflows.steps import Llm, Step, Workflow
@@ -66,7 +67,7 @@ def llm_step(
     )
 
 
-def python_step(step: StepDef, call: Call, models: Models, folder: Path) -> Definition[..., Any]:
+def python_step(step: StepDef, call: Call, models: Models, pipeline: Path) -> Definition[..., Any]:
     """The function as a step that works out its arguments itself, from the names that they refer to.
 
     A decorated LLM step or workflow is taken as it is, to be given its arguments.
@@ -74,7 +75,7 @@ def python_step(step: StepDef, call: Call, models: Models, folder: Path) -> Defi
     Raises:
         DefinitionError: there is no such function, importing it failed, or it is nothing to call.
     """
-    found = fetch(call.target, folder)
+    found = fetch(call.target, pipeline.parent)
     if isinstance(found, Llm | Workflow):
         return _renamed(step, found)
     function: Callable[..., Any] = found.function if isinstance(found, Step) else found
@@ -86,8 +87,17 @@ def python_step(step: StepDef, call: Call, models: Models, folder: Path) -> Defi
         _declared(found, function) if call.returns is None else models.of(call.returns, step.name)
     )
     check = _same if call.returns is None else typed(returns)
+    fingerprint = (
+        found.spec.fingerprint if isinstance(found, Step) else source_fingerprint(function)
+    )
+    if options.isolated:
+        from carrara.workflows.isolation.processes import isolated
+
+        check_isolated(function, inline=options.inline)
+        file = str(pipeline.resolve()) if pipeline.is_file() else ""
+        function, options = isolated(function, options, file)
     parts = [
-        found.spec.fingerprint if isinstance(found, Step) else source_fingerprint(function),
+        fingerprint,
         {name: to_data(value) for name, value in call.arguments.items()},
         "" if call.returns is None else repr(call.returns),
     ]
@@ -131,6 +141,7 @@ def options_of(step: StepDef, base: StepOptions = StepOptions()) -> StepOptions:
         "concurrency": step.concurrency,
         "cache": step.cache,
         "inline": step.inline,
+        "isolated": step.isolated,
         "engine": None if step.engine == "auto" else step.engine,
         "tags": step.tags or None,
     }

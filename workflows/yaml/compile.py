@@ -7,7 +7,7 @@ decides, and makes the call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from carrara.workflows.yaml.control import (
     by_arguments,
     by_names,
     gated,
+    merged,
     over_items,
     turns,
     within,
@@ -43,6 +44,7 @@ from carrara.workflows.yaml.kinds import MISSING
 from carrara.workflows.yaml.models import models_of
 from carrara.workflows.yaml.sketching import sketch_of
 from carrara.workflows.yaml.targets import fetch
+from carrara.workflows.yaml.type_facts import unbounded
 
 
 class PipelineWorkflow(Workflow[..., dict[str, Any]]):
@@ -95,7 +97,10 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
 
     @cached_property
     def _actions(self) -> Mapping[str, Action]:
-        return {step.name: action_of(step, self.steps[step.name]) for step in self.pipeline.steps}
+        return {
+            step.name: action_of(step, self.steps[step.name], self.pipeline)
+            for step in self.pipeline.steps
+        }
 
     async def _run(self, *first: Any, **rest: Any) -> dict[str, Any]:
         inputs = self._inputs(by_name(tuple(self.checks), first, rest))
@@ -146,21 +151,33 @@ def core_of(step: StepDef, pipeline: PipelineDef) -> Definition[..., Any]:
         case Ask() as ask:
             return llm_step(step, ask, models, [fetch(target, folder) for target in ask.validators])
         case Call() as call:
-            return python_step(step, call, models, folder)
+            return python_step(step, call, models, pipeline.path)
         case Use(inner):
             made = PipelineWorkflow(inner)
             made.prepare()
             return made
 
 
-def action_of(step: StepDef, core: Definition[..., Any]) -> Action:
+def action_of(step: StepDef, core: Definition[..., Any], pipeline: PipelineDef) -> Action:
     """How the step is submitted, with all that stands around what it does."""
     action = _bare(step, core)
     if step.repeat is not None or step.when_per_item:
         action = turns(step, action)
     if step.each is not None:
         action = over_items(step, step.each, action)
+    if step.merge is not None:
+        action = merged(action, step, _whole(step, pipeline))
     return gated(step, action)
+
+
+def _whole(step: StepDef, pipeline: PipelineDef) -> Callable[[Any], Any]:
+    """What gives plain data the type of the step's value, as far as that is declared."""
+    returns = None if isinstance(step.does, Use) else step.does.returns
+    if returns is None:
+        return lambda value: value
+    declared = {name: field.type for name, field in pipeline.types.items()}
+    check = typed(models_of(pipeline).of(unbounded(returns, declared), step.name))
+    return lambda value: None if value is None else check(value)
 
 
 def _bare(step: StepDef, core: Definition[..., Any]) -> Action:

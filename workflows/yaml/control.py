@@ -16,7 +16,9 @@ from carrara.runtime.handle import Handle
 from carrara.runtime.scope import Scope as RunScope
 from carrara.runtime.scope import current
 from carrara.workflows.calls import Definition
+from carrara.workflows.chunks.merge import merge
 from carrara.workflows.parameters import Parameters
+from carrara.workflows.plain import plain
 from carrara.workflows.steps import Workflow
 from carrara.workflows.yaml.actions import by_name, item_of, parameter_names
 from carrara.workflows.yaml.definition import (
@@ -29,6 +31,7 @@ from carrara.workflows.yaml.definition import (
     Value,
     names_in,
 )
+from carrara.workflows.yaml.document_base import USUAL
 from carrara.workflows.yaml.expressions import evaluate, is_direct, pick
 
 Scope = Mapping[str, Any]
@@ -125,6 +128,18 @@ def over_items(step: StepDef, each: Each, action: Action) -> Action:
         lambda scope: over(evaluate(each.items, scope), scope, each.limit),
         eager=is_direct(each.items),
     )
+
+
+def merged(action: Action, step: StepDef, whole: Callable[[Any], Any]) -> Action:
+    """The action for all items, with one value made of theirs by the step's rules; `whole` gives it its type."""
+    rules = dict(step.merge or {})
+    usual = rules.pop(USUAL, None)
+
+    async def body(scope: Scope) -> Any:
+        parts = [plain(part) for part in await action.submit(scope)]
+        return whole(merge(parts, rules, usual=usual))
+
+    return _workflow(step, body, action.names)
 
 
 def gated(step: StepDef, action: Action) -> Action:

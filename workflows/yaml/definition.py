@@ -10,6 +10,7 @@ from typing import Any
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.step import StepKind
+from carrara.workflows.chunks.merge import Rule as MergeRule
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Shape, Type
 from carrara.workflows.yaml.targets import Parameters
@@ -129,14 +130,16 @@ class StepDef:
     """One step.
 
     `when` is asked for each item if `when_per_item`, else once. `needs` are the names of steps that this step cannot
-    do without: if one of them was skipped, so is this step. `after` are all steps it refers to: its edges. None
-    among the options leaves them to the function's own, or to the defaults.
+    do without: if one of them was skipped, so is this step. `merge` makes one value of those of all items, by rules of
+    fields; "*" stands for the rest, which has the usual ones if left out. `after` are all steps it refers to: its
+    edges. None among the options leaves them to the function's own, or to the defaults.
     """
 
     name: str
     does: Ask | Call | Use
     description: str = ""
     each: Each | None = None
+    merge: Mapping[str, MergeRule] | None = None
     when: Value | None = None
     when_per_item: bool = False
     repeat: Repeat | None = None
@@ -147,6 +150,7 @@ class StepDef:
     concurrency: int | None = None
     cache: bool | None = None
     inline: bool | None = None
+    isolated: bool | None = None
     needs: frozenset[str] = frozenset()
     after: frozenset[str] = frozenset()
 

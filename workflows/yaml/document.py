@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from carrara.workflows.chunks.split import LEAST_TOKENS
 from carrara.workflows.yaml.document_base import (
     NAME,
     Anything,
@@ -18,6 +19,7 @@ from carrara.workflows.yaml.document_base import (
     Count,
     Doc,
     Items,
+    MergeNotation,
     RuleNotation,
     Seconds,
     TypeNotation,
@@ -83,6 +85,20 @@ class TypeDoc(Doc):
     max_items: AtLeastOne | None = Field(None, description="The most items of a list.")
     min_rows: Count | None = Field(None, description="The fewest rows of a table.")
     max_rows: AtLeastOne | None = Field(None, description="The most rows of a table.")
+
+
+class SplitDoc(Doc):
+    """Run the step once for each part of a long text, side by side; the value is a list unless `merge` is given."""
+
+    text: str = Field(description="An expression that gives the text, such as '{{ text }}'.")
+    tokens: Annotated[int, Field(ge=LEAST_TOKENS)] = Field(
+        2000,
+        description="The most tokens of a part, about; cut before headings, between paragraphs.",
+    )
+    overlap: Count = Field(
+        0,
+        description="So many tokens of the part before stand at the beginning of each part again.",
+    )
 
 
 class RepeatDoc(Doc):
@@ -153,11 +169,21 @@ class StepDoc(Doc):
     for_each: Items = Field(
         None, description="Run once for each item of this list, side by side; the value is a list."
     )
-    item_name: str = Field(
-        "item", alias="as", description="The name of the item in for_each.", pattern=NAME
+    item_name: str | None = Field(
+        None,
+        alias="as",
+        description="The name of the item in for_each (item if left out), or of the part in split (part).",
+        pattern=NAME,
     )
     limit: AtLeastOne | None = Field(
-        None, description="The most items at once. Only with for_each."
+        None, description="The most items at once. Only with for_each or split."
+    )
+    split: SplitDoc | None = Field(
+        None, description="Run once for each part of a long text: part.text, part.headings."
+    )
+    merge: MergeNotation = Field(
+        None,
+        description="Make one value of those of all parts: a rule (first, all, longest, ...), or rules by field.",
     )
     when: Condition = Field(
         None, description="Run only if this holds; the value of a skipped step is null."
@@ -200,6 +226,10 @@ class StepDoc(Doc):
     inline: bool | None = Field(
         None,
         description="true: a sync function of microseconds, run without a thread. Only python.",
+    )
+    isolated: bool | None = Field(
+        None,
+        description="true: run in a process of its own, which may crash and which a timeout ends. Only python.",
     )
     cache: bool | None = Field(None, description="false: never take the result of an earlier run.")
 

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from carrara.engines.diffusion.rule_table import RULES
+from carrara.workflows.chunks.merge import RULES as MERGE_RULES
 from carrara.workflows.yaml import durations
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -102,6 +103,41 @@ RuleNotation = Annotated[
                     }
                     for name, table in RULES.items()
                 ),
+            ]
+        }
+    ),
+]
+
+
+def _merge(written: object) -> object:
+    if isinstance(written, str):
+        written = {USUAL: written}
+    if not isinstance(written, dict):
+        raise ValueError("must be a rule, or a mapping of fields to rules, such as {goods: all}")
+    for field, rule in written.items():
+        if rule not in MERGE_RULES and (field, rule) != (USUAL, USUAL_RULE):
+            known = MERGE_RULES if field != USUAL else (USUAL_RULE, *MERGE_RULES)
+            raise ValueError(f"no merge rule {rule!r} for {field!r}. There are {', '.join(known)}")
+    return written
+
+
+USUAL = "*"
+"""Stands for all fields that have no merge rule of their own."""
+USUAL_RULE = "usual"
+"""Lists behind each other without repeated items, of everything else the first."""
+MergeNotation = Annotated[
+    Any,
+    BeforeValidator(_merge),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": [USUAL_RULE, *MERGE_RULES]},
+                {
+                    "type": "object",
+                    "properties": {USUAL: {"enum": [USUAL_RULE, *MERGE_RULES]}},
+                    "additionalProperties": {"enum": list(MERGE_RULES)},
+                    "minProperties": 1,
+                },
             ]
         }
     ),

@@ -28,6 +28,7 @@ from carrara.workflows.yaml.definition import (
     Use,
     Value,
 )
+from carrara.workflows.yaml.document_base import USUAL_RULE
 from carrara.workflows.yaml.kinds import MISSING, TEXT, Field, Nullable
 from carrara.workflows.yaml.notation import KIND_KEYS
 from carrara.workflows.yaml.policy import policy_tree
@@ -78,6 +79,7 @@ def _step(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
         description=step.description or None,
         for_each=None if each is None else _value(each.items),
         limit=None if each is None else each.limit,
+        merge=None if step.merge is None else dict(step.merge) or USUAL_RULE,
         when=None if step.when is None else _value(step.when),
         repeat=None if repeat is None else _given(max=repeat.max, until=_optional(repeat.until)),
         engine=step.engine,
@@ -87,6 +89,7 @@ def _step(step: StepDef, pipeline: PipelineDef) -> dict[str, Any]:
         concurrency=step.concurrency,
         cache=step.cache,
         inline=step.inline,
+        isolated=step.isolated,
     )
     if each is not None and each.name != "item":
         found["as"] = each.name

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from carrara.workflows.chunks.merge import Rule
 from carrara.workflows.yaml.definition import (
     Each,
     PipelineDef,
@@ -17,8 +18,18 @@ from carrara.workflows.yaml.definition import (
     Value,
     names_in,
 )
-from carrara.workflows.yaml.document import StepDoc
-from carrara.workflows.yaml.kinds import ANY, TEXT, ListOf, Type
+from carrara.workflows.yaml.document import SplitDoc, StepDoc
+from carrara.workflows.yaml.document_base import USUAL, USUAL_RULE
+from carrara.workflows.yaml.kinds import (
+    ANY,
+    TEXT,
+    Field,
+    ListOf,
+    ObjectOf,
+    Scalar,
+    Shape,
+    Type,
+)
 from carrara.workflows.yaml.mistakes import did_you_mean
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
@@ -26,7 +37,17 @@ from carrara.workflows.yaml.read_actions import ActionReader
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.source import Location
 from carrara.workflows.yaml.step_keys import read_kind
-from carrara.workflows.yaml.type_facts import Types, item_type, resolved
+from carrara.workflows.yaml.type_facts import Types, fits, item_type, resolved, wanted_by
+
+PART = Shape(
+    (
+        Field("text", TEXT),
+        Field("start", Scalar("int")),
+        Field("end", Scalar("int")),
+        Field("headings", ListOf(TEXT)),
+    )
+)
+"""A part of a text, as the filter `parts` gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +76,7 @@ class StepReader:
         self.pipeline = self._pipeline()
         self.one_type = self._one_type()
         self.values = ValueReader(self.notes, around.environment, around.types)
+        self.item_type: Type | None = None
 
     def _pipeline(self) -> PipelineDef | None:
         if self.kind != "use" or self.doc.use is None:
@@ -72,8 +94,11 @@ class StepReader:
     @property
     def type(self) -> Type | None:
         """The type that other steps see: of the list for a fan-out."""
-        if self.doc.for_each is None or self.one_type is None:
-            return self.one_type if self.doc.for_each is None else None
+        is_one = (
+            self.doc.for_each is None and self.doc.split is None
+        ) or self.doc.merge is not None
+        if is_one or self.one_type is None:
+            return self.one_type if is_one else None
         return ListOf(self.one_type)
 
     def read(self, steps: Mapping[str, Type | None]) -> StepDef | None:
@@ -83,6 +108,7 @@ class StepReader:
         names = Names(self.around.inputs, others)
         each = self._each(names)
         inside = replace(names, extra=self._local_names(each))
+        merge = self._merge()
         action = ActionReader(
             self.name, doc, self.values, self.around.folder, self.pipeline, self.one_type
         )
@@ -97,6 +123,7 @@ class StepReader:
             does=does,
             description=doc.description or "",
             each=each,
+            merge=merge,
             when=when,
             when_per_item=each is not None and ("", each.name) in names_in(when),
             repeat=repeat,
@@ -107,11 +134,14 @@ class StepReader:
             concurrency=doc.concurrency,
             cache=doc.cache,
             inline=doc.inline,
+            isolated=doc.isolated,
             needs=self.values.unasked_steps() & others.keys(),
             after=frozenset(self.values.steps_met() & others.keys()),
         )
 
     def _each(self, names: Names) -> Each | None:
+        if self.doc.split is not None:
+            return self._named(self._parts(self.doc.split, names), "part", names)
         if self.doc.for_each is None:
             return None
         where: Location = (*self.where, "for_each")
@@ -119,7 +149,26 @@ class StepReader:
         found = resolved(self.values.type, self.around.types)
         if found not in (None, ANY) and item_type(found) is None:
             self.notes.at_value(where, f"'for_each' of step '{self.name}' is given no list")
-        name = self.doc.item_name
+        self.item_type = item_type(found)
+        return self._named(items, "item", names)
+
+    def _parts(self, split: SplitDoc, names: Names) -> Value:
+        """The parts of the text, as the filter `parts` gives them."""
+        where: Location = (*self.where, "split")
+        if split.overlap > split.tokens // 2:
+            self.notes.at_value(
+                (*where, "overlap"),
+                f"'overlap' of step '{self.name}' must be at most half of 'tokens', which is {split.tokens}",
+            )
+        text = self.values.bare(split.text)
+        more = f", {split.overlap}" if split.overlap else ""
+        self.item_type = PART
+        return self.values.expression(
+            f"({text}) | parts({split.tokens}{more})", (*where, "text"), names
+        )
+
+    def _named(self, items: Value, usual: str, names: Names) -> Each:
+        name = self.doc.item_name or usual
         if name in names.space("") or name in ("inputs", "steps", "previous", self.name):
             self.notes.at_value((*self.where, "as"), f"'{name}' is a name already, choose another")
         return Each(items, name, self.doc.limit)
@@ -128,10 +177,41 @@ class StepReader:
         """The item of for_each, and `previous` of repeat."""
         names: dict[str, Type | None] = {}
         if each is not None:
-            names[each.name] = item_type(resolved(self.values.type, self.around.types))
+            names[each.name] = self.item_type
         if self.doc.repeat is not None:
             names["previous"] = self.one_type
         return names
+
+    def _merge(self) -> Mapping[str, Rule] | None:
+        """The rules; those for fields that there are not, or that do not fit their types, are noted."""
+        if self.doc.merge is None:
+            return None
+        rules = {field: rule for field, rule in self.doc.merge.items() if rule != USUAL_RULE}
+        for field, rule in rules.items():
+            wrong = "" if field == USUAL else self._misfit(field, rule)
+            if wrong:
+                where: Location = (*self.where, "merge", field)
+                self.notes.at_key(where, f"'merge' of step '{self.name}' {wrong}")
+        return rules
+
+    def _misfit(self, field: str, rule: Rule) -> str:
+        """What is wrong with a rule for a field, "" for nothing that can be told."""
+        kind, before = self.one_type, ""
+        for name in field.split("."):
+            kind = resolved(kind, self.around.types)
+            if kind in (None, ANY) or not isinstance(kind, ObjectOf | Shape | Scalar | ListOf):
+                return ""
+            fields = kind.fields if isinstance(kind, ObjectOf | Shape) else ()
+            inner = {one.name: one.type for one in fields}
+            if name not in inner:
+                hint = did_you_mean(field, [before + one for one in inner])
+                return f"has a rule for '{field}', which its value has not{hint}"
+            kind, before = inner[name], f"{before}{name}."
+        wanted = wanted_by(rule)
+        kind = resolved(kind, self.around.types)
+        if kind in (None, ANY) or not wanted or fits(rule, kind):
+            return ""
+        return f"has the rule '{rule}' for '{field}', which is for {wanted}"
 
     def _repeat(self, names: Names) -> Repeat | None:
         written = self.doc.repeat

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Any, Final
 
 from carrara.workflows.yaml.document import PipelineDoc, TypeDoc
 from carrara.workflows.yaml.document_base import NAME
 from carrara.workflows.yaml.notation import KIND_KEYS
-from carrara.workflows.yaml.step_keys import KEYS, KINDS, NEEDS
+from carrara.workflows.yaml.step_keys import FAN_OUTS, KEYS, KINDS, NEEDS
 
 _NAMED_PARTS: Final = ("inputs", "types", "steps", "outputs")
 
@@ -74,7 +75,12 @@ def _tell_kinds(step: dict[str, Any]) -> None:
         }
         for kind in KINDS
     ]
-    step["dependencies"] = {key: [needed] for key, needed in NEEDS.items()}
+    step["dependencies"] = {
+        **{
+            key: {"anyOf": [{"required": [one]} for one in needed]} for key, needed in NEEDS.items()
+        },
+        **{one: {"properties": {other: False}} for one, other in permutations(FAN_OUTS)},
+    }
 
 
 def _plain(node: Any) -> Any:

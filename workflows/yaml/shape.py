@@ -18,6 +18,7 @@ from carrara.workflows.yaml.document import (
     OutlineDoc,
     RepeatDoc,
     ScoreDoc,
+    SplitDoc,
     StepDoc,
 )
 from carrara.workflows.yaml.document_base import Doc
@@ -180,6 +181,8 @@ def _keys_of(model: type[Doc], loc: Location) -> list[str]:
     match loc:
         case ("steps", _, "repeat"):
             model = RepeatDoc
+        case ("steps", _, "split"):
+            model = SplitDoc
         case ("steps", _, "examples", _):
             model = ExampleDoc
         case ("steps", _):

@@ -9,7 +9,7 @@ from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.source import Location
 
 KINDS: Final = ("llm", "python", "use")
-_OTHERS: Final = ("description", "for_each", "as", "limit", "when", "repeat")
+_OTHERS: Final = ("description", "for_each", "split", "as", "limit", "merge", "when", "repeat")
 _RUNS: Final = ("retries", "timeout", "concurrency", "cache")
 SETTINGS: Final = (
     "max_tokens", "max_steps", "temperature", "top_p", "seed", "stop", "repair", "rule",
@@ -19,11 +19,13 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "llm", "system", "returns", "examples", "engine", "tags", *SETTINGS, "validators",
         *_RUNS, *_OTHERS,
     ),
-    "python": ("python", "with", "returns", "inline", *_RUNS, *_OTHERS),
+    "python": ("python", "with", "returns", "inline", "isolated", *_RUNS, *_OTHERS),
     "use": ("use", "with", *_OTHERS),
 }  # fmt: skip
-NEEDS: Final = {"as": "for_each", "limit": "for_each"}
-"""Keys that mean something only beside another."""
+FAN_OUTS: Final = ("for_each", "split")
+"""What makes a step run more than once side by side."""
+NEEDS: Final = {"as": FAN_OUTS, "limit": FAN_OUTS, "merge": FAN_OUTS}
+"""Keys that mean something only beside one of others."""
 
 
 def read_kind(raw: Mapping[str, Any], where: Location, notes: Notes) -> str | None:
@@ -36,12 +38,17 @@ def read_kind(raw: Mapping[str, Any], where: Location, notes: Notes) -> str | No
         notes.at_key(
             (*where, other), f"'{given[0]}' and '{other}' exclude each other in step '{where[1]}'"
         )
+    if all(key in raw for key in FAN_OUTS):
+        notes.at_key(
+            (*where, "split"), f"'for_each' and 'split' exclude each other in step '{where[1]}'"
+        )
     known = {key for keys in KEYS.values() for key in keys}
     for key in raw:
         if key in known and key not in (*KEYS[given[0]], *given):
             notes.at_key(
                 (*where, key), f"'{key}' does not go with '{given[0]}' in step '{where[1]}'"
             )
-        elif key in NEEDS and NEEDS[key] not in raw:
-            notes.at_key((*where, key), f"'{key}' needs '{NEEDS[key]}' in step '{where[1]}'")
+        elif key in NEEDS and not any(needed in raw for needed in NEEDS[key]):
+            needs = "' or '".join(NEEDS[key])
+            notes.at_key((*where, key), f"'{key}' needs '{needs}' in step '{where[1]}'")
     return given[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from carrara.workflows.chunks.merge import Rule
 from carrara.workflows.yaml.kinds import (
     ANY,
     TEXT,
@@ -13,8 +15,11 @@ from carrara.workflows.yaml.kinds import (
     Named,
     Nullable,
     ObjectOf,
+    OneOf,
     OutlineOf,
+    Pattern,
     Scalar,
+    SchemaOf,
     Shape,
     TableOf,
     Type,
@@ -48,6 +53,64 @@ def item_type(kind: Type | None) -> Type | None:
             return Shape((Field("text", TEXT), Field("items", OutlineOf())))
         case _:
             return None
+
+
+def wanted_by(rule: Rule) -> str:
+    """What a merge rule is for, in words; "" where it takes everything."""
+    match rule:
+        case "all" | "unique":
+            return "lists"
+        case "sum" | "min" | "max":
+            return "numbers"
+        case "longest":
+            return "texts and lists"
+        case _:
+            return ""
+
+
+def fits(rule: Rule, kind: Type) -> bool:
+    """Whether a merge rule can be for values of a type that is no name and not nullable."""
+    is_list = isinstance(kind, ListOf | TableOf | OutlineOf | SchemaOf)
+    match wanted_by(rule):
+        case "lists":
+            return is_list
+        case "numbers":
+            return isinstance(kind, SchemaOf) or (
+                isinstance(kind, Scalar) and kind.name in ("int", "float")
+            )
+        case "texts and lists":
+            return is_list or isinstance(kind, OneOf | Pattern) or _is_text(kind)
+        case _:
+            return True
+
+
+def _is_text(kind: Type) -> bool:
+    return isinstance(kind, Scalar) and kind.name in ("str", "date", "datetime")
+
+
+def unbounded(kind: Type, declared: Types, within: tuple[str, ...] = ()) -> Type:
+    """`kind` without the most items of its lists, tables and outlines: what several of its values make together."""
+    match kind:
+        case Named(name) if name in declared and name not in within:
+            inner = unbounded(declared[name], declared, (*within, name))
+            return kind if inner == declared[name] else inner
+        case Nullable(inner):
+            return Nullable(unbounded(inner, declared, within))
+        case ListOf(item):
+            return replace(kind, item=unbounded(item, declared, within), max_items=None)
+        case MapOf(item):
+            return MapOf(unbounded(item, declared, within))
+        case TableOf():
+            return replace(kind, max_rows=None)
+        case OutlineOf():
+            return replace(kind, max_items=None)
+        case ObjectOf(fields):
+            return replace(
+                kind,
+                fields=tuple(replace(f, type=unbounded(f.type, declared, within)) for f in fields),
+            )
+        case _:
+            return kind
 
 
 def exported(kind: Type, declared: Types, within: tuple[str, ...] = ()) -> Type:
