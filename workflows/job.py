@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Listener
-from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import run_id_here
@@ -43,7 +44,7 @@ SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Job:
     """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
@@ -52,7 +53,8 @@ class Job:
     `shard`, `sample` and `seed` choose among the records (see Selection), of which `limit` takes the first only.
     `flatten` names a list whose items become rows. `trust` writes what is known of each field beside the output,
     `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
-    folder; a job that begins notes it down, so that it goes on from anywhere.
+    folder; a job that begins notes it down, so that it goes on from anywhere. A password in the URL of a database is
+    used and never written down.
     """
 
     target: str
@@ -90,7 +92,8 @@ class Job:
 
     def path(self, name: str) -> str:
         """A file of the job as it is found from the working folder."""
-        return name if self.folder in ("", os.getcwd()) else os.path.join(self.folder, name)
+        here = self.folder in ("", os.getcwd()) or is_server(name)
+        return name if here else os.path.join(self.folder, name)
 
     @property
     def place(self) -> str:
@@ -108,11 +111,17 @@ class Job:
 
     @property
     def source(self) -> str:
-        return SOURCE_KIND + json.dumps(asdict(self), sort_keys=True)
+        told = replace(
+            self, input=without_password(self.input), output=without_password(self.output)
+        )
+        return SOURCE_KIND + json.dumps(asdict(told), sort_keys=True)
+
+    def __repr__(self) -> str:
+        return f"Job.from_source({self.source!r})"
 
     @classmethod
     def from_source(cls, source: str) -> Job:
-        """The inverse of `source`."""
+        """The inverse of `source`, but for passwords: the database's client finds them (PGPASSWORD, ~/.pgpass)."""
         return cls(**json.loads(source.removeprefix(SOURCE_KIND)))
 
 
@@ -178,7 +187,7 @@ async def run_job(
     job = job.placed()
     workflow = load_workflow(job.target, job.folder)
     journal = session.journal
-    if not isinstance(journal, SqliteJournal):
+    if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     records = job.records()
@@ -200,7 +209,7 @@ async def run_job(
             writer = _Writer(journal, rows, definition, seen, end, trusted)
             batch = batch_of(
                 workflow,
-                end.cut(still_open(records, job.limit, earlier, job.input)),
+                end.cut(still_open(records, job.limit, earlier, shown_url(job.input))),
                 binder,
                 writer.write,
                 concurrency=job.concurrency,
@@ -236,7 +245,7 @@ def _trusted(
     workflow: Definition[..., Any],
     binder: Binder,
     failed: Path | None,
-    journal: SqliteJournal,
+    journal: Recorder,
     run_id: str | None,
     done: EarlierRows,
 ) -> Trusted | None:
@@ -268,7 +277,7 @@ def job_name(workflow: Definition[..., Any]) -> str:
     return f"{workflow.name} (job)"
 
 
-def find_job(job: Job, journal: SqliteJournal) -> str | None:
+def find_job(job: Job, journal: Recorder) -> str | None:
     """The id of the newest run of this very job that can go on, None if there is none.
 
     How many records run at once does not matter; what, from where and to where does.
@@ -282,7 +291,8 @@ def find_job(job: Job, journal: SqliteJournal) -> str | None:
 
 def _same(job: Job) -> tuple[Any, ...]:
     job = job.placed()
-    paths = (os.path.join(job.folder, name) for name in (job.target, job.input, job.output))
+    named = map(without_password, (job.target, job.input, job.output))
+    paths = (os.path.join(job.folder, name) for name in named)
     chosen = (job.key, job.where, job.shard, job.sample, job.seed, job.flatten)
     return (*paths, dict(job.columns), dict(job.constants), job.order, *chosen)
 
@@ -324,7 +334,7 @@ class _Writer:
 
     def __init__(
         self,
-        journal: SqliteJournal,
+        journal: Recorder,
         rows: Rows,
         definition: str,
         seen: Seen | None,

@@ -229,10 +229,10 @@ class Session:
 
 @contextmanager
 def opened_journal(path: Path | str) -> Any:
-    """The SQLite journal at `path`, closed at the end."""
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    """The journal in a file or at the URL of a PostgreSQL server, closed at the end."""
+    from carrara.runtime.journal.opening import journal_at
 
-    journal = SqliteJournal(path)
+    journal = journal_at(path)
     with ExitStack() as stack:
         stack.callback(journal.close)
         yield journal

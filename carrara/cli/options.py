@@ -15,10 +15,10 @@ from carrara.cli.outcome import usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.journal.recording import Recorder
     from carrara.workflows.session import Session
 
-JOURNAL = Path(".carrara/journal.db")
+JOURNAL = ".carrara/journal.db"
 
 
 AUTO = "auto"
@@ -42,7 +42,12 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
 ]
 JournalOption = Annotated[
-    Path, typer.Option("--journal", help="The file that runs are written to.")
+    str,
+    typer.Option(
+        "--journal",
+        help="Where runs are written to: a file, or postgresql://USER@HOST/DATABASE (#SCHEMA).",
+        metavar="PLACE",
+    ),
 ]
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Write every engine call to this file.")
@@ -102,7 +107,7 @@ class How:
     record: Path | None
     replay: Path | None
     quiet: bool
-    journal: Path = JOURNAL
+    journal: str = JOURNAL
     concurrency: int | None = None
     policy: Path | None = None
     watch: bool = False
@@ -127,7 +132,7 @@ class How:
     def _names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.engine.split(","))
 
-    def session(self, journal: SqliteJournal | None = None) -> Session:
+    def session(self, journal: Recorder | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
         from carrara.workflows.yaml.policy import load_policy
@@ -158,5 +163,7 @@ class How:
 
     def to_go_on(self, run_id: str) -> str:
         """The command that goes on with a run."""
-        journal = "" if self.journal == JOURNAL else f" --journal {self.journal}"
+        from carrara.runtime.database_url import shown_url
+
+        journal = "" if self.journal == JOURNAL else f" --journal {shown_url(self.journal)}"
         return f"`carrara resume {run_id}{journal}`"

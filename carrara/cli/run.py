@@ -31,7 +31,7 @@ from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Event, Listener
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
     from carrara.workflows.job import Job, JobResult, Until
@@ -249,7 +249,7 @@ class Ended(Protocol):
 
 
 R = TypeVar("R", bound=Ended)
-Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, R]]
+Work = Callable[["Session", "Recorder", Any], Coroutine[Any, Any, R]]
 
 
 async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
@@ -261,7 +261,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
     inputs = read_inputs(workflow, given)
 
     async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+        session: Session, journal: Recorder, progress: Sequence[Listener]
     ) -> RunResult[Any]:
         return await session.start(workflow, (), inputs, listeners=progress)
 
@@ -286,17 +286,18 @@ async def _run_job(
     run_id: str | None = None,
     until: Until | None = None,
 ) -> None:
+    from carrara.runtime.database_url import shown_url
     from carrara.workflows.job import Until, find_job, run_job
     from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
     from carrara.workflows.sinks.opening import is_table
 
-    async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
-    ) -> JobResult:
+    async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
-            raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
+            raise SourceError(
+                f"no earlier run of this job in {shown_url(how.journal)}; leave out --resume"
+            )
         begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
@@ -333,7 +334,7 @@ async def _resume(how: How, name: str, output: str | None) -> None:
         return
 
     async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+        session: Session, journal: Recorder, progress: Sequence[Listener]
     ) -> RunResult[Any]:
         return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
 
@@ -374,7 +375,7 @@ _MOST_REPORTED = 20_000
 """Records of a job above which the report, which is made of every step, is left to `carrara show`."""
 
 
-def _show_report(journal: SqliteJournal, result: Ended) -> None:
+def _show_report(journal: Recorder, result: Ended) -> None:
     from rich.console import Console
 
     from carrara.runtime.report import report
@@ -433,9 +434,10 @@ def _tell_failed(outcome: Outcome) -> None:
 
 def _tell_outdated(count: int, job: Job) -> None:
     """Say how many rows an earlier definition of the workflow has made."""
+    from carrara.runtime.database_url import shown_url
     from carrara.workflows.sinks.opening import shown
 
-    words = ["carrara", "run", job.path(job.target), "--input", job.path(job.input)]
+    words = ["carrara", "run", job.path(job.target), "--input", shown_url(job.path(job.input))]
     words += ["--output", "OTHER"]
     for option, pairs in (("--map", job.columns), ("--set", job.constants)):
         words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
