@@ -12,10 +12,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
@@ -39,6 +40,10 @@ from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 from carrara.workflows.trust.beside import Trusted
+
+if TYPE_CHECKING:
+    from carrara.workflows.cluster.plan import OnRay
+    from carrara.workflows.cluster.pool import Pool
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
@@ -171,11 +176,13 @@ async def run_job(
     outdated: Callable[[int], None] | None = None,
     listeners: Sequence[Listener] = (),
     clock: Callable[[], float] = time.monotonic,
+    on: OnRay | None = None,
 ) -> JobResult:
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
-    Memory does not grow with the number of records.
+    Memory does not grow with the number of records. With `on` the workflow runs on a cluster: each of its workers has
+    `job.concurrency` records under way. This process reads, and writes journal and sink.
 
     Raises:
         SourceError: the input cannot be read at all, or is another one than before.
@@ -183,6 +190,7 @@ async def run_job(
             `until.cost`.
         OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
         JournalError: the journal cannot be written, or another process runs this job.
+        CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """
     job = job.placed()
     workflow = load_workflow(job.target, job.folder)
@@ -190,8 +198,10 @@ async def run_job(
     if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    records = job.records()
+    records = _begun(job.records())
     policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
+    if on is not None and until.cost is not None:
+        raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     with EarlierRows(journal, run_id, definition) as earlier:
@@ -204,7 +214,10 @@ async def run_job(
         if earlier.stale and outdated is not None:
             outdated(earlier.stale)
         started = clock()
-        with rows, trusted or nullcontext():
+        async with AsyncExitStack() as stack:
+            pool = await _pool(stack, job, session, workflow, on)
+            stack.enter_context(rows)
+            stack.enter_context(trusted or nullcontext())
             end = _End(until, clock)
             writer = _Writer(journal, rows, definition, seen, end, trusted)
             batch = batch_of(
@@ -212,8 +225,9 @@ async def run_job(
                 end.cut(still_open(records, job.limit, earlier, shown_url(job.input))),
                 binder,
                 writer.write,
-                concurrency=job.concurrency,
+                concurrency=job.concurrency if pool is None else pool.capacity,
                 room=rows.has_room,
+                elsewhere=None if pool is None else pool.run,
             )
             result = await session.execute(
                 batch,
@@ -238,6 +252,27 @@ async def run_job(
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
     )
+
+
+async def _pool(
+    stack: AsyncExitStack,
+    job: Job,
+    session: Session,
+    workflow: Definition[..., Any],
+    on: OnRay | None,
+) -> Pool | None:
+    """The cluster's workers, None where the workflow runs in this process."""
+    if on is None:
+        return None
+    from carrara.workflows.cluster.far_job import pool_of
+
+    return await stack.enter_async_context(pool_of(job, session, workflow, on))
+
+
+def _begun(records: Iterator[Record]) -> Iterator[Record]:
+    """The same records, the first of them read now: a source that cannot be read at all begins no run."""
+    first = next(records, None)
+    return records if first is None else chain((first,), records)
 
 
 def _trusted(

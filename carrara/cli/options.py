@@ -16,6 +16,7 @@ from carrara.cli.outcome import usage
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
     from carrara.runtime.journal.recording import Recorder
+    from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.session import Session
 
 JOURNAL = ".carrara/journal.db"
@@ -62,10 +63,43 @@ PolicyOption = Annotated[
         help="A routing policy, as `carrara calibrate` writes it; before the workflow's.",
     ),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="Run the workflow on a Ray cluster: ray is the one here (or a new one), ray://HOST:10001 one elsewhere.",
+        metavar="CLUSTER",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --on: processes for steps; by default one for each CPU."),
+]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --on: processes with engines; by default one for each GPU."),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Of --on: GPUs for each of these; 0.25 puts four on one."),
+]
 WatchOption = Annotated[
     bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
+
+
+def cluster_of(
+    on: str | None, workers: int | None, replicas: int | None, gpus: float | None
+) -> OnRay | None:
+    """Where a job runs, None for this process. Raises Exit for a number without --on, CarraraError for no cluster."""
+    from carrara.workflows.cluster.plan import OnRay
+
+    if on is not None:
+        return OnRay(on, workers=workers, replicas=replicas, gpus=gpus)
+    if workers is not None or replicas is not None or gpus is not None:
+        raise usage("--workers, --replicas and --gpus are for clusters: give --on too")
+    return None
 
 
 def check_engine(name: str) -> None:

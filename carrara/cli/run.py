@@ -17,15 +17,20 @@ from carrara.cli.options import (
     AUTO,
     JOURNAL,
     EngineOption,
+    GpusOption,
     How,
     JournalOption,
     ModelOption,
+    OnOption,
     PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
+    ReplicasOption,
     Target,
     WatchOption,
+    WorkersOption,
+    cluster_of,
 )
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
+    from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.job import Job, JobResult, Until
     from carrara.workflows.session import Session
 
@@ -144,6 +150,10 @@ def run(
     model: ModelOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    replicas: ReplicasOption = None,
+    gpus: GpusOption = None,
     record: RecordOption = None,
     replay: ReplayOption = None,
     watch: WatchOption = False,
@@ -172,11 +182,12 @@ def run(
             flatten,
             dry_run,
             trust,
+            on,
         )
         if any(only) or max_cost is not None or deadline or review is not None:
             raise usage(
                 "--map, --limit, --resume, --key, --where, --shard, --sample, --flatten, --dry-run, --max-cost, "
-                "--deadline, --trust and --review are for jobs: give --input too"
+                "--deadline, --trust, --review and --on are for jobs: give --input too"
             )
         finish(_run_once(how, target, given, None if output is None else Path(output)))
         return
@@ -209,7 +220,8 @@ def run(
     if output is None:
         raise usage("a job needs --output FILE for its rows")
     check_output(output)
-    finish(_run_job(how, job, go_on=go_on, until=_until(max_cost, deadline)))
+    cluster = cluster_of(on, workers, replicas, gpus)
+    finish(_run_job(how, job, go_on=go_on, until=_until(max_cost, deadline), on=cluster))
 
 
 def _until(max_cost: float | None, deadline: str | None) -> Until:
@@ -231,6 +243,10 @@ def resume(
     model: ModelOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    replicas: ReplicasOption = None,
+    gpus: GpusOption = None,
     record: RecordOption = None,
     replay: ReplayOption = None,
     watch: WatchOption = False,
@@ -238,7 +254,7 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
     how = How(engine, model, record, replay, quiet, journal, policy=policy, watch=watch)
-    finish(_resume(how, run_id, output))
+    finish(_resume(how, run_id, output, cluster_of(on, workers, replicas, gpus)))
 
 
 class Ended(Protocol):
@@ -285,6 +301,7 @@ async def _run_job(
     go_on: bool,
     run_id: str | None = None,
     until: Until | None = None,
+    on: OnRay | None = None,
 ) -> None:
     from carrara.runtime.database_url import shown_url
     from carrara.workflows.job import Until, find_job, run_job
@@ -310,12 +327,13 @@ async def _run_job(
             outdated=tell,
             listeners=progress,
             seen=seen,
+            on=on,
         )
 
     _tell_job(await _watched(how, work), how)
 
 
-async def _resume(how: How, name: str, output: str | None) -> None:
+async def _resume(how: How, name: str, output: str | None, on: OnRay | None) -> None:
     from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
@@ -330,8 +348,10 @@ async def _resume(how: How, name: str, output: str | None) -> None:
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
         job = job if output is None else job.moved(output)
-        await _run_job(how, job, go_on=True, run_id=found.run_id)
+        await _run_job(how, job, go_on=True, run_id=found.run_id, on=on)
         return
+    if on is not None:
+        raise usage(f"--on is for jobs, and run {found.run_id} is none")
 
     async def work(
         session: Session, journal: Recorder, progress: Sequence[Listener]

@@ -101,7 +101,7 @@ async def test_a_run_goes_on_from_where_it_failed(journal_url: str) -> None:
         (found,) = reader.runs()
         assert (found.status, found.openings, found.steps) == ("failed", 2, 2)
         assert reader.find("fi").run_id == "first"
-        with pytest.raises(UnknownRun, match="Did you mean .first."):
+        with pytest.raises(UnknownRun, match=r"Did you mean .first."):
             reader.find("frist")
 
 
@@ -201,7 +201,7 @@ async def test_whoever_has_lost_the_lease_writes_nothing(
         first.open_run(run())
         assert await row(first, 0, "by a") is None
         elsewhere("b")
-        with pytest.raises(JournalError, match="is running in process .* on a"):
+        with pytest.raises(JournalError, match=r"is running in process .* on a"):
             second.open_run(run())
         server.ask("UPDATE journal.runs SET beat_at = beat_at - 100")  # no heartbeat for 100 s
         second.open_run(run())
