@@ -99,10 +99,11 @@ class RayCluster:
 
         on = self._on
         names = tuple(named(part, number) for number in range(on.replicas or 1))
-        host = ray.remote(EngineHost).options(
-            num_gpus=on.gpus or 0, num_cpus=0, max_restarts=-1, max_concurrency=_CALLS
-        )
-        self._hosts = [host.options(name=name).remote(part) for name in names]
+        host = ray.remote(EngineHost)
+        kept = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": _CALLS}
+        self._hosts = [
+            host.options(name=name, num_gpus=on.gpus or 0, **kept).remote(part) for name in names
+        ]
         self._part = replace(part, replicas=names, workers=self.workers)
 
     def worker(self, number: int) -> RayLink:
@@ -140,6 +141,7 @@ async def ray_cluster(on: OnRay) -> AsyncIterator[tuple[RayCluster, OnRay]]:
                 None if on.address == "ray" else on.address,
                 runtime_env=None if on.runtime_env is None else dict(on.runtime_env),
                 log_to_driver=False,
+                logging_level="warning",
             )
         except Exception as error:  # Ray raises errors of many kinds here
             raise CarraraError(f"--on {on.address}: {_line(error)}") from error

@@ -7,7 +7,7 @@ A worker that is lost is replaced, and its records run elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -151,18 +151,23 @@ class Pool:
             link.end()
         await self._cluster.end()
 
-    def _task(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._watched(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _begin(self, part: Part) -> None:
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """What must not end silently: nobody awaits it, and without it records would wait for ever."""
         try:
-            await self._cluster.begin(part)
+            await work
         except CarraraError as error:
             self._break(error)
-            return
+        except Exception as error:
+            self._break(CarraraError(f"the job's part of the cluster broke: {error!r}"))
+
+    async def _begin(self, part: Part) -> None:
+        await self._cluster.begin(part)
         for number in range(self._cluster.workers):
             self._task(self._serve(number))
         try:
