@@ -183,7 +183,7 @@ class Pool:
     async def _serve(self, number: int) -> None:
         """Keep the worker of this number alive, and hear what it gives back."""
         fruitless = 0
-        while True:
+        while self._error is None:
             link = self._links[number] = self._cluster.worker(number)
             try:
                 await link.ready()
