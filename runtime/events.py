@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from carrara.engines.request import Progress, Span, Timings, Usage
@@ -222,6 +223,7 @@ MOST_EDITS_TOLD = 50
 _PARTS: Mapping[str, type[Any]] = {"usage": Usage, "timings": Timings, "progress": Progress}
 
 
+@cache
 def _kinds(base: type[Event]) -> dict[str, type[Event]]:
     found: dict[str, type[Event]] = {}
     for kind in base.__subclasses__():
