@@ -5,7 +5,8 @@
 "scaling": records/s of a job with one model call per record on 1, 2 and 4 workers, each with `window` records under
 way; the engine waits `latency` seconds and computes nothing, so that a core more or less does not count. "ideal" is
 workers * window / latency. The rate is taken from the first tenth of the rows to the last: starting processes is not
-in it, and stands beside it. "here" is the same job in one process without Ray.
+in it, and stands beside it. "here" is the same job in one process without Ray. The size of the journal
+is that of the SQLite file.
 
 "driver": the same with an engine that does not wait: the most that one driver passes on, and what a record costs it in
 CPU; it writes journal and sink alone, so this bounds the whole cluster.
@@ -118,7 +119,9 @@ def measured(
         target = f"{flow}:talk"
         job = Job(target, str(place / "in.jsonl"), str(place / "out.jsonl"), concurrency=window)
         kept = journal or str(place / "journal.db")
-        return asyncio.run(timed(job, kept, workers, records, engines))
+        found = asyncio.run(timed(job, kept, workers, records, engines))
+        written = sum(file.stat().st_size for file in place.glob("journal.db*"))
+        return {**found, "journal_bytes_per_record": round(written / records) if written else None}
 
 
 async def timed(
