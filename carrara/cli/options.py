@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,7 +142,7 @@ class How:
     record: Path | None
     replay: Path | None
     quiet: bool
-    journal: str = JOURNAL
+    journal: str = field(default=JOURNAL, repr=False)  # its URL may hold a password
     concurrency: int | None = None
     policy: Path | None = None
     watch: bool = False
@@ -197,7 +198,11 @@ class How:
 
     def to_go_on(self, run_id: str) -> str:
         """The command that goes on with a run."""
-        from carrara.runtime.database_url import shown_url
+        from carrara.runtime.database_url import without_password
 
-        journal = "" if self.journal == JOURNAL else f" --journal {shown_url(self.journal)}"
+        journal = (
+            ""
+            if self.journal == JOURNAL
+            else f" --journal {shlex.quote(without_password(self.journal))}"
+        )
         return f"`carrara resume {run_id}{journal}`"

@@ -33,7 +33,7 @@ class Dispatch:
         self.waiting.append(place)
 
     def withdraw(self, place: int) -> None:
-        """Nobody wants the record any more. Where it runs, it runs to its end."""
+        """Nobody wants the record any more. Where it runs, it runs to its end, for nothing."""
         for line in (self.waiting, self.suspects):
             if place in line:
                 line.remove(place)

@@ -127,9 +127,11 @@ class Pool:
         self._send_soon()
         try:
             told = await wanted.told
+        except asyncio.CancelledError:
+            self._dispatch.withdraw(record.index)
+            raise
         finally:
             del self._wanted[record.index]
-            self._dispatch.withdraw(record.index)
         retell(told.events)
         if told.error is not None:
             raise told.error
