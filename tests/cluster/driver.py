@@ -1,4 +1,5 @@
-"""A job on the Ray cluster around it, or the same job going on: `driver.py JOURNAL OUTPUT WORKERS`, from its folder."""
+"""A job on the Ray cluster around it, or the same job going on: `driver.py JOURNAL OUTPUT WORKERS [ray://…]`, from its
+folder."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ def engines() -> Mapping[str, Engine]:
     return {"script": ScriptedEngine("script", reply)}
 
 
-async def main(journal: str, output: str, workers: int) -> None:
+async def main(journal: str, output: str, workers: int, address: str = "ray") -> None:
     job = Job("flow.py:turn", "in.jsonl", output, concurrency=8)
     async with session(journal=journal, engines=("script",)) as opened:
         known = find_job(job, opened.journal)  # type: ignore[arg-type]
-        on = OnRay(workers=workers, replicas=2, cpus=1, engines=engines)
+        on = OnRay(address, workers=workers, replicas=2, cpus=1, engines=engines)
         found = await run_job(job, opened, run_id=known, on=on)
     print(f"{found.done} done, {found.failed} failed, {found.reused} from before")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))

@@ -1,4 +1,5 @@
-"""A Ray cluster of several node processes on this machine, as a program: prints its address, ends with its input.
+"""A Ray cluster of several node processes on this machine, as a program. It prints its address and that for clients
+elsewhere, and ends with its input.
 
 A line `lose` on standard input kills one of the nodes, and starts another in its place.
 """
@@ -14,10 +15,12 @@ CPUS = 2
 
 
 def main() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CPUS})
+    client = 10001  # below the ports that Ray gives to workers
+    head = {"num_cpus": CPUS, "ray_client_server_port": client}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=CPUS) for _ in range(NODES - 1)]
     cluster.wait_for_nodes()
-    print(cluster.address, flush=True)
+    print(cluster.address, f"ray://127.0.0.1:{client}", flush=True)
     try:
         for line in sys.stdin:
             if line.strip() == "lose":

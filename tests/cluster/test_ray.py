@@ -59,7 +59,7 @@ def _environment() -> dict[str, str]:
 
 
 class Nodes:
-    """The Ray cluster. `address` is for RAY_ADDRESS."""
+    """The Ray cluster. `address` is for RAY_ADDRESS, `elsewhere` for clients that are no node of it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -70,9 +70,10 @@ class Nodes:
             text=True,
         )
         assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().strip()
-        if not self.address:
+        places = self._process.stdout.readline().split()
+        if len(places) != 2:
             pytest.fail("no Ray cluster has started; is Ray installed? pip install 'carrara[ray]'")
+        self.address, self.elsewhere = places
 
     def lose(self) -> None:
         """Kill a node, with all that runs on it."""
@@ -152,9 +153,11 @@ class Driver:
         return False
 
 
-def test_records_run_on_the_cluster(nodes: Nodes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", [False, True], ids=["on a node", "from elsewhere"])
+def test_records_run_on_the_cluster(nodes: Nodes, client: bool, tmp_path: Path) -> None:
     write_job(tmp_path, 60)
-    driver = Driver(tmp_path, nodes, "journal.db", "rows.jsonl", "2")
+    words = [nodes.elsewhere] if client else []
+    driver = Driver(tmp_path, nodes, "journal.db", "rows.jsonl", "2", *words)
     assert driver.process.wait(240) == 0, driver.log.read_text()
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == expected(60)
@@ -167,6 +170,7 @@ def test_records_run_on_the_cluster(nodes: Nodes, tmp_path: Path) -> None:
     )
     assert shown.returncode == 0, shown.stderr
     assert '"script"' in shown.stdout
+    assert "Traceback" not in driver.log.read_text()
 
 
 def test_whatever_is_killed_every_row_is_there_once(

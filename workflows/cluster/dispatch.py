@@ -37,6 +37,8 @@ class Dispatch:
         for line in (self.waiting, self.suspects):
             if place in line:
                 line.remove(place)
+        for held in self.held.values():
+            held.discard(place)
         self._forget(place)
 
     def joined(self, worker: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -155,8 +156,26 @@ async def ray_cluster(on: OnRay) -> AsyncIterator[tuple[RayCluster, OnRay]]:
 
 async def _answer(reference: Any) -> Any:
     """The value behind a reference. Who is cancelled while waiting cancels the call."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def settle(found: Future[Any]) -> None:
+        if answer.done():
+            return
+        error = found.exception()
+        if error is None:
+            answer.set_result(found.result())
+        else:
+            answer.set_exception(error)
+
+    def heard(found: Future[Any]) -> None:
+        with suppress(RuntimeError):  # a loop that has closed meanwhile has nobody left who waits
+            loop.call_soon_threadsafe(settle, found)
+
+    # Not asyncio.wrap_future: it cancels Ray's own future, which Ray takes badly.
+    reference.future().add_done_callback(heard)
     try:
-        return await asyncio.wrap_future(reference.future())
+        return await answer
     except asyncio.CancelledError:
         import ray
 
