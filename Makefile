@@ -18,8 +18,9 @@ test: .venv/.dev weights  ## pass all tests
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
 
-test-cluster: .venv/.dev  ## the tests that start servers of their own: needs PostgreSQL (Debian: postgresql)
-	$(BIN)/python -m pytest -m cluster tests/cluster
+test-cluster: .venv/.dev  ## the tests that start servers and clusters: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter
+	$(PIP) --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

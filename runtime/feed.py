@@ -6,12 +6,21 @@ An item is taken when there is room for its child, and forgotten with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from carrara.runtime.errors import RunError
 from carrara.runtime.fanout import ABSENT
 from carrara.runtime.node import StepNode
 from carrara.runtime.scheduler import CANCELLED, DONE, RUNNING, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Stands among the items for `count` of them that nothing runs for: those after it have the places behind."""
+
+    count: int
+
 
 _BURST = 256  # items taken in one turn of the loop, at most
 
@@ -75,6 +84,9 @@ class Feed:
             if item is self:
                 self.items = None
                 break
+            if isinstance(item, Skip):
+                self.next += item.count
+                continue
             index = self.next
             self.next += 1
             if item is not ABSENT:
@@ -115,4 +127,4 @@ class Feed:
         executor.adopt(child, [])
 
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "Skip"]

@@ -29,18 +29,18 @@ _log = logging.getLogger(__name__)
 class Stream:
     """`watched`: somebody listens to every event; `kept`: the journal takes those that are not its own."""
 
-    __slots__ = ("_journal", "_listeners", "kept", "run_id", "watched")
+    __slots__ = ("_listeners", "journal", "kept", "run_id", "watched")
 
     def __init__(self, run_id: str, listeners: Sequence[Listener], journal: Journal | None) -> None:
         self.run_id = run_id
         self._listeners = list(listeners)
-        self._journal = journal
+        self.journal = journal
         self.watched = bool(self._listeners)
         self.kept = journal is not None
 
     def emit(self, event: Event) -> None:
-        if self._journal is not None and _is_kept(type(event), getattr(event, "reused", False)):
-            self._journal.event(self.run_id, event)
+        if self.journal is not None and _is_kept(type(event), getattr(event, "reused", False)):
+            self.journal.event(self.run_id, event)
         for listener in tuple(self._listeners):
             try:
                 listener(event)

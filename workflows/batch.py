@@ -14,6 +14,7 @@ from typing import Any
 from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import StepError
 from carrara.runtime.fanout import ABSENT
+from carrara.runtime.feed import Skip
 from carrara.runtime.handle import Handle
 from carrara.runtime.run import run_within, submit_feed
 from carrara.runtime.step import StepSpec
@@ -36,6 +37,14 @@ class RecordError(CarraraError):
     """A record could not be read, or does not fit the workflow's inputs."""
 
 
+class Halt(Exception):
+    """Ends the whole batch, where a record cannot run for a reason that is not its own: `error`."""
+
+    def __init__(self, error: CarraraError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Done(Enum):
     """Stands for a record that needs no more work."""
 
@@ -49,12 +58,13 @@ Each = Callable[[Outcome], Awaitable[None]]
 
 def batch_of(
     workflow: Definition[..., Any],
-    records: Iterable[Record | Done],
+    records: Iterable[Record | Done | Skip],
     binder: Binder,
     each: Each,
     *,
     concurrency: int,
     room: Callable[[int], bool] | None = None,
+    elsewhere: Callable[[Record], Awaitable[Any]] | None = None,
 ) -> Callable[[], Awaitable[None]]:
     """A workflow function over all `records`, for `Session.execute`.
 
@@ -62,7 +72,8 @@ def batch_of(
     among them takes its place and is passed over, so that a record keeps its path in the journal. Its failure
     is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run. `records` are read
     one by one as there is room for them: fewer than `concurrency` under way, and `room(i)` true. An error in reading
-    them ends the run when those under way have ended.
+    them ends the run when those under way have ended. With `elsewhere` it gives the workflow's value for a record
+    or raises a CarraraError (or Halt), and nothing of the workflow runs here.
     """
 
     broken: list[Exception] = []
@@ -72,10 +83,17 @@ def batch_of(
         started = time.perf_counter()
         value, error = None, None
         try:
-            arguments = binder.bind(record)
-            value = await (run_within(whole, arguments) if is_workflow else workflow(**arguments))
+            if elsewhere is not None:
+                value = await elsewhere(record)
+            else:
+                given = binder.bind(record)
+                value = await (run_within(whole, given) if is_workflow else workflow(**given))
         except CarraraError as caught:
             error = caught
+        except Halt as caught:
+            broken.append(caught.error)
+            feed.cancel("no record can run any more")
+            raise
         outcome = Outcome(record, value, error, time.perf_counter() - started)
         try:
             await each(outcome)

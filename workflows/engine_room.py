@@ -78,6 +78,11 @@ class EngineRoom(Mapping[str, Engine]):
             known = ", ".join(self._names) or "none"
             raise EngineRefused(f"no engine is called {name!r}; there are: {known}.{hint}")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that are open, or will be."""
+        return self._names
+
     async def open(self) -> None:
         """Wait until all engines are open; the first caller opens them for everybody.
 

@@ -12,14 +12,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Listener
-from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import run_id_here
@@ -39,12 +41,16 @@ from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 from carrara.workflows.trust.beside import Trusted
 
+if TYPE_CHECKING:
+    from carrara.workflows.cluster.plan import OnRay
+    from carrara.workflows.cluster.pool import Pool
+
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
 _REASON_END = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Job:
     """What a job is, as plain data; the journal keeps it, so that it can go on after a crash.
 
@@ -53,7 +59,8 @@ class Job:
     `shard`, `sample` and `seed` choose among the records (see Selection), of which `limit` takes the first only.
     `flatten` names a list whose items become rows. `trust` writes what is known of each field beside the output,
     `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
-    folder; a job that begins notes it down, so that it goes on from anywhere.
+    folder; a job that begins notes it down, so that it goes on from anywhere. A password in the URL of a database is
+    used and never written down.
     """
 
     target: str
@@ -91,7 +98,8 @@ class Job:
 
     def path(self, name: str) -> str:
         """A file of the job as it is found from the working folder."""
-        return name if self.folder in ("", os.getcwd()) else os.path.join(self.folder, name)
+        here = self.folder in ("", os.getcwd()) or is_server(name)
+        return name if here else os.path.join(self.folder, name)
 
     @property
     def place(self) -> str:
@@ -109,11 +117,17 @@ class Job:
 
     @property
     def source(self) -> str:
-        return SOURCE_KIND + json.dumps(asdict(self), sort_keys=True)
+        told = replace(
+            self, input=without_password(self.input), output=without_password(self.output)
+        )
+        return SOURCE_KIND + json.dumps(asdict(told), sort_keys=True)
+
+    def __repr__(self) -> str:
+        return f"Job.from_source({self.source!r})"
 
     @classmethod
     def from_source(cls, source: str) -> Job:
-        """The inverse of `source`."""
+        """The inverse of `source`, but for passwords: the database's client finds them (PGPASSWORD, ~/.pgpass)."""
         return cls(**json.loads(source.removeprefix(SOURCE_KIND)))
 
 
@@ -165,6 +179,7 @@ async def run_job(
     accept_changes: bool = False,
     listeners: Sequence[Listener] = (),
     clock: Callable[[], float] = time.monotonic,
+    on: OnRay | None = None,
 ) -> JobResult:
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
@@ -173,7 +188,8 @@ async def run_job(
     records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
     steps are taken from the journal.
 
-    Memory does not grow with the number of records.
+    Memory does not grow with the number of records. With `on` the workflow runs on a cluster: each of its workers has
+    `job.concurrency` records under way. This process reads, and writes journal and sink.
 
     Raises:
         SourceError: the input cannot be read at all, or is another one than before, or cannot be read twice, which
@@ -182,15 +198,18 @@ async def run_job(
             `until.cost`.
         OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
         JournalError: the journal cannot be written, or another process runs this job.
+        CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """
     job = job.placed()
     workflow = load_workflow(job.target, job.folder)
     journal = session.journal
-    if not isinstance(journal, SqliteJournal):
+    if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    records = job.records()
+    records = _begun(job.records())
     policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
+    if on is not None and until.cost is not None:
+        raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     with EarlierRows(journal, run_id, definition) as earlier:
@@ -207,18 +226,26 @@ async def run_job(
         if earlier.stale and outdated is not None:
             outdated(earlier.stale)
         started = clock()
-        with rows, trusted or nullcontext():
+        async with AsyncExitStack() as stack:
+            pool = await _pool(stack, job, session, workflow, on)
+            stack.enter_context(rows)
+            stack.enter_context(trusted or nullcontext())
             end = _End(until, clock)
             writer = _Writer(journal, rows, definition, seen, end, trusted)
             batch = batch_of(
                 workflow,
                 end.cut(
-                    _forgotten(journal, earlier, still_open(records, job.limit, earlier, job.input))
+                    _forgotten(
+                        journal,
+                        earlier,
+                        still_open(records, job.limit, earlier, shown_url(job.input)),
+                    )
                 ),
                 binder,
                 writer.write,
-                concurrency=job.concurrency,
+                concurrency=job.concurrency if pool is None else pool.capacity,
                 room=rows.has_room,
+                elsewhere=None if pool is None else pool.run,
             )
             result = await session.execute(
                 batch,
@@ -248,7 +275,7 @@ async def run_job(
 
 
 def _forgotten(
-    journal: SqliteJournal, earlier: EarlierRows, records: Iterable[Record | Done]
+    journal: Recorder, earlier: EarlierRows, records: Iterable[Record | Done]
 ) -> Iterator[Record | Done]:
     """The records, asked for in the run: what was dropped is forgotten before the first of them."""
     if earlier.dropped:
@@ -256,12 +283,33 @@ def _forgotten(
     yield from records
 
 
+async def _pool(
+    stack: AsyncExitStack,
+    job: Job,
+    session: Session,
+    workflow: Definition[..., Any],
+    on: OnRay | None,
+) -> Pool | None:
+    """The cluster's workers, None where the workflow runs in this process."""
+    if on is None:
+        return None
+    from carrara.workflows.cluster.far_job import pool_of
+
+    return await stack.enter_async_context(pool_of(job, session, workflow, on))
+
+
+def _begun(records: Iterator[Record]) -> Iterator[Record]:
+    """The same records, the first of them read now: a source that cannot be read at all begins no run."""
+    first = next(records, None)
+    return records if first is None else chain((first,), records)
+
+
 def _trusted(
     job: Job,
     workflow: Definition[..., Any],
     binder: Binder,
     failed: Path | None,
-    journal: SqliteJournal,
+    journal: Recorder,
     run_id: str | None,
     done: EarlierRows,
 ) -> Trusted | None:
@@ -293,7 +341,7 @@ def job_name(workflow: Definition[..., Any]) -> str:
     return f"{workflow.name} (job)"
 
 
-def find_job(job: Job, journal: SqliteJournal) -> str | None:
+def find_job(job: Job, journal: Recorder) -> str | None:
     """The id of the newest run of this very job that can go on, None if there is none.
 
     How many records run at once does not matter; what, from where and to where does.
@@ -307,7 +355,8 @@ def find_job(job: Job, journal: SqliteJournal) -> str | None:
 
 def _same(job: Job) -> tuple[Any, ...]:
     job = job.placed()
-    paths = (os.path.join(job.folder, name) for name in (job.target, job.input, job.output))
+    named = map(without_password, (job.target, job.input, job.output))
+    paths = (os.path.join(job.folder, name) for name in named)
     chosen = (job.key, job.where, job.shard, job.sample, job.seed, job.flatten)
     return (*paths, dict(job.columns), dict(job.constants), job.order, *chosen)
 
@@ -349,7 +398,7 @@ class _Writer:
 
     def __init__(
         self,
-        journal: SqliteJournal,
+        journal: Recorder,
         rows: Rows,
         definition: str,
         seen: Seen | None,

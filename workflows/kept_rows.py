@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.reading import Row as StoredRow
-from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
 from carrara.workflows.records import Record, SourceError, content_hash
@@ -72,7 +72,7 @@ class EarlierRows:
     A byte for each place lies in memory, and two pages of rows: the source is read ahead of what is written.
     """
 
-    def __init__(self, journal: SqliteJournal, run_id: str | None, definition: str = "") -> None:
+    def __init__(self, journal: Recorder, run_id: str | None, definition: str = "") -> None:
         """`definition` is today's hash of the workflow: `stale` counts the rows of others.
 
         Raises:
@@ -88,7 +88,7 @@ class EarlierRows:
         if run_id is None:
             return
         journal.flush()
-        self._reader = Reader.open(journal.path)
+        self._reader = journal.another()
         try:
             self._done = Places(self._counted())
         except BaseException:

@@ -15,12 +15,12 @@ from carrara.workflows.target import load_workflow
 
 if TYPE_CHECKING:
     from carrara.runtime.journal.reading import RunSummary
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.journal.recording import Recorder
 
 
 async def resume(
     run_id: str,
-    journal: SqliteJournal | Path | str,
+    journal: Recorder | Path | str,
     *,
     workflow: Definition[..., Any] | None = None,
     **settings: Any,
@@ -54,7 +54,7 @@ class StoredRun:
 
 
 def stored_run(
-    journal: SqliteJournal, run_id: str, workflow: Definition[..., Any] | None = None
+    journal: Recorder, run_id: str, workflow: Definition[..., Any] | None = None
 ) -> StoredRun:
     """The definition and the inputs of a run in the journal; see `resume` for the errors."""
     found = journal.find(run_id)

@@ -185,6 +185,27 @@ class Session:
         """The routing policy that holds for its steps: the session's, else its own, else AUTO."""
         return self._policy or getattr(definition, "policy", None) or AUTO
 
+    def told(self) -> dict[str, Any]:
+        """What a process that works for this session has to know of it, as the fields of a `cluster.plan.Part`.
+
+        Raises:
+            CarraraError: it has engines that are objects of this process, or a cassette.
+        """
+        if self._record is not None or self._replay is not None:
+            raise CarraraError("engine calls on a cluster can be neither recorded nor replayed")
+        if isinstance(self._engines, Mapping):
+            raise CarraraError(
+                "this session was given engines that are objects of this process: give their names, or let each "
+                "process of the cluster make them (OnRay(engines=...))"
+            )
+        return {
+            "names": None if self._engines is None else tuple(self._engines),
+            "model": self._model,
+            "policy": self._policy,
+            "limits": self._limits,
+            "concurrency": self._options.concurrency,
+        }
+
     def fingerprints(self, names: Iterable[str]) -> dict[str, str]:
         """The fingerprints of those of the engines that are open."""
         room: EngineRoom = self._resources["engines"]
@@ -233,10 +254,10 @@ class Session:
 
 @contextmanager
 def opened_journal(path: Path | str) -> Any:
-    """The SQLite journal at `path`, closed at the end."""
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    """The journal in a file or at the URL of a PostgreSQL server, closed at the end."""
+    from carrara.runtime.journal.opening import journal_at
 
-    journal = SqliteJournal(path)
+    journal = journal_at(path)
     with ExitStack() as stack:
         stack.callback(journal.close)
         yield journal

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from carrara.cli.options import JOURNAL, JournalOption
 from carrara.cli.outcome import give, usage
-
-DEFAULT = Path(".carrara/journal.db")
 
 
 def explain(
@@ -18,7 +16,7 @@ def explain(
     step: Annotated[
         str, typer.Argument(help="A step's name or path, or one call such as extract[3].")
     ] = "",
-    journal: Annotated[Path, typer.Option("--journal", help="The journal's file.")] = DEFAULT,
+    journal: JournalOption = JOURNAL,
     limit: Annotated[int, typer.Option(min=1, help="At most so many calls.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
 ) -> None:

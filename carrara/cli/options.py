@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,11 @@ from carrara.cli.outcome import usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.journal.recording import Recorder
+    from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.session import Session
 
-JOURNAL = Path(".carrara/journal.db")
+JOURNAL = ".carrara/journal.db"
 
 
 AUTO = "auto"
@@ -42,7 +44,12 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
 ]
 JournalOption = Annotated[
-    Path, typer.Option("--journal", help="The file that runs are written to.")
+    str,
+    typer.Option(
+        "--journal",
+        help="Where runs are written to: a file, or postgresql://USER@HOST/DATABASE (#SCHEMA).",
+        metavar="PLACE",
+    ),
 ]
 RecordOption = Annotated[
     Path | None, typer.Option("--record", help="Write every engine call to this file.")
@@ -57,10 +64,43 @@ PolicyOption = Annotated[
         help="A routing policy, as `carrara calibrate` writes it; before the workflow's.",
     ),
 ]
+OnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="Run the workflow on a Ray cluster: ray is the one here (or a new one), ray://HOST:10001 one elsewhere.",
+        metavar="CLUSTER",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --on: processes for steps; by default one for each CPU."),
+]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --on: processes with engines; by default one for each GPU."),
+]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Of --on: GPUs for each of these; 0.25 puts four on one."),
+]
 WatchOption = Annotated[
     bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
+
+
+def cluster_of(
+    on: str | None, workers: int | None, replicas: int | None, gpus: float | None
+) -> OnRay | None:
+    """Where a job runs, None for this process. Raises Exit for a number without --on, CarraraError for no cluster."""
+    from carrara.workflows.cluster.plan import OnRay
+
+    if on is not None:
+        return OnRay(on, workers=workers, replicas=replicas, gpus=gpus)
+    if workers is not None or replicas is not None or gpus is not None:
+        raise usage("--workers, --replicas and --gpus are for clusters: give --on too")
+    return None
 
 
 def check_engine(name: str) -> None:
@@ -102,7 +142,7 @@ class How:
     record: Path | None
     replay: Path | None
     quiet: bool
-    journal: Path = JOURNAL
+    journal: str = field(default=JOURNAL, repr=False)  # its URL may hold a password
     concurrency: int | None = None
     policy: Path | None = None
     watch: bool = False
@@ -127,7 +167,7 @@ class How:
     def _names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.engine.split(","))
 
-    def session(self, journal: SqliteJournal | None = None) -> Session:
+    def session(self, journal: Recorder | None = None) -> Session:
         """A session with these settings; without a journal nothing is kept."""
         from carrara.workflows.run import session
         from carrara.workflows.yaml.policy import load_policy
@@ -158,5 +198,11 @@ class How:
 
     def to_go_on(self, run_id: str) -> str:
         """The command that goes on with a run."""
-        journal = "" if self.journal == JOURNAL else f" --journal {self.journal}"
+        from carrara.runtime.database_url import without_password
+
+        journal = (
+            ""
+            if self.journal == JOURNAL
+            else f" --journal {shlex.quote(without_password(self.journal))}"
+        )
         return f"`carrara resume {run_id}{journal}`"

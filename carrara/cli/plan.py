@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,7 +70,7 @@ def plan(
     ] = None,
     policy: PolicyOption = None,
     journal: Annotated[
-        Path | None, typer.Option(help="Take the times of earlier runs from this journal.")
+        str | None, typer.Option(help="Take the times of earlier runs from this journal.")
     ] = None,
 ) -> None:
     """Show steps, edges, contracts, engines and the critical path. Runs nothing."""

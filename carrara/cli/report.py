@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from carrara.cli.options import JOURNAL, JournalOption
 from carrara.cli.outcome import give, note, usage
-
-DEFAULT = Path(".carrara/journal.db")
 
 
 def report(
@@ -20,7 +19,7 @@ def report(
             "--output", "-o", help="A .html or .md file; without one Markdown is printed."
         ),
     ] = None,
-    journal: Annotated[Path, typer.Option("--journal", help="The journal's file.")] = DEFAULT,
+    journal: JournalOption = JOURNAL,
 ) -> None:
     """Report on a job: counts, reasons of failures, fill rates, confidence, slowest records, throughput."""
     from carrara.runtime.journal.reading import Reader

@@ -17,23 +17,29 @@ from carrara.cli.options import (
     AUTO,
     JOURNAL,
     EngineOption,
+    GpusOption,
     How,
     JournalOption,
     ModelOption,
+    OnOption,
     PolicyOption,
     QuietOption,
     RecordOption,
     ReplayOption,
+    ReplicasOption,
     Target,
     WatchOption,
+    WorkersOption,
+    cluster_of,
 )
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Event, Listener
-    from carrara.runtime.journal.sqlite import SqliteJournal
+    from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
+    from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.job import Job, JobResult, Until
     from carrara.workflows.session import Session
 
@@ -154,6 +160,10 @@ def run(
     model: ModelOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    replicas: ReplicasOption = None,
+    gpus: GpusOption = None,
     record: RecordOption = None,
     replay: ReplayOption = None,
     watch: WatchOption = False,
@@ -182,11 +192,12 @@ def run(
             flatten,
             dry_run,
             trust,
+            on,
         )
         if any(only) or max_cost is not None or deadline or review is not None:
             raise usage(
                 "--map, --limit, --resume, --key, --where, --shard, --sample, --flatten, --dry-run, --max-cost, "
-                "--deadline, --trust and --review are for jobs: give --input too"
+                "--deadline, --trust, --review and --on are for jobs: give --input too"
             )
         finish(_run_once(how, target, given, None if output is None else Path(output)))
         return
@@ -222,7 +233,9 @@ def run(
     if accept_changes and not go_on:
         raise usage("--accept-changes is for a job that goes on: give --resume too")
     until = _until(max_cost, deadline)
-    finish(_run_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes))
+    cluster = cluster_of(on, workers, replicas, gpus)
+    work = _run_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes, on=cluster)
+    finish(work)
 
 
 def _until(max_cost: float | None, deadline: str | None) -> Until:
@@ -245,6 +258,10 @@ def resume(
     model: ModelOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
+    on: OnOption = None,
+    workers: WorkersOption = None,
+    replicas: ReplicasOption = None,
+    gpus: GpusOption = None,
     record: RecordOption = None,
     replay: ReplayOption = None,
     watch: WatchOption = False,
@@ -252,7 +269,8 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again."""
     how = How(engine, model, record, replay, quiet, journal, policy=policy, watch=watch)
-    finish(_resume(how, run_id, output, accept_changes=accept_changes))
+    cluster = cluster_of(on, workers, replicas, gpus)
+    finish(_resume(how, run_id, output, accept_changes=accept_changes, on=cluster))
 
 
 class Ended(Protocol):
@@ -263,7 +281,7 @@ class Ended(Protocol):
 
 
 R = TypeVar("R", bound=Ended)
-Work = Callable[["Session", "SqliteJournal", Any], Coroutine[Any, Any, R]]
+Work = Callable[["Session", "Recorder", Any], Coroutine[Any, Any, R]]
 
 
 async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
@@ -275,7 +293,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
     inputs = read_inputs(workflow, given)
 
     async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+        session: Session, journal: Recorder, progress: Sequence[Listener]
     ) -> RunResult[Any]:
         return await session.start(workflow, (), inputs, listeners=progress)
 
@@ -300,18 +318,20 @@ async def _run_job(
     run_id: str | None = None,
     until: Until | None = None,
     accept_changes: bool = False,
+    on: OnRay | None = None,
 ) -> None:
+    from carrara.runtime.database_url import shown_url
     from carrara.workflows.job import Until, find_job, run_job
     from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
     from carrara.workflows.sinks.opening import is_table
 
-    async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
-    ) -> JobResult:
+    async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
         known = run_id or (find_job(job, journal) if go_on else None)
         if go_on and known is None:
-            raise SourceError(f"no earlier run of this job in {how.journal}; leave out --resume")
+            raise SourceError(
+                f"no earlier run of this job in {shown_url(how.journal)}; leave out --resume"
+            )
         begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
@@ -325,12 +345,20 @@ async def _run_job(
             accept_changes=accept_changes,
             listeners=progress,
             seen=seen,
+            on=on,
         )
 
     _tell_job(await _watched(how, work), how)
 
 
-async def _resume(how: How, name: str, output: str | None, *, accept_changes: bool = False) -> None:
+async def _resume(
+    how: How,
+    name: str,
+    output: str | None,
+    *,
+    accept_changes: bool = False,
+    on: OnRay | None = None,
+) -> None:
     from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
@@ -345,13 +373,17 @@ async def _resume(how: How, name: str, output: str | None, *, accept_changes: bo
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
         job = job if output is None else job.moved(output)
-        await _run_job(how, job, go_on=True, run_id=found.run_id, accept_changes=accept_changes)
+        await _run_job(
+            how, job, go_on=True, run_id=found.run_id, accept_changes=accept_changes, on=on
+        )
         return
     if accept_changes:
         raise usage(f"--accept-changes is for jobs, and run {found.run_id} is none")
+    if on is not None:
+        raise usage(f"--on is for jobs, and run {found.run_id} is none")
 
     async def work(
-        session: Session, journal: SqliteJournal, progress: Sequence[Listener]
+        session: Session, journal: Recorder, progress: Sequence[Listener]
     ) -> RunResult[Any]:
         return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
 
@@ -392,7 +424,7 @@ _MOST_REPORTED = 20_000
 """Records of a job above which the report, which is made of every step, is left to `carrara show`."""
 
 
-def _show_report(journal: SqliteJournal, result: Ended) -> None:
+def _show_report(journal: Recorder, result: Ended) -> None:
     from rich.console import Console
 
     from carrara.runtime.report import report
@@ -453,9 +485,10 @@ def _tell_failed(outcome: Outcome) -> None:
 
 def _tell_outdated(count: int, job: Job) -> None:
     """Say how many rows an earlier definition of the workflow has made."""
+    from carrara.runtime.database_url import shown_url
     from carrara.workflows.sinks.opening import shown
 
-    words = ["carrara", "run", job.path(job.target), "--input", job.path(job.input)]
+    words = ["carrara", "run", job.path(job.target), "--input", shown_url(job.path(job.input))]
     words += ["--output", "OTHER"]
     for option, pairs in (("--map", job.columns), ("--set", job.constants)):
         words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrara.cli.options import JOURNAL, JournalOption
+
 if TYPE_CHECKING:
     from carrara.runtime.journal.reading import RunSummary
 
-DEFAULT = Path(".carrara/journal.db")
-_JOURNAL = Annotated[Path, typer.Option("--journal", help="The journal's file.")]
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_runs(
-    journal: _JOURNAL = DEFAULT,
+    journal: JournalOption = JOURNAL,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
     as_json: _JSON = False,
 ) -> None:
@@ -36,7 +35,7 @@ def list_runs(
 
 def show_run(
     run: Annotated[str, typer.Argument(help="A run's id, its beginning, or `last`.")] = "last",
-    journal: _JOURNAL = DEFAULT,
+    journal: JournalOption = JOURNAL,
     events: Annotated[bool, typer.Option("--events", help="Also every event, in order.")] = False,
     as_json: _JSON = False,
 ) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from carrara.runtime.journal.api import Done
+from carrara.runtime.journal.store import Sql, ending
 
 INLINE = 4096
 """Payloads longer than this lie in `blobs`, by the hash of their text."""
 
 INSERT_STEP = "INSERT INTO steps VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_EVENT = "INSERT INTO events VALUES (?,?)"
-_BLOB = "INSERT OR IGNORE INTO blobs VALUES (?,?)"
+_BLOB = "INSERT INTO blobs VALUES (?,?) ON CONFLICT DO NOTHING"
 # A row that is done stays as it is; one that failed gives way to the next try.
 _ROW = """INSERT INTO rows VALUES (?,?,?,?,?,?) ON CONFLICT (run, place) DO UPDATE SET
  key=excluded.key, state=excluded.state, payload=excluded.payload, error=excluded.error
@@ -26,22 +25,26 @@ _ROW = """INSERT INTO rows VALUES (?,?,?,?,?,?) ON CONFLICT (run, place) DO UPDA
 
 @dataclass(slots=True)
 class Batch:
-    """Rows as tuples in the order of the columns. `heavy` counts characters of payload still to be packed."""
+    """Rows as tuples in the order of the columns. `forgotten` are rows of jobs, (run, place), that go before others
+    come. `heavy` counts characters of payload still to be packed."""
 
     steps: list[Sequence[Any]] = field(default_factory=list)
     events: list[Sequence[Any]] = field(default_factory=list)
     rows: list[Sequence[Any]] = field(default_factory=list)
+    forgotten: list[tuple[int, int]] = field(default_factory=list)
     blobs: list[tuple[bytes, bytes]] = field(default_factory=list)
     dones: list[Done] = field(default_factory=list)
     heavy: int = 0
 
     @property
     def size(self) -> int:
-        return len(self.steps) + len(self.events) + len(self.rows)
+        return len(self.steps) + len(self.events) + len(self.rows) + len(self.forgotten)
 
     @property
     def is_one_step(self) -> bool:
-        return len(self.steps) == 1 and not (self.events or self.rows or self.blobs)
+        return len(self.steps) == 1 and not (
+            self.events or self.rows or self.blobs or self.forgotten
+        )
 
     def hold(self, text: str) -> bytes:
         """Take a payload as a blob; its hash, for the payload column."""
@@ -57,7 +60,7 @@ class Batch:
             done(error)
 
 
-def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None:
+def write(connection: Sql, batch: Batch) -> None:
     """Commit a batch in one transaction; what fails leaves nothing of it.
 
     Raises:
@@ -72,31 +75,21 @@ def write(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None
         insert(connection, batch)
 
 
-def insert(connection: sqlite3.Connection | sqlite3.Cursor, batch: Batch) -> None:
-    """The rows of a batch, within a transaction."""
+def insert(connection: Sql, batch: Batch, known: str = "") -> None:
+    """The rows of a batch, within a transaction. `known` is a clause for steps and events that are there already."""
     if batch.blobs:
         connection.executemany(_BLOB, [(name, zlib.compress(raw, 1)) for name, raw in batch.blobs])
     if batch.steps:
-        connection.executemany(INSERT_STEP, batch.steps)
+        connection.executemany(INSERT_STEP + known, batch.steps)
     if batch.events:
-        connection.executemany(INSERT_EVENT, batch.events)
+        connection.executemany(INSERT_EVENT + known, batch.events)
+    if batch.forgotten:
+        connection.executemany("DELETE FROM rows WHERE run=? AND place=?", batch.forgotten)
     if batch.rows:
         connection.executemany(_ROW, batch.rows)
 
 
-@contextmanager
-def ending(connection: sqlite3.Connection | sqlite3.Cursor) -> Iterator[None]:
-    """Commit the transaction that has begun, or take it back if the block raises."""
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):  # a full disk has rolled back by itself
-            connection.execute("ROLLBACK")
-        raise
-
-
-def read_payload(connection: sqlite3.Connection, payload: str | bytes) -> str:
+def read_payload(connection: Sql, payload: str | bytes) -> str:
     """The JSON text behind a payload column.
 
     Raises:

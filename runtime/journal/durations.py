@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
+
+from carrara.runtime.journal.store import Sql
 
 NEWEST = 0.3
 """The weight of the newest run in the mean."""
@@ -12,6 +13,10 @@ NEWEST = 0.3
 _ORDINALS = 32
 _NODES = 2000
 """Nodes beyond these (of one path, of one run) are alike: they are learned by the name of their step only."""
+
+
+_WRITE = """INSERT INTO durations VALUES (?,?) ON CONFLICT (workflow) DO UPDATE SET
+ seconds=excluded.seconds"""
 
 
 class Latencies:
@@ -55,7 +60,7 @@ class Durations:
     def is_dirty(self) -> bool:
         return bool(self._dirty)
 
-    def of(self, connection: sqlite3.Connection, workflow: str) -> dict[str, float]:
+    def of(self, connection: Sql, workflow: str) -> dict[str, float]:
         """By node and by step name."""
         known = self._known.get(workflow)
         if known is None:
@@ -65,9 +70,7 @@ class Durations:
             self._known[workflow] = known = json.loads(row[0]) if row else {}
         return known
 
-    def learn(
-        self, connection: sqlite3.Connection, workflow: str, run: Latencies, now: float
-    ) -> None:
+    def learn(self, connection: Sql, workflow: str, run: Latencies, now: float) -> None:
         """Take a run into the means. Within the caller's transaction."""
         means = self.of(connection, workflow)
         for node, seconds in run.means():
@@ -77,7 +80,7 @@ class Durations:
         if now - self._written_at >= 1.0:
             self.write(connection, now)
 
-    def write(self, connection: sqlite3.Connection, now: float) -> None:
+    def write(self, connection: Sql, now: float) -> None:
         """Write what has been learned. Within the caller's transaction.
 
         The means of a workflow are one row: a thousand rows would cost a fifth of what the commits of the
@@ -85,6 +88,6 @@ class Durations:
         """
         for workflow in self._dirty:
             text = json.dumps(self._known[workflow], separators=(",", ":"))
-            connection.execute("INSERT OR REPLACE INTO durations VALUES (?,?)", (workflow, text))
+            connection.execute(_WRITE, (workflow, text))
         self._dirty.clear()
         self._written_at = now

@@ -8,19 +8,21 @@ there, and is synced to the disk while the next one collects.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.api import Done
-from carrara.runtime.journal.batch import INSERT_STEP, Batch, ending, insert, write
+from carrara.runtime.journal.batch import INSERT_STEP, Batch, insert, write
+from carrara.runtime.journal.collecting import Collecting
 from carrara.runtime.journal.pin import Pin
-from carrara.runtime.journal.schema import connect, failure, is_busy
+from carrara.runtime.journal.schema import connect, is_busy
+from carrara.runtime.journal.store import SqliteStore
 from carrara.runtime.journal.writer import Writer
+
+LOCK_WAIT_S = 60
+"""How long another process may keep the lock from the writer before that is an error."""
 
 SLOW_S = 0.002
 """Commits that take longer than this on average, and as much more for every 64 rows, go to the writer."""
@@ -36,39 +38,29 @@ further such turn; then a turn is collected again. In a chain nothing can be gro
 _SNAPSHOT_IS_OLD = 517  # SQLITE_BUSY_SNAPSHOT: another connection has written since the pin was set
 
 
-class GroupCommit:
-    """Collects rows in `batch`; `push` sees that it is written. All methods are for the loop's thread."""
+class GroupCommit(Collecting):
+    """The group of an SQLite file."""
 
     def __init__(self, path: Path, *, full: bool) -> None:
-        self.path = path
-        self.batch = Batch()
         self.connection = connect(path, durability="full" if full else "normal")
+        super().__init__(SqliteStore(path, self.connection))
+        self.path = path
         self.connection.execute("PRAGMA busy_timeout=0")
         self.pin = Pin(self.connection)
         self.written = 0  # rows since the WAL file was last emptied
-        self.error: JournalError | None = None
         self._cursor = self.connection.cursor()
         self._execute = self._cursor.execute
         self._full = full
-        self._writer: Writer | None = None
         self._average_s = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._due: asyncio.AbstractEventLoop | None = None
         self._alone = 0  # steps that may still be committed as they come
         self._credit = FEWEST_ALONE
 
     def renew(self) -> None:
-        """A run begins, perhaps on another loop than the last. An error of earlier runs is forgotten: the
-        disk that was full may have room again."""
         self._alone = 0
         self.pin.drop()
-        if self.error is not None and self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self.error = None
+        super().renew()
 
     def hold(self, text: str) -> bytes:
-        """Take a long payload into the batch; what to put in its column."""
         self._alone = 0
         return self.batch.hold(text)
 
@@ -87,17 +79,10 @@ class GroupCommit:
                 if self._due is None:
                     self._alone = alone - 1
                 return
-        self.batch.steps.append(row)
-        self.batch.dones.append(done)
-        self.push()
+        super().put_step(row, done)
 
-    def push(self) -> None:
-        """See that the batch is committed in this turn of the loop. Call after every addition to it."""
-        loop = asyncio.get_running_loop()
-        if self._due is not loop:  # what was due on a loop that has ended since comes along
-            self._due = self._loop = loop
-            self._alone = 0
-            loop.call_soon(self._turn)
+    def _new_turn(self) -> None:
+        self._alone = 0
 
     def _turn(self) -> None:
         self._due = None
@@ -158,44 +143,17 @@ class GroupCommit:
         return True
 
     def _hand_over(self, batch: Batch) -> None:
-        if self._writer is None:
-            self._writer = Writer(self.path, full=self._full)
         self.pin.drop()
         self.written += batch.size + batch.heavy // 2048
-        assert self._loop is not None
-        self._writer.put(batch, self._loop, self._answered)
+        super()._hand_over(batch)
 
-    def _answered(self, batch: Batch, error: sqlite3.Error | JournalError | None) -> None:
-        """The writer is done with a batch. On the loop."""
-        if error is None:
-            batch.finish(None)
-        else:
-            self._fail(batch, error)
+    def _new_writer(self) -> Writer[sqlite3.Connection]:
+        return Writer(self._connect_for_writer, write)
 
-    def _fail(self, batch: Batch, error: sqlite3.Error | JournalError) -> None:
-        if self.error is None:
-            self.error = error if isinstance(error, JournalError) else failure(self.path, error)
-            self.error.__cause__ = error if error is not self.error else None
-        batch.finish(self.error)
-
-    def flush(self, also: Callable[[], None] | None = None) -> None:
-        """Commit what is collected and wait for the writer, however long another process holds the lock.
-
-        What `also` writes goes into the same transaction, after the rest.
-
-        Raises:
-            JournalError: something could not be written.
-        """
-        if self._writer is not None:
-            self._writer.drain()
-            if self.error is None and self._writer.error is not None:
-                self._fail(Batch(), self._writer.error)
-        batch, self.batch = self.batch, Batch()
-        if self.error is not None:
-            batch.finish(self.error)
-            raise self.error
-        if batch.size or also is not None:
-            self._flush(batch, also)
+    def _connect_for_writer(self) -> sqlite3.Connection:
+        connection = connect(self.path, durability="full" if self._full else "normal")
+        connection.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000}")
+        return connection
 
     def begin(self) -> None:
         """Begin a transaction on this thread, waiting for the lock if another process has it.
@@ -215,30 +173,9 @@ class GroupCommit:
             finally:
                 self.connection.execute("PRAGMA busy_timeout=0")
 
-    def _flush(self, batch: Batch, also: Callable[[], None] | None) -> None:
-        try:
-            self.begin()
-            with ending(self.connection):
-                insert(self.connection, batch)
-                if also is not None:
-                    also()
-        except sqlite3.Error as error:
-            self._fail(batch, error)
-        if self.error is not None:
-            raise self.error
-        batch.finish(None)
+    def _insert(self, batch: Batch) -> None:
+        insert(self.connection, batch)
 
     def close(self) -> None:
-        """Free everything; what is still collected is committed first.
-
-        Raises:
-            JournalError: it could not be written. An error that was told before is not told again.
-        """
-        try:
-            if self.error is None:
-                self.flush()
-        finally:
-            self.pin.drop()
-            if self._writer is not None:
-                self._writer.close()
-            self.connection.close()
+        self.pin.drop()
+        super().close()

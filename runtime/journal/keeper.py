@@ -14,6 +14,7 @@ from time import time
 
 from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.lease import BEAT_S
+from carrara.runtime.journal.openings import Lease, beat
 from carrara.runtime.journal.schema import connect
 
 
@@ -23,21 +24,21 @@ class Keeper:
     def __init__(self, path: Path, clock: Callable[[], float] = time) -> None:
         self._path = path
         self._clock = clock
-        self._runs: set[int] = set()
+        self._leases: dict[int, Lease] = {}
         self._lock = Lock()
         self._wake = Event()
         self._closed = False
         self._after: Callable[[], None] | None = None
         self._thread: Thread | None = None
 
-    def hold(self, run: int) -> None:
+    def hold(self, lease: Lease) -> None:
         with self._lock:
-            self._runs.add(run)
+            self._leases[lease.number] = lease
         self._start()
 
     def release(self, run: int) -> None:
         with self._lock:
-            self._runs.discard(run)
+            self._leases.pop(run, None)
 
     def checkpoint(self, after: Callable[[], None]) -> None:
         """Move the WAL into the file and start it anew; `after` is then called on the keeper's thread."""
@@ -81,7 +82,8 @@ class Keeper:
             # Also the first write into a WAL started anew, which syncs its header: better here than in a
             # step.
             with self._lock:
-                held = [(self._clock(), run) for run in self._runs]
-            connection.executemany("UPDATE runs SET beat_at=? WHERE run=?", held)
+                held = tuple(self._leases.values())
+            for lease in held:
+                beat(connection, lease, self._clock())
         finally:
             connection.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import sqlite3
 import sys
+from dataclasses import dataclass
 from functools import cache
 from time import time
 from typing import Literal
@@ -15,19 +15,31 @@ from carrara.runtime.errors import JournalError
 from carrara.runtime.journal.api import RunRecord
 from carrara.runtime.journal.lease import Holder, this_process
 from carrara.runtime.journal.schema import RUN_SPAN
+from carrara.runtime.journal.store import Sql
 
 
-def begin(connection: sqlite3.Connection, run: RunRecord) -> tuple[int, bool]:
-    """Write the row of a run that this process runs now. Returns its number, and whether it is new.
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A run that this process runs now. `token` counts its openings: whoever opens it later has a higher one, and
+    with that the lease. `is_new`: this is the first."""
+
+    number: int
+    token: int
+    is_new: bool
+
+
+def begin(connection: Sql, run: RunRecord, now: float) -> Lease:
+    """Write the row of a run that this process runs now; `now` is unix seconds on the journal's clock.
 
     Raises:
         JournalError: the id is that of a run of another workflow, or of one that another process runs.
     """
     text, error = _inputs(run)
     me = this_process()
-    known = connection.execute(
-        "INSERT INTO runs VALUES (NULL,?,?,?,?,?,'running','',?,NULL,NULL,1,?,?,?,?,?)"
-        " ON CONFLICT (run_id) DO NOTHING",
+    made = connection.execute(
+        "INSERT INTO runs (run_id, workflow, source, inputs, inputs_error, status, error, started_at, openings,"
+        " versions, host, pid, born, beat_at) VALUES (?,?,?,?,?,'running','',?,1,?,?,?,?,?)"
+        " ON CONFLICT (run_id) DO NOTHING RETURNING run",
         (
             run.run_id,
             run.workflow,
@@ -39,24 +51,23 @@ def begin(connection: sqlite3.Connection, run: RunRecord) -> tuple[int, bool]:
             me.host,
             me.pid,
             me.born,
-            time(),
+            now,
         ),
-    )
-    if known.rowcount == 1:
-        return int(known.lastrowid or 0), True
-    return _reopen(connection, run), False
+    ).fetchall()
+    return Lease(int(made[0][0]), 1, True) if made else _reopen(connection, run, now)
 
 
-def _reopen(connection: sqlite3.Connection, run: RunRecord) -> int:
-    number, workflow, beat_at, *held = connection.execute(
-        "SELECT run, workflow, beat_at, host, pid, born FROM runs WHERE run_id=?", (run.run_id,)
+def _reopen(connection: Sql, run: RunRecord, now: float) -> Lease:
+    number, workflow, openings, beat_at, *held = connection.execute(
+        "SELECT run, workflow, openings, beat_at, host, pid, born FROM runs WHERE run_id=?",
+        (run.run_id,),
     ).fetchone()
     if workflow != run.workflow:
         raise JournalError(
             f"run {run.run_id} is one of workflow {workflow!r}, not of {run.workflow!r}",
             run=run.run_id,
         )
-    holder, me, now = Holder(*held), this_process(), time()
+    holder, me = Holder(*held), this_process()
     if holder.host and holder != me and holder.is_alive(beat_at=beat_at, now=now):
         where = "" if holder.host == me.host else f" on {holder.host}"
         raise JournalError(
@@ -64,15 +75,28 @@ def _reopen(connection: sqlite3.Connection, run: RunRecord) -> int:
             f"(kill {holder.pid}) and resume",
             run=run.run_id,
         )
-    connection.execute(
+    taken = connection.execute(
         "UPDATE runs SET status='running', error='', ended_at=NULL, seconds=NULL, openings=openings+1,"
-        " versions=?, host=?, pid=?, born=?, beat_at=? WHERE run=?",
-        (_versions(), me.host, me.pid, me.born, now, number),
+        " versions=?, host=?, pid=?, born=?, beat_at=? WHERE run=? AND openings=?",
+        (_versions(), me.host, me.pid, me.born, now, number, openings),
+    ).rowcount
+    if not taken:  # on a server two may have read the row before either wrote it
+        raise JournalError(
+            f"run {run.run_id} has just been taken up by another process; wait until it ends",
+            run=run.run_id,
+        )
+    return Lease(int(number), int(openings) + 1, False)
+
+
+def beat(connection: Sql, lease: Lease, now: float) -> bool:
+    """Write the heartbeat of a run; False if another process has taken it up since."""
+    done = connection.execute(
+        "UPDATE runs SET beat_at=? WHERE run=? AND openings=?", (now, lease.number, lease.token)
     )
-    return int(number)
+    return bool(done.rowcount)
 
 
-def next_place(connection: sqlite3.Connection, number: int) -> int:
+def next_place(connection: Sql, number: int) -> int:
     """The first free id of a run, over steps and events."""
     low, high = number * RUN_SPAN, (number + 1) * RUN_SPAN
     last = low - 1
@@ -89,9 +113,7 @@ Status = Literal["done", "failed", "interrupted"]
 """How a run ended."""
 
 
-def end(
-    connection: sqlite3.Connection, number: int, status: Status, error: str, seconds: float
-) -> None:
+def end(connection: Sql, number: int, status: Status, error: str, seconds: float) -> None:
     """Write down how a run ended, and give its lease back."""
     connection.execute(
         "UPDATE runs SET status=?, error=?, ended_at=?, seconds=?, host='' WHERE run=?",

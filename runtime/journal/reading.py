@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from carrara.engines.nearest import nearest
 from carrara.runtime.codec import decode
+from carrara.runtime.database_url import is_server
 from carrara.runtime.errors import JournalError, UnknownRun
 from carrara.runtime.events import Event, RunStarted
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.durations import Durations
 from carrara.runtime.journal.lease import Holder
-from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read, failure
+from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read
+from carrara.runtime.journal.store import SqliteStore, Store
 from carrara.runtime.timeline import StepRow, timeline
 
 DEFAULT_PATH = Path(".carrara") / "journal.db"
@@ -67,25 +67,38 @@ class Row:
 
 
 class Reader:
-    """Reads one journal file. Other processes may write it meanwhile."""
+    """Reads one journal. Other processes may write it meanwhile. `shown` is its place for messages."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._connection = connection
+    def __init__(self, store: Store) -> None:
+        self.shown = store.shown
+        self._connection = store
         self._durations = Durations()
 
     @classmethod
-    def open(cls, path: Path | str = DEFAULT_PATH) -> Reader:
-        """Raises UnknownRun where there is no journal, JournalError for one that cannot be read."""
-        where = Path(path)
-        return Reader(where, connect_to_read(where))
+    def open(cls, place: Path | str = DEFAULT_PATH) -> Reader:
+        """The journal in a file, or at the URL of a PostgreSQL server.
+
+        Raises:
+            UnknownRun: there is no journal. JournalError: it cannot be read.
+            CarraraError: the packages for PostgreSQL are not installed.
+        """
+        if isinstance(place, str) and is_server(place):
+            from carrara.runtime.journal.opening import server_to_read
+
+            return Reader(server_to_read(place))
+        where = Path(place)
+        return Reader(SqliteStore(where, connect_to_read(where)))
+
+    def another(self) -> Reader:
+        """A second reader of the same journal. Raises JournalError."""
+        return Reader(self._connection.another())
 
     def runs(self, limit: int | None = None) -> list[RunSummary]:
         """The newest first."""
         with self._reading():
             found = self._connection.execute(
                 f"{_RUNS} ORDER BY started_at DESC, run DESC LIMIT ?",
-                (-1 if limit is None else limit,),
+                (_ALL if limit is None else limit,),
             ).fetchall()
             return [self._summary(row) for row in found]
 
@@ -98,17 +111,17 @@ class Reader:
         if name == "last":
             newest = self.runs(1)
             if not newest:
-                raise UnknownRun(f"journal {self.path} holds no runs yet")
+                raise UnknownRun(f"journal {self.shown} holds no runs yet")
             return newest[0]
         with self._reading():
             found = self._connection.execute(
-                f"{_RUNS} WHERE run_id = :name OR substr(run_id, 1, length(:name)) = :name"
-                " ORDER BY run_id <> :name, started_at DESC LIMIT 6",
-                {"name": name},
+                f"{_RUNS} WHERE run_id=? OR substr(run_id, 1, ?)=?"
+                " ORDER BY run_id<>?, started_at DESC LIMIT 6",
+                (name, len(name), name, name),
             ).fetchall()
             if not found or not name:
                 raise UnknownRun(
-                    f"journal {self.path} holds no run {name!r}.{self._meant(name)} `carrara runs` lists them.",
+                    f"journal {self.shown} holds no run {name!r}.{self._meant(name)} `carrara runs` lists them.",
                     run=name,
                 )
             if len(found) > 1 and found[0][1] != name:
@@ -207,17 +220,19 @@ class Reader:
             "SELECT run FROM runs WHERE run_id=?", (run_id,)
         ).fetchone()
         if found is None:
-            raise UnknownRun(f"journal {self.path} holds no run {run_id!r}", run=run_id)
+            raise UnknownRun(f"journal {self.shown} holds no run {run_id!r}", run=run_id)
         return int(found[0])
 
     def _summary(self, row: Sequence[Any]) -> RunSummary:
         number, status, inputs, versions = row[0], row[4], row[9], row[11]
         steps, failures = self._connection.execute(
-            f"SELECT sum(status<>{FAILED}), sum(status={FAILED}) FROM steps WHERE id>=? AND id<?",
+            f"SELECT count(*) FILTER (WHERE status<>{FAILED}), count(*) FILTER (WHERE status={FAILED})"
+            " FROM steps WHERE id>=? AND id<?",
             _span(number),
         ).fetchone()
         bad, records = self._connection.execute(
-            "SELECT sum(state<>'done'), count(*) FROM rows WHERE run=?", (number,)
+            "SELECT count(*) FILTER (WHERE state<>'done'), count(*) FROM rows WHERE run=?",
+            (number,),
         ).fetchone()
         error = row[5]
         if status == "done" and records and bad == records:
@@ -226,13 +241,13 @@ class Reader:
             run_id=row[1],
             workflow=row[2],
             source=row[3],
-            status=status if status != "running" else _running_or_not(row),
+            status=status if status != "running" else _running_or_not(row, self._connection.now()),
             error=error,
             started_at=row[6],
             ended_at=row[7],
             seconds=row[8],
-            steps=steps or 0,
-            failures=max(failures or 0, bad or 0),
+            steps=steps,
+            failures=max(failures, bad),
             openings=row[10],
             versions=json.loads(versions),
             no_resume="" if inputs is not None else row[12],
@@ -242,8 +257,8 @@ class Reader:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
-            raise failure(self.path, error) from error
+        except self._connection.errors as error:
+            raise self._connection.failure(error) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -260,13 +275,16 @@ class Reader:
         self.close()
 
 
+_ALL = 1 << 60
+"""More rows than there are."""
+
 _RUNS = """SELECT run, run_id, workflow, source, status, error, started_at, ended_at, seconds, inputs,
  openings, versions, inputs_error, host, pid, born, beat_at FROM runs"""
 
 
-def _running_or_not(row: Sequence[Any]) -> RunStatus:
+def _running_or_not(row: Sequence[Any], now: float) -> RunStatus:
     host, pid, born, beat_at = row[13:17]
-    alive = host and Holder(host, pid, born).is_alive(beat_at=beat_at, now=time())
+    alive = host and Holder(host, pid, born).is_alive(beat_at=beat_at, now=now)
     return "running" if alive else "interrupted"
 
 

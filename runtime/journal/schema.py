@@ -1,4 +1,4 @@
-"""The journal's file: its tables, how a connection to it is opened, and what its errors mean.
+"""The journal's tables, and its file, how a connection to it is opened, and what its errors mean.
 
 Rows of `steps`, `events` are numbered run * 2**40 + n with n counting up over both tables, so that the rows
 of one run lie together in the file without an index (a second index costs a second page written a step),
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from carrara.runtime.errors import JournalError, UnknownRun
@@ -17,65 +18,80 @@ VERSION = 1
 APPLICATION = 0x43525241  # "CRRA" in the header: not some other program's database
 RUN_SPAN = 1 << 40
 
-_TABLES = """
+TABLES = """
 CREATE TABLE runs (
-    run INTEGER PRIMARY KEY,
+    run {number} PRIMARY KEY,
     run_id TEXT NOT NULL UNIQUE,
     workflow TEXT NOT NULL,
     source TEXT NOT NULL,
-    inputs TEXT,               -- JSON of {args, kwargs}; NULL where they cannot be stored
+    inputs TEXT,               -- JSON of [args, kwargs]; NULL where they cannot be stored
     inputs_error TEXT NOT NULL,
     status TEXT NOT NULL,      -- running, done, failed, interrupted
     error TEXT NOT NULL,
-    started_at REAL NOT NULL,
-    ended_at REAL,
-    seconds REAL,              -- of the last opening
-    openings INTEGER NOT NULL, -- 1, and 1 more for each resume
+    started_at {real} NOT NULL,
+    ended_at {real},
+    seconds {real},            -- of the last opening
+    openings {integer} NOT NULL, -- 1, and 1 more for each resume
     versions TEXT NOT NULL,    -- JSON: what wrote the last opening
     host TEXT NOT NULL,        -- the lease: who runs it, '' for nobody
-    pid INTEGER NOT NULL,
+    pid {integer} NOT NULL,
     born TEXT NOT NULL,        -- start time of the process, so that a reused pid is not taken for it
-    beat_at REAL NOT NULL
+    beat_at {real} NOT NULL
 );
 CREATE TABLE steps (
-    id INTEGER PRIMARY KEY,
+    id {integer} PRIMARY KEY,
     path TEXT NOT NULL,
     identity TEXT NOT NULL,
-    occurrence INTEGER NOT NULL,
+    occurrence {integer} NOT NULL,
     fingerprint TEXT NOT NULL,
-    status INTEGER NOT NULL,   -- see STATUSES
-    payload,                   -- TEXT: JSON. BLOB: hash of the JSON in `blobs`. NULL: no value
+    status {integer} NOT NULL,   -- see STATUSES
+    payload {payload},         -- text: JSON. Bytes: hash of the JSON in `blobs`. NULL: no value
     error TEXT,                -- why it failed, or why it can never be reused
-    node INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,
-    attempt INTEGER NOT NULL,
-    pid INTEGER NOT NULL,
-    ready_at REAL NOT NULL,
-    started_at REAL NOT NULL,
-    seconds REAL NOT NULL
+    node {integer} NOT NULL,
+    ordinal {integer} NOT NULL,
+    attempt {integer} NOT NULL,
+    pid {integer} NOT NULL,
+    ready_at {real} NOT NULL,
+    started_at {real} NOT NULL,
+    seconds {real} NOT NULL
 );
 CREATE TABLE blobs (
-    hash BLOB PRIMARY KEY,     -- blake2b-128 of the JSON text in UTF-8
-    packed BLOB NOT NULL       -- the text, zlib
-) WITHOUT ROWID;
+    hash {bytes} PRIMARY KEY,  -- blake2b-128 of the JSON text in UTF-8
+    packed {bytes} NOT NULL    -- the text, zlib
+){narrow};
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY,
+    id {integer} PRIMARY KEY,
     data TEXT NOT NULL
 );
 CREATE TABLE rows (
-    run INTEGER NOT NULL,
-    place INTEGER NOT NULL,
+    run {integer} NOT NULL,
+    place {integer} NOT NULL,
     key TEXT NOT NULL,
     state TEXT NOT NULL,
-    payload,                   -- as in steps
+    payload {payload},         -- as in steps
     error TEXT NOT NULL,
     PRIMARY KEY (run, place)
-) WITHOUT ROWID;
+){narrow};
 CREATE TABLE durations (
     workflow TEXT PRIMARY KEY,
     seconds TEXT NOT NULL      -- JSON object: by node and by step name
-) WITHOUT ROWID;
+){narrow};
 """
+
+SQLITE = {
+    "number": "INTEGER",
+    "integer": "INTEGER",
+    "real": "REAL",
+    "bytes": "BLOB",
+    "payload": "",
+    "narrow": " WITHOUT ROWID",
+}
+
+
+def statements(types: Mapping[str, str]) -> list[str]:
+    """What makes the tables in a database with these types."""
+    return [each for each in TABLES.format(**types).split(";\n") if each.strip()]
+
 
 REUSABLE, FAILED, UNKEPT, UNKEYED = 0, 1, 2, 3
 """steps.status: done and reusable; failed; done, value not kept; done, but its inputs have no hash."""
@@ -159,7 +175,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not check(connection, path):  # nobody else was faster
-            for statement in _TABLES.split(";\n"):
+            for statement in statements(SQLITE):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             connection.execute(f"PRAGMA user_version={VERSION}")

@@ -1,4 +1,4 @@
-"""The journal in one SQLite file: what `api.Journal` promises, and the reading side beside it.
+"""The journal in one SQLite file.
 
 Promise: with durability "normal" whatever `done` was called for survives a kill -9 of the process; the last
 moments may be lost with the machine's power. With "full" they are not: every group is synced to the disk.
@@ -6,66 +6,20 @@ moments may be lost with the machine's power. With "full" they are not: every gr
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from time import time
-from typing import Any, Literal
+from typing import Literal
 
-from carrara.runtime.codec import CodecError, encode
-from carrara.runtime.errors import JournalError
-from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
-from carrara.runtime.identity import identity
-from carrara.runtime.journal import openings
-from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
-from carrara.runtime.journal.batch import INLINE, ending
-from carrara.runtime.journal.durations import Latencies
 from carrara.runtime.journal.group import GroupCommit
 from carrara.runtime.journal.keeper import Keeper
-from carrara.runtime.journal.openings import Status
-from carrara.runtime.journal.reading import DEFAULT_PATH, Reader, Row, RunSummary
-from carrara.runtime.journal.schema import (
-    FAILED,
-    REUSABLE,
-    RUN_SPAN,
-    UNKEPT,
-    UNKEYED,
-    failure,
-)
-from carrara.runtime.journal.stored import Finished, Places, StoredPayload
-from carrara.runtime.step import StepSpec
+from carrara.runtime.journal.reading import DEFAULT_PATH
+from carrara.runtime.journal.recording import Recorder
 
 CHECKPOINT_PAGES = 8192
 """Commits after which the WAL file is emptied, about 8 MB of it."""
 
-_HELD: set[tuple[str, int]] = set()
-"""(file, run) of the runs that are open in this process: a lease alone cannot tell two journals in it apart."""
 
-
-@dataclass(slots=True)
-class _Open:
-    """A run that this journal is writing: its number, its next free place, what this opening has done."""
-
-    number: int
-    next: int
-    workflow: str
-    is_new: bool
-    latencies: Latencies = field(default_factory=Latencies)
-    steps: int = 0
-    reused: int = 0
-
-    def placed(self, event: Event) -> tuple[int, str]:
-        """The row of an event, at the next place."""
-        place = self.next
-        self.next = place + 1
-        return place, encode(to_data(event))
-
-
-class SqliteJournal(Reader):
-    """A journal that runs are written to. One at a time per event loop; other processes may have theirs."""
+class SqliteJournal(Recorder):
+    """A journal in a file that runs are written to."""
 
     def __init__(
         self,
@@ -78,275 +32,16 @@ class SqliteJournal(Reader):
         Raises:
             JournalError: it cannot be made or written, is no journal, is damaged, or too new.
         """
-        self._group = GroupCommit(Path(path), full=durability == "full")
-        super().__init__(Path(path), self._group.connection)
-        self._keeper = Keeper(self.path)
-        self._file = str(self.path.resolve())
-        self._runs: dict[str, _Open] = {}
-        self._pid = os.getpid()
-        self._unhashable: dict[str, str] = {}
-        self._indexed = False
+        self._file_group = group = GroupCommit(Path(path), full=durability == "full")
+        self._checkpoints = keeper = Keeper(group.path)
+        super().__init__(group, keeper, str(group.path.resolve()))
 
-    # -- runs -----------------------------------------------------------------------------------------
-
-    def open_run(self, run: RunRecord) -> None:
-        """Begin or reopen a run; durable when it returns.
-
-        Raises:
-            JournalError: the store cannot be written, or another process is running this run.
-        """
-        if run.run_id in self._runs:
-            raise _runs_here(run.run_id)
-        self._group.renew()
-        with self._writing(run.run_id):
-            number, is_new = openings.begin(self._connection, run)
-            if (self._file, number) in _HELD:
-                raise _runs_here(run.run_id)
-            first = number * RUN_SPAN
-            if not is_new:
-                first = openings.next_place(self._connection, number)
-        self._runs[run.run_id] = opened = _Open(number, first, run.workflow, is_new)
-        started = RunStarted(run.run_id, run.started_at, run.workflow, not is_new)
-        self._group.batch.events.append(opened.placed(started))  # goes along with the first commit
-        _HELD.add((self._file, number))
-        self._keeper.hold(number)
-
-    def close_run(
-        self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
-    ) -> None:
-        """End a run, learn from its latencies, give its lease back; durable when it returns.
-
-        Raises:
-            JournalError: something of it could not be written; the run can be resumed.
-        """
-        run = self._runs[run_id]
-        steps = run.steps + run.reused
-        ended = RunFinished(run_id, time(), ok, error, seconds, steps, run.reused, cut)
-        status: Status = "done" if ok else "interrupted" if cut else "failed"
-        self._group.batch.events.append(run.placed(ended))
-
-        def end() -> None:
-            openings.end(self._connection, run.number, status, error, seconds)
-            self._durations.learn(self._connection, run.workflow, run.latencies, time())
-
-        try:
-            self._group.flush(also=end)
-        finally:
-            del self._runs[run_id]
-            _HELD.discard((self._file, run.number))
-            self._keeper.release(run.number)
-
-    @contextmanager
-    def _writing(self, run_id: str) -> Iterator[None]:
-        """A transaction on this thread that waits for the lock."""
-        try:
-            self._group.begin()
-            with ending(self._connection):
-                yield
-        except sqlite3.Error as error:
-            raise failure(self.path, error, run=run_id) from error
-
-    # -- steps ----------------------------------------------------------------------------------------
-
-    def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
-        """The reusable steps of this run's earlier openings, by key; payloads are read when asked for. Those of a job's
-        finished rows are not among them: row `i` is what `record[i]` gave, and needs them no more."""
-        run = self._runs[run_id]
-        if run.is_new:
-            return {}
-        number = run.number
-        with self._reading():
-            places = self._connection.execute(
-                "SELECT place FROM rows WHERE run=? AND state='done' ORDER BY place", (number,)
-            )
-            settled = Places(place for (place,) in places)
-            return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
-
-    def lookup(self, identity: str) -> StoredStep | None:
-        """The newest reusable step of any run with this identity."""
-        with self._reading():
-            if not self._indexed:
-                # Made by the first who reuses results across runs: everybody else's commits stay a page
-                # smaller.
-                self._group.pin.drop()
-                self._connection.execute("PRAGMA busy_timeout=30000")
-                self._connection.execute(
-                    "CREATE INDEX IF NOT EXISTS steps_by_identity ON steps (identity)"
-                    f" WHERE status={REUSABLE}"
-                )
-                self._connection.execute("PRAGMA busy_timeout=0")
-                self._indexed = True
-            found = self._connection.execute(
-                "SELECT fingerprint, seconds, payload, id FROM steps"
-                f" WHERE identity=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
-                (identity,),
-            ).fetchone()
-        return StoredPayload(self._connection, *found) if found else None
-
-    def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """The hash of definition and inputs, "" where there is none; why is kept with the record."""
-        if not spec.fingerprint:
-            return ""
-        try:
-            return identity(spec.fingerprint, args, kwargs)
-        except CodecError as error:
-            self._unhashable[spec.name] = f"an input cannot be hashed: {error}"
-            return ""
-
-    def record(self, step: StepRecord, done: Done) -> None:
-        """Write a step down with the next group commit.
-
-        Raises:
-            ValueError: the value cannot be stored; the message names step and part.
-        """
-        run = self._runs[step.run_id]
-        group = self._group
-        key = step.key
-        spec = step.spec
-        payload: str | bytes | None = None
-        error: str | None = step.error or None
-        if step.status == "failed":
-            status = FAILED
-        elif not step.keep:
-            status = UNKEPT
-        elif not key.identity:
-            status = UNKEYED
-            error = self._unhashable.get(spec.name, "its definition has no fingerprint")
-        else:
-            status = REUSABLE
-            try:
-                payload = encode(step.value, spec.returns)
-            except CodecError as reason:
-                raise _unstorable(step, reason) from reason
-            if len(payload) > INLINE:
-                payload = group.hold(payload)
-        if status != FAILED:
-            run.steps += 1
-            run.latencies.add(spec.name, key.path, step.ordinal, step.seconds)
-        place = run.next
-        run.next = place + 1
-        group.put_step(
-            (
-                place,
-                key.path,
-                key.identity,
-                key.occurrence,
-                spec.fingerprint,
-                status,
-                payload,
-                error,
-                step.node,
-                step.ordinal,
-                step.attempt,
-                self._pid,
-                step.ready_at,
-                step.started_at,
-                step.seconds,
-            ),
-            done,
-        )
+    def _written(self) -> None:
+        group = self._file_group
         if group.written > CHECKPOINT_PAGES:
-            self._checkpoint()
-
-    def event(self, run_id: str, event: Event) -> None:
-        """Write an event down with the next group commit. The run's own beginning and end are written by
-        `open_run` and `close_run`."""
-        if isinstance(event, RunStarted | RunFinished):
-            return
-        run = self._runs[run_id]
-        if isinstance(event, StepFinished) and event.reused:
-            run.reused += 1
-        self._group.batch.events.append(run.placed(event))
-        self._group.push()
-
-    # -- rows of jobs -----------------------------------------------------------------------------------
-
-    def put_row(
-        self,
-        run_id: str,
-        place: int,
-        key: str,
-        state: str,
-        payload: Any = None,
-        *,
-        error: str = "",
-        done: Done | None = None,
-    ) -> None:
-        """Write an output row with the next group commit. A row whose state is "done" is never written again,
-        one of another state is replaced by the next try. `done` is called as for `record`.
-
-        Raises:
-            ValueError: the payload cannot be stored.
-        """
-        run = self._runs[run_id]
-        text = None if payload is None else encode(payload)
-        held = self._group.hold(text) if text is not None and len(text) > INLINE else text
-        batch = self._group.batch
-        batch.rows.append((run.number, place, key, state, held, error))
-        if done is not None:
-            batch.dones.append(done)
-        self._group.push()
-
-    def forget_rows(self, run_id: str, places: Iterable[int]) -> None:
-        """Forget output rows of a run that is open here; durable when it returns. They can be written again.
-
-        Raises:
-            JournalError: the store cannot be written.
-        """
-        number = self._runs[run_id].number
-        gone = [(number, place) for place in places]
-
-        def delete() -> None:
-            self._connection.executemany("DELETE FROM rows WHERE run=? AND place=?", gone)
-
-        self._group.flush(also=delete)
-
-    def rows(self, run_id: str) -> list[Row]:
-        self.flush()
-        return super().rows(run_id)
-
-    def timeline(self, run_id: str) -> list[Event]:
-        self.flush()
-        return super().timeline(run_id)
-
-    def runs(self, limit: int | None = None) -> list[RunSummary]:
-        self.flush()
-        return super().runs(limit)
-
-    # -- the file -----------------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Wait until everything recorded so far is written.
-
-        Raises:
-            JournalError: it could not be.
-        """
-        self._group.flush()
-
-    def _checkpoint(self) -> None:
-        group = self._group
-        group.written = 0
-        group.pin.forbid()
-        self._keeper.checkpoint(group.pin.allow)
-
-    def close(self) -> None:
-        """Write what is left and close the file. Idempotent.
-
-        Raises:
-            JournalError: something could not be written, and nobody was told so before.
-        """
-        self._keeper.close()
-        try:
-            if self._durations.is_dirty and self._group.error is None:
-                with self._writing(""):
-                    self._durations.write(self._connection, time())
-        finally:
-            self._group.close()
+            group.written = 0
+            group.pin.forbid()
+            self._checkpoints.checkpoint(group.pin.allow)
 
 
-def _runs_here(run_id: str) -> JournalError:
-    return JournalError(f"run {run_id} is running in this process already", run=run_id)
-
-
-def _unstorable(step: StepRecord, reason: CodecError) -> ValueError:
-    return ValueError(f"step {step.key.path!r} returned {type(step.value).__qualname__}: {reason}")
+__all__ = ["SqliteJournal"]

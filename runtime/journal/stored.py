@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from carrara.runtime.codec import decode
 from carrara.runtime.journal.api import Key, StoredStep
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.schema import REUSABLE
+from carrara.runtime.journal.store import Sql
 
 _ROW = re.compile(r"/record\[(\d+)\]/")
 
@@ -25,7 +25,7 @@ class StoredPayload:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Sql,
         fingerprint: str,
         seconds: float,
         payload: str | bytes | None,
@@ -86,9 +86,7 @@ class Finished(Mapping[Key, StoredStep]):
     """The reusable steps with ids in [low, high), loaded at once, without their larger payloads. The steps inside
     `record[i]`, where `i` is in `settled`, are left out: nobody will ask for them."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, low: int, high: int, settled: Places = NONE
-    ) -> None:
+    def __init__(self, connection: Sql, low: int, high: int, settled: Places = NONE) -> None:
         self._steps: dict[Key, StoredStep] = {}
         rows = connection.execute(
             "SELECT path, identity, occurrence, fingerprint, seconds,"

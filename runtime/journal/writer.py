@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Condition, Thread
 from time import perf_counter
+from typing import Generic, Protocol, TypeVar
 
-from carrara.runtime.errors import JournalError
-from carrara.runtime.journal.batch import Batch, write
-from carrara.runtime.journal.schema import connect
+from carrara.runtime.journal.batch import Batch
 
-LOCK_WAIT_S = 60
-"""How long another process may keep the lock before that is an error."""
-
-Answer = Callable[[Batch, "sqlite3.Error | JournalError | None"], None]
+Answer = Callable[[Batch, Exception | None], None]
 _Job = tuple[Batch, asyncio.AbstractEventLoop, Answer]
 
 
-class Writer:
-    """Owns a connection and a thread. `average_s` is how long its commits take; after an error it writes
-    nothing more and answers every batch with it."""
+class Closing(Protocol):
+    def close(self) -> None: ...
 
-    def __init__(self, path: Path, *, full: bool) -> None:
-        self.error: sqlite3.Error | JournalError | None = None
+
+C = TypeVar("C", bound=Closing)
+
+
+class Writer(Generic[C]):
+    """Owns a connection and a thread. `average_s` is how long its commits take; after an error it writes
+    nothing more and answers every batch with it. `connect` and `write` are called on its thread."""
+
+    def __init__(self, connect: Callable[[], C], write: Callable[[C, Batch], None]) -> None:
+        self.error: Exception | None = None
         self.average_s = 0.0
-        self._path = path
-        self._full = full
+        self._connect_to = connect
+        self._write_to = write
         self._jobs: deque[_Job] = deque()
         self._changed = Condition()
         self._working = 0
@@ -70,14 +71,12 @@ class Writer:
             if connection is not None:
                 connection.close()
 
-    def _connect(self) -> sqlite3.Connection | None:
+    def _connect(self) -> C | None:
         try:
-            connection = connect(self._path, durability="full" if self._full else "normal")
-            connection.execute(f"PRAGMA busy_timeout={LOCK_WAIT_S * 1000}")
-        except (sqlite3.Error, JournalError) as error:
+            return self._connect_to()
+        except Exception as error:
             self.error = error
             return None
-        return connection
 
     def _next(self) -> list[_Job]:
         """Everything that waits, once there is something; nothing when closed."""
@@ -87,13 +86,13 @@ class Writer:
             self._jobs.clear()
             return taken
 
-    def _write(self, connection: sqlite3.Connection | None, batches: list[Batch]) -> None:
+    def _write(self, connection: C | None, batches: list[Batch]) -> None:
         if self.error is not None or connection is None:
             return
         begun = perf_counter()
         try:
-            write(connection, _merged(batches))
-        except sqlite3.Error as error:
+            self._write_to(connection, _merged(batches))
+        except Exception as error:  # told to everybody who waits
             self.error = error
         self.average_s += 0.1 * (perf_counter() - begun - self.average_s)
 

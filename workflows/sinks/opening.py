@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.database_url import shown_url
 from carrara.workflows.calls import Definition
 from carrara.workflows.places import PlaceError, is_stream
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_of, declared_fields, job_format
 from carrara.workflows.sinks.flat import Flat, flat_of
 from carrara.workflows.sinks.shape import KEY, row_columns
 from carrara.workflows.sinks.sink import Sink
-from carrara.workflows.sources.sql import in_folder, shown_url
+from carrara.workflows.sources.sql import in_folder
 
 PARQUET = ".parquet"
 _TABLE = re.compile(r"^(duckdb|sqlite|postgres(?:ql)?)(\+\w+)?:/")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.shape import KEY, Misfit, Shape
 from carrara.workflows.sinks.sink import KEPT, Fields
 from carrara.workflows.sinks.tables import Prepared, TableSink
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
-from carrara.workflows.sources.sql import INSTALL, driver_url, said, shown_url
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -34,6 +34,7 @@ class SqlTable(TableSink):
         except ImportError as error:
             raise CarraraError(f"SQL tables need the package SQLAlchemy: {INSTALL}") from error
         super().__init__(f"{shown_url(url)}#{name}", failed, rows, flat=flat)
+        self._url = url
         try:
             self._engine = sqlalchemy.create_engine(driver_url(url), json_serializer=_json)
         except ImportError as error:
@@ -41,7 +42,7 @@ class SqlTable(TableSink):
                 f"{self.shown} needs the package {error.name!r}: {INSTALL}"
             ) from error
         except sqlalchemy.exc.ArgumentError as error:
-            raise PlaceError(f"{self.shown}: not a database URL: {error}") from error
+            raise PlaceError(f"{self.shown}: not a database URL: {said(error, url)}") from error
         self._schema, _, self._name = name.rpartition(".")
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._table: Table
@@ -69,7 +70,7 @@ class SqlTable(TableSink):
             with self._connection.begin():
                 self._table = self._made_or_checked(sqlalchemy)
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise PlaceError(f"{self.shown}: {said(error)}") from error
+            raise PlaceError(f"{self.shown}: {said(error, self._url)}") from error
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
 
@@ -160,7 +161,9 @@ class SqlTable(TableSink):
             with self._connection.begin():
                 yield
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise OutputError(f"cannot write {self.shown}: {said(error)}. {KEPT}") from error
+            raise OutputError(
+                f"cannot write {self.shown}: {said(error, self._url)}. {KEPT}"
+            ) from error
 
     def _upsert(self, rows: Sequence[Row]) -> None:
         from sqlalchemy.dialects import postgresql, sqlite

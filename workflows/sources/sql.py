@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.sources.record import (
     Record,
     SourceError,
@@ -18,7 +19,6 @@ from carrara.workflows.sources.record import (
     plain_value,
 )
 
-INSTALL = "pip install 'carrara[sql]'"
 SCHEMES = ("sqlite", "postgresql", "postgres")
 _URL = re.compile(r"^(sqlite|postgres(?:ql)?)(\+\w+)?:/")
 _QUERY = re.compile(r"^\s*(?:select|with|values|table)\b", re.IGNORECASE)
@@ -53,7 +53,7 @@ def read_sql(source: str, folder: str = "") -> Iterator[Record]:
     except ImportError as error:
         raise CarraraError(f"{shown} needs the package {error.name!r}: {INSTALL}") from error
     except sqlalchemy.exc.ArgumentError as error:
-        raise SourceError(f"{shown}: not a database URL: {error}") from error
+        raise SourceError(f"{shown}: not a database URL: {said(error, url)}") from error
     try:
         _refuse_missing_file(engine, shown)
         with engine.connect() as connection:
@@ -67,15 +67,9 @@ def read_sql(source: str, folder: str = "") -> Iterator[Record]:
             if index < 0:
                 raise SourceError(f"{shown}: there is no row in {what.strip()!r}")
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise SourceError(f"{shown}: {said(error)}") from error
+        raise SourceError(f"{shown}: {said(error, url)}") from error
     finally:
         engine.dispose()
-
-
-def driver_url(url: str) -> str:
-    """The URL with the driver that we install, where it names none."""
-    scheme, rest = url.split(":", 1)
-    return f"postgresql+psycopg:{rest}" if scheme in ("postgres", "postgresql") else url
 
 
 def in_folder(url: str, folder: str) -> str:
@@ -84,11 +78,6 @@ def in_folder(url: str, folder: str) -> str:
     if not folder or not url.startswith(("sqlite", "duckdb")) or name in ("", ":memory:"):
         return url
     return f"{head}{slashes}{os.path.join(folder, name)}"
-
-
-def shown_url(url: str) -> str:
-    """The URL without a password, for messages."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 def _refuse_missing_file(engine: Any, shown: str) -> None:
@@ -129,18 +118,4 @@ def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) 
     return Record(index, empty.key, empty.where, fields)
 
 
-def said(error: Any) -> str:
-    """What the database said, on one line."""
-    return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-
-
-__all__ = [
-    "INSTALL",
-    "SCHEMES",
-    "driver_url",
-    "in_folder",
-    "is_database",
-    "read_sql",
-    "said",
-    "shown_url",
-]
+__all__ = ["SCHEMES", "in_folder", "is_database", "read_sql"]

@@ -109,7 +109,7 @@ def test_the_heart_of_an_open_run_beats_and_that_of_a_closed_one_does_not(
     journal.close_run("closed", True, "", 1.0)
     before = beats()
     keeper = Keeper(path, clock=lambda: 12345.0)
-    keeper._runs = set(journal._keeper._runs)
+    keeper._leases = dict(journal._keeper._leases)
     keeper._keep(checkpoint=False)
     assert beats() == {**before, "open": 12345.0}
     journal.close_run("open", True, "", 1.0)

@@ -234,6 +234,9 @@ def test_every_step_is_written_exactly_once_in_whatever_groups_they_come(
                     )
                 await asyncio.sleep(0)
             journal.flush()
+            await asyncio.sleep(
+                0
+            )  # what the writer has answered, on a slow machine, the loop tells now
             assert told == sum(map(len, turns))
             journal.close_run("r", True, "", 0.0)
 

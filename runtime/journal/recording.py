@@ -1,0 +1,338 @@
+"""Writing a journal: what `api.Journal` promises, for every store; the reading side is its base.
+
+A store brings the group that commits what is recorded, and the keeper of the heartbeats.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import time
+from typing import Any, Protocol
+
+from carrara.runtime.codec import CodecError, encode
+from carrara.runtime.errors import JournalError
+from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
+from carrara.runtime.identity import identity
+from carrara.runtime.journal import openings
+from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
+from carrara.runtime.journal.batch import INLINE
+from carrara.runtime.journal.collecting import Collecting
+from carrara.runtime.journal.durations import Latencies
+from carrara.runtime.journal.openings import Lease, Status
+from carrara.runtime.journal.reading import Reader, Row, RunSummary
+from carrara.runtime.journal.schema import (
+    FAILED,
+    REUSABLE,
+    RUN_SPAN,
+    UNKEPT,
+    UNKEYED,
+)
+from carrara.runtime.journal.store import ending
+from carrara.runtime.journal.stored import Finished, Places, StoredPayload
+from carrara.runtime.step import StepSpec
+
+_HELD: set[tuple[str, int]] = set()
+"""(journal, run) of the runs that are open in this process: a lease alone cannot tell two journals in it apart."""
+
+
+class Keeping(Protocol):
+    """Keeps the heartbeats of the runs that are open."""
+
+    def hold(self, lease: Lease) -> None: ...
+
+    def release(self, run: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run that this journal is writing: its lease, its next free place, what this opening has done."""
+
+    lease: Lease
+    next: int
+    workflow: str
+    latencies: Latencies = field(default_factory=Latencies)
+    steps: int = 0
+    reused: int = 0
+
+    def placed(self, event: Event) -> tuple[int, str]:
+        """The row of an event, at the next place."""
+        place = self.next
+        self.next = place + 1
+        return place, encode(to_data(event))
+
+
+class Recorder(Reader):
+    """A journal that runs are written to. One at a time per event loop; other processes may have theirs.
+
+    `identified` tells the place from every other one, however it is spelt.
+    """
+
+    def __init__(self, group: Collecting, keeper: Keeping, identified: str) -> None:
+        super().__init__(group.store)
+        self._group = group
+        self._keeper = keeper
+        self._identified = identified
+        self._runs: dict[str, _Open] = {}
+        self._pid = os.getpid()
+        self._unhashable: dict[str, str] = {}
+        self._indexed = False
+
+    # -- runs -----------------------------------------------------------------------------------------
+
+    def open_run(self, run: RunRecord) -> None:
+        """Begin or reopen a run; durable when it returns.
+
+        Raises:
+            JournalError: the store cannot be written, or another process is running this run.
+        """
+        if run.run_id in self._runs:
+            raise _runs_here(run.run_id)
+        self._group.renew()
+        with self._writing(run.run_id):
+            lease = openings.begin(self._connection, run, self._connection.now())
+            number = lease.number
+            if (self._identified, number) in _HELD:
+                raise _runs_here(run.run_id)
+            first = number * RUN_SPAN
+            if not lease.is_new:
+                first = openings.next_place(self._connection, number)
+        self._runs[run.run_id] = opened = _Open(lease, first, run.workflow)
+        started = RunStarted(run.run_id, run.started_at, run.workflow, not lease.is_new)
+        self._group.batch.events.append(opened.placed(started))  # goes along with the first commit
+        _HELD.add((self._identified, number))
+        self._keeper.hold(lease)
+
+    def close_run(
+        self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
+    ) -> None:
+        """End a run, learn from its latencies, give its lease back; durable when it returns.
+
+        Raises:
+            JournalError: something of it could not be written; the run can be resumed.
+        """
+        run = self._runs[run_id]
+        number = run.lease.number
+        steps = run.steps + run.reused
+        ended = RunFinished(run_id, time(), ok, error, seconds, steps, run.reused, cut)
+        status: Status = "done" if ok else "interrupted" if cut else "failed"
+        self._group.batch.events.append(run.placed(ended))
+
+        def end() -> None:
+            openings.end(self._connection, number, status, error, seconds)
+            self._durations.learn(self._connection, run.workflow, run.latencies, time())
+
+        try:
+            self._group.flush(also=end)
+        finally:
+            del self._runs[run_id]
+            _HELD.discard((self._identified, number))
+            self._keeper.release(number)
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[None]:
+        """A transaction on this thread that waits for the lock."""
+        try:
+            self._group.begin()
+            with ending(self._connection):
+                yield
+        except self._connection.errors as error:
+            raise self._connection.failure(error, run_id) from error
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def finished(self, run_id: str) -> Mapping[Key, StoredStep]:
+        """The reusable steps of this run's earlier openings, by key; payloads are read when asked for. Those of a job's
+        finished rows are not among them: row `i` is what `record[i]` gave, and needs them no more."""
+        run = self._runs[run_id]
+        if run.lease.is_new:
+            return {}
+        number = run.lease.number
+        with self._reading():
+            places = self._connection.execute(
+                "SELECT place FROM rows WHERE run=? AND state='done' ORDER BY place", (number,)
+            )
+            settled = Places(place for (place,) in places)
+            return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
+
+    def lookup(self, identity: str) -> StoredStep | None:
+        """The newest reusable step of any run with this identity."""
+        with self._reading():
+            if not self._indexed:
+                # Made by the first who reuses results across runs: everybody else's commits stay a page
+                # smaller.
+                with self._writing(""):
+                    self._connection.execute(
+                        "CREATE INDEX IF NOT EXISTS steps_by_identity ON steps (identity)"
+                        f" WHERE status={REUSABLE}"
+                    )
+                self._indexed = True
+            found = self._connection.execute(
+                "SELECT fingerprint, seconds, payload, id FROM steps"
+                f" WHERE identity=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
+                (identity,),
+            ).fetchone()
+        return StoredPayload(self._connection, *found) if found else None
+
+    def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The hash of definition and inputs, "" where there is none; why is kept with the record."""
+        if not spec.fingerprint:
+            return ""
+        try:
+            return identity(spec.fingerprint, args, kwargs)
+        except CodecError as error:
+            self._unhashable[spec.name] = f"an input cannot be hashed: {error}"
+            return ""
+
+    def record(self, step: StepRecord, done: Done) -> None:
+        """Write a step down with the next group commit.
+
+        Raises:
+            ValueError: the value cannot be stored; the message names step and part.
+        """
+        run = self._runs[step.run_id]
+        group = self._group
+        key = step.key
+        spec = step.spec
+        payload: str | bytes | None = None
+        error: str | None = step.error or None
+        if step.status == "failed":
+            status = FAILED
+        elif not step.keep:
+            status = UNKEPT
+        elif not key.identity:
+            status = UNKEYED
+            error = self._unhashable.get(spec.name, "its definition has no fingerprint")
+        else:
+            status = REUSABLE
+            try:
+                payload = encode(step.value, spec.returns)
+            except CodecError as reason:
+                raise _unstorable(step, reason) from reason
+            if len(payload) > INLINE:
+                payload = group.hold(payload)
+        if status != FAILED:
+            run.steps += 1
+            run.latencies.add(spec.name, key.path, step.ordinal, step.seconds)
+        place = run.next
+        run.next = place + 1
+        group.put_step(
+            (
+                place,
+                key.path,
+                key.identity,
+                key.occurrence,
+                spec.fingerprint,
+                status,
+                payload,
+                error,
+                step.node,
+                step.ordinal,
+                step.attempt,
+                self._pid,
+                step.ready_at,
+                step.started_at,
+                step.seconds,
+            ),
+            done,
+        )
+        self._written()
+
+    def event(self, run_id: str, event: Event) -> None:
+        """Write an event down with the next group commit. The run's own beginning and end are written by
+        `open_run` and `close_run`."""
+        if isinstance(event, RunStarted | RunFinished):
+            return
+        run = self._runs[run_id]
+        if isinstance(event, StepFinished) and event.reused:
+            run.reused += 1
+        self._group.batch.events.append(run.placed(event))
+        self._group.push()
+
+    # -- rows of jobs -----------------------------------------------------------------------------------
+
+    def put_row(
+        self,
+        run_id: str,
+        place: int,
+        key: str,
+        state: str,
+        payload: Any = None,
+        *,
+        error: str = "",
+        done: Done | None = None,
+    ) -> None:
+        """Write an output row with the next group commit. A row whose state is "done" is never written again,
+        one of another state is replaced by the next try. `done` is called as for `record`.
+
+        Raises:
+            ValueError: the payload cannot be stored.
+        """
+        run = self._runs[run_id]
+        text = None if payload is None else encode(payload)
+        held = self._group.hold(text) if text is not None and len(text) > INLINE else text
+        batch = self._group.batch
+        batch.rows.append((run.lease.number, place, key, state, held, error))
+        if done is not None:
+            batch.dones.append(done)
+        self._group.push()
+
+    def forget_rows(self, run_id: str, places: Iterable[int]) -> None:
+        """Forget output rows of a run that is open here; durable when it returns. They can be written again.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        number = self._runs[run_id].lease.number
+        self._group.batch.forgotten += [(number, place) for place in places]
+        self._group.flush()
+
+    def rows(self, run_id: str) -> list[Row]:
+        self.flush()
+        return super().rows(run_id)
+
+    def timeline(self, run_id: str) -> list[Event]:
+        self.flush()
+        return super().timeline(run_id)
+
+    def runs(self, limit: int | None = None) -> list[RunSummary]:
+        self.flush()
+        return super().runs(limit)
+
+    # -- the store -----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Wait until everything recorded so far is written.
+
+        Raises:
+            JournalError: it could not be.
+        """
+        self._group.flush()
+
+    def _written(self) -> None:
+        """Called after each step."""
+
+    def close(self) -> None:
+        """Write what is left and close the store. Idempotent.
+
+        Raises:
+            JournalError: something could not be written, and nobody was told so before.
+        """
+        self._keeper.close()
+        try:
+            if self._durations.is_dirty and self._group.error is None:
+                self._group.flush(also=lambda: self._durations.write(self._connection, time()))
+        finally:
+            self._group.close()
+
+
+def _runs_here(run_id: str) -> JournalError:
+    return JournalError(f"run {run_id} is running in this process already", run=run_id)
+
+
+def _unstorable(step: StepRecord, reason: CodecError) -> ValueError:
+    return ValueError(f"step {step.key.path!r} returned {type(step.value).__qualname__}: {reason}")

@@ -1,0 +1,344 @@
+"""A job whose workers are objects of this process, which may be lost at any moment: rows are those of a job without."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused
+from carrara.engines.request import Request
+from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.policy import Budget, Policy, Rule
+from carrara.workflows.cluster import far_job
+from carrara.workflows.cluster.dispatch import CULPRIT_AFTER, SUSPECT_AFTER
+from carrara.workflows.cluster.engine_host import EngineHost
+from carrara.workflows.cluster.far_engine import ReplicaLost
+from carrara.workflows.cluster.plan import OnRay, Part, shared
+from carrara.workflows.cluster.pool import MOST_FRUITLESS, Pool, WorkerLost
+from carrara.workflows.cluster.worker import Worker
+from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.run import session
+
+FLOW = """
+from typing import TypedDict
+
+from carrara import llm, step, workflow
+
+
+class Said(TypedDict):
+    said: str
+    length: int
+
+
+@llm(engine="script")
+def say(text: str) -> str:
+    '''Say {{ text }}'''
+
+
+@step(inline=True)
+def count(text: str) -> int:
+    if text == "t3":
+        raise ValueError("not this one")
+    return len(text)
+
+
+@workflow
+async def talk(text: str) -> Said:
+    return {"said": await say(text), "length": await count(text)}
+"""
+
+
+class Replica:
+    """An engine host, in this process. `lose` ends it; the next call finds a new one."""
+
+    def __init__(self, part: Part, loses: Callable[[], bool]) -> None:
+        self._part = part
+        self._loses = loses
+        self._host = EngineHost(part)
+
+    async def call(self, method: str, *words: str) -> Any:
+        host = self._host
+        found = await getattr(host, method)(*words)
+        if method == "complete" and host is self._host and self._loses():
+            self._host = EngineHost(self._part)
+            await host.close()
+        if host is not self._host:  # whatever was under way in it is gone with it
+            raise ReplicaLost("gone")
+        return found
+
+
+class Link:
+    def __init__(self, worker: Worker, loses: Callable[[], bool], stillborn: bool) -> None:
+        self.worker = worker
+        self._loses = loses
+        self._gone = asyncio.Event()
+        if stillborn:
+            self._gone.set()
+
+    async def ready(self) -> None:
+        self._check()
+
+    async def put(self, chunk: list[str]) -> None:
+        self._check()
+        await self.worker.put(chunk)
+
+    async def take(self) -> list[str]:
+        taken = asyncio.ensure_future(self.worker.take())
+        gone = asyncio.ensure_future(self._gone.wait())
+        await asyncio.wait((taken, gone), return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if self._gone.is_set() or self._loses():
+            taken.cancel()
+            self._gone.set()
+            await self.worker.close()
+        self._check()
+        return await taken
+
+    def _check(self) -> None:
+        if self._gone.is_set():
+            raise WorkerLost("process 1 was killed")
+
+    def end(self) -> None:
+        self._gone.set()
+
+
+class Here:
+    """A cluster in this process. `loses` decides at each step whether the worker, or engine, is lost now."""
+
+    def __init__(self, workers: int, loses: Callable[[], bool], stillborn: bool = False) -> None:
+        self.workers = workers
+        self._loses = loses
+        self._stillborn = stillborn
+        self.links: list[Link] = []
+        self._replicas: list[Replica] = []
+        self._part: Part | None = None
+
+    async def begin(self, part: Part) -> None:
+        self._part = part
+        self._replicas = [Replica(part, self._loses) for _ in range(2)]
+
+    def worker(self, number: int) -> Link:
+        assert self._part is not None
+        worker = Worker(self._part, number, self._replicas)
+        self.links.append(Link(worker, self._loses, self._stillborn))
+        return self.links[-1]
+
+    async def end(self) -> None:
+        for link in self.links:
+            await link.worker.close()
+        for replica in self._replicas:
+            await replica._host.close()
+
+
+def script() -> dict[str, ScriptedEngine]:
+    async def reply(request: Request) -> str:
+        await asyncio.sleep(0)
+        text = request.messages[-1].content.split()[-1]
+        if text == "t5":
+            raise EngineRefused("never this", engine="script")
+        return text.upper()
+
+    return {"script": ScriptedEngine("script", reply)}
+
+
+async def done_here(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: Here | None,
+    *,
+    window: int = 4,
+    trust: bool = False,
+    run_id: str | None = None,
+) -> JobResult:
+    async def no_wait(_: float) -> None:
+        await asyncio.sleep(0)
+
+    def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay) -> Pool:
+        assert cluster is not None
+        part = far_job.part_of(job, opened, workflow, on)
+        return Pool(cluster, part, workflow.returns, window=window, chunk=2, sleep=no_wait)
+
+    monkeypatch.setattr(far_job, "pool_of", pool_of)
+    target, source = f"{flow_in(folder)}:talk", str(folder / "in.jsonl")
+    job = Job(target, source, str(folder / "out.jsonl"), concurrency=window, trust=trust)
+    on = None if cluster is None else OnRay(engines=script)
+    engines: Any = script() if cluster is None else ("script",)
+    async with session(journal=folder / "journal.db", engines=engines) as opened:
+        return await run_job(job, opened, on=on, run_id=run_id)
+
+
+def flow_in(folder: Path) -> Path:
+    """Two files of one name would be one module."""
+    return folder / f"flow_{blake2b(str(folder).encode(), digest_size=8).hexdigest()}.py"
+
+
+def write(folder: Path, count: int) -> None:
+    folder.mkdir(exist_ok=True)
+    flow_in(folder).write_text(FLOW)
+    rows = (json.dumps({"id": f"r{n}", "text": f"t{n}"}) + "\n" for n in range(count))
+    (folder / "in.jsonl").write_text("".join(rows))
+
+
+def lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_rows_are_those_of_a_job_without_a_cluster_whatever_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "here", 20)
+    asyncio.run(done_here(tmp_path / "here", monkeypatch, None))
+    rows = lines(tmp_path / "here" / "out.jsonl")
+    assert [row["key"] for row in rows] == [f"r{n}" for n in range(20) if n not in (3, 5)]
+    count = 0
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 6))
+    def check(seed: int, workers: int, window: int) -> None:
+        nonlocal count
+        count += 1
+        folder = tmp_path / str(count)
+        write(folder, 20)
+        chance = random.Random(seed)
+        # Fewer than make a culprit of a record that was there each time.
+        left = [SUSPECT_AFTER + CULPRIT_AFTER - 1]
+
+        def loses() -> bool:
+            if left[0] and chance.random() < 0.2:
+                left[0] -= 1
+                return True
+            return False
+
+        cluster = Here(workers, loses)
+        found = asyncio.run(done_here(folder, monkeypatch, cluster, window=window))
+        assert lines(folder / "out.jsonl") == rows
+        failed = {row["key"]: row for row in lines(folder / "out.failed.jsonl")}
+        assert sorted(failed) == ["r3", "r5"]
+        assert "not this one" in failed["r3"]["error"]
+        assert failed["r3"]["step"] == "talk (job)/record[3]/talk/count"
+        assert (found.done, found.failed) == (18, 2)
+
+    check()
+
+
+def test_trust_and_timeline_know_what_happened_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from carrara.runtime.journal.reading import Reader
+
+    for name, cluster in (("far", Here(2, lambda: False)), ("near", None)):
+        write(tmp_path / name, 8)
+        asyncio.run(done_here(tmp_path / name, monkeypatch, cluster, trust=True))
+    far, near = tmp_path / "far", tmp_path / "near"
+    assert lines(far / "out.trust.jsonl") == lines(near / "out.trust.jsonl")
+    told = []
+    for folder in (far, near):
+        with Reader.open(folder / "journal.db") as reader:
+            events = reader.timeline(reader.find("last").run_id)
+        numbers = {(getattr(e, "path", ""), getattr(e, "node", 0)) for e in events}
+        told.append(Counter((type(e).__name__, getattr(e, "path", "")) for e in events))
+        paths = [path for path, _ in numbers if "/record[" in path]
+        assert len(paths) == len(set(paths)), "two nodes of one path, or two numbers of one node"
+    assert told[1] - told[0] == Counter(), "something is known here that is not known of there"
+    extra = {name for name, _ in told[0] - told[1]}  # of inline steps, which are not recorded here
+    assert extra <= {"StepReady", "StepStarted", "StepFinished"}
+
+
+def test_a_job_goes_on_on_a_cluster_where_it_began_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 8)
+    first = asyncio.run(done_here(tmp_path, monkeypatch, None))
+    cluster = Here(1, lambda: False)
+    again = asyncio.run(done_here(tmp_path, monkeypatch, cluster, run_id=first.run_id))
+    assert (again.reused, again.done, again.failed) == (6, 6, 2)
+
+
+def test_workers_that_never_live_end_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 8)
+    cluster = Here(2, lambda: False, stillborn=True)
+    with pytest.raises(CarraraError, match=r"no worker stays alive .*process 1 was killed"):
+        asyncio.run(done_here(tmp_path, monkeypatch, cluster))
+    assert len(cluster.links) <= 4 * MOST_FRUITLESS
+    assert not lines(tmp_path / "out.failed.jsonl"), "no record is to blame"
+
+
+def test_a_replica_that_is_lost_each_time_fails_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from carrara.workflows.cluster.far_engine import MOST_LOST, Replicas
+
+    class Dead:
+        asked = 0
+
+        async def call(self, method: str, *words: str) -> Any:
+            if method == "describe":
+                return "{}"
+            Dead.asked += 1
+            raise ReplicaLost("gone")
+
+    async def ask() -> None:
+        replicas = Replicas([Dead()], sleep=lambda _: asyncio.sleep(0))
+        try:
+            await replicas.call("complete", "e", "{}")
+        finally:
+            await replicas.close()
+
+    with pytest.raises(EngineFailed, match=f"{MOST_LOST} processes with engines were lost"):
+        asyncio.run(ask())
+    assert Dead.asked == MOST_LOST
+
+
+def test_limits_are_shared_among_the_workers() -> None:
+    assert shared(EngineLimits(8, 10.0, None), 4) == EngineLimits(2, 2.5, None)
+    assert shared(EngineLimits(2, None, 100.0), 4) == EngineLimits(1, None, 25.0)
+
+
+@pytest.mark.parametrize(
+    ("on", "resources", "sized"),
+    [
+        (OnRay(), {"CPU": 4.0}, (4, 1, 0.0)),
+        (OnRay(), {"CPU": 64.0, "GPU": 8.0}, (64, 8, 1.0)),
+        (OnRay(gpus=0.25), {"CPU": 8.0, "GPU": 2.0}, (8, 8, 0.25)),
+        (OnRay(gpus=2), {"CPU": 8.0, "GPU": 8.0}, (8, 4, 2)),
+        (OnRay(workers=3, replicas=5), {"CPU": 8.0}, (3, 5, 0.0)),
+        (OnRay(cpus=0.5), {"CPU": 2.0}, (4, 1, 0.0)),
+    ],
+)
+def test_a_job_fits_its_cluster(on: OnRay, resources: Any, sized: Any) -> None:
+    found = on.sized(resources)
+    assert (found.workers, found.replicas, found.gpus) == sized
+
+
+def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    job = Job(f"{flow_in(tmp_path)}:talk", str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"))
+    rule = Rule(("script",), reason="it is there")
+    dear = Policy("dear", (rule,), budget=Budget(cost=1.0))
+
+    async def refused(**settings: Any) -> None:
+        async with session(journal=tmp_path / "j.db", **settings) as opened:
+            await run_job(job, opened, on=OnRay(engines=script))
+
+    for settings_, said in (
+        ({"engines": script()}, "objects of this process"),
+        ({"engines": ("script",), "policy": dear}, "a budget cannot be held"),
+        ({"engines": ("script",), "record": tmp_path / "c.jsonl"}, "neither recorded nor replayed"),
+    ):
+        with pytest.raises(CarraraError, match=said):
+            asyncio.run(refused(**settings_))
+    with pytest.raises(CarraraError, match="ray://HOST"):
+        OnRay("spark")
