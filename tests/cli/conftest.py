@@ -25,7 +25,7 @@ from carrara.engines.scripted import ScriptedEngine
 from tests.cli.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60
+PATIENCE_S = 300  # for a machine that others keep busy
 
 FLOWS = '''
 """Workflows without a model, and one step that can be stopped at a known moment."""
