@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.policy import Budget
 from carrara.workflows.calls import Definition
 from carrara.workflows.cluster.on_ray import ray_cluster
 from carrara.workflows.cluster.plan import OnRay, Part
@@ -23,7 +24,7 @@ def part_of(job: Job, session: Session, workflow: Definition[..., Any], on: OnRa
     Raises:
         CarraraError: the session has what cannot travel, or a budget: workers do not know what the others spend.
     """
-    if session.policy_of(workflow).budget.cost is not None:
+    if session.policy_of(workflow).budget != Budget():
         raise CarraraError(
             "a budget cannot be held on a cluster yet, where no worker knows what the others spend: take the "
             "budget out of the policy, and bound the job with --limit or --deadline"

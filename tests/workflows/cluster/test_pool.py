@@ -328,6 +328,7 @@ def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
     job = Job(f"{flow_in(tmp_path)}:talk", str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"))
     rule = Rule(("script",), reason="it is there")
     dear = Policy("dear", (rule,), budget=Budget(cost=1.0))
+    long = Policy("long", (rule,), budget=Budget(tokens=1000))
 
     async def refused(**settings: Any) -> None:
         async with session(journal=tmp_path / "j.db", **settings) as opened:
@@ -336,6 +337,7 @@ def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
     for settings_, said in (
         ({"engines": script()}, "objects of this process"),
         ({"engines": ("script",), "policy": dear}, "a budget cannot be held"),
+        ({"engines": ("script",), "policy": long}, "a budget cannot be held"),
         ({"engines": ("script",), "record": tmp_path / "c.jsonl"}, "neither recorded nor replayed"),
     ):
         with pytest.raises(CarraraError, match=said):
