@@ -159,13 +159,16 @@ class Repaired(StepEvent):
 class Accepted(StepEvent):
     """The answer that became the step's value: who wrote it and how sure it is, as a whole and by field (JSON
     pointers into the answer). `engines` names the engine of each field that another one wrote, `repairs` the rules
-    that mended each part, "" those that concern no single part."""
+    that mended each part, "" those that concern no single part. `doubt`: it was rejected as not sure enough, and why it
+    is taken all the same. `unjudged`: why its judge said nothing."""
 
     engine: str = ""
     confidence: float | None = None
     fields: Mapping[str, float] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
     repairs: Mapping[str, list[str]] = field(default_factory=dict)
+    doubt: str = ""
+    unjudged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from carrara.runtime.events import (
+    Accepted,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -64,7 +65,7 @@ def stories(events: Iterable[Event], step: str = "") -> list[Story]:
         if not isinstance(event, StepEvent):
             continue
         node = (event.path, event.node)
-        if isinstance(event, _TOLD):
+        if isinstance(event, _TOLD) or (isinstance(event, Accepted) and event.doubt):
             story = found.setdefault(node, Story(event.path, event.at))
             story.events.append(event)
         elif isinstance(event, StepFinished | StepFailed) and node in found:
@@ -90,6 +91,8 @@ def _told(event: StepEvent) -> str:
             return _answer(event)
         case Rejected():
             return f"not taken from {event.engine}: {event.reason}"
+        case Accepted():
+            return f"take that of {event.engine} all the same: {event.doubt}"
         case Escalated():
             return f"go on to {event.target}: {event.origin} gave nothing to take"
         case Hedged() if event.target == event.engine:

@@ -10,6 +10,7 @@ from typing import Any
 
 from carrara.engines.request import Timings, Usage
 from carrara.runtime.events import (
+    Accepted,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -45,7 +46,8 @@ class EngineReport:
     `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
     all counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the answers that
     were not taken, None where the engine could not tell. `cost` in US dollars, by the policy's prices.
-    `replaced_by` counts the steps that took another engine's answer after this one was asked in vain.
+    `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
+    answers that had been rejected were taken all the same.
     """
 
     calls: int = 0
@@ -60,6 +62,7 @@ class EngineReport:
     rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     replaced_by: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
     cost: float = 0.0
     confidences: tuple[float, float] | None = None
 
@@ -262,6 +265,8 @@ class Reporter:
 def _on_answer(step: StepReport, event: StepEvent) -> None:
     """Events of routing, engines and repair."""
     match event:
+        case Accepted() if event.doubt:
+            _engine(step, event.engine).doubts[_NUMBER.sub("…", event.doubt)] += 1
         case Routed():
             _engine(step, event.engine).reasons[_NUMBER.sub("…", event.reason)] += 1
         case EngineCalled():
@@ -342,6 +347,10 @@ def _degraded(step: StepReport) -> list[str]:
             why = engine.rejections.most_common(1)[0][0] + _between(engine.confidences)
             told = f"{engine.rejected} of {engine.answers} answers rejected"
             lines.append(f"{step.path}: {name}: {told} ({why}){then}")
+        if engine.doubts:
+            why = engine.doubts.most_common(1)[0][0]
+            told = f"{engine.doubts.total()} of its rejected answers taken all the same"
+            lines.append(f"{step.path}: {name}: {told} ({why})")
         if engine.unanswered and others:
             why = engine.failures.most_common(1)[0][0]
             told = f"{engine.unanswered} of its calls gave no answer"

@@ -49,6 +49,7 @@ from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
 from carrara.runtime.routing.failure import AnswerError, Attempt
+from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.router import (
@@ -108,11 +109,13 @@ class Dialogue:
         self.error: EngineError | None = None
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
+        self.fallback = Fallback([one.name for one in self.route.candidates])
         self.races: dict[str, Race] = {}
         self.started = self._now()
 
     async def lead(self) -> Any:
-        """Ask until an answer is accepted; its value.
+        """Ask until an answer is accepted; its value. Where no engine is left that answers, that of a valid answer that
+        was not sure enough.
 
         Raises:
             AnswerError, EngineError: none was.
@@ -124,7 +127,13 @@ class Dialogue:
         move: Move | None = Move(self.route.engine, self.route.reason)
         rejected: list[tuple[str, float]] = []
         while move is not None:
-            verdict, move = await self._turn(move)
+            try:
+                verdict, move = await self._turn(move)
+            except EngineBusy as busy:
+                if self.fallback.taken() is None:
+                    raise
+                self._last_is_busy(busy)
+                break
             if verdict.rejection is None:
                 for engine, at in rejected:
                     self.evidence.followed(self.ctx.path, engine, self._now() - at)
@@ -132,7 +141,21 @@ class Dialogue:
                 return verdict.value
             if verdict.rejection.cause in JUDGED:
                 rejected.append((verdict.rejection.engine, self._now()))
-        raise self._failure()
+        if (found := self.fallback.taken()) is None:
+            raise self._failure()
+        return self._in_doubt(*found)
+
+    def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
+        """Take a valid answer that was rejected in doubt; its value."""
+        self.origins = dict(found.origins)
+        if self.call.take is not None and found.answer is not None:
+            self.call.take(found.answer)
+        self._tell_accepted(found.verdict, doubt)
+        return found.verdict.value
+
+    def _last_is_busy(self, busy: EngineBusy) -> None:
+        engine = self.route.candidates[-1].name
+        self._reject(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
 
     async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
@@ -289,9 +312,7 @@ class Dialogue:
             rejection = await opinions.doubt(move.engine, request, verdict)
             if rejection is not None:
                 faults = (rejection.reason,)
-                verdict = Verdict(
-                    verdict.text, rejection=rejection, report=verdict.report, faults=faults
-                )
+                verdict = replace(verdict, rejection=rejection, faults=faults)
         return self._settled(move, completion, verdict)
 
     def _settled(self, move: Move, completion: Completion, verdict: Verdict) -> Verdict:
@@ -316,7 +337,11 @@ class Dialogue:
             self.last[move.engine] = verdict
             if move.how != "fields":
                 self.draft = (known, verdict.text)
-        return replace(verdict, completion=known)
+        settled = replace(verdict, completion=known)
+        if verdict.rejection is not None:
+            answer = None if move.how == "fields" else completion
+            self.fallback.offer(Doubtful(settled, verdict.rejection, answer, dict(self.origins)))
+        return settled
 
     def _with_kept(self, move: Move, completion: Completion) -> Completion:
         """The completion with the confidences of the fields that stayed as they were in the draft."""
@@ -329,6 +354,7 @@ class Dialogue:
     def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
         attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
         self.attempts = (*self.attempts, attempt)
+        self.fallback.note(rejection)
         self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
@@ -478,7 +504,7 @@ class Dialogue:
             cost=cost,
         )
 
-    def _tell_accepted(self, verdict: Verdict) -> None:
+    def _tell_accepted(self, verdict: Verdict, doubt: str = "") -> None:
         """Tell which answer became the step's value, and the value itself."""
         completion, report = verdict.completion, verdict.report
         assert completion is not None
@@ -490,6 +516,7 @@ class Dialogue:
             fields=sure.fields,
             engines={path: name for path, name in self.origins.items() if path in sure.fields},
             repairs={} if report is None else rules_by_field(report),
+            doubt=doubt,
         )
         self.ctx.tell(ValueShown, value=verdict.value, call=self.call)
 
