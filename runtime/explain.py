@@ -65,12 +65,16 @@ def stories(events: Iterable[Event], step: str = "") -> list[Story]:
         if not isinstance(event, StepEvent):
             continue
         node = (event.path, event.node)
-        if isinstance(event, _TOLD) or (isinstance(event, Accepted) and event.doubt):
+        if isinstance(event, _TOLD) or _is_lesser(event):
             story = found.setdefault(node, Story(event.path, event.at))
             story.events.append(event)
         elif isinstance(event, StepFinished | StepFailed) and node in found:
             found[node].end = event
     return [story for story in found.values() if not step or _is_meant(story.path, step)]
+
+
+def _is_lesser(event: StepEvent) -> bool:
+    return isinstance(event, Accepted) and bool(event.doubt or event.unjudged)
 
 
 def _is_meant(path: str, step: str) -> bool:
@@ -91,6 +95,8 @@ def _told(event: StepEvent) -> str:
             return _answer(event)
         case Rejected():
             return f"not taken from {event.engine}: {event.reason}"
+        case Accepted(unjudged=why) if why:
+            return f"take that of {event.engine} unjudged: {why}"
         case Accepted():
             return f"take that of {event.engine} all the same: {event.doubt}"
         case Escalated():

@@ -309,10 +309,11 @@ class Dialogue:
         verdict = judge(call, completion, accept)
         if verdict.rejection is None and accept is not None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
-            rejection = await opinions.doubt(move.engine, request, verdict)
-            if rejection is not None:
-                faults = (rejection.reason,)
-                verdict = replace(verdict, rejection=rejection, faults=faults)
+            opinion = await opinions.on(move.engine, request, verdict)
+            faults = () if opinion.doubt is None else (opinion.doubt.reason,)
+            verdict = replace(
+                verdict, rejection=opinion.doubt, faults=faults, unjudged=opinion.unjudged
+            )
         return self._settled(move, completion, verdict)
 
     def _settled(self, move: Move, completion: Completion, verdict: Verdict) -> Verdict:
@@ -517,6 +518,7 @@ class Dialogue:
             engines={path: name for path, name in self.origins.items() if path in sure.fields},
             repairs={} if report is None else rules_by_field(report),
             doubt=doubt,
+            unjudged=verdict.unjudged,
         )
         self.ctx.tell(ValueShown, value=verdict.value, call=self.call)
 
