@@ -28,8 +28,8 @@ _SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data o
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`value` of a valid answer, and the `rejection` of one that is not taken. `text` is the answer's, mended where it
-    was; `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is what
-    was judged, once the verdict is settled; `unjudged` says why its judge said nothing."""
+    was; `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is
+    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing."""
 
     text: str
     value: Any = None
