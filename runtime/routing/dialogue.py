@@ -34,8 +34,10 @@ from carrara.runtime.events import (
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill
+from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import (
     LlmCall,
+    answer_tokens,
     estimated_tokens,
     facts_of,
     for_part,
@@ -195,7 +197,9 @@ class Dialogue:
         """
         resources = self.ctx.resources
         prompt_tokens = estimated_tokens(request.messages)
-        bill = Bill(self.router, engine, prompt_tokens, request.limits.max_tokens)
+        can = self.engines[engine].can
+        most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
+        bill = Bill(self.router, engine, prompt_tokens, most_tokens)
 
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
@@ -206,9 +210,8 @@ class Dialogue:
         flights = None if beside else resources.get("single_flight")
         watch = self._watch(engine)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
-        asked_at = self._now()
         try:
-            answered = await asking.answer()
+            answered, asked_at = await self._answered(asking, bill)
         except EngineError as error:
             bill.failed(error, self._now())
             raise
@@ -219,6 +222,15 @@ class Dialogue:
         self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
         return answered
+
+    async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
+        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way."""
+        while True:
+            asked_at = self._now()
+            try:
+                return await asking.answer(), asked_at
+            except Reserved:
+                await bill.room()
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
@@ -540,8 +552,11 @@ class Dialogue:
         router, now = self.router, self._now()
         budget, broken = {}, {}
         for name in self.engines:
-            expected = router.purse.expected(name, self.facts.prompt_tokens, self.facts.max_tokens)
-            if (reason := router.purse.objection(name, expected)) is not None:
+            can = self.engines[name].can
+            most_tokens = answer_tokens(self.call.output, self.facts.max_tokens, can)
+            expected = router.purse.expected(name, self.facts.prompt_tokens, most_tokens)
+            reason = router.purse.objection(name, expected, beside_others=False)
+            if reason is not None:
                 budget[name] = reason
             if (reason := router.breakers.objection(name, now, self.policy.break_s)) is not None:
                 broken[name] = reason
