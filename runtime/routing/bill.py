@@ -62,7 +62,8 @@ class Bill:
         if isinstance(error, EngineRefused | EngineBusy):
             self._router.breakers.gave_up(self._engine)
         else:
-            self._router.breakers.failed(self._engine, now, self._router.policy.break_after)
+            break_after = self._router.policy.break_after
+            self._router.breakers.failed(self._engine, now, break_after, str(error))
 
     def cancelled(self) -> None:
         """The call was taken back; its prompt is paid for."""
