@@ -135,6 +135,13 @@ class Routed(StepEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteRefused(StepEvent):
+    """No engine can be asked: none holds the contract, the one that is wanted is not open, or the budget is spent."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected(StepEvent):
     """An answer was not accepted."""
 

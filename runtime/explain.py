@@ -16,6 +16,7 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    RouteRefused,
     StepEvent,
     StepFailed,
     StepFinished,
@@ -25,6 +26,7 @@ from carrara.runtime.routing.evidence import step_of
 
 _TOLD = (
     Routed,
+    RouteRefused,
     EngineCalled,
     EngineAnswered,
     Rejected,
@@ -89,6 +91,8 @@ def _told(event: StepEvent) -> str:
     match event:
         case Routed():
             return f"route to {event.engine}: {event.reason}"
+        case RouteRefused():
+            return f"ask no engine: {event.reason}"
         case EngineCalled():
             return f"ask {event.engine}: {event.reason}"
         case EngineAnswered():

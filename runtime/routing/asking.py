@@ -35,8 +35,9 @@ class Asking:
     """One request to one engine.
 
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
-    raise PassedOver, and Reserved where the budget is to be waited for, which is done without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is
-    always a place; without `flights` nothing is joined.
+    raise PassedOver, and Reserved where the budget is to be waited for, which is done without a place. `max_wait_s`
+    is the longest Retry-After that is waited for. Without a `gate` there is always a place; without `flights`
+    nothing is joined.
     """
 
     engine: Engine

@@ -28,6 +28,7 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    RouteRefused,
     StepEvent,
     ValueShown,
 )
@@ -101,7 +102,11 @@ class Dialogue:
         self.engines: Mapping[str, Engine] = ctx.resources.get("engines") or {}
         self.router.purse.learn(self.engines)
         self.facts = facts_of(call, ctx.path, self.policy)
-        self.route = self._route()
+        try:
+            self.route = self._route()
+        except EngineRefused as error:
+            ctx.tell(RouteRefused, reason=str(error))
+            raise
         self.history: list[Move] = []
         self.attempts: tuple[Attempt, ...] = ()
         self.last: dict[str, Verdict] = {}

@@ -11,7 +11,8 @@ from carrara.engines.contract import Choice, Contract, Json, Text
 from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.engines.request import Completion, Limits, Message, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import EngineAnswered, EngineCalled, Routed
+from carrara.runtime.events import EngineAnswered, EngineCalled, Routed, StepFailed
+from carrara.runtime.explain import stories
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.budget import OverBudget, Purse, Spending, spending_of
@@ -196,3 +197,16 @@ def test_a_closed_choice_fits_where_its_max_tokens_do_not(context: Any) -> None:
     ctx = context(ScriptedEngine("dear", ["yes"], can=["choice"]), router=Router(policy))
     asked = LlmCall((Message("user", "Say it."),), Choice(("yes", "no")))
     assert asyncio.run(answer(asked, ctx)) == "yes"
+
+
+def test_a_call_that_no_engine_was_asked_for_is_explained(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=100))
+    ctx = context(ScriptedEngine("dear", ["fine"]), router=Router(policy))
+    with pytest.raises(OverBudget) as over:
+        asyncio.run(answer(call(), ctx))
+    failed = StepFailed("run", 1.0, ctx.path, 0, error=str(over.value))
+    (story,) = stories([*ctx.events, failed])
+    assert [line.split("s  ", 1)[1] for line in story.lines()] == [
+        f"ask no engine: {over.value}",
+        f"failed: {over.value}",
+    ]
