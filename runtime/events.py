@@ -135,6 +135,13 @@ class Routed(StepEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteRefused(StepEvent):
+    """No engine can be asked: none holds the contract, the one that is wanted is not open, or the budget is spent."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected(StepEvent):
     """An answer was not accepted."""
 
@@ -159,13 +166,16 @@ class Repaired(StepEvent):
 class Accepted(StepEvent):
     """The answer that became the step's value: who wrote it and how sure it is, as a whole and by field (JSON
     pointers into the answer). `engines` names the engine of each field that another one wrote, `repairs` the rules
-    that mended each part, "" those that concern no single part."""
+    that mended each part, "" those that concern no single part. `doubt`: it was rejected as not sure enough, and why it
+    is taken all the same. `unjudged`: why its judge said nothing."""
 
     engine: str = ""
     confidence: float | None = None
     fields: Mapping[str, float] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
     repairs: Mapping[str, list[str]] = field(default_factory=dict)
+    doubt: str = ""
+    unjudged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

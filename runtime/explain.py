@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from carrara.runtime.events import (
+    Accepted,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -15,6 +16,7 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    RouteRefused,
     StepEvent,
     StepFailed,
     StepFinished,
@@ -24,6 +26,7 @@ from carrara.runtime.routing.evidence import step_of
 
 _TOLD = (
     Routed,
+    RouteRefused,
     EngineCalled,
     EngineAnswered,
     Rejected,
@@ -64,12 +67,16 @@ def stories(events: Iterable[Event], step: str = "") -> list[Story]:
         if not isinstance(event, StepEvent):
             continue
         node = (event.path, event.node)
-        if isinstance(event, _TOLD):
+        if isinstance(event, _TOLD) or _is_lesser(event):
             story = found.setdefault(node, Story(event.path, event.at))
             story.events.append(event)
         elif isinstance(event, StepFinished | StepFailed) and node in found:
             found[node].end = event
     return [story for story in found.values() if not step or _is_meant(story.path, step)]
+
+
+def _is_lesser(event: StepEvent) -> bool:
+    return isinstance(event, Accepted) and bool(event.doubt or event.unjudged)
 
 
 def _is_meant(path: str, step: str) -> bool:
@@ -84,12 +91,18 @@ def _told(event: StepEvent) -> str:
     match event:
         case Routed():
             return f"route to {event.engine}: {event.reason}"
+        case RouteRefused():
+            return f"ask no engine: {event.reason}"
         case EngineCalled():
             return f"ask {event.engine}: {event.reason}"
         case EngineAnswered():
             return _answer(event)
         case Rejected():
             return f"not taken from {event.engine}: {event.reason}"
+        case Accepted(unjudged=why) if why:
+            return f"take that of {event.engine} unjudged: {why}"
+        case Accepted():
+            return f"take that of {event.engine} all the same: {event.doubt}"
         case Escalated():
             return f"go on to {event.target}: {event.origin} gave nothing to take"
         case Hedged() if event.target == event.engine:

@@ -10,6 +10,7 @@ from typing import Any
 
 from carrara.engines.request import Timings, Usage
 from carrara.runtime.events import (
+    Accepted,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -45,7 +46,8 @@ class EngineReport:
     `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
     all counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the answers that
     were not taken, None where the engine could not tell. `cost` in US dollars, by the policy's prices.
-    `replaced_by` counts the steps that took another engine's answer after this one was asked in vain.
+    `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
+    answers that had been rejected were taken all the same, `unjudged` why others were taken without their judge.
     """
 
     calls: int = 0
@@ -60,6 +62,8 @@ class EngineReport:
     rejections: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     replaced_by: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
     cost: float = 0.0
     confidences: tuple[float, float] | None = None
 
@@ -262,6 +266,8 @@ class Reporter:
 def _on_answer(step: StepReport, event: StepEvent) -> None:
     """Events of routing, engines and repair."""
     match event:
+        case Accepted():
+            _on_acceptance(step, event)
         case Routed():
             _engine(step, event.engine).reasons[_NUMBER.sub("…", event.reason)] += 1
         case EngineCalled():
@@ -284,6 +290,13 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             step.repairs[event.kind] += 1
             step.edits += event.edits
             step.rules.update(str(edit.get("rule", "")) for edit in event.made)
+
+
+def _on_acceptance(step: StepReport, event: Accepted) -> None:
+    if event.doubt:
+        _engine(step, event.engine).doubts[_NUMBER.sub("…", event.doubt)] += 1
+    if event.unjudged:
+        _engine(step, event.engine).unjudged[_NUMBER.sub("…", event.unjudged)] += 1
 
 
 def _on_rejection(step: StepReport, event: Rejected, answered: str | None) -> None:
@@ -342,6 +355,14 @@ def _degraded(step: StepReport) -> list[str]:
             why = engine.rejections.most_common(1)[0][0] + _between(engine.confidences)
             told = f"{engine.rejected} of {engine.answers} answers rejected"
             lines.append(f"{step.path}: {name}: {told} ({why}){then}")
+        if engine.doubts:
+            why = engine.doubts.most_common(1)[0][0]
+            told = f"{engine.doubts.total()} of its rejected answers taken all the same"
+            lines.append(f"{step.path}: {name}: {told} ({why})")
+        if engine.unjudged:
+            why = engine.unjudged.most_common(1)[0][0]
+            told = f"{engine.unjudged.total()} of its answers taken unjudged"
+            lines.append(f"{step.path}: {name}: {told} ({why})")
         if engine.unanswered and others:
             why = engine.failures.most_common(1)[0][0]
             told = f"{engine.unanswered} of its calls gave no answer"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from carrara.runtime.events import (
+    Accepted,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -50,6 +51,8 @@ class Standing:
         """Any other event."""
         match event:
             case EngineAnswered():
+                self._talk(event).standing = event.engine
+            case Accepted():  # what was rejected before may be taken after all
                 self._talk(event).standing = event.engine
             case EngineCalled() | Escalated():
                 self._talk(event).standing = ""

@@ -15,6 +15,7 @@ from typing import Any, Self
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.runtime.cassette import Cassette
+from carrara.runtime.routing.policy import Policy
 from carrara.workflows.errors import did_you_mean
 
 DEFAULT_ENGINES = ("diffusion", "ar", "verified")
@@ -77,6 +78,18 @@ class EngineRoom(Mapping[str, Engine]):
             hint = f" Did you mean {meant!r}?" if meant else ""
             known = ", ".join(self._names) or "none"
             raise EngineRefused(f"no engine is called {name!r}; there are: {known}.{hint}")
+
+    def check_judges(self, policy: Policy) -> None:
+        """Refuse a policy whose judges are not all here, before any engine is opened.
+
+        Raises:
+            EngineRefused: says which is not, and what there is.
+        """
+        for name in policy.judges:
+            try:
+                self.check(name)
+            except EngineRefused as error:
+                raise EngineRefused(f"the judge of policy {policy.name!r}: {error}") from None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def plan(
         {n: "any" if t is MISSING else type_name(t) for n, t in workflow.parameters.types.items()},
         tuple(steps),
         tuple(sketch.edges),
-        tuple(sketch.notes),
+        (*sketch.notes, *_unknown_judges(workflow, routing)),
         tuple(chain),
         length,
         timed=any(found is not None for found in times.values()),
@@ -152,6 +152,22 @@ class _Routing:
         except EngineRefused as error:
             return step.contract, (), str(error)
         return step.contract, tuple(engine.name for engine in found.candidates), found.reason
+
+
+def _unknown_judges(workflow: Definition[..., Any], routing: _Routing) -> list[str]:
+    """Judges of the policy that no engine is called like, neither here nor among those that are planned with."""
+    missing = [name for name in routing.policy.judges if name not in routing.engines]
+    if not missing:
+        return []
+    from carrara.engines.registry import kinds_by_name
+
+    known = kinds_by_name(getattr(workflow, "servers", None) or {})
+    return [
+        f"no engine is called {name!r}, the judge of policy {routing.policy.name!r}: name one that is known, "
+        "or give the session an engine of that name"
+        for name in missing
+        if name not in known
+    ]
 
 
 def _seconds(workflow: str, node: PlanNode, durations: Mapping[str, float]) -> float | None:

@@ -170,7 +170,7 @@ class Session:
             options=options,
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
-            resources={**self._resources_for(settings_of, policy), "only_engine": engine},
+            resources={**self._resources_for(settings_of, policy, engine), "only_engine": engine},
             run_id=run_id,
             control=control,
         )
@@ -229,7 +229,10 @@ class Session:
         }
 
     def _resources_for(
-        self, definition: Definition[..., Any] | None, policy: Policy | None = None
+        self,
+        definition: Definition[..., Any] | None,
+        policy: Policy | None = None,
+        only: str | None = None,
     ) -> dict[str, Any]:
         """What the steps of a run are given. Runs with equal settings share routers and gates, so that
         evidence is kept and limits hold over the whole session."""
@@ -239,6 +242,8 @@ class Session:
             if known is not None:
                 room.want(known.engines)
         policy = policy or self.policy_of(definition)
+        if only is None and self._replay is None:  # one engine alone is never judged
+            room.check_judges(policy)
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
         gates = {

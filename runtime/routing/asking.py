@@ -11,6 +11,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy
 from carrara.engines.request import Completion, Request, Watch
 from carrara.runtime.limits import EngineGate
+from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import estimated_tokens
 from carrara.runtime.single_flight import SingleFlight
 
@@ -34,8 +35,9 @@ class Asking:
     """One request to one engine.
 
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
-    raise PassedOver. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is
-    always a place; without `flights` nothing is joined.
+    raise PassedOver, and Reserved where the budget is to be waited for, which is done without a place. `max_wait_s`
+    is the longest Retry-After that is waited for. Without a `gate` there is always a place; without `flights`
+    nothing is joined.
     """
 
     engine: Engine
@@ -51,7 +53,7 @@ class Asking:
         """The engine's completion.
 
         Raises:
-            PassedOver: by `admit`.
+            PassedOver, Reserved: by `admit`.
             EngineBusy: no Retry-After, too long a one, or too many.
             EngineRefused, EngineFailed: as the engine says.
         """
@@ -87,7 +89,11 @@ class Asking:
             return await self._complete()
         tokens = estimated_tokens(self.request.messages) + self.request.limits.max_tokens
         async with self.gate.admit(rank=self.request.priority, tokens=tokens) as admission:
-            completion = await self._complete()
+            try:
+                completion = await self._complete()
+            except (PassedOver, Reserved):
+                admission.used(0)
+                raise
             usage = completion.usage
             admission.used(usage.prompt_tokens + usage.completion_tokens)
             return completion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carrara.engines.errors import EngineBusy, EngineError, EngineRefused
 from carrara.engines.request import Completion, Usage
-from carrara.runtime.routing.budget import OverBudget, Spending, spending_of
+from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
 
 
@@ -21,12 +21,15 @@ class Bill:
 
         Raises:
             OverBudget: it could cost more than is left.
+            Reserved: it could not cost more, were it not for others under way; `room` waits for them.
             EngineBusy: the engine keeps failing, and no other could be asked (`firm`).
         """
         router = self._router
         if self._asked:
             return None
-        if (broke := router.purse.objection(self._engine, self._expected)) is not None:
+        purse = router.purse
+        broke = purse.objection(self._engine, self._expected, beside_others=False)
+        if broke is not None:
             raise OverBudget(f"the budget is spent: {broke}", engine=self._engine)
         policy = router.policy
         objection = router.breakers.objection(self._engine, now, policy.break_s)
@@ -35,10 +38,16 @@ class Bill:
                 wait_s = router.breakers.wait_s(self._engine, now, policy.break_s)
                 raise EngineBusy(objection, engine=self._engine, retry_after_s=wait_s)
             return objection
-        router.purse.reserve(self._expected)
+        if (held := purse.objection(self._engine, self._expected)) is not None:
+            raise Reserved(held)
+        purse.reserve(self._expected)
         router.breakers.asked(self._engine)
         self._asked = True
         return None
+
+    async def room(self) -> None:
+        """Wait until the call fits into the budget beside those under way, or never will."""
+        await self._router.purse.room(self._engine, self._expected)
 
     def settle(self, completion: Completion) -> float:
         """The engine answered; what the call cost in US dollars."""
@@ -53,7 +62,8 @@ class Bill:
         if isinstance(error, EngineRefused | EngineBusy):
             self._router.breakers.gave_up(self._engine)
         else:
-            self._router.breakers.failed(self._engine, now, self._router.policy.break_after)
+            break_after = self._router.policy.break_after
+            self._router.breakers.failed(self._engine, now, break_after, str(error))
 
     def cancelled(self) -> None:
         """The call was taken back; its prompt is paid for."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_MOST_TOLD = 200  # characters of an error
+
 
 @dataclass(slots=True)
 class _Breaker:
     failures: int = 0
     opened_at: float | None = None
     probing: bool = False
+    error: str = ""
 
 
 class Breakers:
@@ -34,8 +37,11 @@ class Breakers:
         """Why the engine may not be asked now, None if it may."""
         if self.wait_s(engine, now, break_s) <= 0:
             return None
-        failures = self._found[engine].failures
-        return f"{engine} failed {failures} times in a row and is left alone for {break_s:g} s"
+        found = self._found[engine]
+        told = (
+            f"{engine} failed {found.failures} times in a row and is left alone for {break_s:g} s"
+        )
+        return f"{told}; its last error: {found.error}" if found.error else told
 
     def asked(self, engine: str) -> None:
         """A call goes to the engine; on an open breaker it is the probe."""
@@ -52,14 +58,20 @@ class Breakers:
         if (found := self._found.get(engine)) is not None:
             found.probing = False
 
-    def failed(self, engine: str, now: float, break_after: int) -> bool:
-        """The engine broke; whether that opened the breaker."""
+    def failed(self, engine: str, now: float, break_after: int, error: str = "") -> bool:
+        """The engine broke, and with which error; whether that opened the breaker."""
         found = self._found.setdefault(engine, _Breaker())
         found.failures += 1
+        found.error = _shown(error)
         was_open, found.probing = found.opened_at is not None, False
         if found.failures >= break_after:
             found.opened_at = now
         return found.opened_at is not None and not was_open
+
+
+def _shown(error: str) -> str:
+    line = error.strip().partition("\n")[0]
+    return line if len(line) <= _MOST_TOLD else f"{line[:_MOST_TOLD]}…"
 
 
 __all__ = ["Breakers"]

@@ -1,7 +1,11 @@
-"""What a session has spent on engines and may still spend: checked before a call, settled after it. Pure."""
+"""What a session has spent on engines and may still spend: checked before a call, settled after it.
+
+The sums are pure; a call that only the reservations of others keep back can wait for the next of them to end.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +19,11 @@ _MILLION = 1_000_000
 
 class OverBudget(EngineRefused):
     """No engine can be asked without spending more than the budget. Trying again does not help."""
+
+
+class Reserved(Exception):
+    """The budget has room for a call, but not beside what is reserved for those under way: when one of them ends, it
+    may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class Purse:
         self.budget, self.prices = budget, dict(prices)
         self.spent = Spending()
         self._reserved = Spending()
+        self._under_way = 0
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def learn(self, engines: Mapping[str, Engine]) -> None:
         """Take the prices that engines tell of themselves, where the policy names none."""
@@ -67,17 +78,21 @@ class Purse:
         usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=max_tokens)
         return spending_of(usage, self.prices.get(engine))
 
-    def objection(self, engine: str, expected: Spending) -> str | None:
-        """Why a call that may cost `expected` is not to be made, None if the budget has room."""
-        gone = self.spent + self._reserved + expected
+    def objection(
+        self, engine: str, expected: Spending, *, beside_others: bool = True
+    ) -> str | None:
+        """Why a call that may cost `expected` is not to be made now, None if the budget has room. `beside_others`
+        False: why it never is, for what is reserved for others may turn out to be free."""
+        taken = self.spent + self._reserved if beside_others else self.spent
+        gone = taken + expected
         limit = self.budget
         if limit.cost is not None and expected.cost > 0 and gone.cost > limit.cost:
-            left = max(0.0, limit.cost - self.spent.cost - self._reserved.cost)
+            left = max(0.0, limit.cost - taken.cost)
             return (
                 f"{engine} may cost ${expected.cost:.4f}, ${left:.4f} of ${limit.cost:g} are left"
             )
         if limit.tokens is not None and gone.tokens > limit.tokens:
-            left_tokens = max(0, limit.tokens - self.spent.tokens - self._reserved.tokens)
+            left_tokens = max(0, limit.tokens - taken.tokens)
             return (
                 f"{engine} may use {expected.tokens:,} tokens, "
                 f"{left_tokens:,} of {limit.tokens:,} are left"
@@ -86,11 +101,30 @@ class Purse:
 
     def reserve(self, expected: Spending) -> None:
         self._reserved += expected
+        self._under_way += 1
 
     def settle(self, expected: Spending, spent: Spending) -> None:
         """A call for which `expected` was reserved ended and cost `spent`."""
-        self._reserved -= expected
+        self._under_way -= 1
+        # Sums of fractions leave crumbs: with nothing under way nothing is reserved.
+        self._reserved = self._reserved - expected if self._under_way else Spending()
         self.spent += spent
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def room(self, engine: str, expected: Spending) -> None:
+        """Wait until a call fits beside those under way, or never will. Something else may take the room before."""
+        while (
+            self.objection(engine, expected) is not None
+            and self.objection(engine, expected, beside_others=False) is None
+        ):
+            settled = asyncio.get_running_loop().create_future()
+            self._waiting.add(settled)
+            try:
+                await settled
+            finally:
+                self._waiting.discard(settled)
 
 
-__all__ = ["OverBudget", "Purse", "Spending", "spending_of"]
+__all__ = ["OverBudget", "Purse", "Reserved", "Spending", "spending_of"]

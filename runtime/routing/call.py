@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,8 @@ from carrara.runtime.routing.reasoning import asks_for_reasoning
 
 _CHARACTERS_A_TOKEN = 4  # of English text; only for an estimate that no engine is refused by
 
+
+_AROUND = 16  # tokens that a server may wrap around an option, and its end
 
 _HOLDS: Mapping[str, Ability] = {
     "json": "schema",
@@ -83,6 +86,27 @@ def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
 
 def estimated_tokens(messages: Iterable[Message]) -> int:
     return sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN
+
+
+def answer_tokens(output: Contract, max_tokens: int, can: Collection[Ability] = ()) -> int:
+    """The most tokens of an answer. An engine that holds a closed choice or a boolean by construction writes no more
+    than the longest option, and no token is shorter than a byte."""
+    if _HOLDS.get(output.kind) not in can:
+        return max_tokens
+    longest = max((len(option.encode()) for option in _options(output)), default=max_tokens)
+    return min(max_tokens, longest + _AROUND)
+
+
+def _options(output: Contract) -> Sequence[str]:
+    """All answers of a contract that has few, none of any other."""
+    if isinstance(output, Choice):
+        return output.options
+    if isinstance(output, Json):
+        schema = output.schema
+        if schema.get("type") == "boolean":
+            return ("true", "false")
+        return [json.dumps(value) for value in schema.get("enum", ())]
+    return ()
 
 
 def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) -> Request:
@@ -163,6 +187,7 @@ def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message
 
 __all__ = [
     "LlmCall",
+    "answer_tokens",
     "as_it_is",
     "drawn_again",
     "estimated_tokens",

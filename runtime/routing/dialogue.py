@@ -28,14 +28,17 @@ from carrara.runtime.events import (
     Rejected,
     Repaired,
     Routed,
+    RouteRefused,
     StepEvent,
     ValueShown,
 )
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill
+from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import (
     LlmCall,
+    answer_tokens,
     estimated_tokens,
     facts_of,
     for_part,
@@ -49,6 +52,7 @@ from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
 from carrara.runtime.routing.failure import AnswerError, Attempt
+from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.router import (
@@ -98,7 +102,11 @@ class Dialogue:
         self.engines: Mapping[str, Engine] = ctx.resources.get("engines") or {}
         self.router.purse.learn(self.engines)
         self.facts = facts_of(call, ctx.path, self.policy)
-        self.route = self._route()
+        try:
+            self.route = self._route()
+        except EngineRefused as error:
+            ctx.tell(RouteRefused, reason=str(error))
+            raise
         self.history: list[Move] = []
         self.attempts: tuple[Attempt, ...] = ()
         self.last: dict[str, Verdict] = {}
@@ -108,11 +116,13 @@ class Dialogue:
         self.error: EngineError | None = None
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
+        self.fallback = Fallback([one.name for one in self.route.candidates])
         self.races: dict[str, Race] = {}
         self.started = self._now()
 
     async def lead(self) -> Any:
-        """Ask until an answer is accepted; its value.
+        """Ask until an answer is accepted; its value. Where no engine is left that answers, that of a valid answer that
+        was not sure enough.
 
         Raises:
             AnswerError, EngineError: none was.
@@ -124,7 +134,13 @@ class Dialogue:
         move: Move | None = Move(self.route.engine, self.route.reason)
         rejected: list[tuple[str, float]] = []
         while move is not None:
-            verdict, move = await self._turn(move)
+            try:
+                verdict, move = await self._turn(move)
+            except EngineBusy as busy:
+                if self.fallback.taken() is None:
+                    raise
+                self._last_is_busy(busy)
+                break
             if verdict.rejection is None:
                 for engine, at in rejected:
                     self.evidence.followed(self.ctx.path, engine, self._now() - at)
@@ -132,7 +148,21 @@ class Dialogue:
                 return verdict.value
             if verdict.rejection.cause in JUDGED:
                 rejected.append((verdict.rejection.engine, self._now()))
-        raise self._failure()
+        if (found := self.fallback.taken()) is None:
+            raise self._failure()
+        return self._in_doubt(*found)
+
+    def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
+        """Take a valid answer that was rejected in doubt; its value."""
+        self.origins = dict(found.origins)
+        if self.call.take is not None and found.answer is not None:
+            self.call.take(found.answer)
+        self._tell_accepted(found.verdict, doubt)
+        return found.verdict.value
+
+    def _last_is_busy(self, busy: EngineBusy) -> None:
+        engine = self.route.candidates[-1].name
+        self._reject(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
 
     async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
@@ -172,7 +202,9 @@ class Dialogue:
         """
         resources = self.ctx.resources
         prompt_tokens = estimated_tokens(request.messages)
-        bill = Bill(self.router, engine, prompt_tokens, request.limits.max_tokens)
+        can = self.engines[engine].can
+        most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
+        bill = Bill(self.router, engine, prompt_tokens, most_tokens)
 
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
@@ -183,9 +215,8 @@ class Dialogue:
         flights = None if beside else resources.get("single_flight")
         watch = self._watch(engine)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
-        asked_at = self._now()
         try:
-            answered = await asking.answer()
+            answered, asked_at = await self._answered(asking, bill)
         except EngineError as error:
             bill.failed(error, self._now())
             raise
@@ -196,6 +227,15 @@ class Dialogue:
         self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
         return answered
+
+    async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
+        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way."""
+        while True:
+            asked_at = self._now()
+            try:
+                return await asking.answer(), asked_at
+            except Reserved:
+                await bill.room()
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
@@ -286,12 +326,11 @@ class Dialogue:
         verdict = judge(call, completion, accept)
         if verdict.rejection is None and accept is not None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
-            rejection = await opinions.doubt(move.engine, request, verdict)
-            if rejection is not None:
-                faults = (rejection.reason,)
-                verdict = Verdict(
-                    verdict.text, rejection=rejection, report=verdict.report, faults=faults
-                )
+            opinion = await opinions.on(move.engine, request, verdict)
+            faults = () if opinion.doubt is None else (opinion.doubt.reason,)
+            verdict = replace(
+                verdict, rejection=opinion.doubt, faults=faults, unjudged=opinion.unjudged
+            )
         return self._settled(move, completion, verdict)
 
     def _settled(self, move: Move, completion: Completion, verdict: Verdict) -> Verdict:
@@ -316,7 +355,11 @@ class Dialogue:
             self.last[move.engine] = verdict
             if move.how != "fields":
                 self.draft = (known, verdict.text)
-        return replace(verdict, completion=known)
+        settled = replace(verdict, completion=known)
+        if verdict.rejection is not None:
+            answer = None if move.how == "fields" else completion
+            self.fallback.offer(Doubtful(settled, verdict.rejection, answer, dict(self.origins)))
+        return settled
 
     def _with_kept(self, move: Move, completion: Completion) -> Completion:
         """The completion with the confidences of the fields that stayed as they were in the draft."""
@@ -329,6 +372,7 @@ class Dialogue:
     def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
         attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
         self.attempts = (*self.attempts, attempt)
+        self.fallback.note(rejection)
         self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
@@ -478,7 +522,7 @@ class Dialogue:
             cost=cost,
         )
 
-    def _tell_accepted(self, verdict: Verdict) -> None:
+    def _tell_accepted(self, verdict: Verdict, doubt: str = "") -> None:
         """Tell which answer became the step's value, and the value itself."""
         completion, report = verdict.completion, verdict.report
         assert completion is not None
@@ -490,6 +534,8 @@ class Dialogue:
             fields=sure.fields,
             engines={path: name for path, name in self.origins.items() if path in sure.fields},
             repairs={} if report is None else rules_by_field(report),
+            doubt=doubt,
+            unjudged=verdict.unjudged,
         )
         self.ctx.tell(ValueShown, value=verdict.value, call=self.call)
 
@@ -511,8 +557,11 @@ class Dialogue:
         router, now = self.router, self._now()
         budget, broken = {}, {}
         for name in self.engines:
-            expected = router.purse.expected(name, self.facts.prompt_tokens, self.facts.max_tokens)
-            if (reason := router.purse.objection(name, expected)) is not None:
+            can = self.engines[name].can
+            most_tokens = answer_tokens(self.call.output, self.facts.max_tokens, can)
+            expected = router.purse.expected(name, self.facts.prompt_tokens, most_tokens)
+            reason = router.purse.objection(name, expected, beside_others=False)
+            if reason is not None:
                 budget[name] = reason
             if (reason := router.breakers.objection(name, now, self.policy.break_s)) is not None:
                 broken[name] = reason

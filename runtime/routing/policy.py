@@ -151,8 +151,16 @@ class Policy:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """All engines that its rules name."""
-        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.engines))
+        """All engines that its rules name, and its judges."""
+        ruled = [name for rule in self.rules for name in rule.engines]
+        return tuple(dict.fromkeys((*ruled, *self.judges)))
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The engines that are asked for a verdict on the answers of others."""
+        accepts = (*self.accept.values(), *self.steps.values())
+        every = [one for outer in accepts for one in (outer, *outer.engines.values())]
+        return tuple(dict.fromkeys(one.judge.engine for one in every if one.judge is not None))
 
     @property
     def asks_wording(self) -> bool:

@@ -36,6 +36,9 @@ Cause = Literal[
 JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "agreement", "judge"))
 """Causes that say something of the engine's answers; the others say that there was none."""
 
+DOUBTED: frozenset[Cause] = frozenset(("confidence", "agreement", "judge"))
+"""Those of a valid answer that was not sure enough while another engine could be asked."""
+
 _OWN = ("diffusion", "ar", "verified")
 
 
@@ -381,6 +384,7 @@ def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) ->
 
 
 __all__ = [
+    "DOUBTED",
     "JUDGED",
     "Barred",
     "Cause",

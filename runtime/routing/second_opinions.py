@@ -27,6 +27,15 @@ class AskOnce(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Opinion:
+    """`doubt` is why an answer is not taken after all, None if it is; `unjudged` why the judge said nothing of it, ""
+    where it did or none was wanted. That a judge fails speaks against the judge, not against the answer."""
+
+    doubt: Rejection | None = None
+    unjudged: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SecondOpinions:
     """Those that `accept` wants on the answers to one call."""
 
@@ -35,18 +44,16 @@ class SecondOpinions:
     engines: Mapping[str, Engine]
     ask_once: AskOnce
 
-    async def doubt(
-        self, engine: str, request: Request | None, verdict: Verdict
-    ) -> Rejection | None:
-        """Why an answer of `engine` to `request` is not taken after all, None if it is. `request` None: the answer
-        was put together from several, which no other draft can agree with."""
+    async def on(self, engine: str, request: Request | None, verdict: Verdict) -> Opinion:
+        """What they say of an answer of `engine` to `request`. `request` None: the answer was put together from
+        several, which no other draft can agree with."""
         if self.accept.agreement is not None and request is not None:
             doubt = await self._disagreement(engine, request, verdict, self.accept.agreement)
             if doubt is not None:
-                return doubt
+                return Opinion(doubt)
         if self.accept.judge is not None:
-            return await self._refused(engine, verdict, self.accept.judge)
-        return None
+            return await self._judged(engine, verdict, self.accept.judge)
+        return Opinion()
 
     async def _disagreement(
         self, engine: str, request: Request, verdict: Verdict, wanted: Agreement
@@ -74,20 +81,24 @@ class SecondOpinions:
             return None
         return _canonical(self.call, answered.completion.text)
 
-    async def _refused(self, engine: str, verdict: Verdict, judge: Judge) -> Rejection | None:
+    async def _judged(self, engine: str, verdict: Verdict, judge: Judge) -> Opinion:
         if judge.engine not in self.engines:
             opened = ", ".join(self.engines)
             raise CarraraError(
                 f"the policy's judge {judge.engine!r} is not open; open are: {opened}"
             )
         request = to_be_judged(self.call, verdict.text, judge.question)
-        answered = await self.ask_once(judge.engine, request, f"judges {engine}", True)
+        try:
+            answered = await self.ask_once(judge.engine, request, f"judges {engine}", True)
+        except (EngineError, PassedOver) as error:
+            return Opinion(unjudged=f"judge {judge.engine} gave no answer: {error}")
         said = answered.completion.text.strip().lower()
         sure = answered.completion.confidence.overall
         if said == "yes" and (sure is None or sure >= judge.at_least):
-            return None
+            return Opinion()
         told = "" if sure is None else f" (confidence {sure:.2f})"
-        return Rejection(engine, "judge", f"{judge.engine} judges: {said or 'nothing'}{told}")
+        reason = f"{judge.engine} judges: {said or 'nothing'}{told}"
+        return Opinion(Rejection(engine, "judge", reason))
 
 
 def _canonical(call: LlmCall, text: str) -> str | None:
@@ -98,4 +109,4 @@ def _canonical(call: LlmCall, text: str) -> str | None:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-__all__ = ["AskOnce", "SecondOpinions"]
+__all__ = ["AskOnce", "Opinion", "SecondOpinions"]

@@ -27,9 +27,9 @@ _SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data o
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`value` of an accepted answer, or the `rejection`. `text` is the answer's, mended where it was;
-    `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is what
-    was judged, once the verdict is settled."""
+    """`value` of a valid answer, and the `rejection` of one that is not taken. `text` is the answer's, mended where it
+    was; `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is
+    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing."""
 
     text: str
     value: Any = None
@@ -37,6 +37,7 @@ class Verdict:
     report: RepairReport | None = None
     faults: tuple[str, ...] = ()
     completion: Completion | None = None
+    unjudged: str = ""
 
 
 def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdict:
@@ -51,7 +52,7 @@ def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdi
         return _content_refused(error, form, completion)
     doubt = _doubt(call, completion, accept) if accept is not None else None
     if doubt is not None:
-        return Verdict(form.text, rejection=doubt, report=form.report, faults=(doubt.reason,))
+        return Verdict(form.text, value, doubt, form.report, (doubt.reason,))
     return Verdict(form.text, value, report=form.report)
 
 

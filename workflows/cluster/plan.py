@@ -87,7 +87,7 @@ class Part:
         room = EngineRoom(given, model=self.model)
         room.want(*engines_of(workflow))
         if self.policy is not None:
-            room.want(name for rule in self.policy.rules for name in rule.engines)
+            room.want(self.policy.engines)
         return room
 
 

@@ -99,7 +99,10 @@ def _named(doc: PolicyDoc) -> Iterator[tuple[Location, str]]:
         for key, accept in (accepts or {}).items():
             if accept.judge is not None:
                 yield ("policy", part, key, "judge", "engine"), accept.judge.engine
-            for name in accept.engines or {}:
-                yield ("policy", part, key, "engines", name), name
+            for name, inner in (accept.engines or {}).items():
+                place: Location = ("policy", part, key, "engines", name)
+                yield place, name
+                if inner.judge is not None:
+                    yield (*place, "judge", "engine"), inner.judge.engine
     for name in doc.prices or {}:
         yield ("policy", "prices", name), name

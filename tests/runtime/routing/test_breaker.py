@@ -66,6 +66,17 @@ def test_half_open_is_never_asked_by_two(acts: list[tuple[str, float]], break_af
             opened = row >= break_after
 
 
+def test_it_quotes_the_last_error_in_short() -> None:
+    found = Breakers()
+    for error in ("a lost socket", f"out of memory\n{'at x ' * 99}", "y" * 999):
+        found.failed("a", 0.0, 1, error)
+        objection = found.objection("a", 1.0, 30.0)
+        assert objection is not None
+        first = error.splitlines()[0]
+        shown = first if len(first) < 200 else f"{'y' * 200}…"
+        assert objection.endswith(f" and is left alone for 30 s; its last error: {shown}")
+
+
 def failing(times: int) -> Any:
     left = [EngineFailed("broken")] * times
 
@@ -103,7 +114,7 @@ def test_the_only_engine_is_waited_for_or_says_when(run_virtual: Any, context: A
         for _ in range(2):
             with pytest.raises(EngineFailed):
                 await answer(call, ctx)
-        with pytest.raises(EngineBusy, match="failed 2 times in a row") as busy:
+        with pytest.raises(EngineBusy, match=r"failed 2 times in a row .*: broken") as busy:
             await answer(call, ctx)
         assert busy.value.retry_after_s == pytest.approx(10.0, abs=0.1)
         await asyncio.sleep(6)

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.engines.request import Completion, Limits, Message, Usage
+from carrara.engines.contract import Choice, Contract, Json, Text
+from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.request import Completion, Limits, Message, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import EngineAnswered, Routed
+from carrara.runtime.events import EngineAnswered, EngineCalled, Routed, StepFailed
+from carrara.runtime.explain import stories
+from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.budget import OverBudget, Purse, Spending, spending_of
+from carrara.runtime.routing.call import answer_tokens
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Budget, Policy, Price, Rule
 
@@ -76,3 +81,132 @@ def test_calls_at_once_do_not_overspend_together(context: Any) -> None:
     over = [one for one in found if isinstance(one, OverBudget)]
     assert len(over) == 3
     assert "the budget is spent" in str(over[0])
+
+
+def parallel(context: Any, reply: Any, count: int, **resources: Any) -> tuple[list[Any], Any]:
+    """Answers to calls made at once with room in the budget for the reservations of two of them."""
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=2200), break_after=100)
+    engine = ScriptedEngine("dear", reply)
+    ctx = context(engine, router=Router(policy), **resources)
+
+    async def work() -> list[Any]:
+        calls = (answer(call(), ctx) for _ in range(count))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(work()), (ctx, engine)
+
+
+async def short(request: Request) -> Completion:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return priced(10)
+
+
+def test_what_only_reservations_keep_back_waits_for_them(context: Any) -> None:
+    found, (ctx, engine) = parallel(context, short, 30)
+    assert found == ["fine"] * 30
+    assert engine.most_in_flight == 2
+    assert ctx.resources["router"].purse.spent == Spending(300)
+    assert len(ctx.told(EngineCalled)) == 30
+
+
+def test_those_that_wait_fail_when_the_money_is_really_gone(context: Any) -> None:
+    async def long(request: Request) -> Completion:
+        await asyncio.sleep(0)
+        return priced(1000)
+
+    found, _ = parallel(context, long, 6)
+    assert found.count("fine") == 2
+    assert [type(one) for one in found if one != "fine"] == [OverBudget] * 4
+    assert "dear may use 1,001 tokens, 200 of 2,200 are left" in str(found[-1])
+
+
+def test_calls_that_fail_or_are_taken_back_let_the_next_ones_in(context: Any) -> None:
+    async def breaks(request: Request) -> Any:
+        await short(request)
+        return EngineFailed("broken")
+
+    found, (_, engine) = parallel(context, breaks, 5)
+    assert [str(one) for one in found] == ["broken"] * 5
+    assert len(engine.requests) == 5
+
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=1100))
+    forever = ScriptedEngine("dear", lambda _: asyncio.Event().wait())
+    ctx = context(forever, router=Router(policy))
+
+    async def work() -> None:
+        first, second, third = (asyncio.ensure_future(answer(call(), ctx)) for _ in range(3))
+        await asyncio.sleep(0)
+        for one, asked in ((second, 1), (first, 2), (third, 2)):  # the one that waits leaves too
+            one.cancel()
+            await asyncio.gather(one, return_exceptions=True)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(forever.requests) == asked
+
+    asyncio.run(work())
+
+
+def test_who_waits_for_the_budget_holds_no_place_at_the_engine(context: Any) -> None:
+    """Else it would keep the place from the call whose reservation it waits for, which was told to come back."""
+    turns = iter([EngineBusy("full", retry_after_s=0.001)])
+
+    async def reply(request: Request) -> Any:
+        return next(turns, None) or await short(request)
+
+    gates = {"dear": EngineGate(EngineLimits(concurrency=1))}
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=1100))
+    ctx = context(ScriptedEngine("dear", reply), router=Router(policy), gates=gates)
+
+    async def work() -> list[Any]:
+        async with asyncio.timeout(20):
+            return await asyncio.gather(*(answer(call(), ctx) for _ in range(4)))
+
+    assert asyncio.run(work()) == ["fine"] * 4
+
+
+def test_crumbs_of_settled_reservations_keep_nobody_back() -> None:
+    purse = Purse(Budget(cost=0.3), {})
+    for cost in (0.1, 0.2, 0.1):
+        purse.reserve(Spending(1, cost))
+    for cost in (0.2, 0.1, 0.1):
+        purse.settle(Spending(1, cost), Spending())
+    assert purse.objection("dear", Spending(1, 0.3)) is None
+
+
+@pytest.mark.parametrize(
+    ("output", "can", "most"),
+    [
+        (Choice(("yes", "no")), ["choice"], 19),
+        (Choice(("yes", "no")), [], 512),
+        (Choice(("y" * 900, "no")), ["choice"], 512),
+        (Json.of({"type": "boolean"}), ["schema"], 21),
+        (Json.of({"enum": ["a", "long"]}), ["schema"], 22),
+        (Json.of({"type": "object"}), ["schema"], 512),
+        (Text(), ["choice"], 512),
+    ],
+)
+def test_no_more_is_reserved_than_the_longest_option(
+    output: Contract, can: list[Any], most: int
+) -> None:
+    assert answer_tokens(output, 512, can) == most
+
+
+def test_a_closed_choice_fits_where_its_max_tokens_do_not(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=100))
+    ctx = context(ScriptedEngine("dear", ["yes"], can=["choice"]), router=Router(policy))
+    asked = LlmCall((Message("user", "Say it."),), Choice(("yes", "no")))
+    assert asyncio.run(answer(asked, ctx)) == "yes"
+
+
+def test_a_call_that_no_engine_was_asked_for_is_explained(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=100))
+    ctx = context(ScriptedEngine("dear", ["fine"]), router=Router(policy))
+    with pytest.raises(OverBudget) as over:
+        asyncio.run(answer(call(), ctx))
+    failed = StepFailed("run", 1.0, ctx.path, 0, error=str(over.value))
+    (story,) = stories([*ctx.events, failed])
+    assert [line.split("s  ", 1)[1] for line in story.lines()] == [
+        f"ask no engine: {over.value}",
+        f"failed: {over.value}",
+    ]

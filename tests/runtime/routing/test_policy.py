@@ -8,7 +8,7 @@ import pytest
 
 from carrara.engines.errors import CarraraError
 from carrara.engines.request import Message
-from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.accept import Accept, Judge
 from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
@@ -157,3 +157,13 @@ def test_the_language_is_read_off_the_last_user_message() -> None:
     assert language_of([Message("system", english), Message("user", german)]) == "de"
     assert language_of([Message("user", german), Message("user", english)]) == "en"
     assert language_of([]) == ""
+
+
+def test_the_engines_of_a_policy_are_those_of_its_rules_and_its_judges() -> None:
+    policy = Policy(
+        rules=(Rule(("diffusion", "ar")),),
+        accept={"json": Accept(judge=Judge("first")), "text": Accept(judge=Judge("ar"))},
+        steps={"sum": Accept(engines={"ar": Accept(judge=Judge("second"))})},
+    )
+    assert policy.judges == ("first", "ar", "second")
+    assert policy.engines == ("diffusion", "ar", "first", "second")

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from carrara import DefinitionError, Handle, Policy, Table, llm, plan, step, workflow
+from carrara.runtime.routing.accept import Accept, Judge
 from carrara.runtime.routing.policy import Rule
 from carrara.workflows.plain import plain
 from carrara.workflows.plan import Plan
@@ -454,3 +455,15 @@ def test_a_declared_graph_is_taken_as_it_is() -> None:
 def test_a_circle_in_a_declared_graph_is_an_error_that_names_it() -> None:
     with pytest.raises(DefinitionError, match="in a circle: a -> b -> a"):
         plan(declared(("a", "b"), ("b", "a")))
+
+
+def test_a_judge_that_no_engine_is_called_like_is_noted() -> None:
+    judged = {
+        name: Policy("mine", accept={"json": Accept(judge=Judge(name))})
+        for name in ("ar", "oracle")
+    }
+    assert plan(extract_only, policy=judged["ar"]).notes == plan(extract_only).notes
+    note = plan(extract_only, policy=judged["oracle"]).notes[-1]
+    assert note.startswith("no engine is called 'oracle', the judge of policy 'mine'")
+    given = plan(extract_only, policy=judged["oracle"], engines=["ar", "oracle"])
+    assert given.notes == plan(extract_only).notes

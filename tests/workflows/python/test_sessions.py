@@ -14,13 +14,14 @@ import pytest
 import carrara
 from carrara import CarraraError, Policy, StepError, llm, step, workflow
 from carrara.engines.engine import Engine
-from carrara.engines.errors import LoadingError
+from carrara.engines.errors import EngineRefused, LoadingError
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import DraftShown, Event, Routed, RunFinished, StepFinished
 from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.accept import Accept, Judge
 from carrara.runtime.routing.policy import Rule
-from carrara.workflows.engine_room import EngineRoom
+from carrara.workflows.engine_room import EngineRoom, engines_of
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.session import opened_journal
 
@@ -218,6 +219,31 @@ def test_a_policy_and_limits_of_the_session_go_before_those_of_the_workflow(
     own.limits = {"other": EngineLimits(concurrency=1)}
     assert asyncio.run(routed(None)) == "other"
     assert asyncio.run(routed(Policy("mine", (Rule(("ar",)),)))) == "ar"
+
+
+JUDGED = Policy(
+    "judged",
+    (Rule(("ar", "other")),),
+    {"text": Accept(engines={"ar": Accept(judge=Judge("ollama"))})},
+)
+
+
+def test_a_judge_that_is_not_there_is_told_before_the_run(answers: Answers) -> None:
+    heard: list[Event] = []
+    engines = answers({"hey": "HEY"})
+    with pytest.raises(EngineRefused, match="the judge of policy 'judged': no engine is called"):
+        carrara.run_sync(measure, "hey", engines=engines, policy=JUDGED, listeners=[heard.append])
+    assert heard == []
+
+
+def test_a_judge_is_opened_with_the_engines_of_the_rules() -> None:
+    own = workflow(measure.function)
+    own.policy = JUDGED
+    assert "ollama" in engines_of(own)[0]
+    room = EngineRoom()
+    room.want(*engines_of(own))
+    assert "ollama" in room.names
+    room.check_judges(JUDGED)
 
 
 def test_a_limit_holds_over_all_runs_of_a_session() -> None:
