@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from carrara.engines.errors import CarraraError
-from carrara.engines.registry import KINDS
+from carrara.engines.registry import kinds_by_name
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
 from carrara.workflows.yaml.compose import read
@@ -35,9 +35,11 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
 
 
 def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
-    """The policy in a file. `engines` are names that may be used beside the engines known here.
+    """The policy in a file. `engines` are names that may be used beside those that can be opened by name: the engines
+    of this process, the presets and those of the configuration file.
 
     Raises:
+        LoadingError: the configuration file is wrong.
         PipelineError: it has mistakes; all of them are in it, each with file, line and column.
     """
     mistakes = Mistakes()
@@ -47,7 +49,11 @@ def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
         notes = Notes(source, mistakes)
         if isinstance(source.value, dict):
             doc = read_shape(PolicyFileDoc, source.value, (), notes)
-            found = None if doc is None else read_policy(doc.policy, (*KINDS, *engines), notes)
+            found = (
+                None
+                if doc is None
+                else read_policy(doc.policy, (*kinds_by_name(), *engines), notes)
+            )
         else:
             notes.at_value(
                 (), f"a policy file is a mapping with 'policy', not {noun(source.value)}"
