@@ -77,7 +77,8 @@ class HedgeDoc(Doc):
 
     after_s: Positive | None = Field(None, description="After so many seconds.")
     times: Positive | None = Field(
-        None, description="After so many times what the engine usually takes at the step."
+        None,
+        description="After so many times what the engine usually takes at the step; 3 where nothing else is given.",
     )
     share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
@@ -137,6 +138,10 @@ class PolicyDoc(Doc):
     )
     probe_every: AtLeastOne | None = Field(
         None, description="An engine that was passed over is tried again every so many calls."
+    )
+    scouts: AtLeastOne | None = Field(
+        None,
+        description="How many calls of a step ask an engine at once until it is known whether its answers are taken.",
     )
     max_wait_s: Annotated[float, Field(ge=0)] | None = Field(
         None, description="The longest wait, in seconds, that a busy engine may ask for."
