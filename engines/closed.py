@@ -10,6 +10,9 @@ from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineRefused
 from carrara.engines.request import Completion, Request, Watch
 
+NOT_OPEN = "not open"
+"""How its refusals begin."""
+
 
 class ClosedEngine:
     """An `Engine` that refuses every contract with the `error` that kept it from being opened."""
@@ -25,7 +28,7 @@ class ClosedEngine:
         return f"closed-{self.name}"
 
     def refusal(self, contract: Contract) -> str | None:
-        return f"not open: {str(self.error) or repr(self.error)}"
+        return f"{NOT_OPEN}: {str(self.error) or repr(self.error)}"
 
     async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
         """Raises EngineRefused."""
@@ -48,4 +51,4 @@ class ClosedEngine:
         pass
 
 
-__all__ = ["ClosedEngine"]
+__all__ = ["NOT_OPEN", "ClosedEngine"]

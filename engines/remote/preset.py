@@ -199,9 +199,9 @@ def _read(key: str, value: Any, where: str) -> Any:
         raise LoadingError(f"{where}: {key} takes {wanted[0].__name__}, got {value!r}")
     if key in _WORDS and value not in _WORDS[key]:
         raise LoadingError(f"{where}: {key} is one of {', '.join(_WORDS[key])}, got {value!r}")
-    if key in _LEAST and value < _LEAST[key]:
+    if key in _LEAST and int(value) < _LEAST[key]:
         raise LoadingError(f"{where}: {key} is at least {_LEAST[key]}, got {value!r}")
-    return check_url(value, where) if key == "base_url" else value
+    return check_url(str(value), where) if key == "base_url" else value
 
 
 def check_url(url: str, where: str) -> str:
