@@ -199,7 +199,7 @@ def _read(key: str, value: Any, where: str) -> Any:
         raise LoadingError(f"{where}: {key} takes {wanted[0].__name__}, got {value!r}")
     if key in _WORDS and value not in _WORDS[key]:
         raise LoadingError(f"{where}: {key} is one of {', '.join(_WORDS[key])}, got {value!r}")
-    if key in _LEAST and int(value) < _LEAST[key]:
+    if isinstance(value, int) and value < _LEAST.get(key, value):
         raise LoadingError(f"{where}: {key} is at least {_LEAST[key]}, got {value!r}")
     return check_url(str(value), where) if key == "base_url" else value
 
