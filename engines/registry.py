@@ -85,10 +85,12 @@ def open_engines(
     device: str | None = None,
     kinds: Mapping[str, Kind] | None = None,
     definitions: Mapping[str, Mapping[str, Any]] | None = None,
+    setting: Setting | None = None,
 ) -> dict[str, Engine]:
     """The engines called `names`, not yet loaded: `async with` each of them. Local ones share one model.
 
-    What the arguments mean is in `Setting`; the weights are fetched, if need be, when the first engine is
+    What the arguments mean is in `Setting`; a `setting` goes before them, and engines of several calls with the same
+    one share its model. The weights are fetched, if need be, when the first engine is
     entered. `definitions` are engines named in place: a preset, and what differs from it.
 
     Raises:
@@ -99,7 +101,7 @@ def open_engines(
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         known(name, table)
-    setting = Setting(source, adapter, dtype, device)
+    setting = setting or Setting(source, adapter, dtype, device)
     return {name: _build(name, table[name], setting) for name in wanted}
 
 

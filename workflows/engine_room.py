@@ -1,6 +1,7 @@
-"""The engines of a session: opened when the first model is asked, kept warm, closed at the end.
+"""The engines of a session: each opened by the first call that may be routed to it, kept warm, closed at the end.
 
-A workflow of plain Python therefore never loads torch, and many runs share one set of weights.
+A workflow of plain Python therefore never loads torch, one that asks servers alone needs no weights, and many runs
+share one set of weights.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from contextvars import Context
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError, EngineRefused
+from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
+from carrara.engines.registry import Setting, UnknownEngine
 from carrara.runtime.cassette import Cassette
-from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.call import LlmCall, facts_of
+from carrara.runtime.routing.policy import AUTO, Policy
+from carrara.runtime.routing.reach import reach
 from carrara.workflows.errors import did_you_mean
 
 DEFAULT_ENGINES = ("diffusion", "ar", "verified")
@@ -36,14 +42,12 @@ class EngineRoom(Mapping[str, Engine]):
         self._grows = given is None
         self._names = tuple(DEFAULT_ENGINES if given is None else given)
         self._definitions: dict[str, Mapping[str, Any]] = {}
-        self._more = AsyncExitStack()
         self._turn = asyncio.Lock()
-        self._model = model
+        self._setting = Setting() if model is None else Setting(model)
         self._cassette = cassette
-        self._engines: Mapping[str, Engine] = {}
-        self._opened: asyncio.Future[None] | None = None
-        self._closing = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
+        self._engines: dict[str, Engine] = {}
+        self._keepers: dict[str, _Keeper] = {}
+        self._closing = False
 
     def want(
         self, names: Iterable[str], definitions: Mapping[str, Mapping[str, Any]] | None = None
@@ -96,22 +100,52 @@ class EngineRoom(Mapping[str, Engine]):
         """Those that are open, or will be."""
         return self._names
 
-    async def open(self) -> None:
-        """Wait until all engines are open; the first caller opens them for everybody.
+    async def open(self, names: Iterable[str] | None = None) -> None:
+        """Wait until these engines are open, None: all; the first caller opens them for everybody. One that cannot be
+        opened stands here as a `ClosedEngine`, which refuses every call with the reason.
 
         Raises:
-            LoadingError: weights or packages are missing; every later call raises the same.
+            UnknownEngine: no engine is called so.
+            LoadingError: not one of them can be opened: weights, packages or keys are missing.
             CarraraError: the session has ended.
         """
-        if self._closing.is_set():
+        if self._closing:
             raise CarraraError("the session has ended, its engines are closed")
-        if self._opened is None:
-            self._opened = asyncio.get_running_loop().create_future()
-            # One task opens and closes them, outside the step that happened to come first and its context.
-            self._keeper = asyncio.create_task(self._keep(self._opened), context=Context())
-        await asyncio.shield(self._opened)
-        if self._given is None and set(self._names) - set(self._engines):
-            await self._open_more()
+        wanted = self._names if names is None else tuple(dict.fromkeys(names))
+        for name in wanted:
+            if name not in self._keepers:
+                # A task opens and closes each, outside the step that happened to come first and its context.
+                opened: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+                leave = asyncio.Event()
+                task = asyncio.create_task(self._keep(name, opened, leave), context=Context())
+                self._keepers[name] = _Keeper(opened, leave, task)
+        if missing := [name for name in wanted if name not in self._engines]:
+            await asyncio.gather(*(asyncio.shield(self._keepers[name].opened) for name in missing))
+        found = [self._engines[name] for name in wanted]
+        closed = [engine for engine in found if isinstance(engine, ClosedEngine)]
+        if closed and len(closed) == len(found):
+            reasons = dict.fromkeys(str(engine.error) for engine in closed)
+            if len(reasons) == 1:
+                raise closed[0].error
+            raise LoadingError("no engine can be opened. " + "; ".join(reasons))
+
+    async def open_for(self, call: LlmCall, path: str, policy: Policy) -> None:
+        """Open the engines that a call may be routed to: where the session was not told which to use, those that the
+        step or the first fitting rule of the policy names, and the usual ones only where no rule fits. Raises as
+        `open`."""
+        if not self._grows:
+            await self.open()
+            return
+        if call.engine not in (None, "auto"):
+            await self.open((str(call.engine),))
+            return
+        named, fits = reach(facts_of(call, path, policy), policy)
+        self.want(named)
+        known = [name for name in named if name in self._names]
+        if not fits or not known:
+            usual = [name for name in AUTO.rules[-1].engines if name in self._names]
+            known += usual or self._names
+        await self.open(known)
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,62 +156,63 @@ class EngineRoom(Mapping[str, Engine]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._closing.set()
-        try:
-            await self._more.aclose()
-        finally:
-            if self._keeper is not None:
-                await self._keeper
+        self._closing = True
+        async with AsyncExitStack() as stack:  # the last one first, and all of them
+            for keeper in self._keepers.values():
+                stack.push_async_callback(keeper.end)
+        self._engines = {}
 
     def __getitem__(self, name: str) -> Engine:
         return self._engines[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._engines)
+        return (name for name in self._names if name in self._engines)
 
     def __len__(self) -> int:
         return len(self._engines)
 
-    async def _keep(self, opened: asyncio.Future[None]) -> None:
+    async def _keep(self, name: str, opened: asyncio.Future[Engine], leave: asyncio.Event) -> None:
+        """Open an engine, keep it open until the session ends, and close it."""
         async with AsyncExitStack() as stack:
             try:
-                self._engines = await self._enter(stack)
-            except Exception as error:
+                async with self._turn:  # one after the other: local engines share one model
+                    engine = await self._made(name)
+                    await stack.enter_async_context(engine)
+            except UnknownEngine as error:
                 opened.set_exception(error)
                 opened.exception()  # seen: whoever asked may have been cancelled
                 return
-            opened.set_result(None)
-            await self._closing.wait()
-            self._engines = {}
+            except Exception as error:
+                engine = ClosedEngine(name, error)
+            self._engines[name] = engine
+            opened.set_result(engine)
+            await leave.wait()
 
-    async def _open_more(self) -> None:
-        """Engines that were wanted after the first were open."""
-        async with self._turn:
-            names = [name for name in self._names if name not in self._engines]
-            found = await asyncio.to_thread(self._make, names)
-            if self._cassette is not None:
-                found = self._cassette.record(found)
-            for name, engine in found.items():
-                await self._more.enter_async_context(engine)
-                self._engines = {**self._engines, name: engine}
+    async def _made(self, name: str) -> Engine:
+        if self._given is not None:
+            engine = self._given[name]
+        else:
+            engine = await asyncio.to_thread(self._make, name)
+        return engine if self._cassette is None else self._cassette.record({name: engine})[name]
 
-    async def _enter(self, stack: AsyncExitStack) -> Mapping[str, Engine]:
-        engines = self._given
-        if engines is None:
-            engines = await asyncio.to_thread(self._make, self._names)
-        if self._cassette is not None:
-            engines = self._cassette.record(engines)
-        for engine in engines.values():
-            await stack.enter_async_context(engine)
-        return engines
-
-    def _make(self, names: Iterable[str]) -> Mapping[str, Engine]:
+    def _make(self, name: str) -> Engine:
         """In a thread: importing torch and fetching weights take seconds, and the loop must go on."""
         from carrara.engines.registry import open_engines
 
-        if self._model is None:
-            return open_engines(names, definitions=self._definitions)
-        return open_engines(names, source=self._model, definitions=self._definitions)
+        return open_engines((name,), setting=self._setting, definitions=self._definitions)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """The task that keeps an engine open; `leave` ends it."""
+
+    opened: asyncio.Future[Engine]
+    leave: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def end(self) -> None:
+        self.leave.set()
+        await self.task
 
 
 def engines_of(definition: Any) -> tuple[tuple[str, ...], Mapping[str, Mapping[str, Any]]]:

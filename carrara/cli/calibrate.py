@@ -95,7 +95,7 @@ async def _calibrate(
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
-    async with how.session() as session:
+    async with how.session(workflow=lambda: workflow) as session:
         told = (lambda line: None) if how.quiet else note
         return await fit(workflow, str(rows), session, goal, engines=names, tell=told, **chosen)
 

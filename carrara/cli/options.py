@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from carrara.cli.outcome import usage
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
     from carrara.runtime.journal.recording import Recorder
+    from carrara.runtime.routing.policy import Policy
+    from carrara.workflows.calls import Definition
     from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.session import Session
 
@@ -114,6 +116,14 @@ def check_engine(name: str) -> None:
         raise usage(f"--engine: {error}") from error
 
 
+def policy_for(path: Path, workflow: Callable[[], Definition[..., Any]] | None) -> Policy:
+    """The policy in a file; it may name the engines that the workflow defines. Raises PipelineError for mistakes."""
+    from carrara.workflows.engine_room import engines_of
+    from carrara.workflows.yaml.policy import load_policy
+
+    return load_policy(path, engines=() if workflow is None else engines_of(workflow())[0])
+
+
 def check_model(name: str, option: str) -> None:
     """Raises Exit where no model is called so, and for a folder that holds none. Loads nothing."""
     from carrara.engines.errors import LoadingError
@@ -167,17 +177,21 @@ class How:
     def _names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.engine.split(","))
 
-    def session(self, journal: Recorder | None = None) -> Session:
-        """A session with these settings; without a journal nothing is kept."""
+    def session(
+        self,
+        journal: Recorder | None = None,
+        workflow: Callable[[], Definition[..., Any]] | None = None,
+    ) -> Session:
+        """A session with these settings; without a journal nothing is kept. The policy may name the engines of the
+        `workflow` too, which is loaded only where there is a policy."""
         from carrara.workflows.run import session
-        from carrara.workflows.yaml.policy import load_policy
 
         engines = None if self.engine == AUTO else self._names
         return session(
             journal=journal,
             engines=engines,
             model=self.model,
-            policy=None if self.policy is None else load_policy(self.policy),
+            policy=None if self.policy is None else policy_for(self.policy, workflow),
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import PolicyOption, check_engine
+from carrara.cli.options import PolicyOption, check_engine, policy_for
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -79,7 +79,6 @@ def plan(
     from carrara.workflows.inputs import InputReader, assignments
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
-    from carrara.workflows.yaml.policy import load_policy
 
     for name in engines or ():
         check_engine(name)
@@ -89,7 +88,7 @@ def plan(
     if journal is not None or DEFAULT_PATH.exists():
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
-    chosen = None if policy is None else load_policy(policy, engines=engines_of(workflow)[0])
+    chosen = None if policy is None else policy_for(policy, lambda: workflow)
     more = () if chosen is None else chosen.engines
     opened = engines or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)

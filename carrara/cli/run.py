@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
+    from carrara.workflows.calls import Definition
     from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.job import Job, JobResult, Until
     from carrara.workflows.session import Session
@@ -299,13 +300,13 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
 
     if output is not None:
         make_place(output, file_of(workflow))
-    _give(await _watched(how, work), output)
+    _give(await _watched(how, work, lambda: workflow), output)
 
 
 async def _dry_run(how: How, job: Job, count: int) -> None:
     from carrara.workflows.estimate import estimate
 
-    async with how.session() as session:
+    async with how.session(workflow=partial(_workflow_of, job)) as session:
         found = await estimate(job, session, count)
     give("\n".join(found.lines()))
 
@@ -348,7 +349,7 @@ async def _run_job(
             on=on,
         )
 
-    _tell_job(await _watched(how, work), how)
+    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how)
 
 
 async def _resume(
@@ -390,10 +391,17 @@ async def _resume(
     place = None if output is None else Path(output)
     if place is not None:
         make_place(place, file_of(workflow))
-    _give(await _watched(how, work), place)
+    _give(await _watched(how, work, lambda: workflow), place)
 
 
-async def _watched(how: How, work: Work[R]) -> R:
+def _workflow_of(job: Job) -> Definition[..., Any]:
+    from carrara.workflows.target import load_workflow
+
+    placed = job.placed()
+    return load_workflow(placed.target, placed.folder)
+
+
+async def _watched(how: How, work: Work[R], workflow: Callable[[], Definition[..., Any]]) -> R:
     """Do `work` in a session, with progress on standard error and the report at the end."""
     from asyncio import CancelledError
 
@@ -408,7 +416,7 @@ async def _watched(how: How, work: Work[R]) -> R:
 
     try:
         with opened_journal(how.journal) as journal:
-            async with how.session(journal) as session:
+            async with how.session(journal, workflow) as session:
                 with how.watching() as progress:
                     result = await work(session, journal, (listen, *progress))
             if not how.quiet:

@@ -14,6 +14,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,19 +37,28 @@ def configured() -> dict[str, Preset]:
     """The engines named in the configuration file, none where there is no file.
 
     Raises:
-        LoadingError: names the file, the engine and the key that is wrong.
+        LoadingError: names the file, the engine and the key that is wrong; `$CARRARA_CONFIG` names no file.
     """
     path = config_path()
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if os.environ.get("CARRARA_CONFIG"):
+            raise LoadingError(
+                f"{path}: there is no such file, and CARRARA_CONFIG names it; mend or unset the variable"
+            ) from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise LoadingError(f"{path}: cannot be read: {error}") from error
     try:
-        found = tomllib.loads(text).get("engines", {})
+        tables = tomllib.loads(text)
     except ValueError as error:
         raise LoadingError(f"{path}: is no TOML: {error}") from error
+    if stray := [key for key in tables if key != "engines"]:
+        raise LoadingError(
+            f"{path}: unknown key {stray[0]!r}: the file holds engines, [engines.NAME] each"
+        )
+    found = tables.get("engines", {})
     if not isinstance(found, Mapping):
         raise LoadingError(f"{path}: `engines` is a table of engines, got {found!r}")
     return {
@@ -58,7 +68,8 @@ def configured() -> dict[str, Preset]:
 
 
 def defined(name: str, given: Any, where: str, folder: Path | None = None) -> Preset:
-    """The preset of one definition: of that name, changed as it says. `where` stands in errors.
+    """The preset of one definition: of that name, changed as it says. `where` stands in errors. Another model or place
+    has no price unless the definition gives one.
 
     Raises:
         LoadingError: no preset, an unknown key, a wrong value.
@@ -77,7 +88,10 @@ def defined(name: str, given: Any, where: str, folder: Path | None = None) -> Pr
         base = preset(wanted, folder)
     except LoadingError as error:
         raise LoadingError(f"{where}: {error}") from error
-    return base.but(changes, where)
+    made = base.but(changes, where)
+    if "price" not in changes and (made.model, made.base_url) != (base.model, base.base_url):
+        return replace(made, price=None)  # it was that of another model, or of another place
+    return made
 
 
 def all_presets() -> dict[str, Preset]:
@@ -90,8 +104,13 @@ def lacks(name: str, known: Preset) -> tuple[str, str]:
     this machine it looks whether anything listens."""
     if not known.model and known.key_required:
         return "no model is named", f'[engines.{name}] model = "…" in {FILE}'
-    if known.key_required and known.key_env and not find_key(known.key_env):
-        return f"{known.key_env} is not set", how_to_set(known.key_env)
+    if known.key_env:
+        try:
+            key = find_key(known.key_env)
+        except LoadingError as error:
+            return str(error).partition(": ")[0], how_to_set(known.key_env)
+        if known.key_required and not key:
+            return f"{known.key_env} is not set", how_to_set(known.key_env)
     place = urlsplit(known.base_url)
     if is_loopback(known.base_url) and not _listens(str(place.hostname), place.port or 80):
         return f"nothing listens at {bare_url(known.base_url)}", "start the server, or set base_url"

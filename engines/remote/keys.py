@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from carrara.engines.errors import LoadingError
+
 SERVICE = "carrara"
-_SHORTEST = 4
+_PRINTABLE = re.compile(r"[ -~]*")
 
 
 class Key:
@@ -30,9 +32,10 @@ class Key:
     def scrub(self, text: str) -> str:
         """`text` without the secret, also where only its beginning or its end is shown."""
         secret = self._secret
-        if len(secret) < _SHORTEST:
+        if not secret.strip("*"):
             return text
-        text = text.replace(secret, "***")
+        while secret in text:  # what stood around it and the stars may spell it again
+            text = text.replace(secret, "***")
         if len(secret) >= 12:
             for part in (secret[:8], secret[-8:]):
                 text = re.sub(rf"[\w*-]*{re.escape(part)}[\w*-]*", "***", text)
@@ -57,11 +60,20 @@ NO_KEY = Key("")
 
 
 def find_key(variable: str, keyring: Callable[[str], str | None] | None = None) -> Key:
-    """The key named `variable`: from the environment, else from the keyring where there is one. May be empty."""
+    """The key named `variable`: from the environment, else from the keyring where there is one. May be empty.
+
+    Raises:
+        LoadingError: it cannot stand in a header.
+    """
     if not variable:
         return NO_KEY
-    found = os.environ.get(variable) or (keyring or _from_keyring)(variable) or ""
-    return Key(found)
+    found = Key(os.environ.get(variable) or (keyring or _from_keyring)(variable) or "")
+    if not _PRINTABLE.fullmatch(found.reveal()):
+        raise LoadingError(
+            f"{variable} holds no key: not all of its characters are printable ASCII (a line break in it? a long "
+            f"dash?). {how_to_set(variable)}"
+        )
+    return found
 
 
 def how_to_set(variable: str) -> str:

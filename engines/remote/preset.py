@@ -14,8 +14,10 @@ from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.remote.keys import bare_url
 from carrara.engines.request import Usage
 
 FOLDER = Path(__file__).parent / "presets"
@@ -101,7 +103,7 @@ class Preset:
         """This preset with the given fields changed; `where` names their source in errors.
 
         Raises:
-            LoadingError: an unknown field, or a value of the wrong type.
+            LoadingError: an unknown field, or a value of the wrong type or out of range.
         """
         known = {f.name for f in fields(self)} - {"name"}
         for key in changes:
@@ -173,6 +175,14 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "Pattern": (str,),
 }
 _WORDS = {"wire": get_args(WireName), "schema": get_args(SchemaMode), "pattern": get_args(Pattern)}
+_LEAST = {"concurrency": 1, "context_tokens": 1, "canvas_tokens": 1, "top_logprobs": 0}
+_SECRET_HEADERS = (
+    "authorization",
+    "proxy-authorization",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+)
 _PARTS: Mapping[str, type] = {"timeouts": Timeouts, "price": Price}
 
 
@@ -182,14 +192,51 @@ def _read(key: str, value: Any, where: str) -> Any:
     if key in ("body", "headers"):
         if not isinstance(value, Mapping):
             raise LoadingError(f"{where}: {key} is a table, got {value!r}")
-        return dict(value)
+        return _headers(value, where) if key == "headers" else dict(value)
     kind = next(f.type for f in fields(Preset) if f.name == key)
     wanted = _TYPES[str(kind)]
     if not isinstance(value, wanted) or (wanted == (int,) and isinstance(value, bool)):
         raise LoadingError(f"{where}: {key} takes {wanted[0].__name__}, got {value!r}")
     if key in _WORDS and value not in _WORDS[key]:
         raise LoadingError(f"{where}: {key} is one of {', '.join(_WORDS[key])}, got {value!r}")
-    return value
+    if isinstance(value, int) and value < _LEAST.get(key, value):
+        raise LoadingError(f"{where}: {key} is at least {_LEAST[key]}, got {value!r}")
+    return check_url(str(value), where) if key == "base_url" else value
+
+
+def check_url(url: str, where: str) -> str:
+    """`url`, if it may be the address of a server. It is kept in journals and shown, so it holds no secret.
+
+    Raises:
+        LoadingError: it is no http(s) URL, or has a user, a password or a query.
+    """
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        told = "" if set(url) & set("@?#") else f", got {url!r}"
+        raise LoadingError(f"{where}: base_url is an http(s) URL such as http://host:8000/v1{told}")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise LoadingError(
+            f"{where}: base_url holds no user, password or query: it is shown and kept; name the variable of a key "
+            f"with key_env: {bare_url(url)}"
+        )
+    return url
+
+
+def _headers(found: Mapping[str, Any], where: str) -> dict[str, str]:
+    for name, value in found.items():
+        if name.lower() in _SECRET_HEADERS:
+            raise LoadingError(
+                f"{where}: headers: {name}: a key does not belong into a file; name a variable with key_env"
+            )
+        if not isinstance(value, str):
+            raise LoadingError(
+                f"{where}: headers: {name} takes a string, not {type(value).__name__}"
+            )
+    return dict(found)
 
 
 def _part(key: str, value: Any, where: str) -> Any:
@@ -199,7 +246,22 @@ def _part(key: str, value: Any, where: str) -> Any:
     for name, number in value.items():
         if name != "as_of" and (isinstance(number, bool) or not isinstance(number, int | float)):
             raise LoadingError(f"{where}: {key}.{name} is a number, got {number!r}")
+        if name == "as_of" and not isinstance(number, str):
+            raise LoadingError(f"{where}: {key}.as_of is a string, got {number!r}")
+        if key == "timeouts" and not number > 0:
+            raise LoadingError(f"{where}: timeouts.{name} is above 0, got {number!r}")
+        if key == "price" and name != "as_of" and not number >= 0:
+            raise LoadingError(f"{where}: price.{name} is at least 0, got {number!r}")
     return _PARTS[key](**value)
 
 
-__all__ = ["Preset", "Price", "SchemaMode", "Timeouts", "preset", "presets", "read_preset"]
+__all__ = [
+    "Preset",
+    "Price",
+    "SchemaMode",
+    "Timeouts",
+    "check_url",
+    "preset",
+    "presets",
+    "read_preset",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from carrara.engines.closed import NOT_OPEN
 from carrara.engines.contract import Contract
 from carrara.engines.contract_shape import shape_of
 from carrara.engines.engine import Ability, Engine
@@ -45,6 +46,11 @@ class EngineFacts:
     refusal: str | None = None
     device: str = REMOTE
     expected: float = EXPECTED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it could not be opened; `refusal` says why."""
+        return self.refusal is not None and self.refusal.startswith(NOT_OPEN)
 
 
 def device_of(engine: Engine) -> str:

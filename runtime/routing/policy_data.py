@@ -13,6 +13,9 @@ from carrara.runtime.routing.policy import AUTO, Budget, Hedge, Policy, Price, R
 
 _SETS = ("kinds", "tags", "languages", "devices")
 
+_SIGNS = {"after_s", "share", "passes"}
+"""Of these a hedge may name some; then `times` is off unless it is named too."""
+
 T = TypeVar("T")
 
 
@@ -42,6 +45,8 @@ def from_data(found: Mapping[str, Any]) -> Policy:
     known["prices"] = {
         name: _made(Price, part, "price") for name, part in found.get("prices", {}).items()
     }
+    if isinstance(hedge := known.get("hedge"), Mapping) and set(hedge) & _SIGNS:
+        known["hedge"] = {"times": None, **hedge}
     for name, kind in (("hedge", Hedge), ("budget", Budget)):
         if isinstance(known.get(name), Mapping):
             known[name] = _made(kind, known[name], f"key of {name}")

@@ -120,6 +120,9 @@ def route(
         )
     if able[0].name != names[0]:
         reason = f"{names[0]}: {engines[names[0]].refusal}"
+    for name in names[1:]:
+        if engines[name].is_closed:
+            reason += f"; {name}: {engines[name].refusal}"
     able, reason = _affordable(facts, able, reason, barred.budget)
     able, reason = _roomy_first(facts, able, reason)
     able, reason = _whole(able, reason, barred.broken)
@@ -201,6 +204,8 @@ def _named(
         return _usual(engines), f"policy {policy.name!r} has no rule for it"
     names = _open_ones(rules[0].engines, engines)
     reason = rules[0].reason or f"policy {policy.name!r}"
+    if names and all(engines[name].is_closed for name in names):
+        return [*names, *(name for name in _usual(engines) if name not in names)], reason
     if not names:
         missing = ", ".join(rules[0].engines)
         return _usual(engines), f"{reason}; {missing} not open, so any engine that is"
@@ -215,18 +220,21 @@ def _device(names: Sequence[str], engines: Mapping[str, EngineFacts]) -> str:
 
 
 def _open_ones(wanted: Sequence[str], engines: Mapping[str, EngineFacts]) -> list[str]:
-    """Those of the wanted engines that are open. Where `ar` is not, the engines that are none of this process's own
-    take its place, in their order: a server or hosted service is an AR engine to the router."""
+    """Those of the wanted engines that are here, open or refusing. Where `ar` is not open, the engines that are none of
+    this process's own take its place, in their order: a server or hosted service is an AR engine to the router."""
     names = []
     for name in wanted:
         stand_ins = [other for other in engines if other not in (*wanted, *_OWN)]
-        names += [name] if name in engines else stand_ins if name == "ar" else []
+        names += [name] if name in engines else []
+        if name == "ar" and (name not in engines or engines[name].is_closed):
+            names += stand_ins
     return names
 
 
 def _usual(engines: Mapping[str, EngineFacts]) -> list[str]:
     """The engines that the default policy would ask, else all there are: some answer only when they are named."""
-    return _open_ones(AUTO.rules[-1].engines, engines) or list(engines)
+    found = _open_ones(AUTO.rules[-1].engines, engines)
+    return list(engines) if all(engines[name].is_closed for name in found) else found
 
 
 def _affordable(

@@ -105,6 +105,11 @@ def test_an_engine_without_a_key_fails_with_what_to_do(shell: Any) -> None:
             ["engines", "probe", "http://127.0.0.1:9/v1", "--output", "x.json"],
             "a preset is a .toml file",
         ),
+        (
+            ["engines", "probe", "http://me:hush@127.0.0.1:9/v1"],
+            "base_url holds no user, password or query",
+        ),
+        (["engines", "probe", "http://127.0.0.1:9/v1?key=hush"], "with key_env"),
         (["serve", "--host", "0.0.0.0"], "set CARRARA_API_KEY"),
         (["serve", "--engine", "opnai"], "Did you mean 'openai'?"),
     ],
@@ -113,6 +118,7 @@ def test_a_wrong_call_is_told(shell: Any, words: list[str], told: str) -> None:
     ended = shell(*words, env={"CARRARA_API_KEY": ""})
     assert ended.code == 2
     assert told in ended.err
+    assert "hush" not in ended.err
 
 
 def test_a_wrong_configuration_is_told_once(shell: Any) -> None:

@@ -118,6 +118,17 @@ class ExampleDoc(Doc):
     answer: Anything = Field(description="The right answer, as `returns` types it.")
 
 
+class ServerPriceDoc(Doc):
+    """US dollars for a million tokens, as a server or service asks them."""
+
+    input: Annotated[float, Field(ge=0)] = Field(0.0, description="Of the prompt.")
+    cached_input: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Of the prompt, from the cache; as the others if left out."
+    )
+    output: Annotated[float, Field(ge=0)] = Field(0.0, description="Of the answer.")
+    as_of: str | None = Field(None, description="When it was looked up, such as 2026-01.")
+
+
 class EngineDoc(Doc):
     """An engine of this pipeline: what may be asked of it, and with `preset` a server or service that is asked."""
 
@@ -133,6 +144,10 @@ class EngineDoc(Doc):
     )
     context_tokens: AtLeastOne | None = Field(
         None, description="How many tokens prompt and answer may have. Only with preset."
+    )
+    price: ServerPriceDoc | None = Field(
+        None,
+        description="What it costs; else as in the preset, if model and base_url are. Only with preset.",
     )
     concurrency: AtLeastOne | None = Field(None, description="The most calls at once.")
     requests_per_s: Annotated[float, Field(gt=0)] | None = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -149,9 +149,12 @@ class Doc(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    nullable: ClassVar[tuple[str, ...]] = ("default", "answer")
+    """The keys that may hold null; of all others it is taken for a value that was forgotten."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _has_value(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.field_name not in ("default", "answer"):
+        if value is None and info.field_name not in cls.nullable:
             raise PydanticCustomError("no_value", "is empty")
         return value

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from carrara.engines.errors import CarraraError
-from carrara.engines.registry import KINDS
-from carrara.runtime.routing.policy import Policy
+from carrara.engines.registry import kinds_by_name
+from carrara.runtime.routing.policy import KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
 from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
@@ -27,17 +28,22 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
         if name not in engines:
             hint = did_you_mean(name, engines) or ". `carrara engines` lists them"
             notes.at_value(where, f"unknown engine '{name}' in the policy{hint}")
+    found = doc.model_dump(exclude_none=True, exclude_unset=True)
+    if doc.hedge is not None:
+        found["hedge"] = doc.hedge.model_dump(exclude_unset=True)  # null switches a sign off
     try:
-        return from_data(doc.model_dump(exclude_none=True, exclude_unset=True))
+        return from_data(found)
     except CarraraError as error:
         notes.at_key(("policy",), str(error))
         return None
 
 
 def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
-    """The policy in a file. `engines` are names that may be used beside the engines known here.
+    """The policy in a file. `engines` are names that may be used beside those that can be opened by name: the engines
+    of this process, the presets and those of the configuration file.
 
     Raises:
+        LoadingError: the configuration file is wrong.
         PipelineError: it has mistakes; all of them are in it, each with file, line and column.
     """
     mistakes = Mistakes()
@@ -47,7 +53,11 @@ def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
         notes = Notes(source, mistakes)
         if isinstance(source.value, dict):
             doc = read_shape(PolicyFileDoc, source.value, (), notes)
-            found = None if doc is None else read_policy(doc.policy, (*KINDS, *engines), notes)
+            found = (
+                None
+                if doc is None
+                else read_policy(doc.policy, (*kinds_by_name(), *engines), notes)
+            )
         else:
             notes.at_value(
                 (), f"a policy file is a mapping with 'policy', not {noun(source.value)}"
@@ -68,14 +78,18 @@ def policy_text(policy: Policy, comment: str = "") -> str:
 
 
 def policy_tree(policy: Policy) -> dict[str, Any]:
-    """The policy as data of a YAML file: what is as in the default is left out."""
+    """The policy as data of a YAML file: what is as in the default is left out. Thresholds stand there for every kind
+    of answer, as a file without those of a kind means the usual ones."""
     usual = to_data(Policy())
-    found = to_data(policy)
+    found = to_data(replace(policy, accept={kind: policy.accepts(kind) for kind in KINDS}))
     return {
         key: _bare(part)
         for key, part in found.items()
         if key in ("name", "rules", "accept") or part != usual[key]
     }
+
+
+_SAYS_NOTHING = (("prompt_tokens_over", -1), ("reason", ""))
 
 
 def _bare(part: Any) -> Any:
@@ -85,7 +99,7 @@ def _bare(part: Any) -> Any:
         return {
             key: inner
             for key, inner in kept.items()
-            if inner not in (None, "", [], {}) and (key, inner) != ("prompt_tokens_over", -1)
+            if inner not in (None, [], {}) and (key, inner) not in _SAYS_NOTHING
         }
     return [_bare(inner) for inner in part] if isinstance(part, list) else part
 

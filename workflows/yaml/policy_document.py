@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from carrara.workflows.yaml.document_base import AtLeastOne, Count, Doc, Words
 
@@ -72,19 +72,31 @@ class AcceptDoc(Doc):
     )
 
 
-class HedgeDoc(Doc):
-    """When the next engine starts beside the first one."""
+_SIGN: dict[str, JsonValue] = {"x-null": True}
 
-    after_s: Positive | None = Field(None, description="After so many seconds.")
+
+class HedgeDoc(Doc):
+    """When the next engine starts beside the first one. null switches a sign off."""
+
+    nullable: ClassVar = ("after_s", "times", "share", "passes")
+
+    after_s: Positive | None = Field(
+        None, description="After so many seconds.", json_schema_extra=_SIGN
+    )
     times: Positive | None = Field(
-        None, description="After so many times what the engine usually takes at the step."
+        None,
+        description="After so many times what the engine usually takes at the step; 3 where no other sign is named.",
+        json_schema_extra=_SIGN,
     )
     share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="After the time within which this share of the engine's answers at the step came.",
+        json_schema_extra=_SIGN,
     )
     passes: AtLeastOne | None = Field(
-        None, description="If after so many denoising passes too little is settled."
+        None,
+        description="If after so many denoising passes too little is settled.",
+        json_schema_extra=_SIGN,
     )
     settled: Share = Field(0.5, description="The share of the canvas that must be settled then.")
 
@@ -137,6 +149,10 @@ class PolicyDoc(Doc):
     )
     probe_every: AtLeastOne | None = Field(
         None, description="An engine that was passed over is tried again every so many calls."
+    )
+    scouts: AtLeastOne | None = Field(
+        None,
+        description="How many calls of a step ask an engine at once until it is known whether its answers are taken.",
     )
     max_wait_s: Annotated[float, Field(ge=0)] | None = Field(
         None, description="The longest wait, in seconds, that a busy engine may ask for."

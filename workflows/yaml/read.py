@@ -46,7 +46,7 @@ RESERVED: Final = frozenset(keyword.kwlist) | {
 }  # fmt: skip
 
 
-_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "context_tokens")
+_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "context_tokens", "price")
 
 
 class PipelineReader:
@@ -259,7 +259,9 @@ class _File:
     def servers(self, doc: PipelineDoc) -> dict[str, dict[str, Any]]:
         """The engines that the file defines; from here on their names are known."""
         given = {
-            name: engine.model_dump(include=set(_SERVER_KEYS), exclude_none=True)
+            name: engine.model_dump(
+                include=set(_SERVER_KEYS), exclude_none=True, exclude_unset=True
+            )
             for name, engine in (doc.engines or {}).items()
         }
         found = {name: keys for name, keys in given.items() if keys}

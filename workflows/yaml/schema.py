@@ -94,7 +94,8 @@ def _plain(node: Any) -> Any:
         del rest["default"]
     if rest.pop("x-is", None) is not None:
         rest["allOf"] = [{"$ref": "#/definitions/TypeNotation"}]  # beside it, a description is kept
-    options = [part for part in rest.get("anyOf", ()) if part != {"type": "null"}]
+    keeps_null = rest.pop("x-null", False)
+    options = [part for part in rest.get("anyOf", ()) if keeps_null or part != {"type": "null"}]
     if len(options) == 1:
         del rest["anyOf"]
         rest = {**options[0], **rest}

@@ -13,10 +13,11 @@ import pytest
 import carrara
 from carrara.engines import registry
 from carrara.engines.errors import LoadingError
-from carrara.engines.remote.preset import Preset, presets, read_preset
+from carrara.engines.remote.configured import defined
+from carrara.engines.remote.preset import Preset, Price, presets, read_preset
 from carrara.engines.remote.probe import preset_text
 from carrara.engines.scripted import ScriptedEngine
-from carrara.workflows.yaml import dumps, load
+from carrara.workflows.yaml import dumps, load, loads
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,30 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
         ("[engines.x]\npreset = 'openai'\nheaders = 3", "headers is a table"),
         ("[engines.x]\npreset = 'openai'\napi_key = 'sk'", "a key does not belong into a file"),
         ("[engines.x]\npreset = 3", "preset is a name"),
+        *(
+            (
+                f"[engines.x]\npreset = 'openai'\nheaders = {{ {name} = 'secret' }}",
+                f"engines.x: headers: {name}: a key does not belong into a file; name a variable with key_env",
+            )
+            for name in ("authorization", "Authorization", "X-API-Key", "api-key")
+        ),
+        ("[engines.x]\npreset = 'openai'\nheaders = {a = 3}", "headers: a takes a string"),
+        ("[engines.x]\npreset = 'openai'\nconcurrency = 0", "concurrency is at least 1, got 0"),
+        ("[engines.x]\npreset = 'openai'\ncontext_tokens = 0", "context_tokens is at least 1"),
+        ("[engines.x]\npreset = 'openai'\ntimeouts = {read_s = 0}", "timeouts.read_s is above 0"),
+        ("[engines.x]\npreset = 'openai'\nprice = {input = -1}", "price.input is at least 0"),
+        ("[engines.x]\npreset = 'openai'\nprice = {as_of = 2026}", "price.as_of is a string"),
+        ("[engines.x]\npreset = 'openai'\nbase_url = 'box:80/v1'", "base_url is an http(s) URL"),
+        ("[engines.x]\npreset = 'openai'\nbase_url = 'https:///v1'", "base_url is an http(s) URL"),
+        (
+            "[engines.x]\npreset = 'openai'\nbase_url = 'https://me:secret@host/v1'",
+            "engines.x: base_url holds no user, password or query",
+        ),
+        (
+            "[engines.x]\npreset = 'openai'\nbase_url = 'https://host/v1?key=secret'",
+            "with key_env: https://host/v1",
+        ),
+        ("[engine.x]\npreset = 'openai'", "carrara.toml: unknown key 'engine'"),
         ("[engines]\nx = 3", "an engine is a table"),
         ("engines = 3", "a table of engines"),
         ("[engines.x", "is no TOML"),
@@ -123,6 +148,26 @@ def test_a_wrong_configuration_is_told_with_file_engine_and_key(text: str, words
         registry.kinds_by_name()
     assert words in str(caught.value)
     assert "sk" not in str(caught.value).replace("ask", "")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_configuration_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registry.kinds_by_name()
+    monkeypatch.setenv("CARRARA_CONFIG", "gone.toml")
+    with pytest.raises(LoadingError, match=r"gone.toml: there is no such file, and CARRARA_CONFIG"):
+        registry.kinds_by_name()
+
+
+def test_another_model_or_place_has_no_price_unless_one_is_given() -> None:
+    def price_of(**changes: Any) -> Any:
+        return defined("x", {"preset": "openai", **changes}, "x").price
+
+    asked = presets()["openai"].price
+    assert asked is not None
+    assert price_of(model="gpt-4o", context_tokens=9) == asked
+    assert price_of(model="gpt-4o-mini") is None
+    assert price_of(base_url="https://llm.example.com/v1") is None
+    assert price_of(model="gpt-4o-mini", price={"input": 0.2}) == Price(0.2)
 
 
 def test_a_preset_written_is_the_preset_read(here: Path) -> None:
@@ -173,6 +218,17 @@ def test_a_pipeline_brings_its_own_engine_which_answers_after_diffusion(
             return result.value, server.asked[0].body["model"]
 
     assert asyncio.run(main()) == ({"mood": "sad"}, "m2")
+
+
+def test_a_pipeline_gives_its_engine_a_price() -> None:
+    text = PIPELINE.replace("preset: mine.toml", "preset: openai, price: {input: 0.2, output: 1}")
+    path = Path("priced.yaml")
+    path.write_text(text)
+    pipeline = load(path)
+    servers = pipeline.definition.servers
+    engine: Any = registry.open_engines(["fast"], definitions=servers)["fast"]
+    assert engine.price == Price(0.2, None, 1.0)
+    assert loads(dumps(pipeline.definition)).definition.servers == servers
 
 
 def _rewritten(here: Path, text: str) -> Path:

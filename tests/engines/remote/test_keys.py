@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import carrara
 from carrara.engines.errors import EngineError, LoadingError
+from carrara.engines.remote.configured import lacks
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key, bare_url, find_key
 from carrara.engines.remote.preset import presets
@@ -64,6 +65,25 @@ def test_scrubbing_leaves_nothing_of_a_key(around: str, secret: str) -> None:
     assert secret[:8] not in key.scrub(f"{around} {secret[:8]}****{secret[-4:]}").replace(
         around, ""
     )
+
+
+@given(st.text(), st.text(min_size=1, alphabet="ab*-"))
+def test_a_key_of_any_length_is_scrubbed(around: str, secret: str) -> None:
+    scrubbed = Key(secret).scrub(f"{around}{secret}{secret}{around}")
+    assert secret not in scrubbed or not secret.strip("*")
+
+
+@pytest.mark.parametrize("value", ["sk-\u2013dash", "sk-two\nlines", "schlüssel"])
+def test_a_key_that_no_header_takes_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", value)
+    with pytest.raises(LoadingError, match="OPENAI_API_KEY holds no key") as caught:
+        find_key("OPENAI_API_KEY")
+    assert value not in str(caught.value)
+    missing, fix = lacks("openai", presets()["openai"])
+    assert missing == "OPENAI_API_KEY holds no key"
+    assert "export OPENAI_API_KEY" in fix
 
 
 def test_a_key_comes_from_the_environment_then_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,22 +121,48 @@ def test_a_cancelled_first_step_leaves_the_opening_to_the_others() -> None:
     asyncio.run(main())
 
 
-def test_an_engine_that_cannot_be_opened_fails_every_step_that_asks() -> None:
-    class Broken(ScriptedEngine):
-        async def __aenter__(self) -> Self:
-            raise LoadingError("the weights are gone")
+class Broken(ScriptedEngine):
+    async def __aenter__(self) -> Self:
+        raise LoadingError(f"the weights of {self.name} are gone")
 
-    fine = Watched("fine", ["x"])
-    engines: Mapping[str, Engine] = {"fine": fine, "ar": Broken("ar", ["x"])}
+
+def test_engines_that_cannot_be_opened_fail_every_step_that_asks() -> None:
+    engines: Mapping[str, Engine] = {name: Broken(name, ["x"]) for name in ("diffusion", "ar")}
 
     async def main() -> None:
         async with carrara.session(engines=engines) as session:
             for _ in range(2):
-                with pytest.raises(StepError, match="the weights are gone"):
+                told = "weights of diffusion are gone.*weights of ar are gone"
+                with pytest.raises(StepError, match=told):
                     await session.run(measure, "hey")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("policy", [None, Policy("own", (Rule(("ar",)),))])
+def test_an_engine_that_cannot_be_opened_leaves_the_call_to_the_others(
+    policy: Policy | None,
+) -> None:
+    fine = Watched("fine", lambda request: "four")
+    engines: Mapping[str, Engine] = {"fine": fine, "ar": Broken("ar", ["x"])}
+    routed: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Routed):
+            routed.append(f"{event.engine}: {event.reason}")
+
+    async def main() -> None:
+        async with carrara.session(engines=engines, policy=policy, listeners=[listen]) as session:
+            for _ in range(2):
+                assert (await session.run(measure, "hey")).value == 4
         assert (fine.opened, fine.closed) == (1, 1)
 
     asyncio.run(main())
+    assert len(routed) == 2
+    assert all(
+        one.startswith("fine: ") and "ar: not open: the weights of ar are gone" in one
+        for one in routed
+    )
 
 
 def test_an_unknown_engine_is_named_with_the_nearest() -> None:
