@@ -29,6 +29,7 @@ from carrara.workflows.sources.record import (
     broken,
     content_hash,
     key_of,
+    writable,
 )
 from carrara.workflows.sources.sql import is_database, read_sql
 
@@ -38,7 +39,7 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
     keys and places are the same wherever it is read from.
 
     Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
-    key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
+    key is the field `id` or `key` where there is one, else the path or the line, as in `line:3`. Where several files match,
     the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
     a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
 
@@ -52,7 +53,7 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
         found = _from_folder(_read(os.path.join(folder, source), once), folder)
     else:
         found = _read(source, once)
-    yield from found if key is None else _once(_keyed(found, key))
+    yield from map(_nameable, found if key is None else _once(_keyed(found, key)))
 
 
 def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
@@ -95,9 +96,11 @@ def _once(records: Iterator[Record]) -> Iterator[Record]:
     """The same records; a key that comes again makes a record broken: its rows could not be told apart."""
     seen, spots = KeySet(), Spots()
     for record in records:
-        spot = spots.number(record)
-        first = seen.add(record.key, spot)
-        if first is not None and record.problem is None:
+        if record.problem is not None:  # it makes no row, so that none is taken for its
+            yield record
+            continue
+        first = seen.add(record.key, spots.number(record))
+        if first is not None:
             problem = f"the id {record.key!r} stands already at {spots.name(first)}"
             record = replace(record, problem=problem)
         yield record
@@ -121,6 +124,17 @@ def _keyed(records: Iterator[Record], name: str) -> Iterator[Record]:
             yield broken(record, f"no key in the field {name!r}; its fields are: {there}")
         else:
             yield replace(record, key=str(found))
+
+
+def _nameable(record: Record) -> Record:
+    """The record, broken where its key or its place is no text that can be written down."""
+    if record.key.isascii() and record.where.isascii():
+        return record
+    key, where = writable(record.key), writable(record.where)
+    if (key, where) == (record.key, record.where):
+        return record
+    problem = record.problem or f"its key {key!r} is not Unicode text: it holds half a character"
+    return broken(replace(record, key=key, where=where), problem)
 
 
 def _one_of_many(path: Path, once: Once) -> Iterator[Record]:
@@ -157,7 +171,7 @@ def _jsonl(lines: Any, name: str) -> Iterator[Record]:
     for number, raw in enumerate(lines, start=1):
         if not raw.strip():
             continue
-        yield _json_line(index, raw, f"{name}:{number}", str(number))
+        yield _json_line(Record(index, f"line:{number}", f"{name}:{number}"), raw)
         index += 1
     if not index:
         raise SourceError(f"{name}: empty, there is no record in it")
@@ -168,19 +182,21 @@ def _json_lines(path: Path) -> Iterator[Record]:
         yield from _jsonl(lines, str(path))
 
 
-def _json_line(index: int, raw: bytes, where: str, number: str) -> Record:
-    empty = Record(index, number, where)
+def _json_line(empty: Record, raw: bytes) -> Record:
     try:
         row = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return broken(empty, f"not UTF-8 text (byte {error.start} of the line)")
     except json.JSONDecodeError as error:
         return broken(empty, f"not JSON: {error.msg} (column {error.colno})")
+    except ValueError:  # Python reads no longer integers: that would take quadratic time
+        most = sys.get_int_max_str_digits()
+        return broken(empty, f"not usable JSON: an integer of more than {most} digits")
     except RecursionError:
         return broken(empty, "not usable JSON: nested too deeply")
     if not isinstance(row, dict):
         return broken(empty, f"a JSON object is needed, found {type(row).__name__}")
-    return Record(index, key_of(row, number), where, row)
+    return Record(empty.index, key_of(row, empty.key), empty.where, row)
 
 
 def _csv(path: Path) -> Iterator[Record]:
@@ -200,7 +216,7 @@ def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Record]:
     index = 0
     while True:
         where = f"{path}:{reader.line_num + 1}"
-        empty = Record(index, str(reader.line_num + 1), where)
+        empty = Record(index, f"line:{reader.line_num + 1}", where)
         try:
             row = next(reader, None)
         except UnicodeDecodeError as error:

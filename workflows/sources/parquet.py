@@ -65,7 +65,7 @@ def _value(scalar: Any, name: str) -> object:
 
 
 def _record(path: Path, index: int, row: dict[str, object]) -> Record:
-    empty = Record(index, key_of(row, str(index + 1)), f"{path}:row {index + 1}")
+    empty = Record(index, key_of(row, f"row:{index + 1}"), f"{path}:row {index + 1}")
     try:
         fields = {name: plain_value(value, name) for name, value in row.items()}
     except Unreadable as error:

@@ -52,6 +52,11 @@ def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
     return otherwise
 
 
+def writable(text: str) -> str:
+    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def content_hash(record: Record) -> str:
     """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
     try:
@@ -103,4 +108,5 @@ __all__ = [
     "content_hash",
     "key_of",
     "plain_value",
+    "writable",
 ]

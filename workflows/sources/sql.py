@@ -109,7 +109,7 @@ def _statement(
 
 
 def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) -> Record:
-    usual = ":".join(str(row[key]) for key in keys) or str(index + 1)
+    usual = ":".join(str(row[key]) for key in keys) or f"row:{index + 1}"
     empty = Record(index, key_of(row, usual), f"{shown}:row {index + 1}")
     try:
         fields = {name: plain_value(value, name) for name, value in row.items()}
