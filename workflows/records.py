@@ -7,7 +7,6 @@ cannot be read is handed on as broken, with its reason, so that a job loses none
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from carrara.workflows.key_set import KeySet, Spots
+from carrara.workflows.sources.delimited import read_csv
 from carrara.workflows.sources.documents import read_document
 from carrara.workflows.sources.mail import read_mailbox, read_message
 from carrara.workflows.sources.parquet import read_parquet
@@ -39,12 +39,13 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
     keys and places are the same wherever it is read from.
 
     Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
-    key is the field `id` or `key` where there is one, else the path or the line, as in `line:3`. Where several files match,
-    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
-    a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
+    key is the field `id` or `key` where there is one, else the path, or the line as in `line:3`. Where several files
+    match, the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
+    So is a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
 
     Raises:
-        SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
+        SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header; a source of
+            a kind that there is not.
     """
     once = _once if key is None else _as_they_are
     if is_database(source):
@@ -199,55 +200,11 @@ def _json_line(empty: Record, raw: bytes) -> Record:
     return Record(empty.index, key_of(row, empty.key), empty.where, row)
 
 
-def _csv(path: Path) -> Iterator[Record]:
-    csv.field_size_limit(MAX_TEXT_BYTES)
-    with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        try:
-            names = reader.fieldnames
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise SourceError(f"{path}: not a CSV file in UTF-8: {error}") from error
-        if not names:
-            raise SourceError(f"{path}: empty; a CSV file needs a header line")
-        yield from _csv_rows(path, reader)
-
-
-def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Record]:
-    index = 0
-    while True:
-        where = f"{path}:{reader.line_num + 1}"
-        empty = Record(index, f"line:{reader.line_num + 1}", where)
-        try:
-            row = next(reader, None)
-        except UnicodeDecodeError as error:
-            yield broken(
-                empty, f"not UTF-8 text from here on ({error.reason}); the rest is not read"
-            )
-            return
-        except csv.Error as error:
-            yield broken(empty, f"not CSV: {error}")
-            index += 1
-            continue
-        if row is None:
-            return
-        yield _csv_record(empty, row)
-        index += 1
-
-
-def _csv_record(empty: Record, row: dict[Any, Any]) -> Record:
-    if None in row:
-        return broken(empty, f"{len(row[None])} cells more than the header has columns")
-    missing = [name for name, cell in row.items() if cell is None]
-    if missing:
-        return broken(empty, f"no cell for {', '.join(missing)}")
-    return Record(empty.index, key_of(row, empty.key), empty.where, row)
-
-
 _TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".csv": _csv,
-    ".tsv": _csv,
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": read_parquet,
     ".eml": read_message,
     ".mbox": read_mailbox,

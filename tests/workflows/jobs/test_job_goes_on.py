@@ -182,7 +182,9 @@ def test_rows_of_a_journal_without_hashes_are_kept(desk: Desk) -> None:
 
     async def as_an_earlier_version_did() -> None:
         async def body() -> None:
-            desk.journal.put_row(first.run_id, 0, "line:1", "done", {"key": "line:1", "said": "old"})
+            desk.journal.put_row(
+                first.run_id, 0, "line:1", "done", {"key": "line:1", "said": "old"}
+            )
 
         async with session(journal=desk.journal, engines={}) as kept:
             await kept.execute(body, name="two (job)", run_id=first.run_id)

@@ -55,7 +55,7 @@ def test_csv_rows_have_columns_and_line_numbers(tmp_path: Path) -> None:
     path.write_text('id,text\n1,"two\nlines"\n2,plain,extra\n3\n4,last\n')
     first, extra, short, last = read(path)
     assert first.fields == {"id": "1", "text": "two\nlines"}
-    assert "1 cells more" in (extra.problem or "")
+    assert "1 cell more" in (extra.problem or "")
     assert extra.where == f"{path}:4"
     assert "no cell for text" in (short.problem or "")
     assert last.key == "4"
