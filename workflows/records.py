@@ -11,6 +11,7 @@ import glob
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -47,6 +48,12 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header; a source of
             a kind that there is not.
     """
+    kind = re.match(r"([A-Za-z][\w+.-]*)://", source)
+    if kind and not is_database(source):
+        raise SourceError(
+            f"{kind[1]}:// is no kind of source; there are files (a glob like 'texts/*.txt'), sqlite:///FILE#TABLE, "
+            "postgresql://HOST/NAME#TABLE, and - for JSON lines on standard input"
+        )
     once = _once if key is None else _as_they_are
     if is_database(source):
         found = once(read_sql(source, folder))
@@ -120,6 +127,8 @@ def _keyed(records: Iterator[Record], name: str) -> Iterator[Record]:
         found = record.fields.get(name)
         if record.problem is not None:
             yield record
+        elif name in record.unused:
+            yield broken(record, record.unused[name])
         elif found is None or found == "" or isinstance(found, dict | list):
             there = ", ".join(record.fields) or "none"
             yield broken(record, f"no key in the field {name!r}; its fields are: {there}")

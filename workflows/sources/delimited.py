@@ -7,6 +7,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,7 +166,7 @@ def _record(empty: Record, names: Sequence[str], cells: Sequence[str]) -> Record
             byte = ord(found[0]) - 0xDC00
             return broken(empty, f"not UTF-8 text: the byte 0x{byte:02x} in the column {name!r}")
     row = dict(zip(names, cells, strict=True))
-    return Record(empty.index, key_of(row, empty.key), empty.where, row)
+    return replace(empty, key=key_of(row, empty.key), fields=row, is_cells=True)
 
 
 __all__ = ["read_csv"]

@@ -98,6 +98,8 @@ def test_a_shard_that_cannot_be_is_refused(shard: str) -> None:
 def test_a_condition_that_is_no_expression_is_refused() -> None:
     with pytest.raises(InputError, match="--where"):
         Selection(where="a ==")
+    with pytest.raises(InputError, match=r"it is written without \{\{ \}\}"):
+        Selection(where="{{ a }}")
 
 
 def test_another_field_can_be_the_key(tmp_path: Path) -> None:
