@@ -143,7 +143,9 @@ def _nameable(record: Record) -> Record:
     key, where = writable(record.key), writable(record.where)
     if (key, where) == (record.key, record.where):
         return record
-    problem = record.problem or f"its key {key!r} is not Unicode text: it holds half a character"
+    problem = (
+        record.problem or f"its key {record.key!r} is not Unicode text: it holds half a character"
+    )
     return broken(replace(record, key=key, where=where), problem)
 
 

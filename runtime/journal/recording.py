@@ -123,7 +123,7 @@ class Recorder(Reader):
         self._group.batch.events.append(run.placed(ended))
 
         def end() -> None:
-            openings.end(self._connection, number, status, error, seconds)
+            openings.end(self._connection, number, status, _text(error), seconds)
             self._durations.learn(self._connection, run.workflow, run.latencies, time())
 
         try:

@@ -276,7 +276,9 @@ def test_an_error_that_quotes_half_a_character_is_kept(journal, run, step, recor
     async def main() -> None:
         journal.open_run(run())
         journal.put_row("r", 0, "a", "failed", error="what is \ud800")
-        assert await recorded(journal, step(status="failed", error="é \udce9")) == [None]
+        async with asyncio.timeout(20):
+            assert await recorded(journal, step(status="failed", error="é \udce9")) == [None]
+        journal.close_run("r", False, "it was \udce9", 1.0)
 
     asyncio.run(main())
     assert journal.rows("r")[0].error == "what is \\ud800"

@@ -130,7 +130,7 @@ def test_a_key_that_cannot_be_written_down_is_a_broken_record(tmp_path: Path) ->
     for key, names in ((None, ("\\ud800", "é")), ("n", ("\\udce9", "b"))):
         bad, good = read_records(str(path), key=key)
         assert (bad.key, good.key, bad.where) == (*names, f"{path}:1")
-        assert "not Unicode text" in (bad.problem or "")
+        assert f"its key '{names[0]}' is not Unicode text" in (bad.problem or "")
         assert good.problem is None
 
 
