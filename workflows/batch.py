@@ -20,6 +20,7 @@ from carrara.runtime.run import run_within, submit_feed
 from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
 from carrara.workflows.inputs import InputReader
+from carrara.workflows.parameters import MISSING
 from carrara.workflows.records import Record
 
 
@@ -165,13 +166,22 @@ class Binder:
         if record.problem is not None:
             raise RecordError(f"{record.where}: {record.problem}")
         given: dict[str, Any] = {}
+        empty = False
         for name in self._open:
             column = self._column(record, name)
+            if column in record.unused:
+                raise RecordError(f"{record.where}: {record.unused[column]}")
             if column in record.fields:
-                given[name] = record.fields[column]
+                value = record.fields[column]
+                if record.is_cells and value == "":
+                    value = self._reader.of_empty(name)
+                if value is MISSING:
+                    empty = True
+                else:
+                    given[name] = value
             elif name in self._needed or name in self._columns:
                 raise RecordError(_missing(record, column, name))
-        if self._open and not given:
+        if self._open and not (given or empty):
             raise RecordError(_nothing_given(record, self._open))
         try:
             return {**self._constants, **self._reader.read_some(given)}
@@ -192,7 +202,8 @@ class Binder:
         if name in self._columns:
             return self._columns[name]
         usual = (name, "text", "input") if name == self._sole else (name,)
-        return next((column for column in usual if column in record.fields), name)
+        there = (record.fields, record.unused)
+        return next((column for column in usual if any(column in of for of in there)), name)
 
 
 def _nothing_given(record: Record, inputs: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ class InputReader:
             for name, annotation in workflow.parameters.types.items()
             if annotation is not MISSING
         }
+        self._of_empty: dict[str, Any] = {}
 
     def read(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """The arguments by name. Text may stand for a number or a date, and JSON text for a list or object.
@@ -58,6 +59,21 @@ class InputReader:
             raise InputError("\n".join(map(str, wrong.values())))
         return found
 
+    def of_empty(self, name: str) -> Any:
+        """What an empty cell of a table of text is for the input: "" where it takes text or must be given, else MISSING
+        for its default, or None."""
+        if name not in self._of_empty:
+            self._of_empty[name] = self._empty(name)
+        return self._of_empty[name]
+
+    def _empty(self, name: str) -> Any:
+        adapter = self._adapters.get(name)
+        if adapter is None or _takes(adapter, ""):
+            return ""
+        if name in self.parameters.defaults:
+            return MISSING
+        return None if _takes(adapter, None) else ""
+
     def check_names(self, names: Iterable[str]) -> None:
         """Raise InputError for a name that is no input."""
         known = self.parameters.names
@@ -85,6 +101,16 @@ class InputReader:
                         cause = of_json
             reason = str(refusal(cause)).removeprefix("value: ")
             raise InputError(f"input {name!r} of {self.name}: {reason}", name=name) from cause
+
+
+def _takes(adapter: TypeAdapter[Any], value: Any) -> bool:
+    from pydantic import ValidationError
+
+    try:
+        adapter.validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def read_inputs(workflow: Definition[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ cannot be read is handed on as broken, with its reason, so that a job loses none
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from carrara.workflows.key_set import KeySet, Spots
+from carrara.workflows.sources.delimited import read_csv
 from carrara.workflows.sources.documents import read_document
 from carrara.workflows.sources.mail import read_mailbox, read_message
 from carrara.workflows.sources.parquet import read_parquet
@@ -29,6 +30,7 @@ from carrara.workflows.sources.record import (
     broken,
     content_hash,
     key_of,
+    writable,
 )
 from carrara.workflows.sources.sql import is_database, read_sql
 
@@ -38,13 +40,20 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
     keys and places are the same wherever it is read from.
 
     Documents give the fields `text`, `path` and `name`, and what their format tells; lines and rows give their own. The
-    key is the field `id` or `key` where there is one, else the path or the line number. Where several files match,
-    the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record. So is
-    a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
+    key is the field `id` or `key` where there is one, else the path, or the line as in `line:3`. Where several files
+    match, the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
+    So is a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
 
     Raises:
-        SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header.
+        SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header; a source of
+            a kind that there is not.
     """
+    kind = re.match(r"([A-Za-z][\w+.-]*)://", source)
+    if kind and not is_database(source):
+        raise SourceError(
+            f"{kind[1]}:// is no kind of source; there are files (a glob like 'texts/*.txt'), sqlite:///FILE#TABLE, "
+            "postgresql://HOST/NAME#TABLE, and - for JSON lines on standard input"
+        )
     once = _once if key is None else _as_they_are
     if is_database(source):
         found = once(read_sql(source, folder))
@@ -52,7 +61,7 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
         found = _from_folder(_read(os.path.join(folder, source), once), folder)
     else:
         found = _read(source, once)
-    yield from found if key is None else _once(_keyed(found, key))
+    yield from map(_nameable, found if key is None else _once(_keyed(found, key)))
 
 
 def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
@@ -95,9 +104,11 @@ def _once(records: Iterator[Record]) -> Iterator[Record]:
     """The same records; a key that comes again makes a record broken: its rows could not be told apart."""
     seen, spots = KeySet(), Spots()
     for record in records:
-        spot = spots.number(record)
-        first = seen.add(record.key, spot)
-        if first is not None and record.problem is None:
+        if record.problem is not None:  # it makes no row, so that none is taken for its
+            yield record
+            continue
+        first = seen.add(record.key, spots.number(record))
+        if first is not None:
             problem = f"the id {record.key!r} stands already at {spots.name(first)}"
             record = replace(record, problem=problem)
         yield record
@@ -116,11 +127,26 @@ def _keyed(records: Iterator[Record], name: str) -> Iterator[Record]:
         found = record.fields.get(name)
         if record.problem is not None:
             yield record
+        elif name in record.unused:
+            yield broken(record, record.unused[name])
         elif found is None or found == "" or isinstance(found, dict | list):
             there = ", ".join(record.fields) or "none"
             yield broken(record, f"no key in the field {name!r}; its fields are: {there}")
         else:
             yield replace(record, key=str(found))
+
+
+def _nameable(record: Record) -> Record:
+    """The record, broken where its key or its place is no text that can be written down."""
+    if record.key.isascii() and record.where.isascii():
+        return record
+    key, where = writable(record.key), writable(record.where)
+    if (key, where) == (record.key, record.where):
+        return record
+    problem = (
+        record.problem or f"its key {record.key!r} is not Unicode text: it holds half a character"
+    )
+    return broken(replace(record, key=key, where=where), problem)
 
 
 def _one_of_many(path: Path, once: Once) -> Iterator[Record]:
@@ -157,7 +183,7 @@ def _jsonl(lines: Any, name: str) -> Iterator[Record]:
     for number, raw in enumerate(lines, start=1):
         if not raw.strip():
             continue
-        yield _json_line(index, raw, f"{name}:{number}", str(number))
+        yield _json_line(Record(index, f"line:{number}", f"{name}:{number}"), raw)
         index += 1
     if not index:
         raise SourceError(f"{name}: empty, there is no record in it")
@@ -168,70 +194,28 @@ def _json_lines(path: Path) -> Iterator[Record]:
         yield from _jsonl(lines, str(path))
 
 
-def _json_line(index: int, raw: bytes, where: str, number: str) -> Record:
-    empty = Record(index, number, where)
+def _json_line(empty: Record, raw: bytes) -> Record:
     try:
         row = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return broken(empty, f"not UTF-8 text (byte {error.start} of the line)")
     except json.JSONDecodeError as error:
         return broken(empty, f"not JSON: {error.msg} (column {error.colno})")
+    except ValueError:  # Python reads no longer integers: that would take quadratic time
+        most = sys.get_int_max_str_digits()
+        return broken(empty, f"not usable JSON: an integer of more than {most} digits")
     except RecursionError:
         return broken(empty, "not usable JSON: nested too deeply")
     if not isinstance(row, dict):
         return broken(empty, f"a JSON object is needed, found {type(row).__name__}")
-    return Record(index, key_of(row, number), where, row)
-
-
-def _csv(path: Path) -> Iterator[Record]:
-    csv.field_size_limit(MAX_TEXT_BYTES)
-    with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        try:
-            names = reader.fieldnames
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise SourceError(f"{path}: not a CSV file in UTF-8: {error}") from error
-        if not names:
-            raise SourceError(f"{path}: empty; a CSV file needs a header line")
-        yield from _csv_rows(path, reader)
-
-
-def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Record]:
-    index = 0
-    while True:
-        where = f"{path}:{reader.line_num + 1}"
-        empty = Record(index, str(reader.line_num + 1), where)
-        try:
-            row = next(reader, None)
-        except UnicodeDecodeError as error:
-            yield broken(
-                empty, f"not UTF-8 text from here on ({error.reason}); the rest is not read"
-            )
-            return
-        except csv.Error as error:
-            yield broken(empty, f"not CSV: {error}")
-            index += 1
-            continue
-        if row is None:
-            return
-        yield _csv_record(empty, row)
-        index += 1
-
-
-def _csv_record(empty: Record, row: dict[Any, Any]) -> Record:
-    if None in row:
-        return broken(empty, f"{len(row[None])} cells more than the header has columns")
-    missing = [name for name, cell in row.items() if cell is None]
-    if missing:
-        return broken(empty, f"no cell for {', '.join(missing)}")
     return Record(empty.index, key_of(row, empty.key), empty.where, row)
 
 
 _TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".csv": _csv,
-    ".tsv": _csv,
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": read_parquet,
     ".eml": read_message,
     ".mbox": read_mailbox,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -91,7 +91,7 @@ def _where(records: Iterable[Record], text: str) -> Iterator[Record]:
             yield record
             continue
         try:
-            if _holds(condition, record.fields):
+            if _holds(condition, record):
                 yield record
         except RenderError as error:
             yield broken(record, f"--where: {error}")
@@ -103,11 +103,15 @@ def _compiled(text: str) -> Any:
     try:
         return environment().compile_expression(text, undefined_to_none=False)
     except TemplateSyntaxError as error:
-        raise InputError(f"--where: {text!r} is no expression: {error.message}") from error
+        hint = "; it is written without {{ }}" if "{{" in text else ""
+        raise InputError(f"--where: {text!r} is no expression: {error.message}{hint}") from error
 
 
-def _holds(condition: Any, fields: Mapping[str, Any]) -> bool:
-    """Raises RenderError: a field that is not there, an error in the expression."""
+def _holds(condition: Any, record: Record) -> bool:
+    """Raises RenderError: a field that is not there or of no use, an error in the expression."""
+    undefined = environment().undefined
+    lacking = {name: undefined(reason, name=name) for name, reason in record.unused.items()}
+    fields = {**record.fields, **lacking}
     try:
         return bool(condition({"record": fields, **fields}))
     except Exception as error:  # expressions call methods of values: anything may come out

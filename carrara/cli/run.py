@@ -101,9 +101,9 @@ def run(
         typer.Option(help="The field that is the key of a record.", metavar="FIELD"),
     ] = None,
     where: Annotated[
-        str,
+        str | None,
         typer.Option(help="Take the records for which this is true.", metavar="EXPRESSION"),
-    ] = "",
+    ] = None,
     shard: Annotated[
         str, typer.Option(help="Take the i-th of n parts, by the key.", metavar="I/N")
     ] = "",
@@ -181,6 +181,8 @@ def run(
     how = How(engine, model, record, replay, quiet, journal, most, policy, watch)
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
+    if where is not None and not where.strip():
+        raise usage("--where is given no expression; leave it out to take all records")
     if source is None:
         only = (
             mapped,
@@ -217,7 +219,7 @@ def run(
         concurrency or 16,
         order.value,
         key=key,
-        where=where,
+        where=where or "",
         shard=shard,
         sample=None if dry_run else sample,
         seed=seed,

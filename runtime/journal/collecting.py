@@ -110,9 +110,7 @@ class Collecting(ABC):
         if batch.size or also is not None:
             try:
                 self.transact(batch, also)
-            except JournalError as error:
-                self._fail(batch, error)
-            except self.store.errors as error:
+            except Exception as error:  # told to everybody who waits
                 self._fail(batch, error)
             if self.error is not None:
                 raise self.error

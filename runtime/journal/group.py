@@ -71,7 +71,7 @@ class GroupCommit(Collecting):
             self._alone = 0  # what `done` sets off belongs to a new turn
             try:
                 self._execute(INSERT_STEP, row)
-            except sqlite3.Error:
+            except Exception:
                 pass  # the ordinary way finds out what is wrong
             else:
                 self.written += 1
@@ -120,8 +120,8 @@ class GroupCommit(Collecting):
     def _commit_here(self, batch: Batch) -> bool:
         """Commit on this thread and tell those who wait; False if another connection has the lock."""
         begun = perf_counter()
-        self.pin.set(begun, self._loop)
         try:
+            self.pin.set(begun, self._loop)
             try:
                 write(self._cursor, batch)
             except sqlite3.OperationalError as error:
@@ -129,7 +129,7 @@ class GroupCommit(Collecting):
                     raise
                 self.pin.drop()
                 write(self._cursor, batch)
-        except sqlite3.Error as error:
+        except Exception as error:  # told to everybody who waits: nobody else hears of it
             self.pin.drop()
             if is_busy(error):
                 return False

@@ -123,7 +123,7 @@ class Recorder(Reader):
         self._group.batch.events.append(run.placed(ended))
 
         def end() -> None:
-            openings.end(self._connection, number, status, error, seconds)
+            openings.end(self._connection, number, status, _text(error), seconds)
             self._durations.learn(self._connection, run.workflow, run.latencies, time())
 
         try:
@@ -199,7 +199,7 @@ class Recorder(Reader):
         key = step.key
         spec = step.spec
         payload: str | bytes | None = None
-        error: str | None = step.error or None
+        error: str | None = _text(step.error) or None
         if step.status == "failed":
             status = FAILED
         elif not step.keep:
@@ -276,7 +276,7 @@ class Recorder(Reader):
         text = None if payload is None else encode(payload)
         held = self._group.hold(text) if text is not None and len(text) > INLINE else text
         batch = self._group.batch
-        batch.rows.append((run.lease.number, place, key, state, held, error))
+        batch.rows.append((run.lease.number, place, key, state, held, _text(error)))
         if done is not None:
             batch.dones.append(done)
         self._group.push()
@@ -328,6 +328,11 @@ class Recorder(Reader):
                 self._group.flush(also=lambda: self._durations.write(self._connection, time()))
         finally:
             self._group.close()
+
+
+def _text(error: str) -> str:
+    """A reason as text that every store takes: one may quote half a character."""
+    return error if error.isascii() else error.encode(errors="backslashreplace").decode()
 
 
 def _runs_here(run_id: str) -> JournalError:

@@ -114,5 +114,6 @@ def _merged(batches: list[Batch]) -> Batch:
         whole.steps += batch.steps
         whole.events += batch.events
         whole.rows += batch.rows
+        whole.forgotten += batch.forgotten
         whole.blobs += batch.blobs
     return whole

@@ -166,7 +166,9 @@ def test_beside_a_device_nothing_is_left_and_failed_records_are_told(shell: Any)
     call = ("run", "flows.py:inverse", "-i", "numbers.jsonl", "-q", "-o")
     ended = shell(*call, "/dev/stdout")
     assert ended.code == 1
-    assert [json.loads(line) for line in ended.out.splitlines()] == [{"key": "1", "value": 1.0}]
+    assert [json.loads(line) for line in ended.out.splitlines()] == [
+        {"key": "line:1", "value": 1.0}
+    ]
     assert "failed: numbers.jsonl:2: " in ended.err
     assert "division by zero" in ended.err
     assert shell(*call, "/dev/null").code == 1

@@ -232,7 +232,11 @@ def test_values_of_an_unexpected_type_in_parquet_fail_alone(shell: Any) -> None:
     raw = pyarrow.array([None, None, b"\xff", None], pyarrow.binary())
     table = pyarrow.table({"id": list("abcd"), "text": list("abcd"), "day": far, "raw": raw})
     pyarrow.parquet.write_table(table, shell.folder / "in.parquet")
-    ended = shell("run", "flows.py:shout", "-i", "in.parquet", "-o", "out.jsonl", "-q")
+    job = ("run", "flows.py:shout", "-i", "in.parquet", "-q", "-o")
+    ended = shell(*job, "all.jsonl")
+    assert ended.code == 1
+    assert [row["key"] for row in shell.rows("all.jsonl")] == ["a", "c", "d"]
+    ended = shell(*job, "out.jsonl", "--where", "raw is none or raw")
     assert ended.code == 1
     assert [row["key"] for row in shell.rows("out.jsonl")] == ["a", "d"]
     errors = failed(shell)

@@ -161,6 +161,7 @@ def test_a_deadline_ends_a_job_and_says_how_to_go_on(typed: Any) -> None:
     [
         (("--shard", "4/3"), "--shard: '4/3' is not one of 1/n to n/n"),
         (("--where", "text =="), "--where: 'text ==' is no expression"),
+        (("--where", ""), "--where is given no expression"),
         (("--flatten", "part"), "Did you mean 'parts'"),
         (("--sample", "0"), "it is for --dry-run"),
         (("--deadline", "soon"), "--deadline: 'soon' is no duration"),

@@ -97,7 +97,7 @@ def test_a_job_goes_on_with_the_files_that_it_began_with(shell: Any) -> None:
     ended = shell(*job, "--resume")
     assert ended.code == 0, ended.err
     found = shell.rows("out.trust.jsonl")
-    assert [line["key"] for line in found] == ["1", "2"]
+    assert [line["key"] for line in found] == ["line:1", "line:2"]
     said = found[0]["fields"]["/said"]
     assert said == {
         "confidence": None,

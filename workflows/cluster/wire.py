@@ -44,7 +44,17 @@ class Told:
 
 
 def record_text(record: Record) -> str:
-    return encode([record.index, record.key, record.where, dict(record.fields), record.problem])
+    return encode(
+        [
+            record.index,
+            record.key,
+            record.where,
+            dict(record.fields),
+            record.problem,
+            dict(record.unused),
+            record.is_cells,
+        ]
+    )
 
 
 def record_from(text: str) -> Record:

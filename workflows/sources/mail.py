@@ -47,7 +47,7 @@ def read_mailbox(path: Path) -> Iterator[Record]:
         if not keys:
             raise SourceError(f"{path}: empty, there is no message in it")
         for index, key in enumerate(keys):
-            empty = Record(index, str(index + 1), f"{path}:message {index + 1}")
+            empty = Record(index, f"message:{index + 1}", f"{path}:message {index + 1}")
             yield _record(empty, box.get_bytes(key), {"path": str(path)})
     finally:
         box.close()

@@ -11,9 +11,8 @@ from carrara.workflows.sources.record import (
     Record,
     SourceError,
     Unreadable,
-    broken,
+    from_columns,
     key_of,
-    plain_value,
 )
 
 INSTALL = "pip install 'carrara[data]'"
@@ -65,12 +64,9 @@ def _value(scalar: Any, name: str) -> object:
 
 
 def _record(path: Path, index: int, row: dict[str, object]) -> Record:
-    empty = Record(index, key_of(row, str(index + 1)), f"{path}:row {index + 1}")
-    try:
-        fields = {name: plain_value(value, name) for name, value in row.items()}
-    except Unreadable as error:
-        return broken(empty, str(error))
-    return Record(index, empty.key, empty.where, fields)
+    return from_columns(
+        Record(index, key_of(row, f"row:{index + 1}"), f"{path}:row {index + 1}"), row
+    )
 
 
 __all__ = ["INSTALL", "read_parquet"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
@@ -29,13 +29,23 @@ class Unreadable(Exception):
 @dataclass(frozen=True, slots=True)
 class Record:
     """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
-    `problem` says why the record is broken (its `fields` are then empty)."""
+    `problem` says why the record is broken (its `fields` are then empty).
+
+    `unused` are columns that are left out of the fields, each with the reason why no input can take it; who asks for
+    one is told that. `is_cells`: the fields are cells of text, of which an empty one may stand for no value.
+    """
 
     index: int
     key: str
     where: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    unused: Mapping[str, str] = field(default_factory=dict)
+    is_cells: bool = False
+
+
+class BinaryData(Unreadable):
+    """A column holds binary data."""
 
 
 def broken(record: Record, problem: str) -> Record:
@@ -44,12 +54,22 @@ def broken(record: Record, problem: str) -> Record:
 
 
 def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
-    """The field `id` or `key` as text, where there is one that is not empty."""
+    """The field `id` or `key` as text (binary data in hexadecimal digits), where there is one that is not empty."""
     for name in ("id", "key"):
         found = fields.get(name)
         if found is not None and found != "":
-            return str(found)
+            return key_text(found)
     return otherwise
+
+
+def key_text(value: Any) -> str:
+    """A value as a key or a part of one."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def writable(text: str) -> str:
+    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def content_hash(record: Record) -> str:
@@ -61,11 +81,27 @@ def content_hash(record: Record) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def from_columns(empty: Record, row: Mapping[str, Any]) -> Record:
+    """The record of a row of a typed table. Columns of binary data are left out; broken where a value has no JSON
+    form."""
+    fields, unused = {}, {}
+    try:
+        for name, value in row.items():
+            try:
+                fields[name] = plain_value(value, name)
+            except BinaryData as error:
+                unused[name] = str(error)
+    except Unreadable as error:
+        return broken(empty, str(error))
+    return replace(empty, fields=fields, unused=unused)
+
+
 def plain_value(value: Any, name: str) -> Any:
     """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
 
     Raises:
-        Unreadable: binary data, or a type that has no JSON form; names the column. So is a value that is one itself.
+        BinaryData: names the column.
+        Unreadable: a type that has no JSON form, or a value that is an Unreadable itself; names the column.
     """
     match value:
         case Unreadable():
@@ -87,7 +123,7 @@ def plain_value(value: Any, name: str) -> Any:
         case dict():
             return {str(key): plain_value(item, f"{name}.{key}") for key, item in value.items()}
         case bytes() | bytearray() | memoryview():
-            raise Unreadable(f"column {name!r} holds binary data, which no input takes")
+            raise BinaryData(f"column {name!r} holds binary data, which no input takes")
         case _:
             raise Unreadable(
                 f"column {name!r} holds a {type(value).__name__}, which has no JSON form"
@@ -101,6 +137,8 @@ __all__ = [
     "Unreadable",
     "broken",
     "content_hash",
+    "from_columns",
     "key_of",
-    "plain_value",
+    "key_text",
+    "writable",
 ]

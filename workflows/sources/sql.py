@@ -13,10 +13,9 @@ from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.sources.record import (
     Record,
     SourceError,
-    Unreadable,
-    broken,
+    from_columns,
     key_of,
-    plain_value,
+    key_text,
 )
 
 SCHEMES = ("sqlite", "postgresql", "postgres")
@@ -109,13 +108,9 @@ def _statement(
 
 
 def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) -> Record:
-    usual = ":".join(str(row[key]) for key in keys) or str(index + 1)
+    usual = ":".join(key_text(row[key]) for key in keys) or f"row:{index + 1}"
     empty = Record(index, key_of(row, usual), f"{shown}:row {index + 1}")
-    try:
-        fields = {name: plain_value(value, name) for name, value in row.items()}
-    except Unreadable as error:
-        return broken(empty, str(error))
-    return Record(index, empty.key, empty.where, fields)
+    return from_columns(empty, row)
 
 
 __all__ = ["SCHEMES", "in_folder", "is_database", "read_sql"]

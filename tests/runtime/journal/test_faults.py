@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from carrara.runtime.errors import JournalError
+from carrara.runtime.journal.batch import Batch
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.runtime.journal.writer import _merged
 from carrara.runtime.run import execute, submit
 from carrara.runtime.step import StepSpec
 
@@ -231,3 +233,57 @@ def test_the_wal_file_stays_bounded_in_a_long_run(path, run, step, monkeypatch) 
         return largest
 
     assert asyncio.run(main()) < 6_000_000  # 12,000 commits write 13 MB
+
+
+@pytest.mark.parametrize("durability", ["normal", "full"])
+def test_what_the_store_does_not_take_is_told_to_all_who_wait_with_it(
+    path: Path, run, durability
+) -> None:
+    async def main(journal: SqliteJournal) -> None:
+        journal.open_run(run())
+        loop = asyncio.get_running_loop()
+        waits = [loop.create_future() for _ in range(3)]
+        for place, (key, wait) in enumerate(zip(("a", "\ud800", "b"), waits, strict=True)):
+            journal.put_row("r", place, key, "done", {}, done=wait.set_result)
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*waits)
+        assert all(isinstance(error, JournalError) for error in told)
+        assert "surrogates not allowed" in str(told[0])
+        with pytest.raises(JournalError):
+            journal.flush()
+        journal.open_run(run("s"))  # what failed is forgotten with its batch
+        journal.put_row("s", 0, "c", "done", {})
+        assert [row.key for row in journal.rows("s")] == ["c"]
+
+    with SqliteJournal(path, durability=durability) as journal:
+        asyncio.run(main(journal))
+
+
+def test_a_flush_tells_those_who_wait_whatever_is_wrong(journal, run) -> None:
+    told: list[BaseException | None] = []
+
+    async def main() -> None:
+        journal.open_run(run())
+        journal.put_row("r", 0, "\ud800", "done", {}, done=told.append)
+        with pytest.raises(JournalError):
+            journal.flush()
+
+    asyncio.run(main())
+    assert isinstance(told[0], JournalError)
+
+
+def test_an_error_that_quotes_half_a_character_is_kept(journal, run, step, recorded) -> None:
+    async def main() -> None:
+        journal.open_run(run())
+        journal.put_row("r", 0, "a", "failed", error="what is \ud800")
+        async with asyncio.timeout(20):
+            assert await recorded(journal, step(status="failed", error="é \udce9")) == [None]
+        journal.close_run("r", False, "it was \udce9", 1.0)
+
+    asyncio.run(main())
+    assert journal.rows("r")[0].error == "what is \\ud800"
+
+
+def test_what_the_writer_puts_together_forgets_rows_too() -> None:
+    one, other = Batch(forgotten=[(1, 2)]), Batch(rows=[(1, 2)])
+    assert _merged([one, other]).forgotten == [(1, 2)]

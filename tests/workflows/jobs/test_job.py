@@ -100,7 +100,7 @@ def test_failed_and_broken_records_go_to_the_side_file_with_their_reason(
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "a"}\n{"text": \n{"txt": "b"}\n{"text": "bad"}\n')
     result, _ = run(Job(pipeline, str(source), str(tmp_path / "out.jsonl")), journal)
-    assert [row["key"] for row in rows_of(result.output)] == ["1"]
+    assert [row["key"] for row in rows_of(result.output)] == ["line:1"]
     broken, unfit, failed = rows_of(result.failed_output)
     assert broken["where"] == f"{source}:2"
     assert "not JSON" in broken["error"]
@@ -245,3 +245,16 @@ def test_a_result_with_a_field_called_key_leaves_the_key_of_its_record(
     source = lines_file(tmp_path / "in.jsonl", ["a"])
     result, _ = run(Job(str(path), source, str(tmp_path / "o.jsonl")), journal)
     assert rows_of(result.output) == [{"key": "a", "value": {"key": "A!"}}]
+
+
+def test_a_job_ends_whatever_half_characters_its_records_hold(
+    tmp_path: Path, pipeline: str, journal: SqliteJournal
+) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = ['{"id": "\\ud800", "text": "a"}', '{"id": "b", "text": "\\ud800 bad"}']
+    source.write_text("\n".join([*lines, '{"id": "c", "text": "c"}']))
+    result, _ = run(Job(pipeline, str(source), str(tmp_path / "out.jsonl")), journal)
+    assert [row["key"] for row in rows_of(result.output)] == ["c"]
+    unnamed, unsaid = rows_of(result.failed_output)
+    assert (unnamed["key"], unnamed["where"]) == ("\\ud800", f"{source}:1")
+    assert unsaid["key"] == "b"

@@ -119,7 +119,7 @@ def test_failed_records_may_be_mended_in_the_input(desk: Desk) -> None:
     [
         (["b", "c", "d"], r"in.jsonl:1: this record has other content"),
         (["a", "b", "z", "d"], r"in.jsonl:3: this record has other content"),
-        (["a", "b", "c"], r"the record '4' was there when the job began and is gone now"),
+        (["a", "b", "c"], r"the record 'line:4' was there when the job began and is gone now"),
     ],
     ids=["first line gone", "a line changed", "last line gone"],
 )
@@ -182,7 +182,9 @@ def test_rows_of_a_journal_without_hashes_are_kept(desk: Desk) -> None:
 
     async def as_an_earlier_version_did() -> None:
         async def body() -> None:
-            desk.journal.put_row(first.run_id, 0, "1", "done", {"key": "1", "said": "old"})
+            desk.journal.put_row(
+                first.run_id, 0, "line:1", "done", {"key": "line:1", "said": "old"}
+            )
 
         async with session(journal=desk.journal, engines={}) as kept:
             await kept.execute(body, name="two (job)", run_id=first.run_id)

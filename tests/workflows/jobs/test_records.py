@@ -55,7 +55,7 @@ def test_csv_rows_have_columns_and_line_numbers(tmp_path: Path) -> None:
     path.write_text('id,text\n1,"two\nlines"\n2,plain,extra\n3\n4,last\n')
     first, extra, short, last = read(path)
     assert first.fields == {"id": "1", "text": "two\nlines"}
-    assert "1 cells more" in (extra.problem or "")
+    assert "1 cell more" in (extra.problem or "")
     assert extra.where == f"{path}:4"
     assert "no cell for text" in (short.problem or "")
     assert last.key == "4"
@@ -90,7 +90,7 @@ def test_a_glob_over_several_files_reads_the_records_of_each(tmp_path: Path) -> 
     found = read(tmp_path / "*.*")
     assert [record.index for record in found] == [0, 1, 2, 3, 4]
     assert [record.fields["text"] for record in found] == ["1", "2", "3", "4", "5"]
-    names = ["a.jsonl:x", "a.jsonl:2", "b.jsonl:x", "c.csv:2", "d.txt"]
+    names = ["a.jsonl:x", "a.jsonl:line:2", "b.jsonl:x", "c.csv:line:2", "d.txt"]
     assert [record.key for record in found] == [str(tmp_path / name) for name in names]
     assert found[1].where == f"{tmp_path / 'a.jsonl'}:2"
 
@@ -122,3 +122,36 @@ def test_an_id_that_comes_again_is_a_broken_record_with_both_places(
     for record in found[2:]:
         assert record.problem == f"the id 'x' stands already at {path}:{first_line}"
     assert found[3].where == f"{path}:{first_line + 3}"
+
+
+def test_a_key_that_cannot_be_written_down_is_a_broken_record(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"id": "\\ud800", "n": "\\udce9"}\n{"id": "é", "n": "b"}\n')
+    for key, names in ((None, ("\\ud800", "é")), ("n", ("\\udce9", "b"))):
+        bad, good = read_records(str(path), key=key)
+        assert (bad.key, good.key, bad.where) == (*names, f"{path}:1")
+        assert f"its key '{names[0]}' is not Unicode text" in (bad.problem or "")
+        assert good.problem is None
+
+
+def test_a_file_whose_name_is_no_text_is_a_broken_record(tmp_path: Path) -> None:
+    (tmp_path / "caf\udce9.txt").write_text("text")
+    (record,) = read(tmp_path / "*.txt")
+    assert record.where == str(tmp_path / "caf\\udce9.txt")
+    assert "not Unicode text" in (record.problem or "")
+
+
+def test_records_without_an_id_take_no_other_ones_key(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"id": 2}\n{"id": \n{"t": 1}\n{"id": 3}\n{"id": "line:2"}\n')
+    found = read(path)
+    assert [record.key for record in found] == ["2", "line:2", "line:3", "3", "line:2"]
+    assert [record.problem is None for record in found] == [True, False, True, True, True]
+
+
+def test_an_integer_too_long_to_read_is_a_broken_record(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"n": ' + "7" * 5000 + '}\n{"n": 1}\n')
+    long, short = read(path)
+    assert "an integer of more than 4300 digits" in (long.problem or "")
+    assert short.fields == {"n": 1}

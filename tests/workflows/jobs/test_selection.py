@@ -98,6 +98,8 @@ def test_a_shard_that_cannot_be_is_refused(shard: str) -> None:
 def test_a_condition_that_is_no_expression_is_refused() -> None:
     with pytest.raises(InputError, match="--where"):
         Selection(where="a ==")
+    with pytest.raises(InputError, match=r"it is written without \{\{ \}\}"):
+        Selection(where="{{ a }}")
 
 
 def test_another_field_can_be_the_key(tmp_path: Path) -> None:
@@ -125,3 +127,11 @@ def test_a_set_of_keys_grows() -> None:
     known = KeySet()
     assert [known.add(f"k{n}", n) for n in range(5000)] == [None] * 5000
     assert [known.add(f"k{n}", 0) for n in range(5000)] == list(range(5000))
+
+
+def test_a_condition_can_leave_out_empty_texts() -> None:
+    found = [
+        Record(0, "a", "in.jsonl:1", {"text": ""}),
+        Record(1, "b", "in.jsonl:2", {"text": "b"}),
+    ]
+    assert [record.key for record in Selection(where="text").of(found)] == ["b"]

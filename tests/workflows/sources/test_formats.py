@@ -5,6 +5,7 @@ import json
 import logging
 import mailbox
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from email.message import EmailMessage
@@ -16,7 +17,11 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from carrara.workflows.records import Record, SourceError, read_records
+from carrara.workflows.batch import Binder, RecordError
+from carrara.workflows.cluster.wire import record_from, record_text
+from carrara.workflows.define import workflow
+from carrara.workflows.records import Record, SourceError, content_hash, read_records
+from carrara.workflows.selection import Selection
 
 
 def only(source: Any) -> Record:
@@ -180,14 +185,108 @@ def test_parquet_rows_come_as_plain_data(tmp_path: Path) -> None:
     json.dumps(record.fields)
 
 
-def test_a_parquet_column_of_bytes_is_named(tmp_path: Path) -> None:
-    table = pyarrow.table({"id": ["a"], "raw": [b"\x00"]})
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
-    record = only(tmp_path / "t.parquet")
-    assert (record.key, record.problem) == (
-        "a",
-        "column 'raw' holds binary data, which no input takes",
-    )
+@pytest.fixture
+def pictures(tmp_path: Path) -> str:
+    """A table with a column of bytes, and one that holds some within."""
+    rows = {"id": ["a"], "text": ["x"], "raw": [b"\x00"], "more": [[{"of": b"\x01"}]]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "t.parquet")
+    return str(tmp_path / "t.parquet")
+
+
+def test_a_column_of_bytes_is_left_out(pictures: str) -> None:
+    record = only(pictures)
+    assert (record.key, record.problem) == ("a", None)
+    assert record.fields == {"id": "a", "text": "x"}
+    assert set(record.unused) == {"raw", "more"}
+    assert content_hash(record) == content_hash(replace(record, unused={}))
+    assert record_from(record_text(record)) == record
+
+
+BINARY = "column 'raw' holds binary data, which no input takes"
+
+
+def test_a_column_of_bytes_that_is_the_key_breaks_the_record(pictures: str) -> None:
+    (record,) = read_records(pictures, key="raw")
+    assert record.problem == BINARY
+
+
+@pytest.mark.parametrize("where", ["raw == 1", "record.raw", "record['raw'] is none or raw"])
+def test_a_column_of_bytes_in_a_condition_breaks_the_record(pictures: str, where: str) -> None:
+    (record,) = Selection(where=where).of(read_records(pictures))
+    assert BINARY in str(record.problem)
+    assert list(Selection(where="text == 'x'").of(read_records(pictures)))
+
+
+def test_a_column_of_bytes_that_an_input_asks_for_fails_the_record(pictures: str) -> None:
+    @workflow
+    async def reading(text: str, raw: str = "") -> str:
+        return text + raw
+
+    record = only(pictures)
+    with pytest.raises(RecordError, match=BINARY):
+        Binder(reading).bind(record)
+    assert Binder(reading, constants={"raw": "r"}).bind(record) == {"text": "x", "raw": "r"}
+
+
+def test_blobs_of_a_database_are_left_out_and_may_be_its_key(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "b.db") as connection:
+        connection.execute("CREATE TABLE docs (hash BLOB PRIMARY KEY, body TEXT)")
+        connection.execute("INSERT INTO docs VALUES (x'0AFF', 'one')")
+    connection.close()
+    record = only(f"sqlite:///{tmp_path}/b.db#docs")
+    assert (record.key, record.fields, record.problem) == ("0aff", {"body": "one"}, None)
+
+
+@workflow
+async def typed(
+    text: str,
+    n: int = 3,
+    day: date | None = None,
+    tags: list[str] | None = None,
+    note: str | None = "none",
+    *,
+    must: float | None,
+) -> str:
+    return text
+
+
+def test_an_empty_cell_is_the_default_or_null_where_the_input_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,n,day,tags,note,must\n,,,,,\n")
+    given = Binder(typed).bind(only(tmp_path / "t.csv"))
+    assert given == {"text": "", "note": "", "must": None}
+    (tmp_path / "t.csv").write_text("n,must\n4,\n")
+    bound = Binder(typed, constants={"text": "x"}).bind(only(tmp_path / "t.csv"))
+    assert bound == {"text": "x", "n": 4, "must": None}
+
+
+def test_an_empty_cell_of_an_input_that_must_be_given_fails_the_record(tmp_path: Path) -> None:
+    @workflow
+    async def counting(n: int) -> int:
+        return n
+
+    (tmp_path / "t.csv").write_text("n,m\n,1\n")
+    with pytest.raises(RecordError, match="input 'n' of counting"):
+        Binder(counting).bind(only(tmp_path / "t.csv"))
+
+
+def test_a_row_of_empty_cells_takes_all_defaults(tmp_path: Path) -> None:
+    @workflow
+    async def halving(n: int = 4) -> int:
+        return n // 2
+
+    (tmp_path / "t.csv").write_text("n,m\n,1\n")
+    assert Binder(halving).bind(only(tmp_path / "t.csv")) == {}
+    (tmp_path / "t.jsonl").write_text('{"n": ""}\n')
+    with pytest.raises(RecordError, match="input 'n'"):  # JSON has a null of its own
+        Binder(halving).bind(only(tmp_path / "t.jsonl"))
+
+
+@pytest.mark.parametrize("source", ["duckdb:///a.db#t", "s3://bucket/*.txt", "mysql+x://h/n#t"])
+def test_another_kind_of_source_is_told_what_there_is(source: str) -> None:
+    kind = source.partition(":")[0]
+    with pytest.raises(SourceError) as error:
+        only(source)
+    assert str(error.value).startswith(f"{kind}:// is no kind of source; there are files")
 
 
 def test_what_is_no_parquet_is_a_source_error(tmp_path: Path) -> None:
