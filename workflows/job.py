@@ -12,15 +12,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
-from carrara.runtime.events import Listener
+from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
@@ -37,6 +38,7 @@ from carrara.workflows.rows import Order, Row, Rows
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
+from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 from carrara.workflows.trust.beside import Trusted
@@ -212,56 +214,55 @@ async def run_job(
         raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
-    with EarlierRows(journal, run_id, definition) as earlier:
-        if accept_changes and run_id is not None:
-            if job.input == "-":
-                raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(job.records(), job.limit)
-        rows = Rows(sink, earlier, job.order)
-        rows.begin(fresh=not run_id)
-        trusted = _trusted(job, workflow, binder, sink.failed, journal, run_id, earlier)
-        if trusted is not None:
-            kept = {place: earlier.row(place).beside for place in earlier.places()}
-            trusted.begin(kept, fresh=not run_id)
-        if earlier.stale and outdated is not None:
-            outdated(earlier.stale)
-        started = clock()
-        async with AsyncExitStack() as stack:
-            pool = await _pool(stack, job, session, workflow, on)
-            stack.enter_context(rows)
-            stack.enter_context(trusted or nullcontext())
-            end = _End(until, clock)
-            writer = _Writer(journal, rows, definition, seen, end, trusted)
-            batch = batch_of(
+    opened = _Opened(job, workflow, binder, journal, sink, run_id, definition)
+    end = _End(until, clock)
+    started = clock()
+
+    def begin() -> None:
+        opened.begin(accept_changes)
+        if opened.earlier.stale and outdated is not None:
+            outdated(opened.earlier.stale)
+
+    async with AsyncExitStack() as stack:
+        pool = await _pool(stack, job, session, workflow, on)
+        stack.enter_context(opened)
+        if run_id is None:
+            begin()  # what cannot be written begins no run
+
+        async def whole() -> None:
+            if run_id is not None:
+                begin()  # only now: no other process has the run, and with it the files
+            earlier = opened.earlier
+            open_ones = still_open(records, job.limit, earlier, shown_url(job.input))
+            opened.writer = _Writer(journal, opened, definition, seen, end)
+            await batch_of(
                 workflow,
-                end.cut(
-                    _forgotten(
-                        journal,
-                        earlier,
-                        still_open(records, job.limit, earlier, shown_url(job.input)),
-                    )
-                ),
+                end.cut(_forgotten(journal, earlier, open_ones)),
                 binder,
-                writer.write,
+                opened.writer.write,
                 concurrency=job.concurrency if pool is None else pool.capacity,
-                room=rows.has_room,
+                room=opened.rows.has_room,
                 elsewhere=None if pool is None else pool.run,
-            )
-            result = await session.execute(
-                batch,
-                name=job_name(workflow),
-                source=job.source,
-                run_id=run_id,
-                listeners=(*([trusted.listen] if trusted else []), *listeners),
-                settings_of=workflow,
-                policy=policy,
-                reuse="any" if earlier.dropped else None,
-            )
+            )()
+            opened.close()  # while the run is still this process's
+
+        result = await session.execute(
+            whole,
+            name=job_name(workflow),
+            source=job.source,
+            run_id=run_id,
+            listeners=(opened.listen, *listeners),
+            settings_of=workflow,
+            policy=policy,
+            reuse="any" if accept_changes else None,
+        )
+    earlier, writer, trusted = opened.earlier, opened.writer, opened.trusted
+    assert writer is not None
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
         earlier.count + writer.done,
-        writer.failed,
+        writer.failed + opened.still_failed,
         earlier.count,
         clock() - started,
         shown(job.place) if is_table(job.place) else Path(job.place),
@@ -272,6 +273,87 @@ async def run_job(
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
     )
+
+
+class _Opened:
+    """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before. Used in
+    `with`."""
+
+    rows: Rows
+    earlier: EarlierRows
+    writer: _Writer | None = None
+    trusted: Trusted | None = None
+    still_failed = 0
+
+    def __init__(
+        self,
+        job: Job,
+        workflow: Definition[..., Any],
+        binder: Binder,
+        journal: Recorder,
+        sink: Sink,
+        run_id: str | None,
+        definition: str,
+    ) -> None:
+        self._job, self._workflow, self._binder = job, workflow, binder
+        self._journal, self._sink, self._run_id = journal, sink, run_id
+        self._definition = definition
+        self._stack = ExitStack()
+
+    def begin(self, accept_changes: bool) -> None:
+        """Open everything and make it hold what is done.
+
+        Raises:
+            SourceError, OutputError: see `run_job`.
+        """
+        job, run_id, fresh = self._job, self._run_id, self._run_id is None
+        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition)
+        self._stack.enter_context(earlier)
+        if accept_changes and not fresh:
+            if job.input == "-":
+                raise SourceError("standard input cannot be read twice, as --accept-changes must")
+            earlier.drop_changed(job.records(), job.limit)
+        self.rows = rows = Rows(self._sink, earlier, job.order)
+        trusted = _trusted(
+            job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
+        )
+        rows.begin(fresh=fresh)
+        self._stack.enter_context(rows)
+        self._stack.callback(self._keep_failed)
+        if trusted is not None:
+            kept = {place: earlier.row(place).beside for place in earlier.places()}
+            trusted.begin(kept, fresh=fresh)
+            self._stack.enter_context(trusted)
+            self.trusted = trusted
+
+    def _keep_failed(self) -> None:
+        """What was not tried again is still failed."""
+        for fields in self.earlier.still_failed():
+            self.rows.put_failed(fields)
+            self.still_failed += 1
+
+    def listen(self, event: Event) -> None:
+        if self.trusted is not None:
+            self.trusted.listen(event)
+
+    def close(self) -> None:
+        """All rows are there: write what is held, and close everything.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
 
 def _forgotten(
@@ -399,18 +481,18 @@ class _Writer:
     def __init__(
         self,
         journal: Recorder,
-        rows: Rows,
+        opened: _Opened,
         definition: str,
         seen: Seen | None,
         end: _End,
-        trusted: Trusted | None = None,
     ) -> None:
         self._journal = journal
-        self._rows = rows
+        self._rows = opened.rows
+        self._earlier = opened.earlier
         self._end = end
         self._definition = definition
         self._seen = seen
-        self._trusted = trusted
+        self._trusted = opened.trusted
         self.done = 0
         self.failed = 0
 
@@ -429,13 +511,14 @@ class _Writer:
         trusted = self._trusted
         beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
         content = content_hash(record)
-        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else None
+        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else row.fields
         self._journal.put_row(
             run_id_here(), record.index, record.key, state, payload, error=reason, done=done
         )
         error = await durable
         if error is not None:
             raise error
+        self._earlier.tried(record.index)
         self._rows.put(row)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)

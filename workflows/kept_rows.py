@@ -82,6 +82,7 @@ class EarlierRows:
         self._definition = definition
         self._done = NONE
         self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
+        self._failed = NONE
         self._reader: Reader | None = None
         self.count = self.stale = 0
         self.dropped: list[int] = []
@@ -90,7 +91,9 @@ class EarlierRows:
         journal.flush()
         self._reader = journal.another()
         try:
-            self._done = Places(self._counted())
+            failed: list[int] = []
+            self._done = Places(self._counted(failed))
+            self._failed = Places(failed)
         except BaseException:
             self.close()
             raise
@@ -123,7 +126,8 @@ class EarlierRows:
         return self._done.end
 
     def drop_changed(self, records: Iterable[Record], limit: int | None) -> None:
-        """Count as not done what is not the row of its record any more; `dropped` are those places.
+        """Count as not done what is not the row of its record any more; `dropped` are those places. What stands behind
+        the first `limit` records is not looked at, and kept.
 
         Raises:
             SourceError: the source cannot be read.
@@ -133,6 +137,8 @@ class EarlierRows:
             count += 1
             if record.index in self and _change(record, self.row(record.index)):
                 self._drop(record.index)
+        if count == limit:
+            return
         for place in range(count, self.beyond):
             if place in self:
                 self._drop(place)
@@ -146,8 +152,32 @@ class EarlierRows:
     def _is_stale(self, row: KeptRow) -> bool:
         return row.definition not in ("", self._definition)
 
-    def _counted(self) -> Iterator[int]:
+    def tried(self, place: int) -> None:
+        """The record has been run again: what it was before does not count."""
+        self._failed.discard(place)
+
+    def forget_failed(self, first: int) -> None:
+        """The source has no record in the place `first` any more, nor after it."""
+        for place in range(first, self._failed.end):
+            self._failed.discard(place)
+
+    def still_failed(self) -> Iterator[dict[str, Any]]:
+        """The failed rows of before whose records have not been tried again, as they stand beside the output."""
+        if self._reader is None or next(iter(self._failed), None) is None:
+            return
+        place = 0
+        while page := self._reader.rows_from(self._run_id, place, _PAGE):
+            for row in page:
+                if row.state == "failed" and row.place in self._failed:
+                    yield row.payload or {"key": row.key, "where": "", "error": row.error}
+            place = page[-1].place + 1
+
+    def _counted(self, failed: list[int]) -> Iterator[int]:
+        """The places of the finished rows; those that failed go to `failed`."""
         for row in self._all():
+            if row.state != "done":
+                failed.append(row.place)
+                continue
             self.count += 1
             self.stale += self._is_stale(_kept(row))
             yield row.place
@@ -156,7 +186,7 @@ class EarlierRows:
         assert self._reader is not None
         place = 0
         while page := self._reader.rows_from(self._run_id, place, _PAGE):
-            yield from (row for row in page if row.state == "done")
+            yield from page
             place = page[-1].place + 1
 
     def close(self) -> None:
@@ -196,7 +226,10 @@ def still_open(
             raise SourceError(f"{record.where}: this record {change}; {_SAME}")
         yield DONE
     gone = next((place for place in range(count, kept.beyond) if place in kept), None)
-    if gone is not None and count != limit:
+    if count == limit:
+        return
+    kept.forget_failed(count)
+    if gone is not None:
         key = kept.row(gone).key
         raise SourceError(
             f"{source}: the record {key!r} was there when the job began and is gone now; {_SAME}"
