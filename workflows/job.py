@@ -400,7 +400,7 @@ def _trusted(
         return None
     if failed is None:
         raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    output = failed.with_name(failed.name.replace(".failed.jsonl", ".jsonl"))
+    output = failed.with_name(f"{failed.name.removesuffix('.failed.jsonl')}.jsonl")
     earlier = journal.timeline(run_id) if run_id else ()
     return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
 

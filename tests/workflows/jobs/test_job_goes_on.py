@@ -163,7 +163,9 @@ def test_a_job_that_is_running_is_not_touched_by_a_second_start(
             return {path.name for path in desk.folder.iterdir()}
 
         job = replace(desk.job, trust=True, order="completed", concurrency=1)
-        async with session(journal=desk.journal, engines={"ar": ScriptedEngine("ar", reply)}) as kept:
+        async with session(
+            journal=desk.journal, engines={"ar": ScriptedEngine("ar", reply)}
+        ) as kept:
             return await run_job(job, kept, run_id=first.run_id)
 
     result = asyncio.run(main())

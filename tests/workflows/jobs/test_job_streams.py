@@ -226,5 +226,38 @@ def test_a_row_that_its_sink_cannot_hold_is_a_failed_record(desk: Desk) -> None:
 
     result, _ = desk.run(desk.job(place), reply)
     assert (result.done, result.failed) == (1, 1)
-    (failed,) = desk.rows("rows.rows.failed.jsonl")
+    (failed,) = desk.rows("rows.db.rows.failed.jsonl")
     assert "the result cannot be written: loud is no text that UTF-8 can hold" in failed["error"]
+
+
+def test_outputs_of_one_stem_have_each_their_own_files_beside_them(desk: Desk) -> None:
+    desk.give(1)
+    database = f"sqlite:///{desk.folder}"
+    outputs = [
+        "o.jsonl",
+        "o.ndjson",
+        "o.csv",
+        "o.parquet",
+        f"{database}/o.db#o",
+        f"{database}/o.sqlite#o",
+    ]
+
+    def fail(request: Request) -> str:
+        raise RuntimeError("no")
+
+    ended = [desk.run(desk.job(output), fail)[0] for output in outputs]
+    places = [each.failed_output for each in ended]
+    assert len(set(places)) == len(outputs)
+    assert places[0] == desk.folder / "o.failed.jsonl"
+    for each, output in zip(ended, outputs, strict=True):
+        assert desk.run(desk.job(output, trust=True), run_id=each.run_id)[0].done == 1
+    assert sorted(path.name for path in desk.folder.glob("*.jsonl")) == [
+        "in.jsonl",
+        "o.csv.trust.jsonl",
+        "o.db.o.trust.jsonl",
+        "o.jsonl",
+        "o.ndjson.trust.jsonl",
+        "o.parquet.trust.jsonl",
+        "o.sqlite.o.trust.jsonl",
+        "o.trust.jsonl",
+    ]
