@@ -135,7 +135,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the policy's prices;
+    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that the policy or they tell;
     after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
 
     cost: float | None = None
@@ -209,7 +209,7 @@ async def run_job(
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     records = _begun(job.records())
-    policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
+    policy = None if until.cost is None else _within(until.cost, session, workflow)
     if on is not None and until.cost is not None:
         raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
@@ -405,17 +405,18 @@ def _trusted(
     return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
 
 
-def _within(cost: float, policy: Policy) -> Policy:
+def _within(cost: float, session: Session, workflow: Definition[..., Any]) -> Policy:
     """The policy with a budget.
 
     Raises:
-        InputError: it knows no price, so that nothing would count.
+        InputError: no price is known, so that nothing would count.
     """
-    if not policy.prices:
+    if not session.any_costs(workflow):
         raise InputError(
-            "--max-cost: no engine has a price in the routing policy, so nothing would ever count as spent; "
-            "give `prices:` in the policy"
+            "--max-cost: no engine has a price, neither in the routing policy nor of its own, so nothing would ever "
+            "count as spent; give `prices:` in the policy"
         )
+    policy = session.policy_of(workflow)
     return replace(policy, budget=replace(policy.budget, cost=cost))
 
 
