@@ -130,7 +130,7 @@ def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
 def prices_by_name(
     definitions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Price]:
-    """What the presets, the engines of the configuration file and `definitions` say that their tokens cost. Opens nothing.
+    """What the presets, the engines of the configuration file and `definitions` say that tokens cost. Opens nothing.
 
     Raises:
         LoadingError: the configuration file or a definition is wrong.

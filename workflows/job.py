@@ -135,8 +135,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that the policy or they tell;
-    after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
+    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that
+    the policy or they tell; after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
 
     cost: float | None = None
     deadline_s: float | None = None
@@ -148,7 +148,8 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `dropped` rows were given up because the source had changed.
+    before its records did, "" where it did not. `dropped` rows were given up because the source had changed;
+    those of `moved` records, which only stand elsewhere now, were made again of what the journal holds.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     """
 
@@ -164,6 +165,7 @@ class JobResult:
     dropped: int = 0
     to_review: int = 0
     review_output: Path | None = None
+    moved: int = 0
 
 
 Seen = Callable[[Outcome], None]
@@ -269,9 +271,10 @@ async def run_job(
         sink.failed,
         earlier.stale,
         end.reason,
-        len(earlier.dropped),
+        len(earlier.dropped) - earlier.moved,
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
+        earlier.moved,
     )
 
 
@@ -312,7 +315,7 @@ class _Opened:
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(job.records(), job.limit)
+            earlier.drop_changed(job.records, job.limit)
         self.rows = rows = Rows(self._sink, earlier, job.order)
         trusted = _trusted(
             job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier

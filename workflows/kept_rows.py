@@ -7,7 +7,8 @@ may have millions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -86,6 +87,7 @@ class EarlierRows:
         self._reader: Reader | None = None
         self.count = self.stale = 0
         self.dropped: list[int] = []
+        self.moved = 0
         if run_id is None:
             return
         journal.flush()
@@ -125,23 +127,38 @@ class EarlierRows:
         """The first place after all of them."""
         return self._done.end
 
-    def drop_changed(self, records: Iterable[Record], limit: int | None) -> None:
-        """Count as not done what is not the row of its record any more; `dropped` are those places. What stands behind
-        the first `limit` records is not looked at, and kept.
+    def drop_changed(self, records: Callable[[], Iterable[Record]], limit: int | None) -> None:
+        """Count as not done what is not the row of its record any more; `dropped` are those places, `moved` of them
+        those whose record only stands elsewhere. What stands behind the first `limit` records is not looked at, and kept.
+        `records` reads the source: a second time where something is dropped.
 
         Raises:
             SourceError: the source cannot be read.
         """
+        contents: Counter[str] = Counter()
+        for place in self._changed(records(), limit):
+            contents[self.row(place).content] += 1
+            self._drop(place)
+        del contents[""]
+        if not contents:
+            return
+        for record in islice(records(), limit):
+            content = "" if record.index in self else content_hash(record)
+            if contents[content] > 0:
+                contents[content] -= 1
+                self.moved += 1
+
+    def _changed(self, records: Iterable[Record], limit: int | None) -> Iterator[int]:
         count = 0
         for record in islice(records, limit):
             count += 1
             if record.index in self and _change(record, self.row(record.index)):
-                self._drop(record.index)
+                yield record.index
         if count == limit:
             return
         for place in range(count, self.beyond):
             if place in self:
-                self._drop(place)
+                yield place
 
     def _drop(self, place: int) -> None:
         self.count -= 1

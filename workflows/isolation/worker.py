@@ -1,7 +1,7 @@
 """The other process: loads one function and calls it with what it is sent, one call after another.
 
 It ends with the process that started it, also in the middle of a call, and with it what the function has started. A
-call that ran into a file number that is none (EBADF) has broken more than itself: something was closed that is another's.
+call that ran into a file number that is none (EBADF) may have closed what is another's: its process is not used again.
 """
 
 from __future__ import annotations

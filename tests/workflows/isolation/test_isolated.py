@@ -109,10 +109,9 @@ def test_what_a_call_has_started_ends_with_its_process(
             if what == "child and exit":
                 with pytest.raises(StepCrashed):
                     await call
-            while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
-                await asyncio.sleep(0.01)
+            child = await asyncio.to_thread(_written, tmp_path / "child")
             call.cancel()
-        return int((tmp_path / "child").read_text())
+        return child
 
     assert _is_gone(asyncio.run(main()))
 
@@ -137,13 +136,19 @@ def test_a_process_ends_with_the_one_that_started_it_and_takes_its_children_alon
     path = os.pathsep.join([str(PARTS.parents[3]), *sys.path])
     found = subprocess.run(
         [sys.executable, str(program)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert found.returncode == -signal.SIGKILL, found.stderr
     assert _is_gone(int(found.stdout))
+
+
+def _written(path: Path) -> int:
+    """The number in a file that another process is about to write."""
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    return int(path.read_text())
 
 
 def _is_gone(process: int) -> bool:

@@ -299,3 +299,13 @@ def test_rows_of_an_earlier_definition_are_counted_and_told_before_anything_runs
 def test_the_hash_of_a_pipeline_is_that_of_what_makes_its_results(text: str, same: bool) -> None:
     before, after = (definition_hash(loads(t).workflow) for t in (PIPELINE, text))
     assert (before == after) is same
+
+
+def test_records_that_only_stand_elsewhere_are_not_told_as_dropped(desk: Desk) -> None:
+    desk.give("a", "b", "c", "c", "d")
+    first = desk.run()
+    desk.give("new", "b", "a", "c", "c")
+    second = desk.run(go_on=first, accept_changes=True)
+    assert (second.done, second.moved, second.dropped) == (5, 2, 1)
+    assert desk.asked == ["First: new", "Second: W"]
+    assert [row["said"] for row in desk.rows()] == ["W", "B", "A", "C", "C"]

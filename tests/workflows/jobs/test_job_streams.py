@@ -18,8 +18,8 @@ from carrara.runtime.routing.policy import Policy, Price
 from carrara.workflows.errors import InputError
 from carrara.workflows.estimate import Estimate, estimate
 from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
-from carrara.workflows.rows import MOST_WAITING, Row, Rows
 from carrara.workflows.row_use import EngineUse
+from carrara.workflows.rows import MOST_WAITING, Row, Rows
 from carrara.workflows.run import session
 from carrara.workflows.sinks.opening import sink_of
 from carrara.workflows.target import load_workflow
