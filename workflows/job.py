@@ -12,16 +12,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
-from carrara.runtime.events import Event, Listener
+from carrara.runtime.events import Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
@@ -31,17 +30,16 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
 from carrara.workflows.kept_rows import EarlierRows, still_open, to_keep
-from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.opened import Opened
+from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record, SourceError, content_hash, read_records
-from carrara.workflows.rows import Order, Row, Rows
+from carrara.workflows.rows import Order, Row
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
-from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
-from carrara.workflows.trust.beside import Trusted
 
 if TYPE_CHECKING:
     from carrara.workflows.cluster.plan import OnRay
@@ -136,7 +134,8 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Until:
     """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that
-    the policy or they tell; after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
+    the policy or they tell; after `deadline_s` seconds no record is begun. What is under way ends; the job can go on
+    later."""
 
     cost: float | None = None
     deadline_s: float | None = None
@@ -216,9 +215,10 @@ async def run_job(
         raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
-    opened = _Opened(job, workflow, binder, journal, sink, run_id, definition)
+    opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
     end = _End(until, clock)
     started = clock()
+    writer: _Writer
 
     def begin() -> None:
         opened.begin(accept_changes)
@@ -232,16 +232,17 @@ async def run_job(
             begin()  # what cannot be written begins no run
 
         async def whole() -> None:
+            nonlocal writer
             if run_id is not None:
                 begin()  # only now: no other process has the run, and with it the files
             earlier = opened.earlier
             open_ones = still_open(records, job.limit, earlier, shown_url(job.input))
-            opened.writer = _Writer(journal, opened, definition, seen, end)
+            writer = _Writer(journal, opened, definition, seen, end)
             await batch_of(
                 workflow,
                 end.cut(_forgotten(journal, earlier, open_ones)),
                 binder,
-                opened.writer.write,
+                writer.write,
                 concurrency=job.concurrency if pool is None else pool.capacity,
                 room=opened.rows.has_room,
                 elsewhere=None if pool is None else pool.run,
@@ -258,8 +259,7 @@ async def run_job(
             policy=policy,
             reuse="any" if accept_changes else None,
         )
-    earlier, writer, trusted = opened.earlier, opened.writer, opened.trusted
-    assert writer is not None
+    earlier, trusted = opened.earlier, opened.trusted
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
@@ -276,87 +276,6 @@ async def run_job(
         None if unsure is None else unsure.path,
         earlier.moved,
     )
-
-
-class _Opened:
-    """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before. Used in
-    `with`."""
-
-    rows: Rows
-    earlier: EarlierRows
-    writer: _Writer | None = None
-    trusted: Trusted | None = None
-    still_failed = 0
-
-    def __init__(
-        self,
-        job: Job,
-        workflow: Definition[..., Any],
-        binder: Binder,
-        journal: Recorder,
-        sink: Sink,
-        run_id: str | None,
-        definition: str,
-    ) -> None:
-        self._job, self._workflow, self._binder = job, workflow, binder
-        self._journal, self._sink, self._run_id = journal, sink, run_id
-        self._definition = definition
-        self._stack = ExitStack()
-
-    def begin(self, accept_changes: bool) -> None:
-        """Open everything and make it hold what is done.
-
-        Raises:
-            SourceError, OutputError: see `run_job`.
-        """
-        job, run_id, fresh = self._job, self._run_id, self._run_id is None
-        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition)
-        self._stack.enter_context(earlier)
-        if accept_changes and not fresh:
-            if job.input == "-":
-                raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(job.records, job.limit)
-        self.rows = rows = Rows(self._sink, earlier, job.order)
-        trusted = _trusted(
-            job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
-        )
-        rows.begin(fresh=fresh)
-        self._stack.enter_context(rows)
-        self._stack.callback(self._keep_failed)
-        if trusted is not None:
-            kept = {place: earlier.row(place).beside for place in earlier.places()}
-            trusted.begin(kept, fresh=fresh)
-            self._stack.enter_context(trusted)
-            self.trusted = trusted
-
-    def _keep_failed(self) -> None:
-        """What was not tried again is still failed."""
-        for fields in self.earlier.still_failed():
-            self.rows.put_failed(fields)
-            self.still_failed += 1
-
-    def listen(self, event: Event) -> None:
-        if self.trusted is not None:
-            self.trusted.listen(event)
-
-    def close(self) -> None:
-        """All rows are there: write what is held, and close everything.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
 
 def _forgotten(
@@ -387,25 +306,6 @@ def _begun(records: Iterator[Record]) -> Iterator[Record]:
     """The same records, the first of them read now: a source that cannot be read at all begins no run."""
     first = next(records, None)
     return records if first is None else chain((first,), records)
-
-
-def _trusted(
-    job: Job,
-    workflow: Definition[..., Any],
-    binder: Binder,
-    failed: Path | None,
-    journal: Recorder,
-    run_id: str | None,
-    done: EarlierRows,
-) -> Trusted | None:
-    """What writes beside the output, where that was asked for: a file as a table has its side files."""
-    if not job.trust and job.review is None:
-        return None
-    if failed is None:
-        raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    output = failed.with_name(f"{failed.name.removesuffix('.failed.jsonl')}.jsonl")
-    earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
 
 
 def _within(cost: float, session: Session, workflow: Definition[..., Any]) -> Policy:
@@ -485,7 +385,7 @@ class _Writer:
     def __init__(
         self,
         journal: Recorder,
-        opened: _Opened,
+        opened: Opened,
         definition: str,
         seen: Seen | None,
         end: _End,

@@ -129,8 +129,8 @@ class EarlierRows:
 
     def drop_changed(self, records: Callable[[], Iterable[Record]], limit: int | None) -> None:
         """Count as not done what is not the row of its record any more; `dropped` are those places, `moved` of them
-        those whose record only stands elsewhere. What stands behind the first `limit` records is not looked at, and kept.
-        `records` reads the source: a second time where something is dropped.
+        those whose record only stands elsewhere. What stands behind the first `limit` records is not looked at, and
+        kept. `records` reads the source: a second time where something is dropped.
 
         Raises:
             SourceError: the source cannot be read.
