@@ -17,7 +17,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.nearest import nearest
 from carrara.engines.remote.configured import all_presets, defined, lacks, line_of
-from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.preset import Preset, Price
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
 
@@ -129,6 +129,26 @@ def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
     raise UnknownEngine(f"unknown engine {name!r}. {hint}Known engines: {', '.join(table)}.")
 
 
+def prices_by_name(
+    definitions: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Price]:
+    """What the presets, the engines of the configuration file and `definitions` say that tokens cost. Opens nothing.
+
+    Raises:
+        LoadingError: the configuration file or a definition is wrong.
+    """
+    presets = _presets(definitions).items()
+    return {name: preset.price for name, preset in presets if preset.price is not None}
+
+
+def _presets(definitions: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Preset]:
+    """All engines that are servers or hosted services."""
+    named = dict(all_presets())
+    for name, given in (definitions or {}).items():
+        named[name] = named[name] if name in named and not given else defined(name, given, name)
+    return named
+
+
 def kinds_by_name(
     definitions: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Kind]:
@@ -138,9 +158,7 @@ def kinds_by_name(
     Raises:
         LoadingError: the configuration file or a definition is wrong.
     """
-    named = all_presets()
-    for name, given in (definitions or {}).items():
-        named[name] = named[name] if name in named and not given else defined(name, given, name)
+    named = _presets(definitions)
     remote = {name: _remote(name, preset) for name, preset in named.items()}
     if taken := sorted(set(KINDS) & set(remote)):
         raise LoadingError(

@@ -96,6 +96,23 @@ class EngineRoom(Mapping[str, Engine]):
                 raise EngineRefused(f"the judge of policy {policy.name!r}: {error}") from None
 
     @property
+    def any_costs(self) -> bool:
+        """Whether one of them says of itself that its tokens cost something; opens none.
+
+        Raises:
+            LoadingError: a definition is wrong.
+        """
+        told: Iterable[Any]
+        if self._given is not None:
+            told = (getattr(engine, "price", None) for engine in self._given.values())
+        else:
+            from carrara.engines.registry import prices_by_name
+
+            prices = prices_by_name(self._definitions)
+            told = (prices.get(name) for name in self._names)
+        return any(price is not None and (price.input or price.output) for price in told)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Those that are open, or will be."""
         return self._names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -62,7 +63,8 @@ class Estimate:
                 f"engine {name}: about {use.calls * times:,.0f} calls, {usage.prompt_tokens * times:,.0f} tokens of "
                 f"prompts, {usage.completion_tokens * times:,.0f} of answers"
             )
-        told.append(f"cost: about ${self.cost * times:,.2f} by the policy's prices")
+        if self.engines:
+            told.append(f"cost: about ${_dollars(self.cost * times)} by the prices that are known")
         return told
 
 
@@ -140,6 +142,14 @@ def _length(value: Any) -> int:
         return len(json.dumps(plain(value), ensure_ascii=False))
     except TypeError:
         return 0
+
+
+def _dollars(amount: float) -> str:
+    """Cents, of a sum under a dollar two significant digits."""
+    if amount >= 1 or amount == 0:
+        return f"{amount:,.2f}"
+    behind = max(2, 1 - math.floor(math.log10(amount)))
+    return f"{amount:.{behind}f}"
 
 
 def _span(seconds: float) -> str:

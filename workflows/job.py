@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -30,16 +30,16 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
 from carrara.workflows.kept_rows import EarlierRows, still_open, to_keep
-from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.opened import Opened
+from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record, SourceError, content_hash, read_records
-from carrara.workflows.rows import Order, Row, Rows
+from carrara.workflows.rows import Order, Row
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
-from carrara.workflows.trust.beside import Trusted
 
 if TYPE_CHECKING:
     from carrara.workflows.cluster.plan import OnRay
@@ -133,8 +133,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the policy's prices;
-    after `deadline_s` seconds no record is begun. What is under way ends; the job can go on later."""
+    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that
+    the policy or they tell; after `deadline_s` seconds no record is begun. What is under way ends; the job can go on
+    later."""
 
     cost: float | None = None
     deadline_s: float | None = None
@@ -146,7 +147,8 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `dropped` rows were given up because the source had changed.
+    before its records did, "" where it did not. `dropped` rows were given up because the source had changed;
+    those of `moved` records, which only stand elsewhere now, were made again of what the journal holds.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     """
 
@@ -162,6 +164,7 @@ class JobResult:
     dropped: int = 0
     to_review: int = 0
     review_output: Path | None = None
+    moved: int = 0
 
 
 Seen = Callable[[Outcome], None]
@@ -207,70 +210,71 @@ async def run_job(
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     records = _begun(job.records())
-    policy = None if until.cost is None else _within(until.cost, session.policy_of(workflow))
+    policy = None if until.cost is None else _within(until.cost, session, workflow)
     if on is not None and until.cost is not None:
         raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
-    with EarlierRows(journal, run_id, definition) as earlier:
-        if accept_changes and run_id is not None:
-            if job.input == "-":
-                raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(job.records(), job.limit)
-        rows = Rows(sink, earlier, job.order)
-        rows.begin(fresh=not run_id)
-        trusted = _trusted(job, workflow, binder, sink.failed, journal, run_id, earlier)
-        if trusted is not None:
-            kept = {place: earlier.row(place).beside for place in earlier.places()}
-            trusted.begin(kept, fresh=not run_id)
-        if earlier.stale and outdated is not None:
-            outdated(earlier.stale)
-        started = clock()
-        async with AsyncExitStack() as stack:
-            pool = await _pool(stack, job, session, workflow, on)
-            stack.enter_context(rows)
-            stack.enter_context(trusted or nullcontext())
-            end = _End(until, clock)
-            writer = _Writer(journal, rows, definition, seen, end, trusted)
-            batch = batch_of(
+    opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
+    end = _End(until, clock)
+    started = clock()
+    writer: _Writer
+
+    def begin() -> None:
+        opened.begin(accept_changes)
+        if opened.earlier.stale and outdated is not None:
+            outdated(opened.earlier.stale)
+
+    async with AsyncExitStack() as stack:
+        pool = await _pool(stack, job, session, workflow, on)
+        stack.enter_context(opened)
+        if run_id is None:
+            begin()  # what cannot be written begins no run
+
+        async def whole() -> None:
+            nonlocal writer
+            if run_id is not None:
+                begin()  # only now: no other process has the run, and with it the files
+            earlier = opened.earlier
+            open_ones = still_open(records, job.limit, earlier, shown_url(job.input))
+            writer = _Writer(journal, opened, definition, seen, end)
+            await batch_of(
                 workflow,
-                end.cut(
-                    _forgotten(
-                        journal,
-                        earlier,
-                        still_open(records, job.limit, earlier, shown_url(job.input)),
-                    )
-                ),
+                end.cut(_forgotten(journal, earlier, open_ones)),
                 binder,
                 writer.write,
                 concurrency=job.concurrency if pool is None else pool.capacity,
-                room=rows.has_room,
+                room=opened.rows.has_room,
                 elsewhere=None if pool is None else pool.run,
-            )
-            result = await session.execute(
-                batch,
-                name=job_name(workflow),
-                source=job.source,
-                run_id=run_id,
-                listeners=(*([trusted.listen] if trusted else []), *listeners),
-                settings_of=workflow,
-                policy=policy,
-                reuse="any" if earlier.dropped else None,
-            )
+            )()
+            opened.close()  # while the run is still this process's
+
+        result = await session.execute(
+            whole,
+            name=job_name(workflow),
+            source=job.source,
+            run_id=run_id,
+            listeners=(opened.listen, *listeners),
+            settings_of=workflow,
+            policy=policy,
+            reuse="any" if accept_changes else None,
+        )
+    earlier, trusted = opened.earlier, opened.trusted
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
         result.run_id,
         earlier.count + writer.done,
-        writer.failed,
+        writer.failed + opened.still_failed,
         earlier.count,
         clock() - started,
         shown(job.place) if is_table(job.place) else Path(job.place),
         sink.failed,
         earlier.stale,
         end.reason,
-        len(earlier.dropped),
+        len(earlier.dropped) - earlier.moved,
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
+        earlier.moved,
     )
 
 
@@ -304,36 +308,18 @@ def _begun(records: Iterator[Record]) -> Iterator[Record]:
     return records if first is None else chain((first,), records)
 
 
-def _trusted(
-    job: Job,
-    workflow: Definition[..., Any],
-    binder: Binder,
-    failed: Path | None,
-    journal: Recorder,
-    run_id: str | None,
-    done: EarlierRows,
-) -> Trusted | None:
-    """What writes beside the output, where that was asked for: a file as a table has its side files."""
-    if not job.trust and job.review is None:
-        return None
-    if failed is None:
-        raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    output = failed.with_name(failed.name.replace(".failed.jsonl", ".jsonl"))
-    earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
-
-
-def _within(cost: float, policy: Policy) -> Policy:
+def _within(cost: float, session: Session, workflow: Definition[..., Any]) -> Policy:
     """The policy with a budget.
 
     Raises:
-        InputError: it knows no price, so that nothing would count.
+        InputError: no price is known, so that nothing would count.
     """
-    if not policy.prices:
+    if not session.any_costs(workflow):
         raise InputError(
-            "--max-cost: no engine has a price in the routing policy, so nothing would ever count as spent; "
-            "give `prices:` in the policy"
+            "--max-cost: no engine has a price, neither in the routing policy nor of its own, so nothing would ever "
+            "count as spent; give `prices:` in the policy"
         )
+    policy = session.policy_of(workflow)
     return replace(policy, budget=replace(policy.budget, cost=cost))
 
 
@@ -399,18 +385,18 @@ class _Writer:
     def __init__(
         self,
         journal: Recorder,
-        rows: Rows,
+        opened: Opened,
         definition: str,
         seen: Seen | None,
         end: _End,
-        trusted: Trusted | None = None,
     ) -> None:
         self._journal = journal
-        self._rows = rows
+        self._rows = opened.rows
+        self._earlier = opened.earlier
         self._end = end
         self._definition = definition
         self._seen = seen
-        self._trusted = trusted
+        self._trusted = opened.trusted
         self.done = 0
         self.failed = 0
 
@@ -429,13 +415,14 @@ class _Writer:
         trusted = self._trusted
         beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
         content = content_hash(record)
-        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else None
+        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else row.fields
         self._journal.put_row(
             run_id_here(), record.index, record.key, state, payload, error=reason, done=done
         )
         error = await durable
         if error is not None:
             raise error
+        self._earlier.tried(record.index)
         self._rows.put(row)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)

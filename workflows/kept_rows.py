@@ -7,7 +7,8 @@ may have millions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -82,15 +83,19 @@ class EarlierRows:
         self._definition = definition
         self._done = NONE
         self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
+        self._failed = NONE
         self._reader: Reader | None = None
         self.count = self.stale = 0
         self.dropped: list[int] = []
+        self.moved = 0
         if run_id is None:
             return
         journal.flush()
         self._reader = journal.another()
         try:
-            self._done = Places(self._counted())
+            failed: list[int] = []
+            self._done = Places(self._counted(failed))
+            self._failed = Places(failed)
         except BaseException:
             self.close()
             raise
@@ -122,20 +127,38 @@ class EarlierRows:
         """The first place after all of them."""
         return self._done.end
 
-    def drop_changed(self, records: Iterable[Record], limit: int | None) -> None:
-        """Count as not done what is not the row of its record any more; `dropped` are those places.
+    def drop_changed(self, records: Callable[[], Iterable[Record]], limit: int | None) -> None:
+        """Count as not done what is not the row of its record any more; `dropped` are those places, `moved` of them
+        those whose record only stands elsewhere. What stands behind the first `limit` records is not looked at, and
+        kept. `records` reads the source: a second time where something is dropped.
 
         Raises:
             SourceError: the source cannot be read.
         """
+        contents: Counter[str] = Counter()
+        for place in self._changed(records(), limit):
+            contents[self.row(place).content] += 1
+            self._drop(place)
+        del contents[""]
+        if not contents:
+            return
+        for record in islice(records(), limit):
+            content = "" if record.index in self else content_hash(record)
+            if contents[content] > 0:
+                contents[content] -= 1
+                self.moved += 1
+
+    def _changed(self, records: Iterable[Record], limit: int | None) -> Iterator[int]:
         count = 0
         for record in islice(records, limit):
             count += 1
             if record.index in self and _change(record, self.row(record.index)):
-                self._drop(record.index)
+                yield record.index
+        if count == limit:
+            return
         for place in range(count, self.beyond):
             if place in self:
-                self._drop(place)
+                yield place
 
     def _drop(self, place: int) -> None:
         self.count -= 1
@@ -146,8 +169,32 @@ class EarlierRows:
     def _is_stale(self, row: KeptRow) -> bool:
         return row.definition not in ("", self._definition)
 
-    def _counted(self) -> Iterator[int]:
+    def tried(self, place: int) -> None:
+        """The record has been run again: what it was before does not count."""
+        self._failed.discard(place)
+
+    def forget_failed(self, first: int) -> None:
+        """The source has no record in the place `first` any more, nor after it."""
+        for place in range(first, self._failed.end):
+            self._failed.discard(place)
+
+    def still_failed(self) -> Iterator[dict[str, Any]]:
+        """The failed rows of before whose records have not been tried again, as they stand beside the output."""
+        if self._reader is None or next(iter(self._failed), None) is None:
+            return
+        place = 0
+        while page := self._reader.rows_from(self._run_id, place, _PAGE):
+            for row in page:
+                if row.state == "failed" and row.place in self._failed:
+                    yield row.payload or {"key": row.key, "where": "", "error": row.error}
+            place = page[-1].place + 1
+
+    def _counted(self, failed: list[int]) -> Iterator[int]:
+        """The places of the finished rows; those that failed go to `failed`."""
         for row in self._all():
+            if row.state != "done":
+                failed.append(row.place)
+                continue
             self.count += 1
             self.stale += self._is_stale(_kept(row))
             yield row.place
@@ -156,7 +203,7 @@ class EarlierRows:
         assert self._reader is not None
         place = 0
         while page := self._reader.rows_from(self._run_id, place, _PAGE):
-            yield from (row for row in page if row.state == "done")
+            yield from page
             place = page[-1].place + 1
 
     def close(self) -> None:
@@ -196,7 +243,10 @@ def still_open(
             raise SourceError(f"{record.where}: this record {change}; {_SAME}")
         yield DONE
     gone = next((place for place in range(count, kept.beyond) if place in kept), None)
-    if gone is not None and count != limit:
+    if count == limit:
+        return
+    kept.forget_failed(count)
+    if gone is not None:
         key = kept.row(gone).key
         raise SourceError(
             f"{source}: the record {key!r} was there when the job began and is gone now; {_SAME}"

@@ -138,8 +138,13 @@ class Rows:
     def _write(self, row: Row) -> None:
         if row.ok:
             self.sink.put(row.made)
-        elif self._failed is not None:
-            self._failed.write(json_line(row.fields))
+        else:
+            self.put_failed(row.fields)
+
+    def put_failed(self, fields: Mapping[str, Any]) -> None:
+        """Write a failed row now, whatever waits."""
+        if self._failed is not None:
+            self._failed.write(json_line(fields))
 
 
 __all__ = ["MOST_WAITING", "Earlier", "Order", "Row", "Rows"]

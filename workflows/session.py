@@ -185,6 +185,14 @@ class Session:
         """The routing policy that holds for its steps: the session's, else its own, else AUTO."""
         return self._policy or getattr(definition, "policy", None) or AUTO
 
+    def any_costs(self, definition: Definition[..., Any]) -> bool:
+        """Whether its steps may ask an engine that has a price: by the routing policy, or as the engine itself says.
+
+        Raises:
+            LoadingError: a definition of an engine is wrong.
+        """
+        return bool(self.policy_of(definition).prices) or self._room_for(definition).any_costs
+
     def told(self) -> dict[str, Any]:
         """What a process that works for this session has to know of it, as the fields of a `cluster.plan.Part`.
 
@@ -236,11 +244,7 @@ class Session:
     ) -> dict[str, Any]:
         """What the steps of a run are given. Runs with equal settings share routers and gates, so that
         evidence is kept and limits hold over the whole session."""
-        room: EngineRoom = self._resources["engines"]
-        room.want(*engines_of(definition))
-        for known in (policy, self._policy):
-            if known is not None:
-                room.want(known.engines)
+        room = self._room_for(definition, policy)
         policy = policy or self.policy_of(definition)
         if only is None and self._replay is None:  # one engine alone is never judged
             room.check_judges(policy)
@@ -251,6 +255,17 @@ class Session:
             for name, limit in limits.items()
         }
         return {**self._resources, "router": router, "gates": gates}
+
+    def _room_for(
+        self, definition: Definition[..., Any] | None, policy: Policy | None = None
+    ) -> EngineRoom:
+        """The engines, with those that the definition and the policies name."""
+        room: EngineRoom = self._resources["engines"]
+        room.want(*engines_of(definition))
+        for known in (policy, self._policy):
+            if known is not None:
+                room.want(known.engines)
+        return room
 
     def _open_journal(self, stack: AsyncExitStack) -> None:
         if isinstance(self._journal, str | Path):

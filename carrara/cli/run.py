@@ -477,6 +477,8 @@ def _tell_job(result: JobResult, how: How) -> None:
     )
     if result.dropped:
         note(f"{result.dropped} rows of before were dropped: their records have changed or gone")
+    if result.moved:
+        note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
     if result.to_review:
         note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
     if result.failed and result.failed_output is not None:

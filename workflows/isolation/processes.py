@@ -1,5 +1,5 @@
 """The processes that isolated steps run in: started when one is needed, kept for the next call, killed where a call was
-given up."""
+given up. Each is the first of a process group: whatever it has started is killed with it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,10 @@ class Processes:
             idle = self._idle.setdefault(place, [])
             process = idle.pop() if idle else await self._started(place)
             answer = await self._answer(process, place, text, timeout_s)
-            idle.append(process)
+            if answer.get("broken"):
+                self._give_up(process)
+            else:
+                idle.append(process)
         if "error" in answer:
             raise _raised(answer["error"], answer["message"])
         return decode(answer["value"])
@@ -175,6 +178,7 @@ class _Process:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                start_new_session=True,
             )
         return cls(process, *await asyncio.open_connection(sock=ours))
 
@@ -195,12 +199,11 @@ class _Process:
         return await self._process.wait()
 
     def kill(self) -> None:
-        """End it, wherever it is."""
+        """End it and all that it started, wherever it is: a process that has died may have left some behind."""
         self._writer.close()
-        if self.is_alive:
-            # Not by the process object, which would take the exit code of one that has just died away from the loop.
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+        # Not by the process object, which would take the exit code of one that has just died away from the loop.
+        with suppress(ProcessLookupError, PermissionError):  # macOS: nobody is left but a dead one
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def epitaph(self, name: str) -> str:
         code = await self.wait()

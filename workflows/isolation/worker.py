@@ -1,10 +1,12 @@
 """The other process: loads one function and calls it with what it is sent, one call after another.
 
-It ends with the process that started it, also in the middle of a call.
+It ends with the process that started it, also in the middle of a call, and with it what the function has started. A
+call that ran into a file number that is none (EBADF) may have closed what is another's: its process is not used again.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -40,22 +42,36 @@ def _called(found: list[Callable[..., Any]], text: str) -> Any:
     return found[0](*args, **kwargs)
 
 
+def _is_broken(error: BaseException | None) -> bool:
+    """Whether no other call should come to this process."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EBADF:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _answer(link: socket.socket, work: Callable[[], Any]) -> None:
     try:
-        answer = {"value": encode(work())}
+        answer: dict[str, Any] = {"value": encode(work())}
     except BaseException as error:  # also sys.exit: it ends the call, not the process
-        answer = {"error": type(error).__name__, "message": str(error)}
+        answer = {"error": type(error).__name__, "message": str(error), "broken": _is_broken(error)}
     link.sendall(packed(json.dumps(answer)))
 
 
 def _listen(link: socket.socket, asked: SimpleQueue[str]) -> None:
-    with link.makefile("rb") as stream:
-        while True:
-            head = stream.read(LENGTH_BYTES)
-            raw = stream.read(length(head)) if len(head) == LENGTH_BYTES else b""
-            if not raw:
-                os._exit(0)
-            asked.put(text_of(raw))
+    try:
+        with link.makefile("rb") as stream:
+            while True:
+                head = stream.read(LENGTH_BYTES)
+                raw = stream.read(length(head)) if len(head) == LENGTH_BYTES else b""
+                if not raw:
+                    break
+                asked.put(text_of(raw))
+    finally:
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
 
 
 __all__ = ["main"]

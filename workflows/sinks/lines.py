@@ -114,8 +114,10 @@ class LineSink:
 
 
 def beside(output: Path) -> Path:
-    """The file of the records that fail."""
-    return output.with_name(f"{output.stem}.failed.jsonl")
+    """The file of the records that fail: rows.jsonl -> rows.failed.jsonl, rows.csv -> rows.csv.failed.jsonl, so that
+    no two outputs share one."""
+    name = output.stem if output.suffix == ".jsonl" else output.name
+    return output.with_name(f"{name}.failed.jsonl")
 
 
 def refuse_filled(*places: Path | None) -> None:

@@ -75,7 +75,7 @@ def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = N
         return ParquetSink(Path(output), rows)
     url, name = output.partition("#")[0], _table_name(output)
     file = _database_file(url)
-    stem = name if file is None else f"{file.stem}.{name}"
+    stem = name if file is None else f"{file.name}.{name}"
     failed = (file.parent if file else Path()) / f"{stem}.failed.jsonl"
     if url.startswith("duckdb"):
         from carrara.workflows.sinks.duck import DuckTable

@@ -29,7 +29,7 @@ Beside = Mapping[str, Mapping[str, Any]]
 
 
 def path_beside(output: Path, kind: str) -> Path:
-    """rows.jsonl -> rows.trust.jsonl."""
+    """rows.jsonl -> rows.trust.jsonl; `output` is the job's, or what stands for it: rows.csv.jsonl for rows.csv."""
     return output.with_name(f"{output.stem}.{kind}.jsonl")
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +19,7 @@ import pytest
 
 import carrara
 from carrara.runtime.errors import StepError, StepTimeout
+from carrara.runtime.journal.lease import born
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.isolation.processes import Isolated, Processes, StepCrashed, StepRaised
 
@@ -87,6 +92,85 @@ def test_a_call_after_a_crash_has_a_new_process_and_none_is_left(parts: Any) -> 
     for process in (before, after):
         with pytest.raises(ProcessLookupError):
             os.kill(process, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("what", ["child", "child and exit", "child and hang"])
+def test_what_a_call_has_started_ends_with_its_process(
+    parts: Any, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> int:
+        place = Isolated(parts.behave)._place
+        async with Processes() as processes:
+            call = asyncio.create_task(processes.call(place, json.dumps([[what], {}])))
+            if what == "child":
+                return int((await call).process)
+            if what == "child and exit":
+                with pytest.raises(StepCrashed):
+                    await call
+            child = await asyncio.to_thread(_written, tmp_path / "child")
+            call.cancel()
+        return child
+
+    assert _is_gone(asyncio.run(main()))
+
+
+def test_a_process_ends_with_the_one_that_started_it_and_takes_its_children_along(
+    parts: Any, tmp_path: Path
+) -> None:
+    program = tmp_path / "starts.py"
+    program.write_text(
+        "import asyncio, json, os, signal\n"
+        "from carrara.workflows.isolation.place import Place\n"
+        "from carrara.workflows.isolation.processes import Processes\n"
+        "async def main():\n"
+        "    async with Processes() as processes:\n"
+        f"        place = Place(**json.loads({json.dumps(asdict(Isolated(parts.behave)._place))!r}))\n"
+        "        place.load()\n"
+        "        pair = await processes.call(place, json.dumps([['child'], {}]))\n"
+        "        print(pair.process, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    path = os.pathsep.join([str(PARTS.parents[3]), *sys.path])
+    found = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert found.returncode == -signal.SIGKILL, found.stderr
+    assert _is_gone(int(found.stdout))
+
+
+def _written(path: Path) -> int:
+    """The number in a file that another process is about to write."""
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def _is_gone(process: int) -> bool:
+    """Whether it has ended, or does so soon: a signal is not waited for."""
+    for _ in range(1000):
+        if not born(process):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_process_in_which_a_wrong_file_was_closed_serves_no_other_call(parts: Any) -> None:
+    async def main() -> list[int]:
+        place = Isolated(parts.behave)._place
+        async with Processes() as processes:
+            before = await processes.call(place, '[["a"], {}]')
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await processes.call(place, '[["closed"], {}]')
+            return [before.process, (await processes.call(place, '[["b"], {}]')).process]
+
+    before, after = asyncio.run(main())
+    assert before != after
 
 
 def test_functions_that_cannot_be_found_or_awaited_are_refused() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from carrara.cli.run import _tell_outdated
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.errors import JournalError
 from carrara.runtime.events import Event, StepChanged
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.definition_hash import definition_hash
-from carrara.workflows.job import Job, JobResult, find_job, run_job
+from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
 from carrara.workflows.records import SourceError
 from carrara.workflows.run import session
 from carrara.workflows.yaml import loads
@@ -54,7 +56,7 @@ class Desk:
         folder = self.folder
         return Job(str(folder / "two.yaml"), str(folder / "in.jsonl"), str(folder / "out.jsonl"))
 
-    def run(self, *failing: str, go_on: JobResult | None = None) -> JobResult:
+    def run(self, *failing: str, go_on: JobResult | None = None, **more: Any) -> JobResult:
         def reply(request: Request) -> str:
             asked = request.messages[-1].content
             if asked in failing:
@@ -74,14 +76,15 @@ class Desk:
                     run_id=run_id,
                     outdated=lambda count: self.told.append((count, len(engine.requests))),
                     listeners=[self.events.append],
+                    **more,
                 )
 
         result = asyncio.run(main())
         self.asked = sorted(request.messages[-1].content for request in engine.requests)
         return result
 
-    def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "out.jsonl").read_text().splitlines()]
+    def rows(self, name: str = "out.jsonl") -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
 
 
 @pytest.fixture
@@ -132,6 +135,76 @@ def test_another_input_is_refused_though_its_records_have_no_id(
     with pytest.raises(SourceError, match=reason) as raised:
         desk.run(go_on=first)
     assert "goes on with the input that it began with" in str(raised.value)
+
+
+@pytest.mark.parametrize("accept_changes", [False, True])
+def test_a_job_that_is_running_is_not_touched_by_a_second_start(
+    desk: Desk, accept_changes: bool
+) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run("First: a", "First: c")  # its files are there: the next start makes them anew
+    names = ("out.jsonl", "out.failed.jsonl", "out.trust.jsonl")
+    refused: list[str] = []
+
+    async def main() -> JobResult:
+        async def reply(request: Request) -> str:
+            if request.messages[-1].content == "Second: C":
+                assert [row["said"] for row in desk.rows()][:1] in (["A"], ["B"])
+                before = [(desk.folder / name).stat() for name in names if name in there()]
+                with pytest.raises(JournalError, match="is running") as caught:
+                    await run_job(job, kept, run_id=first.run_id, accept_changes=accept_changes)
+                refused.append(str(caught.value))
+                assert before == [(desk.folder / name).stat() for name in names if name in there()]
+            if request.messages[-1].content == "First: a":
+                raise RuntimeError("no")
+            return request.messages[-1].content[-1].upper()
+
+        def there() -> set[str]:
+            return {path.name for path in desk.folder.iterdir()}
+
+        job = replace(desk.job, trust=True, order="completed", concurrency=1)
+        async with session(
+            journal=desk.journal, engines={"ar": ScriptedEngine("ar", reply)}
+        ) as kept:
+            return await run_job(job, kept, run_id=first.run_id)
+
+    result = asyncio.run(main())
+    assert len(refused) == 1
+    assert (result.done, result.failed) == (2, 1)
+    assert [row["said"] for row in desk.rows()] == ["B", "C"]
+    (failed,) = desk.rows("out.failed.jsonl")
+    assert failed["key"] == "1"
+
+
+def test_records_behind_another_limit_are_not_looked_at(desk: Desk) -> None:
+    texts = "abcdef"
+    desk.give(*texts)
+    first = desk.run("Second: B", "Second: E")
+    assert (first.done, first.failed) == (4, 2)
+    before = desk.rows("out.failed.jsonl")
+    for accept_changes in (False, True):
+        desk.asks = replace(desk.job, limit=3)
+        second = desk.run(go_on=first, accept_changes=accept_changes)
+        assert (second.done, second.failed, second.dropped) == (5, 1, 0)
+        assert [row["said"] for row in desk.rows()] == ["A", "B", "C", "D", "F"]
+        assert desk.rows("out.failed.jsonl") == before[1:]
+    desk.asks = replace(desk.job, limit=5)
+    third = desk.run(go_on=first)
+    assert (third.done, third.failed, desk.asked) == (6, 0, ["Second: E"])
+    assert not (desk.folder / "out.failed.jsonl").exists()
+
+
+def test_records_that_failed_and_were_not_tried_again_are_still_failed(desk: Desk) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run("First: a", "First: c")
+    before = desk.rows("out.failed.jsonl")
+    second = desk.run(go_on=first, until=Until(deadline_s=0))
+    assert (second.done, second.failed) == (1, 2)
+    assert desk.rows("out.failed.jsonl") == before
+    desk.give("a", "b")  # the last is gone, and with it its failure
+    third = desk.run("First: a", go_on=first)
+    assert (third.done, third.failed) == (1, 1)
+    assert desk.rows("out.failed.jsonl") == before[:1]
 
 
 def test_a_job_goes_on_from_another_folder(
@@ -228,3 +301,13 @@ def test_rows_of_an_earlier_definition_are_counted_and_told_before_anything_runs
 def test_the_hash_of_a_pipeline_is_that_of_what_makes_its_results(text: str, same: bool) -> None:
     before, after = (definition_hash(loads(t).workflow) for t in (PIPELINE, text))
     assert (before == after) is same
+
+
+def test_records_that_only_stand_elsewhere_are_not_told_as_dropped(desk: Desk) -> None:
+    desk.give("a", "b", "c", "c", "d")
+    first = desk.run()
+    desk.give("new", "b", "a", "c", "c")
+    second = desk.run(go_on=first, accept_changes=True)
+    assert (second.done, second.moved, second.dropped) == (5, 2, 1)
+    assert desk.asked == ["First: new", "Second: W"]
+    assert [row["said"] for row in desk.rows()] == ["W", "B", "A", "C", "C"]

@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 
+from carrara.engines.remote.preset import Price as ToldPrice
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.runtime.routing.policy import Policy, Price
 from carrara.workflows.errors import InputError
-from carrara.workflows.estimate import estimate
+from carrara.workflows.estimate import Estimate, estimate
 from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
+from carrara.workflows.row_use import EngineUse
 from carrara.workflows.rows import MOST_WAITING, Row, Rows
 from carrara.workflows.run import session
 from carrara.workflows.sinks.opening import sink_of
+from carrara.workflows.target import load_workflow
 
 PIPELINE = """
 name: shout
@@ -51,9 +54,10 @@ class Desk:
         job: Job,
         reply: Callable[[Request], Any] = lambda request: request.messages[-1].content[7:].upper(),
         policy: Policy | None = None,
+        kind: type[ScriptedEngine] = ScriptedEngine,
         **more: Any,
     ) -> tuple[JobResult, list[str]]:
-        engine = ScriptedEngine("ar", reply)
+        engine = kind("ar", reply)
 
         async def main() -> JobResult:
             async with session(journal=self.journal, engines={"ar": engine}, policy=policy) as kept:
@@ -145,6 +149,48 @@ def test_a_budget_needs_prices(desk: Desk) -> None:
         desk.run(desk.job(), until=Until(cost=1.0))
 
 
+class Dear(ScriptedEngine):
+    """An engine that tells what its tokens cost, as remote ones do."""
+
+    price = ToldPrice(output=100_000.0)
+
+
+def test_a_budget_counts_the_prices_that_engines_tell_themselves(desk: Desk) -> None:
+    desk.give(6)
+    job = desk.job(concurrency=1)
+    first, asked = desk.run(job, lambda _: "x " * 9, until=Until(cost=2.5), kind=Dear)
+    assert 0 < first.done < 6
+    assert "budget" in first.stopped
+    assert len(asked) == first.done
+
+
+@pytest.mark.parametrize(("engines", "costs"), [(["openai"], True), (["ar"], False)])
+def test_engines_that_are_named_have_the_prices_of_their_presets(
+    desk: Desk, engines: list[str], costs: bool
+) -> None:
+    async def main() -> bool:
+        async with session(engines=engines) as kept:
+            return kept.any_costs(load_workflow(str(desk.folder / "shout.yaml")))
+
+    assert asyncio.run(main()) is costs
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        (0.0, "$0.00"),
+        (0.000123, "$0.00012"),
+        (0.0456, "$0.046"),
+        (0.12, "$0.12"),
+        (1234.5, "$1,234.50"),
+    ],
+)
+def test_a_small_cost_is_told_with_two_digits(cost: float, told: str) -> None:
+    lines = Estimate(1, 0, 1, 1, cost=cost, engines={"ar": EngineUse()}).lines()
+    assert lines[-1] == f"cost: about {told} by the prices that are known"
+    assert not any("cost" in line for line in Estimate(1, 0, 1, 1).lines())
+
+
 def test_no_record_begins_after_the_deadline(desk: Desk) -> None:
     desk.give(10)
     now = 0.0
@@ -226,5 +272,38 @@ def test_a_row_that_its_sink_cannot_hold_is_a_failed_record(desk: Desk) -> None:
 
     result, _ = desk.run(desk.job(place), reply)
     assert (result.done, result.failed) == (1, 1)
-    (failed,) = desk.rows("rows.rows.failed.jsonl")
+    (failed,) = desk.rows("rows.db.rows.failed.jsonl")
     assert "the result cannot be written: loud is no text that UTF-8 can hold" in failed["error"]
+
+
+def test_outputs_of_one_stem_have_each_their_own_files_beside_them(desk: Desk) -> None:
+    desk.give(1)
+    database = f"sqlite:///{desk.folder}"
+    outputs = [
+        "o.jsonl",
+        "o.ndjson",
+        "o.csv",
+        "o.parquet",
+        f"{database}/o.db#o",
+        f"{database}/o.sqlite#o",
+    ]
+
+    def fail(request: Request) -> str:
+        raise RuntimeError("no")
+
+    ended = [desk.run(desk.job(output), fail)[0] for output in outputs]
+    places = [each.failed_output for each in ended]
+    assert len(set(places)) == len(outputs)
+    assert places[0] == desk.folder / "o.failed.jsonl"
+    for each, output in zip(ended, outputs, strict=True):
+        assert desk.run(desk.job(output, trust=True), run_id=each.run_id)[0].done == 1
+    assert sorted(path.name for path in desk.folder.glob("*.jsonl")) == [
+        "in.jsonl",
+        "o.csv.trust.jsonl",
+        "o.db.o.trust.jsonl",
+        "o.jsonl",
+        "o.ndjson.trust.jsonl",
+        "o.parquet.trust.jsonl",
+        "o.sqlite.o.trust.jsonl",
+        "o.trust.jsonl",
+    ]

@@ -79,7 +79,7 @@ def test_a_csv_file_has_the_outputs_as_columns_under_one_header(tmp_path: Path) 
     header, first, last = result.output.read_text().splitlines(keepends=True)
     assert (header, first) == (HEADER, FIRST)
     assert last.startswith("r2,d,1,")
-    assert result.failed_output == tmp_path / "out.failed.jsonl"
+    assert result.failed_output == tmp_path / "out.CSV.failed.jsonl"
     assert json.loads(result.failed_output.read_text())["key"] == "r1"
 
 

@@ -1,0 +1,125 @@
+"""What a job writes to while it runs: its rows, the files beside them, and what an earlier process had done."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from carrara.runtime.events import Event
+from carrara.runtime.journal.recording import Recorder
+from carrara.workflows.batch import Binder
+from carrara.workflows.calls import Definition
+from carrara.workflows.kept_rows import EarlierRows
+from carrara.workflows.places import PlaceError
+from carrara.workflows.records import SourceError
+from carrara.workflows.rows import Rows
+from carrara.workflows.sinks.opening import shown
+from carrara.workflows.sinks.sink import Sink
+from carrara.workflows.trust.beside import Trusted
+
+if TYPE_CHECKING:
+    from carrara.workflows.job import Job
+
+
+class Opened:
+    """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before. Used in
+    `with`."""
+
+    rows: Rows
+    earlier: EarlierRows
+    trusted: Trusted | None = None
+    still_failed = 0
+
+    def __init__(
+        self,
+        job: Job,
+        workflow: Definition[..., Any],
+        binder: Binder,
+        journal: Recorder,
+        sink: Sink,
+        run_id: str | None,
+        definition: str,
+    ) -> None:
+        self._job, self._workflow, self._binder = job, workflow, binder
+        self._journal, self._sink, self._run_id = journal, sink, run_id
+        self._definition = definition
+        self._stack = ExitStack()
+
+    def begin(self, accept_changes: bool) -> None:
+        """Open everything and make it hold what is done.
+
+        Raises:
+            SourceError, OutputError: see `run_job`.
+        """
+        job, run_id, fresh = self._job, self._run_id, self._run_id is None
+        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition)
+        self._stack.enter_context(earlier)
+        if accept_changes and not fresh:
+            if job.input == "-":
+                raise SourceError("standard input cannot be read twice, as --accept-changes must")
+            earlier.drop_changed(job.records, job.limit)
+        self.rows = rows = Rows(self._sink, earlier, job.order)
+        trusted = _trusted(
+            job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
+        )
+        rows.begin(fresh=fresh)
+        self._stack.enter_context(rows)
+        self._stack.callback(self._keep_failed)
+        if trusted is not None:
+            kept = {place: earlier.row(place).beside for place in earlier.places()}
+            trusted.begin(kept, fresh=fresh)
+            self._stack.enter_context(trusted)
+            self.trusted = trusted
+
+    def _keep_failed(self) -> None:
+        """What was not tried again is still failed."""
+        for fields in self.earlier.still_failed():
+            self.rows.put_failed(fields)
+            self.still_failed += 1
+
+    def listen(self, event: Event) -> None:
+        if self.trusted is not None:
+            self.trusted.listen(event)
+
+    def close(self) -> None:
+        """All rows are there: write what is held, and close everything.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+def _trusted(
+    job: Job,
+    workflow: Definition[..., Any],
+    binder: Binder,
+    failed: Path | None,
+    journal: Recorder,
+    run_id: str | None,
+    done: EarlierRows,
+) -> Trusted | None:
+    """What writes beside the output, where that was asked for: a file as a table has its side files."""
+    if not job.trust and job.review is None:
+        return None
+    if failed is None:
+        raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
+    output = failed.with_name(f"{failed.name.removesuffix('.failed.jsonl')}.jsonl")
+    earlier = journal.timeline(run_id) if run_id else ()
+    return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
+
+
+__all__ = ["Opened"]
