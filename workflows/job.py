@@ -226,10 +226,10 @@ async def run_job(
             outdated(opened.earlier.stale)
 
     async with AsyncExitStack() as stack:
-        pool = await _pool(stack, job, session, workflow, on)
         stack.enter_context(opened)
         if run_id is None:
             begin()  # what cannot be written begins no run
+        pool = await _pool(stack, job, session, workflow, on)
 
         async def whole() -> None:
             nonlocal writer
