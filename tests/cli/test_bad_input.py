@@ -184,7 +184,7 @@ def test_csv_rows_that_cannot_be_read_fail_alone_and_are_named(shell: Any) -> No
     assert [row["said"] for row in shell.rows("out.jsonl")] == ["A?", "D!"]
     failed = {row["where"]: row["error"] for row in shell.rows("out.failed.jsonl")}
     assert "no cell for mark" in failed["in.csv:3"]
-    assert "1 cells more than the header" in failed["in.csv:4"]
+    assert "1 cell more than the header" in failed["in.csv:4"]
 
 
 def test_text_files_that_cannot_be_read_fail_alone_and_are_named(shell: Any) -> None:

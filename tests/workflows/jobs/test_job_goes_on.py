@@ -173,7 +173,7 @@ def test_a_job_that_is_running_is_not_touched_by_a_second_start(
     assert (result.done, result.failed) == (2, 1)
     assert [row["said"] for row in desk.rows()] == ["B", "C"]
     (failed,) = desk.rows("out.failed.jsonl")
-    assert failed["key"] == "1"
+    assert failed["key"] == "line:1"
 
 
 def test_records_behind_another_limit_are_not_looked_at(desk: Desk) -> None:
