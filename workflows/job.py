@@ -29,7 +29,7 @@ from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
-from carrara.workflows.kept_rows import EarlierRows, still_open, to_keep
+from carrara.workflows.kept_rows import still_open, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
@@ -235,12 +235,12 @@ async def run_job(
             nonlocal writer
             if run_id is not None:
                 begin()  # only now: no other process has the run, and with it the files
-            earlier = opened.earlier
-            open_ones = still_open(records, job.limit, earlier, shown_url(job.input))
+            if opened.earlier.dropped:
+                journal.forget_rows(run_id_here(), opened.earlier.dropped)
             writer = _Writer(journal, opened, definition, seen, end)
             await batch_of(
                 workflow,
-                end.cut(_forgotten(journal, earlier, open_ones)),
+                end.cut(still_open(records, job.limit, opened.earlier, shown_url(job.input))),
                 binder,
                 writer.write,
                 concurrency=job.concurrency if pool is None else pool.capacity,
@@ -259,16 +259,22 @@ async def run_job(
             policy=policy,
             reuse="any" if accept_changes else None,
         )
+    return _result(job, result.run_id, opened, writer, end, clock() - started)
+
+
+def _result(
+    job: Job, run_id: str, opened: Opened, writer: _Writer, end: _End, seconds: float
+) -> JobResult:
     earlier, trusted = opened.earlier, opened.trusted
     unsure = trusted.files.get("review") if trusted is not None else None
     return JobResult(
-        result.run_id,
+        run_id,
         earlier.count + writer.done,
         writer.failed + opened.still_failed,
         earlier.count,
-        clock() - started,
+        seconds,
         shown(job.place) if is_table(job.place) else Path(job.place),
-        sink.failed,
+        opened.rows.sink.failed,
         earlier.stale,
         end.reason,
         len(earlier.dropped) - earlier.moved,
@@ -276,15 +282,6 @@ async def run_job(
         None if unsure is None else unsure.path,
         earlier.moved,
     )
-
-
-def _forgotten(
-    journal: Recorder, earlier: EarlierRows, records: Iterable[Record | Done]
-) -> Iterator[Record | Done]:
-    """The records, asked for in the run: what was dropped is forgotten before the first of them."""
-    if earlier.dropped:
-        journal.forget_rows(run_id_here(), earlier.dropped)
-    yield from records
 
 
 async def _pool(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from carrara.engines.engine import Engine
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.journal.recording import Recorder
 from carrara.workflows.cluster.plan import OnRay
 from carrara.workflows.job import Job, find_job, run_job
 from carrara.workflows.run import session
@@ -28,7 +29,8 @@ def engines() -> Mapping[str, Engine]:
 async def main(journal: str, output: str, workers: int, address: str = "ray") -> None:
     job = Job("flow.py:turn", "in.jsonl", output, concurrency=8)
     async with session(journal=journal, engines=("script",)) as opened:
-        known = find_job(job, opened.journal)  # type: ignore[arg-type]
+        assert isinstance(opened.journal, Recorder)
+        known = find_job(job, opened.journal)
         on = OnRay(address, workers=workers, replicas=2, cpus=1, engines=engines)
         found = await run_job(job, opened, run_id=known, on=on)
     print(f"{found.done} done, {found.failed} failed, {found.reused} from before")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -148,6 +148,14 @@ class FarEngine:
     @property
     def context_tokens(self) -> int:
         return int(self._facts["context_tokens"])
+
+    @property
+    def device(self) -> str:
+        return str(self._facts["device"])
+
+    @property
+    def accepted(self) -> Mapping[str, float]:
+        return dict(self._facts["accepted"])
 
     def refusal(self, contract: Contract) -> str | None:
         """Known after the first request with this contract; until then the engine is taken to hold it."""

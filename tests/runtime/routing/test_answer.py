@@ -389,8 +389,7 @@ def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
         await asyncio.sleep(1.0)
         return "yes"
 
-    poor = ScriptedEngine("diffusion", takes_a_second, confidence=0.1)
-    poor.accepted = accepted  # type: ignore[attr-defined]
+    poor = ScriptedEngine("diffusion", takes_a_second, confidence=0.1, accepted=accepted)
     good, router = ScriptedEngine("ar", takes_a_second), Router(AUTO)
 
     async def main() -> list[str]:
@@ -433,7 +432,7 @@ def test_a_fan_out_of_hopeless_calls_costs_two_tries_with_their_re_noising(
         return ScriptedEngine(name, reply, can=["schema", "drafts"])
 
     poor, good = one_at_a_time("diffusion", 7.0, 0.2), one_at_a_time("ar", 8.0, 0.9)
-    poor.accepted = accepted  # type: ignore[attr-defined]
+    poor.accepted = accepted
     call, router = LlmCall((Message("user", "?"),), Json.of(lists)), Router(AUTO)
 
     async def main() -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carrara.engines.contract import Choice
 from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
@@ -300,6 +301,25 @@ def test_a_replica_that_is_lost_each_time_fails_the_request(
     with pytest.raises(EngineFailed, match=f"{MOST_LOST} processes with engines were lost"):
         asyncio.run(ask())
     assert Dead.asked == MOST_LOST
+
+
+def test_the_router_of_a_worker_knows_what_it_would_know_beside_the_engine() -> None:
+    from carrara.runtime.routing.facts import device_of, expected_of
+    from carrara.workflows.cluster.far_engine import FarEngine, Replicas
+    from carrara.workflows.cluster.wire import description_of
+
+    near = ScriptedEngine("e", ["x"], can=["schema"], accepted={"choice": 0.25})
+    near.device = "cpu:0"  # type: ignore[attr-defined]
+
+    class Host:
+        async def call(self, method: str, *words: str) -> Any:
+            return json.dumps({"e": description_of(near)})
+
+    async def told() -> tuple[Any, ...]:
+        async with FarEngine("e", Replicas([Host()])) as far:
+            return far.can, device_of(far), expected_of(far, Choice(("a", "b")))
+
+    assert asyncio.run(told()) == (near.can, "cpu", 0.25)
 
 
 def test_limits_are_shared_among_the_workers() -> None:
