@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
+from carrara.engines.facts import Price
 from carrara.engines.nearest import nearest
 from carrara.engines.remote.configured import all_presets, defined, lacks, line_of
-from carrara.engines.remote.preset import Preset, Price
+from carrara.engines.remote.preset import Preset
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
 

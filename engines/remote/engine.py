@@ -26,6 +26,7 @@ from carrara.engines.errors import (
     EngineTimeout,
     LoadingError,
 )
+from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
 from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.confidence import confidence
@@ -35,7 +36,7 @@ from carrara.engines.remote.faults import placed, refused_feature
 from carrara.engines.remote.keys import NO_KEY, Key, find_key, how_to_set
 from carrara.engines.remote.line import HttpLine, Line, StatusError
 from carrara.engines.remote.pins import Unpinnable, pinned
-from carrara.engines.remote.preset import Preset, Price
+from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reply import Call, Reply, Tool
 from carrara.engines.remote.wire import Wrong
@@ -92,9 +93,9 @@ class RemoteEngine(Shared):
         return self.preset.context_tokens
 
     @property
-    def price(self) -> Price | None:
-        """What its preset says that tokens cost."""
-        return self.preset.price
+    def facts(self) -> EngineFacts:
+        """With the price of its preset."""
+        return EngineFacts(price=self.preset.price)
 
     def refusal(self, contract: Contract) -> str | None:
         return no_holes(self._name, contract)

@@ -50,7 +50,7 @@ from carrara.runtime.routing.call import (
 )
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
-from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
+from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
@@ -541,14 +541,7 @@ class Dialogue:
 
     def _route(self) -> Route:
         engines = {
-            name: EngineFacts(
-                name,
-                engine.can,
-                engine.context_tokens,
-                refusal_of(self.call, engine),
-                device_of(engine),
-                expected_of(engine, self.call.output),
-            )
+            name: Candidate.of(name, engine, self.call.output, refusal_of(self.call, engine))
             for name, engine in self.engines.items()
         }
         return route(self.facts, engines, self.policy, self.evidence, self._barred())

@@ -81,6 +81,12 @@ class Part:
     replicas: tuple[str, ...] = ()
     engines: MakeEngines | None = None
 
+    def asked_for(self) -> tuple[str, ...] | None:
+        """The names of the engines that the job was told to use, None: the usual ones, and those that are named."""
+        if self.names is not None or self.engines is None:
+            return self.names
+        return tuple(self.engines())
+
     def room(self, workflow: Definition[..., Any]) -> EngineRoom:
         """The engines of the job, not open yet."""
         given = self.names if self.engines is None else self.engines()

@@ -19,7 +19,6 @@ from carrara.runtime.cassette_format import completion_data, completion_from, re
 from carrara.runtime.codec import CodecError, decode, encode
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, ValueShown, from_data, to_data
-from carrara.runtime.routing.facts import device_of
 from carrara.workflows.batch import Outcome
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
@@ -222,15 +221,12 @@ def _engine_error(data: dict[str, Any]) -> EngineError:
 
 def description_of(engine: Engine) -> dict[str, Any]:
     """What an engine says of itself, as data."""
-    health = engine.health()
     return {
         "can": sorted(engine.can),
         "context_tokens": engine.context_tokens,
         "fingerprint": engine.fingerprint,
-        "device": device_of(engine),
-        "accepted": dict(getattr(engine, "accepted", {})),
-        "ready": health.ready,
-        "line": health.line,
+        "facts": engine.facts.to_data(),
+        "line": engine.health().line,
     }
 
 

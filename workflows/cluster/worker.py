@@ -14,12 +14,12 @@ from contextlib import AsyncExitStack
 from carrara.engines.errors import CarraraError
 from carrara.runtime.events import Event, RunFinished, RunStarted, ValueShown
 from carrara.runtime.feed import Skip
+from carrara.runtime.step import RunOptions
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.cluster.far_engine import FarEngine, Replica, Replicas
 from carrara.workflows.cluster.plan import Part, shared
 from carrara.workflows.cluster.wire import FarError, outcome_text, record_from
 from carrara.workflows.records import Record
-from carrara.workflows.run import session
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
 
@@ -110,14 +110,14 @@ class Worker:
         async with self._turn:
             if self._session is None:
                 part = self._part
-                names = part.room(self._workflow).names
                 limits = {**(getattr(self._workflow, "limits", None) or {}), **part.limits}
                 self._session = await self._stack.enter_async_context(
-                    session(
-                        engines={name: FarEngine(name, self._replicas) for name in names},
+                    Session(
+                        engines=part.asked_for(),
+                        make=lambda name: FarEngine(name, self._replicas),
                         policy=part.policy,
                         limits={name: shared(each, part.workers) for name, each in limits.items()},
-                        concurrency=part.concurrency,
+                        options=RunOptions(concurrency=part.concurrency),
                     )
                 )
         return self._session

@@ -11,9 +11,10 @@ import pytest
 from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.errors import EngineRefused
+from carrara.engines.facts import Price
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
-from carrara.engines.remote.preset import Preset, Price, presets
+from carrara.engines.remote.preset import Preset, presets
 from carrara.engines.remote.reply import Call, Tool
 from carrara.engines.request import Draft, Limits, Message, Request, Sampling, Usage
 

@@ -8,6 +8,7 @@ import pytest
 
 from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Watch
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Hedged, HedgeEnded
@@ -167,10 +168,8 @@ def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(
 
 
 def test_no_second_call_lengthens_the_queue_of_this_machine(run_virtual: Run, context: Any) -> None:
-    class Local(ScriptedEngine):
-        device = "cpu"
-
-    only = Local("ar", after(9.0, "yes"), can=["choice"])
+    here = EngineFacts(device="cpu")
+    only = ScriptedEngine("ar", after(9.0, "yes"), can=["choice"], facts=here)
     ctx = context(only, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert not ctx.told(Hedged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from hashlib import blake2b
@@ -15,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.contract import Choice
-from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused
+from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.facts import EngineFacts, Price
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.limits import EngineLimits
@@ -30,6 +31,8 @@ from carrara.workflows.cluster.pool import MOST_FRUITLESS, Pool, WorkerLost
 from carrara.workflows.cluster.worker import Worker
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.run import session
+
+FACTS = EngineFacts()
 
 FLOW = """
 from typing import TypedDict
@@ -150,7 +153,7 @@ def script() -> dict[str, ScriptedEngine]:
             raise EngineRefused("never this", engine="script")
         return text.upper()
 
-    return {"script": ScriptedEngine("script", reply)}
+    return {"script": ScriptedEngine("script", reply, facts=FACTS)}
 
 
 async def done_here(
@@ -173,7 +176,7 @@ async def done_here(
     monkeypatch.setattr(far_job, "pool_of", pool_of)
     target, source = f"{flow_in(folder)}:talk", str(folder / "in.jsonl")
     job = Job(target, source, str(folder / "out.jsonl"), concurrency=window, trust=trust)
-    on = None if cluster is None else OnRay(engines=script)
+    on = None if cluster is None else OnRay(engines=lambda: script())
     engines: Any = script() if cluster is None else ("script",)
     async with session(journal=folder / "journal.db", engines=engines) as opened:
         return await run_job(job, opened, on=on, run_id=run_id)
@@ -286,8 +289,8 @@ def test_a_replica_that_is_lost_each_time_fails_the_request(
         asked = 0
 
         async def call(self, method: str, *words: str) -> Any:
-            if method == "describe":
-                return "{}"
+            if method == "ready":
+                return True
             Dead.asked += 1
             raise ReplicaLost("gone")
 
@@ -304,22 +307,83 @@ def test_a_replica_that_is_lost_each_time_fails_the_request(
 
 
 def test_the_router_of_a_worker_knows_what_it_would_know_beside_the_engine() -> None:
-    from carrara.runtime.routing.facts import device_of, expected_of
     from carrara.workflows.cluster.far_engine import FarEngine, Replicas
     from carrara.workflows.cluster.wire import description_of
 
-    near = ScriptedEngine("e", ["x"], can=["schema"], accepted={"choice": 0.25})
-    near.device = "cpu:0"  # type: ignore[attr-defined]
+    facts = EngineFacts("cpu", Price(1.0, 0.5, 2.0, "2026-01"), {"choice": 0.25})
+    near = ScriptedEngine("e", ["x"], can=["schema"], facts=facts)
 
     class Host:
         async def call(self, method: str, *words: str) -> Any:
-            return json.dumps({"e": description_of(near)})
+            assert (method, words) == ("describe", ("e",))
+            return json.dumps(description_of(near))
 
     async def told() -> tuple[Any, ...]:
         async with FarEngine("e", Replicas([Host()])) as far:
-            return far.can, device_of(far), expected_of(far, Choice(("a", "b")))
+            return far.can, far.facts
 
-    assert asyncio.run(told()) == (near.can, "cpu", 0.25)
+    assert asyncio.run(told()) == (near.can, facts)
+
+
+def test_a_job_costs_on_a_cluster_what_it_costs_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from carrara.runtime.journal.reading import Reader
+    from carrara.runtime.report import report
+
+    def cost(folder: Path, cluster: Here | None) -> float:
+        write(folder, 8)
+        asyncio.run(done_here(folder, monkeypatch, cluster))
+        with Reader.open(folder / "journal.db") as reader:
+            return report(reader.timeline(reader.find("last").run_id)).cost
+
+    monkeypatch.setattr(sys.modules[__name__], "FACTS", EngineFacts(price=Price(3.0, None, 5.0)))
+    near, far = cost(tmp_path / "near", None), cost(tmp_path / "far", Here(2, lambda: False))
+    assert far == pytest.approx(near)
+    assert far > 0
+
+
+def test_a_replica_opens_only_the_engines_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[str] = []
+
+    class Entered(ScriptedEngine):
+        async def _begin(self) -> None:
+            entered.append(self.name)
+
+    def engines() -> dict[str, ScriptedEngine]:
+        return {name: Entered(name, lambda _: "fine") for name in ("script", "idle")}
+
+    monkeypatch.setattr(sys.modules[__name__], "script", engines)
+    write(tmp_path, 4)
+    asyncio.run(done_here(tmp_path, monkeypatch, Here(1, lambda: False)))
+    assert set(entered) == {"script"}
+
+
+def test_an_engine_that_a_replica_cannot_open_leaves_the_others_to_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(ScriptedEngine):
+        async def _begin(self) -> None:
+            raise LoadingError("the weights are gone")
+
+    write(tmp_path, 1)
+
+    def engines() -> dict[str, ScriptedEngine]:
+        return {"script": ScriptedEngine("script", ["fine"]), "gone": Gone("gone")}
+
+    async def asked() -> None:
+        part = Part(f"{flow_in(tmp_path)}:talk", "", "r", engines=engines)
+        host = EngineHost(part)
+        with pytest.raises(LoadingError, match="the weights are gone"):
+            await host.describe("gone")
+        assert json.loads(await host.describe("script"))["fingerprint"] == "scripted"
+        with pytest.raises(EngineRefused, match="no engine is called 'none'"):
+            await host.describe("none")
+        await host.close()
+
+    asyncio.run(asked())
 
 
 def test_limits_are_shared_among_the_workers() -> None:

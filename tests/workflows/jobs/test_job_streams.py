@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.remote.preset import Price as ToldPrice
+from carrara.engines.facts import EngineFacts
+from carrara.engines.facts import Price as ToldPrice
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
@@ -152,7 +153,9 @@ def test_a_budget_needs_prices(desk: Desk) -> None:
 class Dear(ScriptedEngine):
     """An engine that tells what its tokens cost, as remote ones do."""
 
-    price = ToldPrice(output=100_000.0)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.facts = EngineFacts(price=ToldPrice(output=100_000.0))
 
 
 def test_a_budget_counts_the_prices_that_engines_tell_themselves(desk: Desk) -> None:
