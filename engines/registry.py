@@ -7,7 +7,7 @@ A new engine is a file of its own and one line in `KINDS`; a server or hosted se
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,7 +114,7 @@ def availability(
     return [kind.check(name, source) for name, kind in table.items()]
 
 
-def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
+def known(name: str, kinds: Collection[str] | None = None) -> str:
     """`name`, if an engine is called so.
 
     Raises:

@@ -121,6 +121,72 @@ def test_a_wrong_call_is_told(shell: Any, words: list[str], told: str) -> None:
     assert "hush" not in ended.err
 
 
+OWN = """
+name: own
+engines:
+  mine: {preset: carrara-server, base_url: "URL", model: tiny}
+inputs: {text: str}
+steps:
+  said: {llm: "Say {{ inputs.text }}"}
+outputs: {said: "{{ said }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "own.yaml", "--set", "text=x", "-q"],
+        ["run", "own.yaml", "--input", "rows.jsonl", "--output", "out.jsonl", "-q"],
+        ["run", "own.yaml", "--input", "rows.jsonl", "--dry-run", "-q"],
+        ["eval", "own.yaml", "rows.jsonl", "-q"],
+        ["plan", "own.yaml"],
+    ],
+)
+def test_an_engine_of_the_pipeline_can_be_named(
+    shell: Any, server: Server, words: list[str]
+) -> None:
+    shell.write("own.yaml", OWN.replace("URL", server.url))
+    shell.write("rows.jsonl", '{"text": "x", "gold": "Hello!"}\n')
+    ended = shell(*words, "--engine", "mine")
+    assert ended.code == 0, ended.err
+    assert "mine" in ended.out if words[0] == "plan" else server.asked
+    wrong = shell(*words, "--engine", "mime")
+    assert wrong.code == 2
+    assert "unknown engine 'mime'. Did you mean 'mine'?" in wrong.err
+
+
+def test_engines_that_cannot_be_opened_are_told_and_not_served(shell: Any, server: Server) -> None:
+    keyless = {"OPENAI_API_KEY": ""}
+    none = shell("serve", "--engine", "openai", env=keyless)
+    assert none.code == 2
+    assert none.errors == [line for line in none.errors if "export OPENAI_API_KEY" in line]
+    shell.write(
+        "carrara.toml",
+        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
+    )
+    command = [sys.executable, "-m", "carrara", "serve", "--port", "0"]
+    command += ["--engine", "openai", "--engine", "tiny"]
+    child = subprocess.Popen(
+        command,
+        cwd=shell.folder,
+        env={**shell.environment, **keyless},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert child.stderr is not None
+        told = []
+        while "serving openai, tiny" not in (line := child.stderr.readline()):
+            assert line, told
+            told.append(line)
+        assert "openai: not open: engine 'openai' needs a key" in told[0]
+    finally:
+        os.kill(child.pid, signal.SIGINT)
+        child.wait(timeout=60)
+        child.stderr.close()
+
+
 def test_a_wrong_configuration_is_told_once(shell: Any) -> None:
     shell.write("carrara.toml", '[engines.x]\npreset = "opnai"\n')
     ended = shell("run", "greet.yaml", "--set", "name=Ada", "--engine", "x")
