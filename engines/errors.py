@@ -70,6 +70,11 @@ class Unreachable(EngineFailed):
     """No connection came about: the name is unknown, nothing listens, the certificate is refused."""
 
 
+class EngineDown(EngineFailed):
+    """The engine has given no answer for so long, or none at all, that it is taken to be down, and no other could be
+    asked. It says nothing of the request: the same call works once the engine is back."""
+
+
 class EngineTimeout(EngineFailed):
     """The server took longer than this phase may take."""
 

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrara.engines.errors import EngineDown, LoadingError
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Listener
@@ -367,13 +368,26 @@ class _End:
         return bool(self.reason)
 
     def caused(self, error: BaseException | None) -> bool:
-        """Whether a record failed because the budget is spent: then it is still open, and none is begun after it."""
+        """Whether a record failed for what is not its own, and meets the next ones too: the budget is spent, or no
+        engine can answer it. Then it is still open, and none is begun after it."""
         while error is not None:
-            if isinstance(error, OverBudget):
-                self.reason = self.reason or f"the budget has no room for more: {error}"
+            if (why := _why_all_end(error)) is not None:
+                self.reason = self.reason or why
                 return True
             error = error.__cause__
         return False
+
+
+def _why_all_end(error: BaseException) -> str | None:
+    match error:
+        case OverBudget():
+            return f"the budget has no room for more: {error}"
+        case EngineDown():
+            return f"no engine could answer (start it, or name another with --engine): {error}"
+        case LoadingError():
+            return f"no engine can be opened: {error}"
+        case _:
+            return None
 
 
 class _Writer:

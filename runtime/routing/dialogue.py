@@ -12,10 +12,12 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import (
     ContractError,
     EngineBusy,
+    EngineDown,
     EngineError,
     EngineFailed,
     EngineRefused,
     EngineTimeout,
+    Unreachable,
 )
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
@@ -35,6 +37,7 @@ from carrara.runtime.events import (
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill
+from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import (
     LlmCall,
@@ -192,9 +195,16 @@ class Dialogue:
                 scouts.back(key)
 
     async def ask_once(
-        self, engine: str, request: Request, reason: str, firm: bool, beside: bool = False
+        self,
+        engine: str,
+        request: Request,
+        reason: str,
+        firm: bool,
+        beside: bool = False,
+        patient: bool = False,
     ) -> Answered:
-        """One request to one engine, on the books and told; `beside` others, it joins none that is equal.
+        """One request to one engine, on the books and told; `beside` others, it joins none that is equal. `patient`: an
+        engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -204,7 +214,7 @@ class Dialogue:
         prompt_tokens = estimated_tokens(request.messages)
         can = self.engines[engine].can
         most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
-        bill = Bill(self.router, engine, prompt_tokens, most_tokens)
+        bill = Bill(self.router, engine, prompt_tokens, most_tokens, patient)
 
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
@@ -229,13 +239,22 @@ class Dialogue:
         return answered
 
     async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
-        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way."""
+        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way, and an
+        engine without which nothing can be had is back."""
         while True:
             asked_at = self._now()
             try:
                 return await asking.answer(), asked_at
             except Reserved:
                 await bill.room()
+            except Recovering:
+                await bill.recovery(self._now())
+            except Unreachable as error:  # it was not asked yet: nothing is done twice
+                if not bill.patient:
+                    raise
+                if bill.is_asked:  # else it joined a call that another step made
+                    self.ctx.tell(Rejected, engine=bill.engine, reason=str(error), confidence=None)
+                bill.failed(error, self._now())
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
@@ -259,7 +278,12 @@ class Dialogue:
         return (
             self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
             or self._objection(engine) is not None
+            or self._breaks(engine) is not None
         )
+
+    def _breaks(self, engine: str) -> str | None:
+        """Why the engine is left alone now, because it keeps failing."""
+        return self.router.breakers.objection(engine, self._now(), self.policy.break_s)
 
     def _objection(self, engine: str) -> str | None:
         """Why evidence speaks against asking the engine now; never against the last one."""
@@ -276,14 +300,17 @@ class Dialogue:
             reason = f"only {part.told}: {reason}"
         try:
             firm = self._is_firm(move)
-            answered = await self.ask_once(move.engine, request, reason, firm, move.beside)
+            patient = is_last(move.engine, self.route) and self.fallback.taken() is None
+            answered = await self.ask_once(move.engine, request, reason, firm, move.beside, patient)
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
             self.origins = {}
             return await self._judged(move, request, completion)
         except PassedOver as objection:
-            return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))
+            rejection = Rejection(move.engine, "passed over", str(objection))
+            self.fallback.note(rejection)
+            return Verdict("", rejection=rejection)
         except EngineError as error:
             return self._engine_gave_up(move, error)
 
@@ -383,7 +410,9 @@ class Dialogue:
             if is_last(move.engine, self.route):
                 raise error
             cause = "busy"
-        broke_off = isinstance(error, EngineFailed) and bool(error.phase)
+        # One that cannot be reached is not asked again at once: the next engine is, or the step's retries wait.
+        broke_off = isinstance(error, EngineFailed) and not isinstance(error, Unreachable)
+        broke_off = broke_off and bool(error.phase)
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
         self._reject(move, rejection, "", None)
@@ -435,7 +464,9 @@ class Dialogue:
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""
         if self.error is None or any(attempt.text for attempt in self.attempts):
-            return AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
+            failure = AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
+            failure.__cause__ = self.error if isinstance(self.error, EngineDown) else None
+            return failure
         if len(self.attempts) == 1:
             return self.error
         told = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
@@ -457,7 +488,7 @@ class Dialogue:
             if objection is not None:
                 self.evidence.pass_over(self.ctx.path, engine)
                 raise PassedOver(objection)
-        objection = bill.admit(self._now(), firm)
+        objection = bill.admit(self._now())
         if objection is not None:
             raise PassedOver(objection)
         if not firm:
@@ -547,7 +578,7 @@ class Dialogue:
         return route(self.facts, engines, self.policy, self.evidence, self._barred())
 
     def _barred(self) -> Barred:
-        router, now = self.router, self._now()
+        router = self.router
         budget, broken = {}, {}
         for name in self.engines:
             can = self.engines[name].can
@@ -556,7 +587,7 @@ class Dialogue:
             reason = router.purse.objection(name, expected, beside_others=False)
             if reason is not None:
                 budget[name] = reason
-            if (reason := router.breakers.objection(name, now, self.policy.break_s)) is not None:
+            if (reason := self._breaks(name)) is not None:
                 broken[name] = reason
         return Barred(budget, broken)
 

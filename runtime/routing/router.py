@@ -253,7 +253,10 @@ def _whole(
 ) -> tuple[list[Candidate], str]:
     """Without the engines that keep failing; the last of all stays if all do."""
     left = [engine for engine in able if engine.name not in broken] or able[-1:]
-    return left, reason if left[0] is able[0] else f"{broken[able[0].name]}: {left[0].name} at once"
+    if left[0] is not able[0]:
+        reason = f"{broken[able[0].name]}: {left[0].name} at once"
+    gone = [broken[engine.name] for engine in able[1:] if engine not in left]
+    return left, "; ".join((reason, *gone))
 
 
 def _roomy_first(

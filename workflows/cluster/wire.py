@@ -13,7 +13,7 @@ from typing import Any
 from carrara.engines import contract as contracts
 from carrara.engines import errors as engine_errors
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError, EngineError, EngineFailed
+from carrara.engines.errors import CarraraError, EngineDown, EngineError, EngineFailed
 from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
 from carrara.runtime.cassette_format import completion_data, completion_from, request_data
 from carrara.runtime.codec import CodecError, decode, encode
@@ -105,12 +105,16 @@ def _error_data(error: CarraraError) -> dict[str, Any]:
         text = getattr(cause, "text", None)
         if isinstance(text, str) and text:
             data["text"] = text
+        if isinstance(cause, EngineDown):  # the driver begins no more records
+            data["down"] = str(cause)
         cause = cause.__cause__
     return data
 
 
 def _error_from(data: dict[str, Any]) -> CarraraError:
-    far = FarError(data["message"], data["text"])
+    far: CarraraError = FarError(data["message"], data["text"])
+    if "down" in data:
+        far.__cause__ = EngineDown(data["down"])
     if "step" not in data:
         return far
     run, step, index, attempt = data["step"]

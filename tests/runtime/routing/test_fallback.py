@@ -121,7 +121,7 @@ def test_the_budget_and_an_open_breaker_leave_it_too(run_virtual: Any, context: 
         first = ScriptedEngine("unsure", opens, confidence=0.5, can=["choice"])
         ctx = context(first, ScriptedEngine("broken", ["no"]), router=shut)
         assert await answer(call, ctx) == "yes"
-        assert "broken is busy: broken failed 1 times in a row" in ctx.told(Accepted)[0].doubt
+        assert "broken was not asked: broken failed 1 times in a row" in ctx.told(Accepted)[0].doubt
 
     run_virtual(work())
 
