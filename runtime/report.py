@@ -79,8 +79,9 @@ class StepReport:
     How many nodes ended how is counted for the last opening of the run, times and tokens over all of them.
     `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts,
     `waited_s` the time between a node's inputs being there and its first start. `escalations` count "from
-    -> to", `hedges` how often an engine was started beside another, `wasted_s` the time of those that lost,
-    `changes` what made earlier results stale, `errors` the messages of final failures.
+    -> to", `hedges` how often an engine was started beside another, `wasted_s`, `wasted_tokens` and
+    `wasted_passes` what those that lost had done, `changes` what made earlier results stale, `errors` the messages of
+    final failures.
     """
 
     path: str
@@ -100,6 +101,8 @@ class StepReport:
     escalations: Counter[str] = field(default_factory=Counter)
     hedges: int = 0
     wasted_s: float = 0.0
+    wasted_tokens: int = 0
+    wasted_passes: int = 0
     changes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -283,6 +286,8 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
         case HedgeEnded():
             step.wasted_s += event.wasted_s
+            step.wasted_tokens += event.wasted_tokens
+            step.wasted_passes += event.wasted_passes
         case Escalated():
             step.escalations[f"{event.origin} -> {event.target}"] += 1
             _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1

@@ -26,7 +26,7 @@ class Bill:
     def __init__(
         self, router: Router, engine: str, prompt_tokens: int, max_tokens: int, patient: bool
     ) -> None:
-        self._router, self.engine, self._prompt_tokens = router, engine, prompt_tokens
+        self._router, self.engine, self.prompt_tokens = router, engine, prompt_tokens
         self._expected = router.purse.expected(engine, prompt_tokens, max_tokens)
         self.patient = patient
         self.is_asked = self._is_probe = False
@@ -106,7 +106,7 @@ class Bill:
 
     def cancelled(self) -> None:
         """The call was taken back; its prompt is paid for."""
-        usage = Usage(prompt_tokens=self._prompt_tokens)
+        usage = Usage(prompt_tokens=self.prompt_tokens)
         price = self._router.purse.prices.get(self.engine)
         self._close(spending_of(usage, price))
         self._let_others_try()

@@ -19,6 +19,7 @@ from carrara.engines.errors import (
     EngineTimeout,
     Unreachable,
 )
+from carrara.engines.facts import REMOTE
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
@@ -57,6 +58,7 @@ from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
+from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.router import (
     JUDGED,
@@ -120,7 +122,6 @@ class Dialogue:
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
-        self.races: dict[str, Race] = {}
         self.started = self._now()
 
     async def lead(self) -> Any:
@@ -223,20 +224,26 @@ class Dialogue:
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
         flights = None if beside else resources.get("single_flight")
-        watch = self._watch(engine)
+        watch = self._watch(engine, bill)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
         try:
             answered, asked_at = await self._answered(asking, bill)
         except EngineError as error:
             bill.failed(error, self._now())
+            self._heard(bill, Usage())
             raise
         except BaseException:
             bill.cancelled()
             raise
         cost = bill.settle(answered.completion)
+        self._heard(bill, Usage() if answered.joined else answered.completion.usage)
         self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
         return answered
+
+    def _heard(self, bill: Bill, usage: Usage) -> None:
+        if (lap := here.get()) is not None:
+            lap.hears(bill, usage)
 
     async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
         """The answer, and when it was asked for: as soon as the budget has room beside the calls under way, and an
@@ -268,11 +275,7 @@ class Dialogue:
             return evidence.late_s(path, move.engine, hedge.times, hedge.share)
 
         race = Race(hedge, late_s, move, following)
-        self.races[move.engine] = race
-        try:
-            return await race.run(self.ask_engine, self.ctx.tell)
-        finally:
-            del self.races[move.engine]
+        return await race.run(self.ask_engine, self.ctx.tell)
 
     def _is_known(self, engine: str) -> bool:
         return (
@@ -493,8 +496,8 @@ class Dialogue:
             raise PassedOver(objection)
         if not firm:
             self.evidence.probe(self.ctx.path, engine)
-        if (race := self.races.get(engine)) is not None:
-            race.begin()
+        if (lap := here.get()) is not None:
+            lap.asks(bill, self._now(), bill.prompt_tokens)
         self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
     def _request(self, move: Move, part: Part | None) -> Request:
@@ -521,16 +524,20 @@ class Dialogue:
             prompt = self.draft[0].usage.prompt_tokens or prompt
         return self.engines[engine].context_tokens - prompt
 
-    def _watch(self, engine: str) -> Watch | None:
+    def _watch(self, engine: str, bill: Bill) -> Watch | None:
         shown = self.ctx.listening and self.ctx.resources.get("drafts")
-        race = self.races.get(engine)
-        watched = race is not None and race.hedge.passes is not None
-        if not (shown or watched) or "stream" not in self.engines[engine].can:
+        lap = here.get()
+        # A server streams for who watches; an engine of this machine shows its passes at little cost.
+        hedge, is_near = self.policy.hedge, self.engines[engine].facts.device != REMOTE
+        looked_at = hedge is not None and (hedge.passes is not None or is_near)
+        if lap is not None and (lap.engine != engine or not looked_at):
+            lap = None
+        if not (shown or lap) or "stream" not in self.engines[engine].can:
             return None
 
         def show(progress: Progress) -> None:
-            if race is not None:
-                race.see(progress)
+            if lap is not None:
+                lap.sees(bill, progress)
             if shown:
                 self.ctx.tell(DraftShown, progress=progress)
 
