@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from carrara.engines.errors import (
     EngineRefused,
     EngineTimeout,
     LoadingError,
+    Unreachable,
 )
 from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
@@ -68,6 +70,7 @@ class RemoteEngine(Shared):
         self._questions = Questions(preset)
         self._clock = clock
         self._working: set[asyncio.Task[Any]] = set()
+        self._is_unnamed = False
         self._talk = self._dialogue(key or NO_KEY)
 
     @property
@@ -113,7 +116,9 @@ class RemoteEngine(Shared):
         if missing := self._missing():
             raise LoadingError(f"engine {self._name!r} {missing}")
         await self._talk.line.open()
-        await self._name_model()
+        self._is_unnamed = not self.preset.model
+        with suppress(Unreachable):  # so the first call finds out that the server is down
+            await self._name_model()
 
     async def _end(self) -> None:
         for task in tuple(self._working):
@@ -177,6 +182,7 @@ class RemoteEngine(Shared):
                 task.cancel()
 
     async def _complete(self, request: Request, watch: Watch | None) -> Completion:
+        await self._name_model()
         if request.draft is not None and not self._questions.pins:
             raise EngineRefused(
                 f"engine {self._name!r} writes from the beginning and takes no draft",
@@ -254,14 +260,22 @@ class RemoteEngine(Shared):
         )
 
     async def _name_model(self) -> None:
-        """Where no model is named, take the first that the server lists. The first call finds out if it is down."""
+        """Where no model is named, take the first that the server lists; it is asked for that until it can be reached.
+
+        Raises:
+            Unreachable: it cannot be now.
+        """
         line = self._talk.line
-        if self.preset.model or not isinstance(line, HttpLine):
+        if not self._is_unnamed or not isinstance(line, HttpLine):
             return
+        found = None
         try:
             found = await line.get("/models", self._talk.headers)
+        except Unreachable:
+            raise
         except (StatusError, EngineError):
-            return
+            pass  # it has no list
+        self._is_unnamed = False
         listed = found.get("data") if isinstance(found, Mapping) else None
         first = listed[0] if isinstance(listed, list) and listed else None
         if isinstance(first, Mapping) and isinstance(first.get("id"), str):
