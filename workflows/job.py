@@ -212,8 +212,6 @@ async def run_job(
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     records = _begun(job.records())
     policy = None if until.cost is None else _within(until.cost, session, workflow)
-    if on is not None and until.cost is not None:
-        raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
@@ -230,7 +228,7 @@ async def run_job(
         stack.enter_context(opened)
         if run_id is None:
             begin()  # what cannot be written begins no run
-        pool = await _pool(stack, job, session, workflow, on)
+        pool = await _pool(stack, job, session, workflow, on, policy)
 
         async def whole() -> None:
             nonlocal writer
@@ -291,13 +289,14 @@ async def _pool(
     session: Session,
     workflow: Definition[..., Any],
     on: OnRay | None,
+    policy: Policy | None,
 ) -> Pool | None:
     """The cluster's workers, None where the workflow runs in this process."""
     if on is None:
         return None
     from carrara.workflows.cluster.far_job import pool_of
 
-    return await stack.enter_async_context(pool_of(job, session, workflow, on))
+    return await stack.enter_async_context(pool_of(job, session, workflow, on, policy))
 
 
 def _begun(records: Iterator[Record]) -> Iterator[Record]:

@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 
 from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.facts import EngineFacts, Price
-from carrara.engines.request import Request
+from carrara.engines.request import Completion, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.policy import Budget, Policy, Rule
+from carrara.runtime.routing.policy import Price as RoutedPrice
 from carrara.workflows.cluster import far_job
 from carrara.workflows.cluster.dispatch import CULPRIT_AFTER, SUSPECT_AFTER
 from carrara.workflows.cluster.engine_host import EngineHost
@@ -29,7 +32,7 @@ from carrara.workflows.cluster.far_engine import ReplicaLost
 from carrara.workflows.cluster.plan import OnRay, Part, shared
 from carrara.workflows.cluster.pool import MOST_FRUITLESS, Pool, WorkerLost
 from carrara.workflows.cluster.worker import Worker
-from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.job import Job, JobResult, Until, run_job
 from carrara.workflows.run import session
 
 FACTS = EngineFacts()
@@ -132,9 +135,9 @@ class Here:
         self._part = part
         self._replicas = [Replica(part, self._loses) for _ in range(2)]
 
-    def worker(self, number: int) -> Link:
+    def worker(self, number: int, spent: Spending) -> Link:
         assert self._part is not None
-        worker = Worker(self._part, number, self._replicas)
+        worker = Worker(replace(self._part, workers=self.workers), number, self._replicas, spent)
         self.links.append(Link(worker, self._loses, self._stillborn))
         return self.links[-1]
 
@@ -164,13 +167,15 @@ async def done_here(
     window: int = 4,
     trust: bool = False,
     run_id: str | None = None,
+    policy: Policy | None = None,
+    until: Until = Until(),  # noqa: B008 - frozen
 ) -> JobResult:
     async def no_wait(_: float) -> None:
         await asyncio.sleep(0)
 
-    def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay) -> Pool:
+    def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay, policy: Any) -> Pool:
         assert cluster is not None
-        part = far_job.part_of(job, opened, workflow, on)
+        part = far_job.part_of(job, opened, workflow, on, policy)
         return Pool(cluster, part, workflow.returns, window=window, chunk=2, sleep=no_wait)
 
     monkeypatch.setattr(far_job, "pool_of", pool_of)
@@ -178,8 +183,8 @@ async def done_here(
     job = Job(target, source, str(folder / "out.jsonl"), concurrency=window, trust=trust)
     on = None if cluster is None else OnRay(engines=lambda: script())
     engines: Any = script() if cluster is None else ("script",)
-    async with session(journal=folder / "journal.db", engines=engines) as opened:
-        return await run_job(job, opened, on=on, run_id=run_id)
+    async with session(journal=folder / "journal.db", engines=engines, policy=policy) as opened:
+        return await run_job(job, opened, on=on, run_id=run_id, until=until)
 
 
 def flow_in(folder: Path) -> Path:
@@ -343,6 +348,49 @@ def test_a_job_costs_on_a_cluster_what_it_costs_without(
     assert far > 0
 
 
+@pytest.mark.parametrize("loses", [False, True])
+@pytest.mark.parametrize("by", ["policy", "until", "tokens"])
+def test_workers_together_keep_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, loses: bool
+) -> None:
+    """A call costs 30 cents at most: a prompt of two tokens by estimate, an answer of 28."""
+    asked: list[str] = []
+
+    def engines() -> dict[str, ScriptedEngine]:
+        def reply(request: Request) -> Completion:
+            asked.append(request.messages[-1].content)
+            return Completion("fine", usage=Usage(2, 0, 18))
+
+        return {"script": ScriptedEngine("script", reply)}
+
+    monkeypatch.setattr(sys.modules[__name__], "script", engines)
+    monkeypatch.setattr(
+        sys.modules[__name__], "FLOW", FLOW.replace("(engine=", "(max_tokens=28, engine=")
+    )
+    write(tmp_path, 40)
+    price = {"script": RoutedPrice(1e4, 1e4)}
+    budget = {"policy": Budget(cost=4.0), "until": Budget(), "tokens": Budget(tokens=400)}[by]
+    policy = Policy("priced", (Rule(("script",)),), prices=price, budget=budget)
+    until = Until(cost=4.0) if by == "until" else Until()
+    chance, left = random.Random(1), [1]
+
+    def lost() -> bool:
+        gone = loses and bool(left[0]) and len(asked) > 4 and chance.random() < 0.5
+        left[0] -= gone
+        return gone
+
+    job = {"policy": policy, "until": until, "window": 2}
+    first = asyncio.run(done_here(tmp_path, monkeypatch, Here(2, lost), **job))  # type: ignore[arg-type]
+    assert "budget" in first.stopped
+    assert first.failed <= 1, "t3 fails for its own reason"
+    assert first.done > 0
+    # What a lost worker had under way is paid for and not told.
+    assert len(asked) * 0.2 <= 4.0 + loses * 2 * 0.2
+    cluster = Here(1, lambda: False)
+    again = asyncio.run(done_here(tmp_path, monkeypatch, cluster, run_id=first.run_id))
+    assert (again.done, again.reused) == (39, first.done)
+
+
 def test_a_replica_opens_only_the_engines_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,9 +458,6 @@ def test_a_job_fits_its_cluster(on: OnRay, resources: Any, sized: Any) -> None:
 def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 2)
     job = Job(f"{flow_in(tmp_path)}:talk", str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"))
-    rule = Rule(("script",), reason="it is there")
-    dear = Policy("dear", (rule,), budget=Budget(cost=1.0))
-    long = Policy("long", (rule,), budget=Budget(tokens=1000))
 
     async def refused(**settings: Any) -> None:
         async with session(journal=tmp_path / "j.db", **settings) as opened:
@@ -420,8 +465,6 @@ def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
 
     for settings_, said in (
         ({"engines": script()}, "objects of this process"),
-        ({"engines": ("script",), "policy": dear}, "a budget cannot be held"),
-        ({"engines": ("script",), "policy": long}, "a budget cannot be held"),
         ({"engines": ("script",), "record": tmp_path / "c.jsonl"}, "neither recorded nor replayed"),
     ):
         with pytest.raises(CarraraError, match=said):
