@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +109,7 @@ WorkflowMaker = Callable[[], "Definition[..., Any]"]
 """Gives the workflow that a command is about; it is loaded only where it is needed."""
 
 
-def check_engines(names: Iterable[str], workflow: WorkflowMaker | None = None) -> None:
+def check_engines(names: Collection[str], workflow: WorkflowMaker | None = None) -> None:
     """Raises Exit where an engine is called neither as one of `carrara engines` nor as one of the workflow's own."""
     from carrara.engines.errors import LoadingError
     from carrara.engines.registry import KINDS, kinds_by_name, known

@@ -27,7 +27,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.", min=0, max=65535)] = 8517,
 ) -> None:
-    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first.
+    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first that is open.
 
     Beyond loopback, and wherever CARRARA_API_KEY is set, clients need that token.
     """

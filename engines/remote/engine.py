@@ -26,7 +26,6 @@ from carrara.engines.errors import (
     EngineRefused,
     EngineTimeout,
     LoadingError,
-    Unreachable,
 )
 from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
@@ -117,7 +116,7 @@ class RemoteEngine(Shared):
             raise LoadingError(f"engine {self._name!r} {missing}")
         await self._talk.line.open()
         self._is_unnamed = not self.preset.model
-        with suppress(Unreachable):  # so the first call finds out that the server is down
+        with suppress(EngineFailed):  # so the first call finds out that the server is down
             await self._name_model()
 
     async def _end(self) -> None:
@@ -263,7 +262,7 @@ class RemoteEngine(Shared):
         """Where no model is named, take the first that the server lists; it is asked for that until it can be reached.
 
         Raises:
-            Unreachable: it cannot be now.
+            EngineFailed: it cannot be now.
         """
         line = self._talk.line
         if not self._is_unnamed or not isinstance(line, HttpLine):
@@ -271,10 +270,11 @@ class RemoteEngine(Shared):
         found = None
         try:
             found = await line.get("/models", self._talk.headers)
-        except Unreachable:
-            raise
-        except (StatusError, EngineError):
+        except StatusError:
             pass  # it has no list
+        except EngineError as error:  # nor has it where the answer is of another kind
+            if isinstance(error, EngineFailed) and error.is_unreachable:
+                raise
         self._is_unnamed = False
         listed = found.get("data") if isinstance(found, Mapping) else None
         first = listed[0] if isinstance(listed, list) and listed else None

@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first. A client that leaves cancels its request. With a token every call
-but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open. A client that leaves cancels its request. With a token
+every call but `/health` needs it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, ContextOverflow, EngineBusy, EngineRefused
 from carrara.engines.request import Completion, Progress, Request
@@ -71,6 +72,7 @@ class _Served:
                 "can": sorted(engine.can),
             }
             for name, engine in self._engines.items()
+            if not isinstance(engine, ClosedEngine)
         ]
         return JSONResponse({"object": "list", "data": listed})
 
@@ -102,7 +104,9 @@ class _Served:
 
     def _name(self, model: str) -> str:
         if model == "auto":
-            return next(iter(self._engines))
+            names = list(self._engines)
+            is_open = (n for n in names if not isinstance(self._engines[n], ClosedEngine))
+            return next(is_open, names[0])
         if model not in self._engines:
             known = ", ".join(self._engines)
             raise EngineRefused(f"no model is called {model!r}; there are: auto, {known}")

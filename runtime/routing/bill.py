@@ -8,8 +8,8 @@ from carrara.engines.errors import (
     EngineBusy,
     EngineDown,
     EngineError,
+    EngineFailed,
     EngineRefused,
-    Unreachable,
 )
 from carrara.engines.request import Completion, Usage
 from carrara.runtime.routing.breaker import PATIENT, Recovering
@@ -92,7 +92,7 @@ class Bill:
             self._let_others_try()
             return
         # Where nothing listens and no other engine is there, further calls would learn nothing new.
-        at_once = self.patient and isinstance(error, Unreachable)
+        at_once = self.patient and isinstance(error, EngineFailed) and error.is_unreachable
         break_after = 1 if at_once else self._router.policy.break_after
         breakers, probe = self._router.breakers, self._is_probe
         opened = breakers.failed(self.engine, now, break_after, str(error), probe=probe)

@@ -13,9 +13,7 @@ from math import inf
 PATIENT = 4
 """An engine that no other can stand in for is down once it has failed for so many times `break_s`."""
 
-_FIRST_PAUSE_S = (
-    1.0  # before it is tried again for calls that wait for it; doubled each time up to `break_s`
-)
+_FIRST_PAUSE_S = 1.0  # before it is tried again for those who wait; doubled up to `break_s`
 _MOST_TOLD = 200  # characters of an error
 
 

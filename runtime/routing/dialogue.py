@@ -17,7 +17,6 @@ from carrara.engines.errors import (
     EngineFailed,
     EngineRefused,
     EngineTimeout,
-    Unreachable,
 )
 from carrara.engines.facts import REMOTE
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
@@ -256,8 +255,8 @@ class Dialogue:
                 await bill.room()
             except Recovering:
                 await bill.recovery(self._now())
-            except Unreachable as error:  # it was not asked yet: nothing is done twice
-                if not bill.patient:
+            except EngineFailed as error:
+                if not (bill.patient and error.is_unreachable):
                     raise
                 if bill.is_asked:  # else it joined a call that another step made
                     self.ctx.tell(Rejected, engine=bill.engine, reason=str(error), confidence=None)
@@ -414,8 +413,8 @@ class Dialogue:
                 raise error
             cause = "busy"
         # One that cannot be reached is not asked again at once: the next engine is, or the step's retries wait.
-        broke_off = isinstance(error, EngineFailed) and not isinstance(error, Unreachable)
-        broke_off = broke_off and bool(error.phase)
+        failed = error if isinstance(error, EngineFailed) else None
+        broke_off = failed is not None and bool(failed.phase) and not failed.is_unreachable
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
         self._reject(move, rejection, "", None)

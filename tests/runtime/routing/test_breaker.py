@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.engines.errors import EngineDown, EngineFailed, Unreachable
+from carrara.engines.errors import EngineDown, EngineFailed, EngineTimeout, Unreachable
 from carrara.engines.remote.faults import placed
 from carrara.engines.request import Message, Request
 from carrara.engines.scripted import ScriptedEngine
@@ -109,8 +109,14 @@ def test_calls_go_past_a_broken_engine_without_asking_it(run_virtual: Any, conte
 class Server:
     """Answers unless it is away: then nothing listens, or (`sick`) it fails each call. Keeps the times of the calls."""
 
-    def __init__(self, away: bool = False, sick: bool = False, takes_s: float = 0.0) -> None:
-        self.away, self.sick, self.takes_s = away, sick, takes_s
+    def __init__(
+        self,
+        away: bool = False,
+        sick: bool = False,
+        takes_s: float = 0.0,
+        kind: type[EngineFailed] = Unreachable,
+    ) -> None:
+        self.away, self.sick, self.takes_s, self.kind = away, sick, takes_s, kind
         self.asked: list[float] = []
         self.working = self.most_working = 0
 
@@ -123,7 +129,7 @@ class Server:
         finally:
             self.working -= 1
         if self.away:
-            return placed(Unreachable("no connection. Is the server running?"), "only", "connect")
+            return placed(self.kind("no connection. Is the server running?"), "only", "connect")
         return EngineFailed("it answered 500") if self.sick else "fine"
 
 
@@ -206,10 +212,11 @@ def test_an_engine_that_has_never_answered_is_not_waited_for(
     run_virtual(main())
 
 
+@pytest.mark.parametrize("kind", [Unreachable, EngineTimeout])
 def test_an_engine_that_cannot_be_reached_is_asked_once_and_then_the_next(
-    run_virtual: Any, context: Any
+    run_virtual: Any, context: Any, kind: type[EngineFailed]
 ) -> None:
-    away, fine = Server(away=True), Server()
+    away, fine = Server(away=True, kind=kind), Server()
     policy = Policy(rules=(Rule(("only", "other")),), break_after=5, again=3)
     engines = [ScriptedEngine("only", away.reply), ScriptedEngine("other", fine.reply)]
     ctx = context(*engines, router=Router(policy))

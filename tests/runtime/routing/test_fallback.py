@@ -61,7 +61,7 @@ def test_it_is_a_degraded_mode_and_explained(context: Any, ask: Ask) -> None:
     degraded = report(events).degraded
     assert degraded[1] == (
         "flow/step: unsure: 1 of its rejected answers taken all the same "
-        "(confidence … is below … for choice; broken failed: out of memory)"
+        "(confidence 0.50 is below 0.99 for choice; broken failed: out of memory)"
     )
     assert degraded[2].endswith("1 of its calls gave no answer (out of memory); answered by unsure")
     (story,) = stories(events)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 import pytest
 
@@ -27,21 +25,15 @@ class Fickle(ScriptedEngine):
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __aenter__(self) -> Self:
+    async def _begin(self) -> None:
         self.entered += 1
         await self.gate.wait()
         if not self.is_there:
             raise LoadingError(f"{self.name} is away")
-        return await super().__aenter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def _end(self) -> None:
         self.left += 1
-        await super().__aexit__(kind, error, trace)
+        await super()._end()
 
     def health(self) -> Health:
         return Health(self.is_well, f"{self.name}: {'well' if self.is_well else 'its core died'}")
