@@ -92,10 +92,17 @@ class Bill:
             self._let_others_try()
             return
         # Where nothing listens and no other engine is there, further calls would learn nothing new.
-        at_once = self.patient and isinstance(error, EngineFailed) and error.is_unreachable
-        break_after = 1 if at_once else self._router.policy.break_after
-        breakers, probe = self._router.breakers, self._is_probe
-        opened = breakers.failed(self.engine, now, break_after, str(error), probe=probe)
+        unreachable = isinstance(error, EngineFailed) and error.is_unreachable
+        break_after = 1 if self.patient and unreachable else self._router.policy.break_after
+        breakers = self._router.breakers
+        opened = breakers.failed(
+            self.engine,
+            now,
+            break_after,
+            str(error),
+            unreachable=unreachable,
+            probe=self._is_probe,
+        )
         break_s = self._router.policy.break_s
         if opened and self.patient and breakers.down(self.engine, now, break_s) is None:
             _log.warning(

@@ -24,7 +24,7 @@ class Recovering(Exception):
 @dataclass(slots=True)
 class _Breaker:
     """`since`: the first of the failures in a row, `failed_at`: the last; `opened_at` None: closed. `tried`: how often
-    it was tried in vain since it opened."""
+    it was tried in vain since it opened. `unreachable`: at the last failure no connection came about."""
 
     failures: int = 0
     since: float = 0.0
@@ -32,6 +32,7 @@ class _Breaker:
     opened_at: float | None = None
     tried: int = 0
     probing: bool = False
+    unreachable: bool = False
     error: str = ""
 
 
@@ -72,12 +73,13 @@ class Breakers:
         return max(0.0, found.failed_at + pause_s - now)
 
     def down(self, engine: str, now: float, break_s: float) -> str | None:
-        """Why such a call is not to wait any longer: the engine has answered nothing since the session began, or for
-        `PATIENT` times `break_s`. None if it is to."""
+        """Why such a call is not to wait any longer: the engine has failed for `PATIENT` times `break_s`, or cannot be
+        reached and never was. None if it is to."""
         found = self._found.get(engine)
         if found is None or found.opened_at is None:
             return None
-        if engine in self._answered and now - found.since < PATIENT * break_s:
+        was_there = engine in self._answered or not found.unreachable
+        if was_there and now - found.since < PATIENT * break_s:
             return None
         if found.failures == 1:
             return found.error
@@ -107,13 +109,21 @@ class Breakers:
             self._changed(engine)
 
     def failed(
-        self, engine: str, now: float, break_after: int, error: str = "", *, probe: bool = True
+        self,
+        engine: str,
+        now: float,
+        break_after: int,
+        error: str = "",
+        *,
+        unreachable: bool = False,
+        probe: bool = True,
     ) -> bool:
-        """The engine broke, and with which error; whether that opened the breaker. `probe` False: it was not the call
-        that tries the engine, should there be one, but one that was under way before."""
+        """The engine broke, and with which error; whether that opened the breaker. `unreachable`: no connection came
+        about. `probe` False: it was not the call that tries the engine, should there be one, but one that was under
+        way before."""
         found = self._found.setdefault(engine, _Breaker(since=now))
         found.failures += 1
-        found.failed_at, found.error = now, _shown(error)
+        found.failed_at, found.error, found.unreachable = now, _shown(error), unreachable
         was_open = found.opened_at is not None
         if probe:
             found.tried += found.probing

@@ -180,36 +180,47 @@ def test_the_only_engine_that_stays_away_is_down_after_a_bounded_time(
     assert len(server.asked) < 50 + 10
 
 
-@pytest.mark.parametrize("kind", ["away", "sick"])
-def test_an_engine_that_has_never_answered_is_not_waited_for(
-    run_virtual: Any, context: Any, kind: str
-) -> None:
-    server = Server(**{kind: True})
+def test_an_engine_that_was_never_there_is_not_waited_for(run_virtual: Any, context: Any) -> None:
+    server = Server(away=True)
     ctx = context(ScriptedEngine("only", server.reply), router=Router(ONLY))
     call = LlmCall((Message("user", "Say it."),))
 
     async def work() -> None:
-        errors = []
+        begun = asyncio.get_running_loop().time()
         for _ in range(6):
-            with pytest.raises(EngineFailed) as caught:
+            with pytest.raises(EngineDown, match=r"Is the server running\?"):
                 await answer(call, ctx)
-            errors.append(type(caught.value))
         assert asyncio.get_running_loop().time() == pytest.approx(begun, abs=0.01)
-        most = 1 if kind == "away" else ONLY.break_after
-        assert len(server.asked) == most, "further calls learn nothing new"
-        assert errors[most:] == [EngineDown] * (6 - most)
-        server.away = server.sick = False
+        assert len(server.asked) == 1, "further calls learn nothing new"
+        server.away = False
         await asyncio.sleep(1.0)
         assert await answer(call, ctx) == "fine"
 
-    begun = 0.0
+    run_virtual(work())
 
-    async def main() -> None:
-        nonlocal begun
-        begun = asyncio.get_running_loop().time()
-        await work()
 
-    run_virtual(main())
+@pytest.mark.parametrize("recovers", [True, False])
+def test_an_engine_that_is_there_and_fails_from_the_beginning_is_waited_for(
+    run_virtual: Any, context: Any, recovers: bool
+) -> None:
+    server = Server(sick=True)
+    ctx = context(ScriptedEngine("only", server.reply), router=Router(ONLY))
+    call = LlmCall((Message("user", "Say it."),))
+
+    async def work() -> list[Any]:
+        for _ in range(ONLY.break_after):
+            with pytest.raises(EngineFailed, match="it answered 500"):
+                await answer(call, ctx)
+        if recovers:
+            asyncio.get_running_loop().call_later(50.0, lambda: setattr(server, "sick", False))
+        tasks = [asyncio.ensure_future(answer(call, ctx)) for _ in range(50)]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    found = run_virtual(work())
+    lost = [one for one in found if type(one) is EngineFailed]  # each had tried it in vain
+    assert len(lost) <= 8
+    rest = [one for one in found if type(one) is not EngineFailed]
+    assert all(one == "fine" if recovers else isinstance(one, EngineDown) for one in rest)
 
 
 @pytest.mark.parametrize("kind", [Unreachable, EngineTimeout])
