@@ -8,6 +8,7 @@ from typing import Self
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Request, Watch
 
 NOT_OPEN = "not open"
@@ -19,6 +20,7 @@ class ClosedEngine:
 
     can: frozenset[Ability] = frozenset()
     context_tokens = 1
+    facts = EngineFacts()
 
     def __init__(self, name: str, error: Exception) -> None:
         self.name, self.error = name, error

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
 from carrara.engines.contract import Contract
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Request, Watch
 
 Ability = Literal[
@@ -46,6 +47,11 @@ class Engine(Protocol):
     def context_tokens(self) -> int:
         """Prompt and answer together may not be longer."""
         ...
+
+    @property
+    def facts(self) -> EngineFacts:
+        """Where it computes, what it costs, what it is good at. By default: elsewhere, and nothing more is known."""
+        return EngineFacts()
 
     def refusal(self, contract: Contract) -> str | None:
         """Why this engine can never hold `contract`, None if it can (by construction or by trying)."""

@@ -49,6 +49,11 @@ class EngineRefused(EngineError):
 class EngineFailed(EngineError):
     """The engine broke while it worked on the request; a retry may or may not help."""
 
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether no connection came about: then the request was never sent."""
+        return self.phase == "connect"
+
 
 class QuotaExhausted(EngineRefused):
     """The account has no credit left, or its quota for a long time is used up: waiting a moment does not help."""
@@ -68,6 +73,15 @@ class AccessDenied(EngineRefused):
 
 class Unreachable(EngineFailed):
     """No connection came about: the name is unknown, nothing listens, the certificate is refused."""
+
+    @property
+    def is_unreachable(self) -> bool:
+        return True
+
+
+class EngineDown(EngineFailed):
+    """The engine has given no answer for so long, or none at all, that it is taken to be down, and no other could be
+    asked. It says nothing of the request: the same call works once the engine is back."""
 
 
 class EngineTimeout(EngineFailed):

@@ -150,6 +150,13 @@ class LocalModel(Shared):
         return self._now.model.device
 
     @property
+    def device_kind(self) -> str:
+        """ "cpu", "cuda", …; before it is loaded that which was asked for, "cpu" where none was."""
+        if self.is_loaded:
+            return self.device.type
+        return str(self._device or "cpu").partition(":")[0]
+
+    @property
     def dtype(self) -> torch.dtype:
         return self._now.model.dtype
 

@@ -7,7 +7,7 @@ A new engine is a file of its own and one line in `KINDS`; a server or hosted se
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
+from carrara.engines.facts import Price
 from carrara.engines.nearest import nearest
 from carrara.engines.remote.configured import all_presets, defined, lacks, line_of
-from carrara.engines.remote.preset import Preset, Price
+from carrara.engines.remote.preset import Preset
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
 
@@ -113,7 +114,7 @@ def availability(
     return [kind.check(name, source) for name, kind in table.items()]
 
 
-def known(name: str, kinds: Mapping[str, Kind] | None = None) -> str:
+def known(name: str, kinds: Collection[str] | None = None) -> str:
     """`name`, if an engine is called so.
 
     Raises:

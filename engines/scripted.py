@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import ContractError, EngineFailed, EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.engines.shared import Shared
 
@@ -29,8 +30,7 @@ class ScriptedEngine(Shared):
     `reply` may be async: what it awaits (an `asyncio.Event`, say) is how long the engine takes, so a test
     decides the order of answers without a clock. `confidence` is a number, a `Confidence` or a function of
     request and text; it may be assigned at any time and does not touch replies that are a `Completion`.
-    `can`, `refuses` (contract kinds), `context_tokens` and `accepted` (by contract shape) say what the engine declares
-    about itself.
+    `can`, `refuses` (contract kinds), `context_tokens` and `facts` say what the engine declares about itself.
 
     `requests` holds every request in the order of arrival, `in_flight` and `most_in_flight` count them.
     """
@@ -45,7 +45,7 @@ class ScriptedEngine(Shared):
         refuses: Iterable[str] = (),
         context_tokens: int = 1_000_000,
         fingerprint: str = "scripted",
-        accepted: Mapping[str, float] | None = None,
+        facts: EngineFacts = EngineFacts(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         self._name = name
@@ -56,7 +56,7 @@ class ScriptedEngine(Shared):
         self._fingerprint = fingerprint
         self._working: set[asyncio.Future[Reply]] = set()
         self.confidence = confidence
-        self.accepted = accepted or {}
+        self.facts = facts
         self.requests: list[Request] = []
         self.in_flight = 0
         self.most_in_flight = 0

@@ -25,6 +25,7 @@ from carrara.engines import contract as contracts
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Engine
 from carrara.engines.errors import CarraraError, EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Request
 from carrara.runtime.cassette_format import (
     readable,
@@ -67,6 +68,7 @@ class EngineRecord:
     can: frozenset[Ability]
     context_tokens: int
     fingerprint: str
+    facts: EngineFacts = field(default_factory=EngineFacts)
     refusals: dict[str, str] = field(default_factory=dict)
 
 
@@ -145,6 +147,7 @@ class Cassette:
             "can": sorted(found.can),
             "context_tokens": found.context_tokens,
             "fingerprint": found.fingerprint,
+            **found.facts.to_data(),
         }
         self._write({"engine": name, "facts": facts})
 
@@ -229,7 +232,10 @@ class Cassette:
         elif "facts" in row:
             facts = row["facts"]
             self.engines[row["engine"]] = EngineRecord(
-                frozenset(facts["can"]), facts["context_tokens"], facts["fingerprint"]
+                frozenset(facts["can"]),
+                facts["context_tokens"],
+                facts["fingerprint"],
+                EngineFacts.from_data(facts),  # older cassettes hold none
             )
         elif "refuses" in row:
             self.engines[row["engine"]].refusals[row["refuses"]] = row["reason"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Engine, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.runtime.cassette import Cassette, CassetteError, EngineRecord, contract_key
 from carrara.runtime.cassette_format import completion_data, completion_from
-from carrara.runtime.routing.facts import device_of
 
 _ERRORS: dict[str, type[EngineError]] = {"refused": EngineRefused, "failed": EngineFailed}
 
@@ -41,16 +40,8 @@ class RecordingEngine:
         return self._inner.context_tokens
 
     @property
-    def device(self) -> str:
-        return device_of(self._inner)
-
-    @property
-    def price(self) -> Any:
-        return getattr(self._inner, "price", None)
-
-    @property
-    def accepted(self) -> Mapping[str, float]:
-        return getattr(self._inner, "accepted", {})
+    def facts(self) -> EngineFacts:
+        return self._inner.facts
 
     def refusal(self, contract: Contract) -> str | None:
         reason = self._inner.refusal(contract)
@@ -89,7 +80,7 @@ class RecordingEngine:
 
     def _introduce(self) -> None:
         if self.name not in self._cassette.engines:
-            found = EngineRecord(self.can, self.context_tokens, self.fingerprint)
+            found = EngineRecord(self.can, self.context_tokens, self.fingerprint, self._inner.facts)
             self._cassette.add_engine(self.name, found)
 
 
@@ -116,6 +107,10 @@ class ReplayEngine:
     @property
     def context_tokens(self) -> int:
         return self._record.context_tokens
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._record.facts
 
     def refusal(self, contract: Contract) -> str | None:
         return self._record.refusals.get(contract_key(contract))

@@ -208,13 +208,15 @@ class Hedged(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class HedgeEnded(StepEvent):
-    """The answer of `engine` was accepted first. `loser` was cancelled if it had not ended: `wasted_s` is how long
-    both worked, `wasted_passes` the denoising passes of a cancelled loser as far as they were seen."""
+    """The answer of `engine` was accepted first. `loser` was cancelled if it had not ended. What it did since it was
+    asked was in vain: `wasted_s` seconds, `wasted_tokens` of prompts and answers (estimated for a call that was cut
+    off), `wasted_passes` (as far as they were seen)."""
 
     engine: str = ""
     loser: str = ""
     wasted_s: float = 0.0
     wasted_passes: int = 0
+    wasted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,12 +110,9 @@ def _told(event: StepEvent) -> str:
         case Hedged():
             return f"start {event.target} beside {event.engine}: {event.reason}"
         case HedgeEnded() if event.loser == event.engine:
-            return (
-                f"one call of {event.engine} was first, {event.wasted_s:.2f} s of the other in vain"
-            )
+            return f"one call of {event.engine} was first, {_wasted(event)} of the other in vain"
         case HedgeEnded():
-            wasted = f", {event.wasted_s:.2f} s of {event.loser} in vain"
-            return f"{event.engine} was first{wasted}"
+            return f"{event.engine} was first, {_wasted(event)} of {event.loser} in vain"
         case Repaired():
             rules = ", ".join(dict.fromkeys(str(edit.get("rule", "")) for edit in event.made))
             return f"repaired {event.kind}: {event.edits} edits ({rules}), certainty {event.certainty:.2f}"
@@ -123,6 +120,12 @@ def _told(event: StepEvent) -> str:
             return f"try the step again (attempt {event.attempt}) after {event.delay_s:.2f} s"
         case _:
             return type(event).__name__
+
+
+def _wasted(event: HedgeEnded) -> str:
+    told = f"{event.wasted_s:.2f} s"
+    told += f", {event.wasted_tokens:,} tokens" if event.wasted_tokens else ""
+    return told + (f", {event.wasted_passes:,} passes" if event.wasted_passes else "")
 
 
 def _answer(event: EngineAnswered) -> str:

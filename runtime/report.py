@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from carrara.engines.request import Timings, Usage
+from carrara.runtime.alike import Alike
 from carrara.runtime.events import (
     Accepted,
     EngineAnswered,
@@ -35,7 +36,6 @@ from carrara.runtime.events import (
 from carrara.runtime.standing import Standing
 
 _INDEX = re.compile(r"\[\d+\]")
-_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class EngineReport:
 
     `unanswered` counts the calls that it refused or that failed: they gave no answer that could be rejected.
     `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
-    all counted, with "…" for the numbers in them; `confidences` the lowest and the highest of the answers that
-    were not taken, None where the engine could not tell. `cost` in US dollars, by the policy's prices.
+    all counted (`Alike`); `confidences` the lowest and the highest of the answers that were not taken, None where the
+    engine could not tell. `cost` in US dollars, by the policy's prices.
     `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
     answers that had been rejected were taken all the same, `unjudged` why others were taken without their judge.
     """
@@ -58,12 +58,12 @@ class EngineReport:
     queued_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)
-    rejections: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
+    reasons: Alike = field(default_factory=Alike)
+    rejections: Alike = field(default_factory=Alike)
+    failures: Alike = field(default_factory=Alike)
     replaced_by: Counter[str] = field(default_factory=Counter)
-    doubts: Counter[str] = field(default_factory=Counter)
-    unjudged: Counter[str] = field(default_factory=Counter)
+    doubts: Alike = field(default_factory=Alike)
+    unjudged: Alike = field(default_factory=Alike)
     cost: float = 0.0
     confidences: tuple[float, float] | None = None
 
@@ -79,8 +79,9 @@ class StepReport:
     How many nodes ended how is counted for the last opening of the run, times and tokens over all of them.
     `done` ended well in this process, `reused` came from the journal. `busy_s` sums the attempts,
     `waited_s` the time between a node's inputs being there and its first start. `escalations` count "from
-    -> to", `hedges` how often an engine was started beside another, `wasted_s` the time of those that lost,
-    `changes` what made earlier results stale, `errors` the messages of final failures.
+    -> to", `hedges` how often an engine was started beside another, `wasted_s`, `wasted_tokens` and
+    `wasted_passes` what those that lost had done, `changes` what made earlier results stale, `errors` the messages of
+    final failures.
     """
 
     path: str
@@ -100,6 +101,8 @@ class StepReport:
     escalations: Counter[str] = field(default_factory=Counter)
     hedges: int = 0
     wasted_s: float = 0.0
+    wasted_tokens: int = 0
+    wasted_passes: int = 0
     changes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -269,7 +272,7 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
         case Accepted():
             _on_acceptance(step, event)
         case Routed():
-            _engine(step, event.engine).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _engine(step, event.engine).reasons.note(event.reason)
         case EngineCalled():
             _engine(step, event.engine).calls += 1
         case EngineAnswered():
@@ -280,12 +283,14 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             _add_timings(engine, event.timings)
         case Hedged():
             step.hedges += 1
-            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _engine(step, event.target).reasons.note(event.reason)
         case HedgeEnded():
             step.wasted_s += event.wasted_s
+            step.wasted_tokens += event.wasted_tokens
+            step.wasted_passes += event.wasted_passes
         case Escalated():
             step.escalations[f"{event.origin} -> {event.target}"] += 1
-            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _engine(step, event.target).reasons.note(event.reason)
         case Repaired():
             step.repairs[event.kind] += 1
             step.edits += event.edits
@@ -294,21 +299,20 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
 
 def _on_acceptance(step: StepReport, event: Accepted) -> None:
     if event.doubt:
-        _engine(step, event.engine).doubts[_NUMBER.sub("…", event.doubt)] += 1
+        _engine(step, event.engine).doubts.note(event.doubt)
     if event.unjudged:
-        _engine(step, event.engine).unjudged[_NUMBER.sub("…", event.unjudged)] += 1
+        _engine(step, event.engine).unjudged.note(event.unjudged)
 
 
 def _on_rejection(step: StepReport, event: Rejected, answered: str | None) -> None:
     """`answered` is the engine whose answer was not taken, None where the call gave none."""
     engine = _engine(step, answered or event.engine)
-    reason = _NUMBER.sub("…", event.reason)
     if answered is None:
         engine.unanswered += 1
-        engine.failures[reason] += 1
+        engine.failures.note(event.reason)
         return
     engine.rejected += 1
-    engine.rejections[reason] += 1
+    engine.rejections.note(event.reason)
     if event.confidence is not None:
         low, high = engine.confidences or (event.confidence, event.confidence)
         engine.confidences = min(low, event.confidence), max(high, event.confidence)

@@ -1,4 +1,5 @@
-"""The engines of a session: each opened by the first call that may be routed to it, kept warm, closed at the end.
+"""The engines of a session: each opened by the first call that may be routed to it, kept warm, closed at the end. One
+that cannot be opened, or has failed, is opened again by a later call (`engine_keeper`).
 
 A workflow of plain Python therefore never loads torch, one that asks servers alone needs no weights, and many runs
 share one set of weights.
@@ -7,29 +8,32 @@ share one set of weights.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from contextvars import Context
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
-from carrara.engines.registry import Setting, UnknownEngine
+from carrara.engines.registry import Setting
 from carrara.runtime.cassette import Cassette
 from carrara.runtime.routing.call import LlmCall, facts_of
 from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.runtime.routing.reach import reach
+from carrara.workflows.engine_keeper import Keeper
 from carrara.workflows.errors import did_you_mean
 
 DEFAULT_ENGINES = ("diffusion", "ar", "verified")
 
+MakeEngine = Callable[[str], Engine]
+
 
 class EngineRoom(Mapping[str, Engine]):
-    """Engines by name. `given` are engines, or the names of engines to open with `model` as their weights;
-    `cassette` writes their calls down."""
+    """Engines by name. `given` are engines, or the names of engines to open with `model` as their weights; None: the
+    usual ones, and those that workflows and policies name. `cassette` writes their calls down. `make` gives an engine
+    by its name where they are not to be opened in this process."""
 
     def __init__(
         self,
@@ -37,6 +41,8 @@ class EngineRoom(Mapping[str, Engine]):
         *,
         model: str | None = None,
         cassette: Cassette | None = None,
+        make: MakeEngine | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._given = given if isinstance(given, Mapping) else None
         self._grows = given is None
@@ -45,22 +51,24 @@ class EngineRoom(Mapping[str, Engine]):
         self._turn = asyncio.Lock()
         self._setting = Setting() if model is None else Setting(model)
         self._cassette = cassette
-        self._engines: dict[str, Engine] = {}
-        self._keepers: dict[str, _Keeper] = {}
+        self._made_by = make or self._open_by_name
+        self._clock = clock
+        self._keepers: dict[str, Keeper] = {}
         self._closing = False
 
     def want(
         self, names: Iterable[str], definitions: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         """Open these too, if the session was not told which engines to use. `definitions` are engines that a
-        pipeline names with their presets; names that nothing is known of are left to `check`.
+        pipeline names with their presets, known from now on in any case; names that nothing is known of are left to
+        `check`.
 
         Raises:
             LoadingError: a definition is wrong.
         """
+        self._definitions |= definitions or {}
         if not self._grows:
             return
-        self._definitions |= definitions or {}
         wanted = [name for name in (*names, *(definitions or {})) if name not in self._names]
         if wanted:
             from carrara.engines.registry import kinds_by_name
@@ -104,7 +112,7 @@ class EngineRoom(Mapping[str, Engine]):
         """
         told: Iterable[Any]
         if self._given is not None:
-            told = (getattr(engine, "price", None) for engine in self._given.values())
+            told = (engine.facts.price for engine in self._given.values())
         else:
             from carrara.engines.registry import prices_by_name
 
@@ -119,7 +127,8 @@ class EngineRoom(Mapping[str, Engine]):
 
     async def open(self, names: Iterable[str] | None = None) -> None:
         """Wait until these engines are open, None: all; the first caller opens them for everybody. One that cannot be
-        opened stands here as a `ClosedEngine`, which refuses every call with the reason.
+        opened stands here as a `ClosedEngine`, which refuses every call with the reason; later calls open it again,
+        with longer and longer pauses, and wait for that only where no other of them is open.
 
         Raises:
             UnknownEngine: no engine is called so.
@@ -129,22 +138,26 @@ class EngineRoom(Mapping[str, Engine]):
         if self._closing:
             raise CarraraError("the session has ended, its engines are closed")
         wanted = self._names if names is None else tuple(dict.fromkeys(names))
-        for name in wanted:
-            if name not in self._keepers:
-                # A task opens and closes each, outside the step that happened to come first and its context.
-                opened: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
-                leave = asyncio.Event()
-                task = asyncio.create_task(self._keep(name, opened, leave), context=Context())
-                self._keepers[name] = _Keeper(opened, leave, task)
-        if missing := [name for name in wanted if name not in self._engines]:
-            await asyncio.gather(*(asyncio.shield(self._keepers[name].opened) for name in missing))
-        found = [self._engines[name] for name in wanted]
-        closed = [engine for engine in found if isinstance(engine, ClosedEngine)]
-        if closed and len(closed) == len(found):
+        keepers = [self._keeper(name) for name in wanted]
+        for keeper in keepers:
+            keeper.tend()
+        await self._settled([keeper for keeper in keepers if keeper.engine is None])
+        if closed := _all_closed(keepers):
+            await self._settled([keeper for keeper in keepers if keeper.is_opening])
+            closed = _all_closed(keepers)
+        if closed:
             reasons = dict.fromkeys(str(engine.error) for engine in closed)
             if len(reasons) == 1:
                 raise closed[0].error
             raise LoadingError("no engine can be opened. " + "; ".join(reasons))
+
+    def _keeper(self, name: str) -> Keeper:
+        if name not in self._keepers:
+            self._keepers[name] = Keeper(name, self._made, self._turn, self._clock)
+        return self._keepers[name]
+
+    async def _settled(self, keepers: Iterable[Keeper]) -> None:
+        await asyncio.gather(*(keeper.settled() for keeper in keepers))
 
     async def open_for(self, call: LlmCall, path: str, policy: Policy) -> None:
         """Open the engines that a call may be routed to: where the session was not told which to use, those that the
@@ -177,59 +190,44 @@ class EngineRoom(Mapping[str, Engine]):
         async with AsyncExitStack() as stack:  # the last one first, and all of them
             for keeper in self._keepers.values():
                 stack.push_async_callback(keeper.end)
-        self._engines = {}
+        self._keepers = {}
 
     def __getitem__(self, name: str) -> Engine:
-        return self._engines[name]
+        engine = self._keepers[name].engine
+        if engine is None:
+            raise KeyError(name)
+        return engine
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._names if name in self._engines)
+        return (name for name in self._names if name in self)
 
     def __len__(self) -> int:
-        return len(self._engines)
-
-    async def _keep(self, name: str, opened: asyncio.Future[Engine], leave: asyncio.Event) -> None:
-        """Open an engine, keep it open until the session ends, and close it."""
-        async with AsyncExitStack() as stack:
-            try:
-                async with self._turn:  # one after the other: local engines share one model
-                    engine = await self._made(name)
-                    await stack.enter_async_context(engine)
-            except UnknownEngine as error:
-                opened.set_exception(error)
-                opened.exception()  # seen: whoever asked may have been cancelled
-                return
-            except Exception as error:
-                engine = ClosedEngine(name, error)
-            self._engines[name] = engine
-            opened.set_result(engine)
-            await leave.wait()
+        return sum(1 for _ in self)
 
     async def _made(self, name: str) -> Engine:
         if self._given is not None:
+            if name not in self._given:
+                known = ", ".join(self._given) or "none"
+                raise EngineRefused(
+                    f"no engine is called {name!r}; there are: {known}", engine=name
+                )
             engine = self._given[name]
         else:
-            engine = await asyncio.to_thread(self._make, name)
+            engine = await asyncio.to_thread(self._made_by, name)
         return engine if self._cassette is None else self._cassette.record({name: engine})[name]
 
-    def _make(self, name: str) -> Engine:
+    def _open_by_name(self, name: str) -> Engine:
         """In a thread: importing torch and fetching weights take seconds, and the loop must go on."""
         from carrara.engines.registry import open_engines
 
         return open_engines((name,), setting=self._setting, definitions=self._definitions)[name]
 
 
-@dataclass(frozen=True, slots=True)
-class _Keeper:
-    """The task that keeps an engine open; `leave` ends it."""
-
-    opened: asyncio.Future[Engine]
-    leave: asyncio.Event
-    task: asyncio.Task[None]
-
-    async def end(self) -> None:
-        self.leave.set()
-        await self.task
+def _all_closed(keepers: Iterable[Keeper]) -> list[ClosedEngine]:
+    """The engines, if none of them is open."""
+    engines = [keeper.engine for keeper in keepers]
+    closed = [engine for engine in engines if isinstance(engine, ClosedEngine)]
+    return closed if len(closed) == len(engines) else []
 
 
 def engines_of(definition: Any) -> tuple[tuple[str, ...], Mapping[str, Mapping[str, Any]]]:

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrara.engines.errors import EngineDown, LoadingError
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Listener
@@ -211,8 +212,6 @@ async def run_job(
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     records = _begun(job.records())
     policy = None if until.cost is None else _within(until.cost, session, workflow)
-    if on is not None and until.cost is not None:
-        raise InputError("--max-cost cannot be held on a cluster yet; use --limit or --deadline")
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
@@ -229,7 +228,7 @@ async def run_job(
         stack.enter_context(opened)
         if run_id is None:
             begin()  # what cannot be written begins no run
-        pool = await _pool(stack, job, session, workflow, on)
+        pool = await _pool(stack, job, session, workflow, on, policy)
 
         async def whole() -> None:
             nonlocal writer
@@ -290,13 +289,14 @@ async def _pool(
     session: Session,
     workflow: Definition[..., Any],
     on: OnRay | None,
+    policy: Policy | None,
 ) -> Pool | None:
     """The cluster's workers, None where the workflow runs in this process."""
     if on is None:
         return None
     from carrara.workflows.cluster.far_job import pool_of
 
-    return await stack.enter_async_context(pool_of(job, session, workflow, on))
+    return await stack.enter_async_context(pool_of(job, session, workflow, on, policy))
 
 
 def _begun(records: Iterator[Record]) -> Iterator[Record]:
@@ -367,13 +367,26 @@ class _End:
         return bool(self.reason)
 
     def caused(self, error: BaseException | None) -> bool:
-        """Whether a record failed because the budget is spent: then it is still open, and none is begun after it."""
+        """Whether a record failed for what is not its own, and meets the next ones too: the budget is spent, or no
+        engine can answer it. Then it is still open, and none is begun after it."""
         while error is not None:
-            if isinstance(error, OverBudget):
-                self.reason = self.reason or f"the budget has no room for more: {error}"
+            if (why := _why_all_end(error)) is not None:
+                self.reason = self.reason or why
                 return True
             error = error.__cause__
         return False
+
+
+def _why_all_end(error: BaseException) -> str | None:
+    match error:
+        case OverBudget():
+            return f"the budget has no room for more: {error}"
+        case EngineDown():
+            return f"no engine could answer (start it, or name another with --engine): {error}"
+        case LoadingError():
+            return f"no engine can be opened: {error}"
+        case _:
+            return None
 
 
 class _Writer:

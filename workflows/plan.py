@@ -117,10 +117,10 @@ class _Routing:
 
     def __init__(self, engines: tuple[str, ...], policy: Any) -> None:
         from carrara.runtime.routing.evidence import Evidence
-        from carrara.runtime.routing.facts import EngineFacts
+        from carrara.runtime.routing.facts import Candidate
         from carrara.runtime.routing.policy import AUTO
 
-        self.engines = {name: EngineFacts(name) for name in engines}
+        self.engines = {name: Candidate(name) for name in engines}
         self.policy = policy or AUTO
         self.evidence = Evidence()
 

@@ -27,7 +27,7 @@ from carrara.runtime.run import RunControl, RunResult, context, execute
 from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
-from carrara.workflows.engine_room import EngineRoom, engines_of
+from carrara.workflows.engine_room import EngineRoom, MakeEngine, engines_of
 from carrara.workflows.isolation.processes import Processes
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ _current: ContextVar[Session | None] = ContextVar("carrara_session", default=Non
 class Session:
     """Runs workflows with shared engines and one journal; made by `carrara.session`, used in `async with`.
 
-    What the router learns of the engines in one run, it knows in the next.
+    What the router learns of the engines in one run, it knows in the next. `make` is that of `EngineRoom`.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Session:
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
         record: Path | str | None = None,
         replay: Path | str | None = None,
+        make: MakeEngine | None = None,
     ) -> None:
         self._journal = journal
         self._engines = engines
@@ -66,6 +67,7 @@ class Session:
         self._options = options
         self._record = record
         self._replay = replay
+        self._make = make
         self._resources: dict[str, Any] = {}
         self._routers: dict[int, Router] = {}
         self._gates: dict[tuple[str, EngineLimits], EngineGate] = {}
@@ -228,7 +230,7 @@ class Session:
             engines = {name: recorded[name] for name in engines or recorded if name in recorded}
         elif self._record is not None:
             cassette = stack.enter_context(Cassette.recording(self._record))
-        room = EngineRoom(engines, model=self._model, cassette=cassette)
+        room = EngineRoom(engines, model=self._model, cassette=cassette, make=self._make)
         return {
             "engines": await stack.enter_async_context(room),
             "single_flight": SingleFlight(),

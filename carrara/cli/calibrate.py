@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target
+from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target, check_engines
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def calibrate(
     """
     wanted = _goal(goal, min_coverage)
     from carrara.workflows.outputs import make_place
+    from carrara.workflows.target import load_workflow
 
     names = engines or ["diffusion", "ar"]
     make_place(output, rows)
-    for name in names:
-        How(name, model, None, None, quiet)  # refuses what is no engine
+    check_engines(names, lambda: load_workflow(target))
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
     how = How(AUTO, model, None, None, quiet)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))

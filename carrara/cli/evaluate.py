@@ -99,6 +99,7 @@ async def _evaluate(how: How, target: str, rows: Path, chosen: Mapping[str, Any]
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
+    how.check_engines(lambda: workflow)
     async with how.session(workflow=lambda: workflow) as session:
         with how.watching() as progress:
             return await score_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +38,8 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine",
-        help="The engine to ask, a name of `carrara engines`; auto asks the router, several with commas between: "
-        "it chooses among these.",
+        help="The engine to ask, a name of `carrara engines` or of the pipeline's own; auto asks the router, several "
+        "with commas between: it chooses among these.",
     ),
 ]
 ModelOption = Annotated[
@@ -105,18 +105,27 @@ def cluster_of(
     return None
 
 
-def check_engine(name: str) -> None:
-    """Raises Exit where no engine is called so."""
+WorkflowMaker = Callable[[], "Definition[..., Any]"]
+"""Gives the workflow that a command is about; it is loaded only where it is needed."""
+
+
+def check_engines(names: Collection[str], workflow: WorkflowMaker | None = None) -> None:
+    """Raises Exit where an engine is called neither as one of `carrara engines` nor as one of the workflow's own."""
     from carrara.engines.errors import LoadingError
-    from carrara.engines.registry import known
+    from carrara.engines.registry import KINDS, kinds_by_name, known
+    from carrara.workflows.engine_room import engines_of
 
     try:
-        known(name)
+        there: Collection[str] = KINDS
+        if any(name not in there for name in names):
+            there = kinds_by_name(engines_of(workflow())[1] if workflow is not None else None)
+        for name in names:
+            known(name, there)
     except LoadingError as error:
         raise usage(f"--engine: {error}") from error
 
 
-def policy_for(path: Path, workflow: Callable[[], Definition[..., Any]] | None) -> Policy:
+def policy_for(path: Path, workflow: WorkflowMaker | None) -> Policy:
     """The policy in a file; it may name the engines that the workflow defines. Raises PipelineError for mistakes."""
     from carrara.workflows.engine_room import engines_of
     from carrara.workflows.yaml.policy import load_policy
@@ -143,8 +152,7 @@ class How:
     """The options that say how, not what, to run.
 
     Raises:
-        Exit: both a cassette to write and one to read, a run to be watched quietly, an engine that there is not, or no
-            model of that name.
+        Exit: both a cassette to write and one to read, a run to be watched quietly, or no model of that name.
     """
 
     engine: str
@@ -162,9 +170,6 @@ class How:
             raise usage("--record writes engine calls and --replay reads them: give one of them")
         if self.watch and self.quiet:
             raise usage("--watch shows answers and --quiet shows nothing: give one of them")
-        if self.engine != AUTO:
-            for name in self._names:
-                check_engine(name)
         if self.model is not None and self.replay is None:
             check_model(self.model, "--model")
 
@@ -177,10 +182,13 @@ class How:
     def _names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.engine.split(","))
 
+    def check_engines(self, workflow: WorkflowMaker) -> None:
+        """Raises Exit where --engine names one that there is not."""
+        if self.engine != AUTO:
+            check_engines(self._names, workflow)
+
     def session(
-        self,
-        journal: Recorder | None = None,
-        workflow: Callable[[], Definition[..., Any]] | None = None,
+        self, journal: Recorder | None = None, workflow: WorkflowMaker | None = None
     ) -> Session:
         """A session with these settings; without a journal nothing is kept. The policy may name the engines of the
         `workflow` too, which is loaded only where there is a policy."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import PolicyOption, check_engine, policy_for
+from carrara.cli.options import PolicyOption, check_engines, policy_for
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -80,9 +80,8 @@ def plan(
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
 
-    for name in engines or ():
-        check_engine(name)
     workflow = load_workflow(target)
+    check_engines(engines or (), lambda: workflow)
     values = InputReader(workflow).read(assignments(given or ()), partial=True)
     times = {}
     if journal is not None or DEFAULT_PATH.exists():

@@ -293,6 +293,7 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
     from carrara.workflows.target import file_of, load_workflow
 
     workflow = load_workflow(target)
+    how.check_engines(lambda: workflow)
     inputs = read_inputs(workflow, given)
 
     async def work(
@@ -308,7 +309,9 @@ async def _run_once(how: How, target: str, given: dict[str, Any], output: Path |
 async def _dry_run(how: How, job: Job, count: int) -> None:
     from carrara.workflows.estimate import estimate
 
-    async with how.session(workflow=partial(_workflow_of, job)) as session:
+    workflow = partial(_workflow_of, job)
+    how.check_engines(workflow)
+    async with how.session(workflow=workflow) as session:
         found = await estimate(job, session, count)
     give("\n".join(found.lines()))
 
@@ -328,6 +331,8 @@ async def _run_job(
     from carrara.workflows.places import is_stream
     from carrara.workflows.records import SourceError
     from carrara.workflows.sinks.opening import is_table
+
+    how.check_engines(partial(_workflow_of, job))
 
     async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
         known = run_id or (find_job(job, journal) if go_on else None)
@@ -384,6 +389,7 @@ async def _resume(
         raise usage(f"--accept-changes is for jobs, and run {found.run_id} is none")
     if on is not None:
         raise usage(f"--on is for jobs, and run {found.run_id} is none")
+    how.check_engines(lambda: workflow)
 
     async def work(
         session: Session, journal: Recorder, progress: Sequence[Listener]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack
 from typing import Annotated
 
 import typer
 
+from carrara.cli.options import check_engines
 from carrara.cli.outcome import finish, note, usage
 
 TOKEN = "CARRARA_API_KEY"
@@ -27,21 +27,23 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.", min=0, max=65535)] = 8517,
 ) -> None:
-    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first.
+    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first that is open.
 
     Beyond loopback, and wherever CARRARA_API_KEY is set, clients need that token.
     """
     token = os.environ.get(TOKEN, "")
     if host not in _LOOPBACK and not token:
         raise usage(f"to listen at {host} set {TOKEN}: whoever reaches the server could use it")
-    finish(_serve(tuple(engine or ("diffusion", "ar")), model, host, port, token))
+    names = tuple(engine or ("diffusion", "ar"))
+    check_engines(names)
+    finish(_serve(names, model, host, port, token))
 
 
 async def _serve(
     names: tuple[str, ...], model: str | None, host: str, port: int, token: str
 ) -> None:
     from carrara.engines.errors import LoadingError
-    from carrara.engines.registry import open_engines
+    from carrara.workflows.engine_room import EngineRoom
 
     try:
         import uvicorn
@@ -51,11 +53,15 @@ async def _serve(
         raise LoadingError(
             f"serving needs the package {error.name!r}: pip install 'carrara[serve]'"
         ) from error
-    engines = open_engines(names) if model is None else open_engines(names, source=model)
-    async with AsyncExitStack() as stack:
-        for one in engines.values():
-            await stack.enter_async_context(one)
+
+    async def opened(name: str) -> None:
+        await room.open((name,))
+
+    async with EngineRoom(names, model=model) as room:
+        await room.open()
+        for one in room.values():
             note(one.health().line)
-        config = uvicorn.Config(app_of(engines, token), host=host, port=port, log_level="warning")
-        note(f"serving {', '.join(engines)} at http://{host}:{port}/v1")
+        app = app_of(room, token, opened)
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+        note(f"serving {', '.join(room)} at http://{host}:{port}/v1")
         await uvicorn.Server(config).serve()

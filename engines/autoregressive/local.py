@@ -18,6 +18,7 @@ from carrara.engines.autoregressive.infill_grammar import with_room
 from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
@@ -88,6 +89,10 @@ class AutoregressiveEngine(Shared):
     @property
     def context_tokens(self) -> int:
         return self.local.config.max_positions
+
+    @property
+    def facts(self) -> EngineFacts:
+        return EngineFacts(device=self.local.device_kind)
 
     def refusal(self, contract: Contract) -> str | None:
         from carrara.engines.autoregressive.guide import usable_grammar

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
@@ -94,9 +95,10 @@ class DiffusionEngine(Shared):
         return f"diffusion-{hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()}"
 
     @property
-    def accepted(self) -> Mapping[str, float]:
-        """The share of its answers that a router may expect to take, by the contract's shape, as its adapter says."""
-        return {} if self._open is None else self._open.settings.accepted
+    def facts(self) -> EngineFacts:
+        """With the share of its answers that its adapter says are taken, once it is open."""
+        accepted = {} if self._open is None else self._open.settings.accepted
+        return EngineFacts(device=self.local.device_kind, accepted=accepted)
 
     def checked_settings(self) -> Settings:
         """How the model, which is open, is denoised here.

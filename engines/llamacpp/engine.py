@@ -15,6 +15,7 @@ from pathlib import Path
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineFailed, LoadingError
+from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
 from carrara.engines.llamacpp.line import LlamaLine, Size
 from carrara.engines.remote.engine import RemoteEngine
@@ -76,8 +77,8 @@ class LlamacppEngine(Shared):
         return self._name
 
     @property
-    def device(self) -> str:
-        return "cpu"
+    def facts(self) -> EngineFacts:
+        return EngineFacts(device="cpu")
 
     @property
     def can(self) -> frozenset[Ability]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from carrara.engines.errors import (
     EngineTimeout,
     LoadingError,
 )
+from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
 from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.confidence import confidence
@@ -35,7 +37,7 @@ from carrara.engines.remote.faults import placed, refused_feature
 from carrara.engines.remote.keys import NO_KEY, Key, find_key, how_to_set
 from carrara.engines.remote.line import HttpLine, Line, StatusError
 from carrara.engines.remote.pins import Unpinnable, pinned
-from carrara.engines.remote.preset import Preset, Price
+from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reply import Call, Reply, Tool
 from carrara.engines.remote.wire import Wrong
@@ -67,6 +69,7 @@ class RemoteEngine(Shared):
         self._questions = Questions(preset)
         self._clock = clock
         self._working: set[asyncio.Task[Any]] = set()
+        self._is_unnamed = False
         self._talk = self._dialogue(key or NO_KEY)
 
     @property
@@ -92,9 +95,9 @@ class RemoteEngine(Shared):
         return self.preset.context_tokens
 
     @property
-    def price(self) -> Price | None:
-        """What its preset says that tokens cost."""
-        return self.preset.price
+    def facts(self) -> EngineFacts:
+        """With the price of its preset."""
+        return EngineFacts(price=self.preset.price)
 
     def refusal(self, contract: Contract) -> str | None:
         return no_holes(self._name, contract)
@@ -112,7 +115,9 @@ class RemoteEngine(Shared):
         if missing := self._missing():
             raise LoadingError(f"engine {self._name!r} {missing}")
         await self._talk.line.open()
-        await self._name_model()
+        self._is_unnamed = not self.preset.model
+        with suppress(EngineFailed):  # so the first call finds out that the server is down
+            await self._name_model()
 
     async def _end(self) -> None:
         for task in tuple(self._working):
@@ -176,6 +181,7 @@ class RemoteEngine(Shared):
                 task.cancel()
 
     async def _complete(self, request: Request, watch: Watch | None) -> Completion:
+        await self._name_model()
         if request.draft is not None and not self._questions.pins:
             raise EngineRefused(
                 f"engine {self._name!r} writes from the beginning and takes no draft",
@@ -253,14 +259,23 @@ class RemoteEngine(Shared):
         )
 
     async def _name_model(self) -> None:
-        """Where no model is named, take the first that the server lists. The first call finds out if it is down."""
+        """Where no model is named, take the first that the server lists; it is asked for that until it can be reached.
+
+        Raises:
+            EngineFailed: it cannot be now.
+        """
         line = self._talk.line
-        if self.preset.model or not isinstance(line, HttpLine):
+        if not self._is_unnamed or not isinstance(line, HttpLine):
             return
+        found = None
         try:
             found = await line.get("/models", self._talk.headers)
-        except (StatusError, EngineError):
-            return
+        except StatusError:
+            pass  # it has no list
+        except EngineError as error:  # nor has it where the answer is of another kind
+            if isinstance(error, EngineFailed) and error.is_unreachable:
+                raise
+        self._is_unnamed = False
         listed = found.get("data") if isinstance(found, Mapping) else None
         first = listed[0] if isinstance(listed, list) and listed else None
         if isinstance(first, Mapping) and isinstance(first.get("id"), str):

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.facts import Price
 from carrara.engines.remote.keys import bare_url
-from carrara.engines.request import Usage
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -29,26 +29,6 @@ required and nothing more is allowed ("strict"); by a grammar, nearly whole ("fu
 llguidance ("llguidance")."""
 Pattern = Literal["none", "schema", "structured_outputs"]
 """How it holds regular expressions: not; as a string's `pattern` in a schema; by vLLM's `structured_outputs`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars for a million tokens, as published on `as_of`. Zero is free."""
-
-    input: float = 0.0
-    cached_input: float | None = None
-    output: float = 0.0
-    as_of: str = ""
-
-    def of(self, usage: Usage) -> float:
-        """What a call costs in US dollars."""
-        cached = self.input if self.cached_input is None else self.cached_input
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        return (
-            fresh * self.input
-            + usage.cached_tokens * cached
-            + usage.completion_tokens * self.output
-        ) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +237,6 @@ def _part(key: str, value: Any, where: str) -> Any:
 
 __all__ = [
     "Preset",
-    "Price",
     "SchemaMode",
     "Timeouts",
     "check_url",

@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first. A client that leaves cancels its request. With a token every call
-but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open. A client that leaves cancels its request. With a token
+every call but `/health` needs it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, ContextOverflow, EngineBusy, EngineRefused
 from carrara.engines.request import Completion, Progress, Request
@@ -27,9 +28,19 @@ from carrara.engines.serving.bodies import ChatBody, chunk, fault, read_body, wh
 _MOST_BYTES = 16 << 20
 
 
-def app_of(engines: Mapping[str, Engine], token: str = "") -> Starlette:
+Opened = Callable[[str], Awaitable[None]]
+"""Awaited with the name of an engine before it is asked: opens it again where it has failed.
+
+Raises CarraraError where that fails, too."""
+
+
+async def _is_open(name: str) -> None:
+    return None
+
+
+def app_of(engines: Mapping[str, Engine], token: str = "", opened: Opened = _is_open) -> Starlette:
     """The application. The engines are opened and closed by the caller."""
-    served = _Served(engines, token)
+    served = _Served(engines, token, opened)
     return Starlette(
         routes=[
             Route("/health", served.health),
@@ -40,8 +51,8 @@ def app_of(engines: Mapping[str, Engine], token: str = "") -> Starlette:
 
 
 class _Served:
-    def __init__(self, engines: Mapping[str, Engine], token: str) -> None:
-        self._engines, self._token = engines, token
+    def __init__(self, engines: Mapping[str, Engine], token: str, opened: Opened) -> None:
+        self._engines, self._token, self._opened = engines, token, opened
 
     async def health(self, http: HttpRequest) -> Response:
         found = {name: engine.health() for name, engine in self._engines.items()}
@@ -61,6 +72,7 @@ class _Served:
                 "can": sorted(engine.can),
             }
             for name, engine in self._engines.items()
+            if not isinstance(engine, ClosedEngine)
         ]
         return JSONResponse({"object": "list", "data": listed})
 
@@ -69,12 +81,17 @@ class _Served:
             return refused
         try:
             body = read_body(await _json(http))
-            engine = self._engine(body.model)
+            name = self._name(body.model)
             request = body.request()
         except EngineRefused as error:
             return JSONResponse(fault(str(error), "invalid_request_error", "model_not_found"), 404)
         except CarraraError as error:
             return JSONResponse(fault(str(error), "invalid_request_error"), 400)
+        try:
+            await self._opened(name)
+        except CarraraError as error:
+            return JSONResponse(fault(str(error), "server_error"), 503)
+        engine = self._engines[name]
         call_id = f"chatcmpl-{uuid.uuid4().hex}"
         if body.stream:
             events = _events(engine, request, body, call_id)
@@ -85,13 +102,15 @@ class _Served:
             return _answer_of(error)
         return JSONResponse(whole(call_id, completion))
 
-    def _engine(self, name: str) -> Engine:
-        if name == "auto":
-            return next(iter(self._engines.values()))
-        if name not in self._engines:
+    def _name(self, model: str) -> str:
+        if model == "auto":
+            names = list(self._engines)
+            is_open = (n for n in names if not isinstance(self._engines[n], ClosedEngine))
+            return next(is_open, names[0])
+        if model not in self._engines:
             known = ", ".join(self._engines)
-            raise EngineRefused(f"no model is called {name!r}; there are: auto, {known}")
-        return self._engines[name]
+            raise EngineRefused(f"no model is called {model!r}; there are: auto, {known}")
+        return model
 
     def _refused(self, http: HttpRequest) -> Response | None:
         given = http.headers.get("authorization", "").removeprefix("Bearer ").strip()

@@ -27,6 +27,7 @@ from carrara.engines.errors import (
     EngineRefused,
     LoadingError,
 )
+from carrara.engines.facts import EngineFacts
 from carrara.engines.infill_text import no_holes
 from carrara.engines.remote.carrier import Carrier, carrier_of
 from carrara.engines.remote.confidence import confidence
@@ -77,8 +78,8 @@ class VllmEngine(Shared):
         return self._name
 
     @property
-    def device(self) -> str:
-        return "cuda"
+    def facts(self) -> EngineFacts:
+        return EngineFacts(device="cuda")
 
     @property
     def can(self) -> frozenset[Ability]:

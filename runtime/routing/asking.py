@@ -11,6 +11,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy
 from carrara.engines.request import Completion, Request, Watch
 from carrara.runtime.limits import EngineGate
+from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import estimated_tokens
 from carrara.runtime.single_flight import SingleFlight
@@ -35,9 +36,9 @@ class Asking:
     """One request to one engine.
 
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
-    raise PassedOver, and Reserved where the budget is to be waited for, which is done without a place. `max_wait_s`
-    is the longest Retry-After that is waited for. Without a `gate` there is always a place; without `flights`
-    nothing is joined.
+    raise PassedOver, and Reserved or Recovering where the budget or the engine is to be waited for, which is done
+    without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is always a
+    place; without `flights` nothing is joined.
     """
 
     engine: Engine
@@ -53,7 +54,7 @@ class Asking:
         """The engine's completion.
 
         Raises:
-            PassedOver, Reserved: by `admit`.
+            PassedOver, Reserved, Recovering: by `admit`.
             EngineBusy: no Retry-After, too long a one, or too many.
             EngineRefused, EngineFailed: as the engine says.
         """
@@ -91,7 +92,7 @@ class Asking:
         async with self.gate.admit(rank=self.request.priority, tokens=tokens) as admission:
             try:
                 completion = await self._complete()
-            except (PassedOver, Reserved):
+            except (PassedOver, Reserved, Recovering):
                 admission.used(0)
                 raise
             usage = completion.usage

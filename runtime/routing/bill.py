@@ -2,80 +2,130 @@
 
 from __future__ import annotations
 
-from carrara.engines.errors import EngineBusy, EngineError, EngineRefused
+import logging
+
+from carrara.engines.errors import (
+    EngineBusy,
+    EngineDown,
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+)
 from carrara.engines.request import Completion, Usage
+from carrara.runtime.routing.breaker import PATIENT, Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
 
+_log = logging.getLogger(__name__)
+
 
 class Bill:
-    """What one call to one engine may cost and did. Settle it once, however the call ended."""
+    """What one call to one engine may cost and did. Settle it once, however the call ended. `patient`: no other engine
+    could answer, so one that keeps failing is waited for until it is down."""
 
-    def __init__(self, router: Router, engine: str, prompt_tokens: int, max_tokens: int) -> None:
-        self._router, self._engine, self._prompt_tokens = router, engine, prompt_tokens
+    def __init__(
+        self, router: Router, engine: str, prompt_tokens: int, max_tokens: int, patient: bool
+    ) -> None:
+        self._router, self.engine, self.prompt_tokens = router, engine, prompt_tokens
         self._expected = router.purse.expected(engine, prompt_tokens, max_tokens)
-        self._asked = False
+        self.patient = patient
+        self.is_asked = self._is_probe = False
 
-    def admit(self, now: float, firm: bool) -> str | None:
+    def admit(self, now: float) -> str | None:
         """The call's turn has come; why it is not to be made, None if it is.
 
         Raises:
             OverBudget: it could cost more than is left.
             Reserved: it could not cost more, were it not for others under way; `room` waits for them.
-            EngineBusy: the engine keeps failing, and no other could be asked (`firm`).
+            Recovering: the engine keeps failing, and it is too early to try it again; `recovery` waits.
+            EngineDown: it has failed for so long that it is not waited for.
         """
         router = self._router
-        if self._asked:
+        if self.is_asked:
             return None
         purse = router.purse
-        broke = purse.objection(self._engine, self._expected, beside_others=False)
+        broke = purse.objection(self.engine, self._expected, beside_others=False)
         if broke is not None:
-            raise OverBudget(f"the budget is spent: {broke}", engine=self._engine)
-        policy = router.policy
-        objection = router.breakers.objection(self._engine, now, policy.break_s)
-        if objection is not None:
-            if firm:
-                wait_s = router.breakers.wait_s(self._engine, now, policy.break_s)
-                raise EngineBusy(objection, engine=self._engine, retry_after_s=wait_s)
+            raise OverBudget(f"the budget is spent: {broke}", engine=self.engine)
+        if self.patient:
+            self._check_whole(now)
+        elif objection := router.breakers.objection(self.engine, now, router.policy.break_s):
             return objection
-        if (held := purse.objection(self._engine, self._expected)) is not None:
+        if (held := purse.objection(self.engine, self._expected)) is not None:
             raise Reserved(held)
         purse.reserve(self._expected)
-        router.breakers.asked(self._engine)
-        self._asked = True
+        self.is_asked, self._is_probe = True, router.breakers.asked(self.engine)
         return None
+
+    def _check_whole(self, now: float) -> None:
+        breakers, break_s = self._router.breakers, self._router.policy.break_s
+        if breakers.pause_s(self.engine, now, break_s) <= 0:
+            return
+        if (down := breakers.down(self.engine, now, break_s)) is not None:
+            raise EngineDown(down, engine=self.engine)
+        raise Recovering(self.engine)
+
+    async def recovery(self, now: float) -> None:
+        """Wait until the engine may be tried again, or another call has tried it."""
+        breakers = self._router.breakers
+        wait_s = breakers.pause_s(self.engine, now, self._router.policy.break_s)
+        if wait_s > 0:
+            await breakers.changed(self.engine, wait_s)
 
     async def room(self) -> None:
         """Wait until the call fits into the budget beside those under way, or never will."""
-        await self._router.purse.room(self._engine, self._expected)
+        await self._router.purse.room(self.engine, self._expected)
 
     def settle(self, completion: Completion) -> float:
         """The engine answered; what the call cost in US dollars."""
-        spent = spending_of(completion.usage, self._router.purse.prices.get(self._engine))
+        spent = spending_of(completion.usage, self._router.purse.prices.get(self.engine))
         self._close(spent)
-        self._router.breakers.worked(self._engine)
+        self._router.breakers.worked(self.engine)
         return spent.cost
 
     def failed(self, error: EngineError, now: float) -> None:
-        """The engine gave no answer."""
+        """The engine gave no answer. Nothing is counted where it was not asked, as one that is down."""
+        if not self.is_asked:
+            return
         self._close(Spending())
         if isinstance(error, EngineRefused | EngineBusy):
-            self._router.breakers.gave_up(self._engine)
-        else:
-            break_after = self._router.policy.break_after
-            self._router.breakers.failed(self._engine, now, break_after, str(error))
+            self._let_others_try()
+            return
+        # Where nothing listens and no other engine is there, further calls would learn nothing new.
+        unreachable = isinstance(error, EngineFailed) and error.is_unreachable
+        break_after = 1 if self.patient and unreachable else self._router.policy.break_after
+        breakers = self._router.breakers
+        opened = breakers.failed(
+            self.engine,
+            now,
+            break_after,
+            str(error),
+            unreachable=unreachable,
+            probe=self._is_probe,
+        )
+        break_s = self._router.policy.break_s
+        if opened and self.patient and breakers.down(self.engine, now, break_s) is None:
+            _log.warning(
+                "%s; no other engine can answer, so it is tried again for up to %.0f s",
+                error,
+                PATIENT * break_s,
+            )
 
     def cancelled(self) -> None:
         """The call was taken back; its prompt is paid for."""
-        usage = Usage(prompt_tokens=self._prompt_tokens)
-        price = self._router.purse.prices.get(self._engine)
-        self._close(spending_of(usage, price) if self._asked else Spending())
-        self._router.breakers.gave_up(self._engine)
+        usage = Usage(prompt_tokens=self.prompt_tokens)
+        price = self._router.purse.prices.get(self.engine)
+        self._close(spending_of(usage, price))
+        self._let_others_try()
+
+    def _let_others_try(self) -> None:
+        if self._is_probe:
+            self._router.breakers.gave_up(self.engine)
 
     def _close(self, spent: Spending) -> None:
-        if self._asked:
+        if self.is_asked:
             self._router.purse.settle(self._expected, spent)
-            self._asked = False
+            self.is_asked = False
 
 
 __all__ = ["Bill"]

@@ -69,7 +69,7 @@ class Purse:
     def learn(self, engines: Mapping[str, Engine]) -> None:
         """Take the prices that engines tell of themselves, where the policy names none."""
         for name, engine in engines.items():
-            told = getattr(engine, "price", None)
+            told = engine.facts.price
             if told is not None and name not in self.prices:
                 self.prices[name] = Price(told.input, told.output, told.cached_input)
 

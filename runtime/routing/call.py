@@ -89,6 +89,10 @@ def estimated_tokens(messages: Iterable[Message]) -> int:
     return sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN
 
 
+def estimated_text_tokens(text: str) -> int:
+    return len(text) // _CHARACTERS_A_TOKEN
+
+
 def answer_tokens(output: Contract, max_tokens: int, can: Collection[Ability] = ()) -> int:
     """The most tokens of an answer. An engine that holds a closed choice or a boolean by construction writes no more
     than the longest option, and no token is shorter than a byte."""
@@ -191,6 +195,7 @@ __all__ = [
     "answer_tokens",
     "as_it_is",
     "drawn_again",
+    "estimated_text_tokens",
     "estimated_tokens",
     "facts_of",
     "for_part",

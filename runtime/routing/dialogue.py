@@ -12,11 +12,13 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import (
     ContractError,
     EngineBusy,
+    EngineDown,
     EngineError,
     EngineFailed,
     EngineRefused,
     EngineTimeout,
 )
+from carrara.engines.facts import REMOTE
 from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
@@ -35,6 +37,7 @@ from carrara.runtime.events import (
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill
+from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import (
     LlmCall,
@@ -50,10 +53,11 @@ from carrara.runtime.routing.call import (
 )
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
-from carrara.runtime.routing.facts import EngineFacts, device_of, expected_of
+from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
+from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.router import (
     JUDGED,
@@ -117,7 +121,6 @@ class Dialogue:
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
-        self.races: dict[str, Race] = {}
         self.started = self._now()
 
     async def lead(self) -> Any:
@@ -192,9 +195,16 @@ class Dialogue:
                 scouts.back(key)
 
     async def ask_once(
-        self, engine: str, request: Request, reason: str, firm: bool, beside: bool = False
+        self,
+        engine: str,
+        request: Request,
+        reason: str,
+        firm: bool,
+        beside: bool = False,
+        patient: bool = False,
     ) -> Answered:
-        """One request to one engine, on the books and told; `beside` others, it joins none that is equal.
+        """One request to one engine, on the books and told; `beside` others, it joins none that is equal. `patient`: an
+        engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -204,7 +214,7 @@ class Dialogue:
         prompt_tokens = estimated_tokens(request.messages)
         can = self.engines[engine].can
         most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
-        bill = Bill(self.router, engine, prompt_tokens, most_tokens)
+        bill = Bill(self.router, engine, prompt_tokens, most_tokens, patient)
 
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
@@ -213,29 +223,44 @@ class Dialogue:
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
         flights = None if beside else resources.get("single_flight")
-        watch = self._watch(engine)
+        watch = self._watch(engine, bill)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
         try:
             answered, asked_at = await self._answered(asking, bill)
         except EngineError as error:
             bill.failed(error, self._now())
+            self._heard(bill, Usage())
             raise
         except BaseException:
             bill.cancelled()
             raise
         cost = bill.settle(answered.completion)
+        self._heard(bill, Usage() if answered.joined else answered.completion.usage)
         self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
         return answered
 
+    def _heard(self, bill: Bill, usage: Usage) -> None:
+        if (lap := here.get()) is not None:
+            lap.hears(bill, usage)
+
     async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
-        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way."""
+        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way, and an
+        engine without which nothing can be had is back."""
         while True:
             asked_at = self._now()
             try:
                 return await asking.answer(), asked_at
             except Reserved:
                 await bill.room()
+            except Recovering:
+                await bill.recovery(self._now())
+            except EngineFailed as error:
+                if not (bill.patient and error.is_unreachable):
+                    raise
+                if bill.is_asked:  # else it joined a call that another step made
+                    self.ctx.tell(Rejected, engine=bill.engine, reason=str(error), confidence=None)
+                bill.failed(error, self._now())
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
@@ -249,17 +274,18 @@ class Dialogue:
             return evidence.late_s(path, move.engine, hedge.times, hedge.share)
 
         race = Race(hedge, late_s, move, following)
-        self.races[move.engine] = race
-        try:
-            return await race.run(self.ask_engine, self.ctx.tell)
-        finally:
-            del self.races[move.engine]
+        return await race.run(self.ask_engine, self.ctx.tell)
 
     def _is_known(self, engine: str) -> bool:
         return (
             self.evidence.is_known(self.ctx.path, engine, self.policy.give_up_after)
             or self._objection(engine) is not None
+            or self._breaks(engine) is not None
         )
+
+    def _breaks(self, engine: str) -> str | None:
+        """Why the engine is left alone now, because it keeps failing."""
+        return self.router.breakers.objection(engine, self._now(), self.policy.break_s)
 
     def _objection(self, engine: str) -> str | None:
         """Why evidence speaks against asking the engine now; never against the last one."""
@@ -276,14 +302,17 @@ class Dialogue:
             reason = f"only {part.told}: {reason}"
         try:
             firm = self._is_firm(move)
-            answered = await self.ask_once(move.engine, request, reason, firm, move.beside)
+            patient = is_last(move.engine, self.route) and self.fallback.taken() is None
+            answered = await self.ask_once(move.engine, request, reason, firm, move.beside, patient)
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion)
             self.origins = {}
             return await self._judged(move, request, completion)
         except PassedOver as objection:
-            return Verdict("", rejection=Rejection(move.engine, "passed over", str(objection)))
+            rejection = Rejection(move.engine, "passed over", str(objection))
+            self.fallback.note(rejection)
+            return Verdict("", rejection=rejection)
         except EngineError as error:
             return self._engine_gave_up(move, error)
 
@@ -383,7 +412,9 @@ class Dialogue:
             if is_last(move.engine, self.route):
                 raise error
             cause = "busy"
-        broke_off = isinstance(error, EngineFailed) and bool(error.phase)
+        # One that cannot be reached is not asked again at once: the next engine is, or the step's retries wait.
+        failed = error if isinstance(error, EngineFailed) else None
+        broke_off = failed is not None and bool(failed.phase) and not failed.is_unreachable
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
         self._reject(move, rejection, "", None)
@@ -435,7 +466,9 @@ class Dialogue:
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""
         if self.error is None or any(attempt.text for attempt in self.attempts):
-            return AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
+            failure = AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
+            failure.__cause__ = self.error if isinstance(self.error, EngineDown) else None
+            return failure
         if len(self.attempts) == 1:
             return self.error
         told = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
@@ -457,13 +490,13 @@ class Dialogue:
             if objection is not None:
                 self.evidence.pass_over(self.ctx.path, engine)
                 raise PassedOver(objection)
-        objection = bill.admit(self._now(), firm)
+        objection = bill.admit(self._now())
         if objection is not None:
             raise PassedOver(objection)
         if not firm:
             self.evidence.probe(self.ctx.path, engine)
-        if (race := self.races.get(engine)) is not None:
-            race.begin()
+        if (lap := here.get()) is not None:
+            lap.asks(bill, self._now(), bill.prompt_tokens)
         self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
     def _request(self, move: Move, part: Part | None) -> Request:
@@ -490,16 +523,20 @@ class Dialogue:
             prompt = self.draft[0].usage.prompt_tokens or prompt
         return self.engines[engine].context_tokens - prompt
 
-    def _watch(self, engine: str) -> Watch | None:
+    def _watch(self, engine: str, bill: Bill) -> Watch | None:
         shown = self.ctx.listening and self.ctx.resources.get("drafts")
-        race = self.races.get(engine)
-        watched = race is not None and race.hedge.passes is not None
-        if not (shown or watched) or "stream" not in self.engines[engine].can:
+        lap = here.get()
+        # A server streams for who watches; an engine of this machine shows its passes at little cost.
+        hedge, is_near = self.policy.hedge, self.engines[engine].facts.device != REMOTE
+        looked_at = hedge is not None and (hedge.passes is not None or is_near)
+        if lap is not None and (lap.engine != engine or not looked_at):
+            lap = None
+        if not (shown or lap) or "stream" not in self.engines[engine].can:
             return None
 
         def show(progress: Progress) -> None:
-            if race is not None:
-                race.see(progress)
+            if lap is not None:
+                lap.sees(bill, progress)
             if shown:
                 self.ctx.tell(DraftShown, progress=progress)
 
@@ -541,20 +578,13 @@ class Dialogue:
 
     def _route(self) -> Route:
         engines = {
-            name: EngineFacts(
-                name,
-                engine.can,
-                engine.context_tokens,
-                refusal_of(self.call, engine),
-                device_of(engine),
-                expected_of(engine, self.call.output),
-            )
+            name: Candidate.of(name, engine, self.call.output, refusal_of(self.call, engine))
             for name, engine in self.engines.items()
         }
         return route(self.facts, engines, self.policy, self.evidence, self._barred())
 
     def _barred(self) -> Barred:
-        router, now = self.router, self._now()
+        router = self.router
         budget, broken = {}, {}
         for name in self.engines:
             can = self.engines[name].can
@@ -563,7 +593,7 @@ class Dialogue:
             reason = router.purse.objection(name, expected, beside_others=False)
             if reason is not None:
                 budget[name] = reason
-            if (reason := router.breakers.objection(name, now, self.policy.break_s)) is not None:
+            if (reason := self._breaks(name)) is not None:
                 broken[name] = reason
         return Barred(budget, broken)
 

@@ -1,4 +1,4 @@
-"""What a routing decision may know: of a call, and of an engine."""
+"""What a routing decision may know: of a call, and of each engine that could answer it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from carrara.engines.closed import NOT_OPEN
 from carrara.engines.contract import Contract
 from carrara.engines.contract_shape import shape_of
 from carrara.engines.engine import Ability, Engine
+from carrara.engines.facts import REMOTE
 from carrara.runtime.routing.prospect import EXPECTED
 
 Repair = Literal["off", "structural", "infill", "escalate"]
-
-REMOTE = "remote"
-"""The device of an engine that runs on no device of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +34,10 @@ class CallFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineFacts:
-    """`refusal` says why the engine cannot hold the call's contract, None if it can. `device` is "cpu", "cuda", …,
-    or REMOTE. `expected` is the chance that its answer to such a contract is taken, before any was seen."""
+class Candidate:
+    """An engine, for one call. `refusal` says why it cannot hold the call's contract, None if it can. `device` is
+    "cpu", "cuda", …, or REMOTE. `expected` is the chance that its answer to such a contract is taken, before any was
+    seen."""
 
     name: str
     can: frozenset[Ability] = frozenset()
@@ -52,16 +51,12 @@ class EngineFacts:
         """Whether it could not be opened; `refusal` says why."""
         return self.refusal is not None and self.refusal.startswith(NOT_OPEN)
 
-
-def device_of(engine: Engine) -> str:
-    """The kind of device an engine computes on: "cuda" for cuda:1, REMOTE where it does not say."""
-    return str(getattr(engine, "device", REMOTE)).partition(":")[0]
-
-
-def expected_of(engine: Engine, contract: Contract) -> float:
-    """The share of its answers to such contracts that an engine expects to be taken, where it says so (`accepted`, by
-    shape)."""
-    return float(getattr(engine, "accepted", {}).get(shape_of(contract), EXPECTED))
+    @classmethod
+    def of(cls, name: str, engine: Engine, contract: Contract, refusal: str | None) -> Candidate:
+        """The engine called `name`, for a call with this contract, which it may refuse."""
+        facts = engine.facts
+        expected = facts.accepted.get(shape_of(contract), EXPECTED) if facts.accepted else EXPECTED
+        return cls(name, engine.can, engine.context_tokens, refusal, facts.device, expected)
 
 
-__all__ = ["REMOTE", "CallFacts", "EngineFacts", "Repair", "device_of", "expected_of"]
+__all__ = ["CallFacts", "Candidate", "Repair"]

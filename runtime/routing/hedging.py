@@ -13,6 +13,7 @@ from typing import Any
 
 from carrara.engines.request import Progress
 from carrara.runtime.events import Hedged, HedgeEnded
+from carrara.runtime.routing.lap import Lap, here
 from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
 from carrara.runtime.routing.verdict import Verdict
@@ -34,24 +35,15 @@ class Race:
     learned_s: Callable[[], float | None]
     move: Move
     following: str
-    _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _bad: asyncio.Event = field(default_factory=asyncio.Event)
-    _passes: int = 0
 
-    def begin(self) -> None:
-        """The first engine is being asked now: its time counts from here."""
-        self._begun.set()
-
-    def see(self, progress: Progress) -> None:
-        """A draft of the first engine."""
-        self._passes = progress.step
-        passes = self.hedge.passes
-        if passes is not None and progress.step == passes and progress.settled < self.hedge.settled:
-            self._bad.set()
+    def __post_init__(self) -> None:
+        self._first = Lap(self.move.engine, self._look_at)
+        self._second = Lap(self.following)
 
     async def run(self, ask: Ask, tell: Tell) -> Turn:
         """The turn that counts: that of the engine whose answer was accepted first, else that of the second."""
-        first = asyncio.ensure_future(ask(self.move))
+        first = self._started(ask, self.move, self._first)
         sign = asyncio.ensure_future(self._sign())
         tasks: list[asyncio.Future[Any]] = [first, sign]
         try:
@@ -63,36 +55,58 @@ class Race:
             again = self.following == self.move.engine
             told = f"beside {'its first call' if again else self.move.engine}: {reason}"
             beside = Move(self.following, told, beside=again)
-            second = asyncio.ensure_future(ask(beside))
+            second = self._started(ask, beside, self._second)
             tasks.append(second)
             return await self._decided(first, second, tell)
         finally:
             await _ended(tasks)
 
+    def _started(self, ask: Ask, move: Move, lap: Lap) -> asyncio.Future[Turn]:
+        async def run() -> Turn:
+            here.set(lap)  # of this task, and of those that it starts
+            try:
+                return await ask(move)
+            finally:
+                lap.ends(asyncio.get_running_loop().time())
+
+        return asyncio.ensure_future(run())
+
     async def _decided(
         self, first: asyncio.Future[Turn], second: asyncio.Future[Turn], tell: Tell
     ) -> Turn:
-        started = asyncio.get_running_loop().time()
         await asyncio.wait((first, second), return_when=asyncio.FIRST_COMPLETED)
         order = (first, second) if first.done() else (second, first)
         for one in order:
-            other = second if one is first else first
             await asyncio.wait((one,))
             if _accepted(one):
-                wasted_s = asyncio.get_running_loop().time() - started
-                self._tell_end(tell, one is first, other.done(), wasted_s)
+                self._tell_end(tell, *self._placed(one is first))
                 return one.result()
         return second.result()  # neither: what the second says goes on, it stands further back
 
-    def _tell_end(self, tell: Tell, first_won: bool, both: bool, seconds: float) -> None:
-        winner = self.move.engine if first_won else self.following
-        loser = self.following if first_won else self.move.engine
-        passes = 0 if first_won or both else self._passes
-        tell(HedgeEnded, engine=winner, loser=loser, wasted_s=seconds, wasted_passes=passes)
+    def _placed(self, first_won: bool) -> tuple[Lap, Lap]:
+        """Winner and loser."""
+        return (self._first, self._second) if first_won else (self._second, self._first)
+
+    def _tell_end(self, tell: Tell, winner: Lap, loser: Lap) -> None:
+        wasted = loser.work(asyncio.get_running_loop().time())
+        tell(
+            HedgeEnded,
+            engine=winner.engine,
+            loser=loser.engine,
+            wasted_s=wasted.seconds,
+            wasted_passes=wasted.passes,
+            wasted_tokens=wasted.tokens,
+        )
+
+    def _look_at(self, progress: Progress) -> None:
+        """A draft of the first engine."""
+        passes = self.hedge.passes
+        if passes is not None and progress.step == passes and progress.settled < self.hedge.settled:
+            self._bad.set()
 
     async def _sign(self) -> str:
         """Wait for a sign that the first engine is late or bad; which."""
-        await self._begun.wait()
+        await self._first.begun.wait()
         clock = asyncio.get_running_loop().time
         begun = clock()
         while True:

@@ -14,9 +14,10 @@ from itertools import pairwise
 from typing import Literal
 
 from carrara.engines.errors import EngineRefused
+from carrara.engines.facts import REMOTE
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.evidence import Evidence
-from carrara.runtime.routing.facts import REMOTE, CallFacts, EngineFacts
+from carrara.runtime.routing.facts import CallFacts, Candidate
 from carrara.runtime.routing.policy import AUTO, Policy
 
 How = Literal["ask", "renoise", "fields", "again", "longer"]
@@ -47,7 +48,7 @@ class Route:
     """The engines to ask, in order, and why the first is first. `passed_over` names those that evidence
     spoke against, so that the caller can count them."""
 
-    candidates: tuple[EngineFacts, ...]
+    candidates: tuple[Candidate, ...]
     reason: str
     passed_over: tuple[str, ...] = ()
 
@@ -100,7 +101,7 @@ class Barred:
 
 def route(
     facts: CallFacts,
-    engines: Mapping[str, EngineFacts],
+    engines: Mapping[str, Candidate],
     policy: Policy,
     evidence: Evidence,
     barred: Barred = Barred(),
@@ -184,7 +185,7 @@ def company(move: Move, found: Route, once_more_pays: bool = False) -> str | Non
 
 
 def _named(
-    facts: CallFacts, engines: Mapping[str, EngineFacts], policy: Policy
+    facts: CallFacts, engines: Mapping[str, Candidate], policy: Policy
 ) -> tuple[list[str], str]:
     """Names of open engines in the policy's order, and why."""
     if not engines:
@@ -214,12 +215,12 @@ def _named(
     return names, reason
 
 
-def _device(names: Sequence[str], engines: Mapping[str, EngineFacts]) -> str:
+def _device(names: Sequence[str], engines: Mapping[str, Candidate]) -> str:
     """That of the first of the engines that is open."""
     return next((engines[name].device for name in names if name in engines), "")
 
 
-def _open_ones(wanted: Sequence[str], engines: Mapping[str, EngineFacts]) -> list[str]:
+def _open_ones(wanted: Sequence[str], engines: Mapping[str, Candidate]) -> list[str]:
     """Those of the wanted engines that are here, open or refusing. Where `ar` is not open, the engines that are none of
     this process's own take its place, in their order: a server or hosted service is an AR engine to the router."""
     names = []
@@ -231,15 +232,15 @@ def _open_ones(wanted: Sequence[str], engines: Mapping[str, EngineFacts]) -> lis
     return names
 
 
-def _usual(engines: Mapping[str, EngineFacts]) -> list[str]:
+def _usual(engines: Mapping[str, Candidate]) -> list[str]:
     """The engines that the default policy would ask, else all there are: some answer only when they are named."""
     found = _open_ones(AUTO.rules[-1].engines, engines)
     return list(engines) if all(engines[name].is_closed for name in found) else found
 
 
 def _affordable(
-    facts: CallFacts, able: list[EngineFacts], reason: str, over: Mapping[str, str]
-) -> tuple[list[EngineFacts], str]:
+    facts: CallFacts, able: list[Candidate], reason: str, over: Mapping[str, str]
+) -> tuple[list[Candidate], str]:
     left = [engine for engine in able if engine.name not in over]
     if not left:
         told = "; ".join(over[engine.name] for engine in able)
@@ -248,16 +249,19 @@ def _affordable(
 
 
 def _whole(
-    able: list[EngineFacts], reason: str, broken: Mapping[str, str]
-) -> tuple[list[EngineFacts], str]:
+    able: list[Candidate], reason: str, broken: Mapping[str, str]
+) -> tuple[list[Candidate], str]:
     """Without the engines that keep failing; the last of all stays if all do."""
     left = [engine for engine in able if engine.name not in broken] or able[-1:]
-    return left, reason if left[0] is able[0] else f"{broken[able[0].name]}: {left[0].name} at once"
+    if left[0] is not able[0]:
+        reason = f"{broken[able[0].name]}: {left[0].name} at once"
+    gone = [broken[engine.name] for engine in able[1:] if engine not in left]
+    return left, "; ".join((reason, *gone))
 
 
 def _roomy_first(
-    facts: CallFacts, able: list[EngineFacts], reason: str
-) -> tuple[list[EngineFacts], str]:
+    facts: CallFacts, able: list[Candidate], reason: str
+) -> tuple[list[Candidate], str]:
     """Engines whose context is too small by estimate go last; the engine itself has the exact number."""
     needed = facts.prompt_tokens + facts.max_tokens
     tight = [engine for engine in able if needed > engine.context_tokens]
@@ -271,7 +275,7 @@ def _roomy_first(
 
 
 def _without_the_hopeless(
-    facts: CallFacts, able: list[EngineFacts], reason: str, policy: Policy, evidence: Evidence
+    facts: CallFacts, able: list[Candidate], reason: str, policy: Policy, evidence: Evidence
 ) -> Route:
     objections = {
         engine.name: objection
@@ -286,8 +290,8 @@ def _without_the_hopeless(
 
 
 def objection_to(
-    engine: EngineFacts,
-    following: EngineFacts,
+    engine: Candidate,
+    following: Candidate,
     facts: CallFacts,
     policy: Policy,
     evidence: Evidence,
@@ -303,8 +307,8 @@ def objection_to(
 
 
 def _to_learn(
-    engine: EngineFacts,
-    following: EngineFacts,
+    engine: Candidate,
+    following: Candidate,
     facts: CallFacts,
     policy: Policy,
     evidence: Evidence,
@@ -329,7 +333,7 @@ def _renoise(
     rejection: Rejection,
     history: Sequence[Move],
     facts: CallFacts,
-    engine: EngineFacts,
+    engine: Candidate,
     policy: Policy,
 ) -> Move | None:
     done = sum(move.how == "renoise" and move.engine == engine.name for move in history)
@@ -370,7 +374,7 @@ def _longer(
     rejection: Rejection,
     history: Sequence[Move],
     facts: CallFacts,
-    engine: EngineFacts,
+    engine: Candidate,
     policy: Policy,
 ) -> Move | None:
     """An answer with a form is worth nothing where a limit cuts it: once more, if the context has room."""

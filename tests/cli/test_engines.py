@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,8 +20,8 @@ import pytest
 class Server(ThreadingHTTPServer):
     """Speaks a little of the OpenAI wire format; `asked` are the bodies that came."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Answers)
         self.asked: list[Any] = []
 
     @property
@@ -55,14 +57,20 @@ class Answers(BaseHTTPRequestHandler):
         return
 
 
-@pytest.fixture
-def server() -> Any:
-    with Server() as found:
+@contextmanager
+def serving(port: int = 0) -> Iterator[Server]:
+    with Server(port) as found:
         thread = threading.Thread(target=found.serve_forever)
         thread.start()
         yield found
         found.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as found:
+        yield found
 
 
 def test_a_server_is_probed_and_its_preset_answers_a_run(shell: Any, server: Server) -> None:
@@ -119,6 +127,92 @@ def test_a_wrong_call_is_told(shell: Any, words: list[str], told: str) -> None:
     assert ended.code == 2
     assert told in ended.err
     assert "hush" not in ended.err
+
+
+OWN = """
+name: own
+engines:
+  mine: {preset: carrara-server, base_url: "URL", model: tiny}
+inputs: {text: str}
+steps:
+  said: {llm: "Say {{ inputs.text }}"}
+outputs: {said: "{{ said }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "own.yaml", "--set", "text=x", "-q"],
+        ["run", "own.yaml", "--input", "rows.jsonl", "--output", "out.jsonl", "-q"],
+        ["run", "own.yaml", "--input", "rows.jsonl", "--dry-run", "-q"],
+        ["eval", "own.yaml", "rows.jsonl", "-q"],
+        ["plan", "own.yaml"],
+    ],
+)
+def test_an_engine_of_the_pipeline_can_be_named(
+    shell: Any, server: Server, words: list[str]
+) -> None:
+    shell.write("own.yaml", OWN.replace("URL", server.url))
+    shell.write("rows.jsonl", '{"text": "x", "gold": "Hello!"}\n')
+    ended = shell(*words, "--engine", "mine")
+    assert ended.code == 0, ended.err
+    assert "mine" in ended.out if words[0] == "plan" else server.asked
+    wrong = shell(*words, "--engine", "mime")
+    assert wrong.code == 2
+    assert "unknown engine 'mime'. Did you mean 'mine'?" in wrong.err
+
+
+def test_a_job_on_a_dead_server_stops_at_once_and_goes_on_when_it_is_back(shell: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shell.write("own.yaml", OWN.replace("URL", f"http://127.0.0.1:{port}/v1"))
+    shell.write("rows.jsonl", '{"text": "x"}\n' * 500)
+    words = ["run", "own.yaml", "--engine", "mine", "-i", "rows.jsonl", "-o", "out.jsonl"]
+    ended = shell(*words)
+    assert ended.code == 1
+    assert "0 rows in out.jsonl, 0 failed" in ended.err
+    assert "stopped early, no engine could answer (start it, or name another" in ended.err
+    assert "Is the server running?" in ended.err
+    assert "`carrara resume " in ended.err
+    with serving(port) as server:
+        again = shell("resume", "last", "--engine", "mine", "-q")
+        assert again.code == 0, again.err
+        assert "500 rows in out.jsonl, 0 failed" in again.err
+        assert len(server.asked) >= 1
+
+
+def test_engines_that_cannot_be_opened_are_told_and_not_served(shell: Any, server: Server) -> None:
+    keyless = {"OPENAI_API_KEY": ""}
+    none = shell("serve", "--engine", "openai", env=keyless)
+    assert none.code == 2
+    assert none.errors == [line for line in none.errors if "export OPENAI_API_KEY" in line]
+    shell.write(
+        "carrara.toml",
+        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
+    )
+    command = [sys.executable, "-m", "carrara", "serve", "--port", "0"]
+    command += ["--engine", "openai", "--engine", "tiny"]
+    child = subprocess.Popen(
+        command,
+        cwd=shell.folder,
+        env={**shell.environment, **keyless},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert child.stderr is not None
+        told = []
+        while "serving openai, tiny" not in (line := child.stderr.readline()):
+            assert line, told
+            told.append(line)
+        assert "openai: not open: engine 'openai' needs a key" in told[0]
+    finally:
+        os.kill(child.pid, signal.SIGINT)
+        child.wait(timeout=60)
+        child.stderr.close()
 
 
 def test_a_wrong_configuration_is_told_once(shell: Any) -> None:

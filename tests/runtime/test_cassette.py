@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from carrara.engines.contract import Choice, Json
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.facts import EngineFacts, Price
 from carrara.engines.request import (
     Completion,
     Confidence,
@@ -77,16 +78,24 @@ def test_a_replay_gives_the_recorded_completions(tmp_path: Path) -> None:
 def test_a_replayed_engine_says_of_itself_what_the_recorded_one_said(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     engine = ScriptedEngine(
-        "d", ["a"], can=["choice", "drafts"], refuses=["json"], context_tokens=77, fingerprint="f1"
+        "d",
+        ["a"],
+        can=["choice", "drafts"],
+        refuses=["json"],
+        context_tokens=77,
+        fingerprint="f1",
+        facts=EngineFacts("cuda", Price(1.0, None, 2.0), {"choice": 0.75}),
     )
     with Cassette.recording(path) as cassette:
         heard = cassette.record({"d": engine})["d"]
         assert heard.refusal(Json.of({})) == heard.refusal(Json.of({}))
         assert heard.refusal(Choice(("a",))) is None
+        assert heard.facts == engine.facts
         assert "recorded to" in heard.health().line
     found = Cassette.load(path).replay()["d"]
     assert isinstance(found, Engine)
     assert (found.can, found.context_tokens, found.fingerprint) == (engine.can, 77, "f1")
+    assert found.facts == engine.facts
     assert found.refusal(Json.of({})) == engine.refusal(Json.of({}))
     assert found.refusal(Json.of({"type": "null"})) is None
     assert found.health().line.startswith("d: replayed from ")

@@ -16,12 +16,11 @@ from carrara.workflows.cluster.wire import (
     failure_text,
     request_from,
 )
-from carrara.workflows.engine_room import EngineRoom
 from carrara.workflows.target import load_workflow
 
 
 class EngineHost:
-    """Methods take and give text. The engines are opened by the first call that needs one, for all."""
+    """Methods take and give text. Each engine is opened by the first call that asks for it, for all."""
 
     def __init__(self, part: Part) -> None:
         """Raises DefinitionError where the workflow is not on this machine."""
@@ -30,14 +29,17 @@ class EngineHost:
         self._turn = asyncio.Lock()
         self._entered = False
 
-    async def describe(self) -> str:
-        """What each engine says of itself, by name; opens them.
+    async def ready(self) -> bool:
+        """The process is there. Opens no engine."""
+        return True
+
+    async def describe(self, name: str) -> str:
+        """What the engine says of itself; opens it.
 
         Raises:
-            LoadingError: weights or packages are missing.
+            LoadingError: its weights, packages or keys are missing.
         """
-        room = await self._opened()
-        return json.dumps({name: description_of(engine) for name, engine in room.items()})
+        return json.dumps(description_of(await self._engine(name)))
 
     async def refusal(self, name: str, contract: str) -> str | None:
         """Why the engine can never hold the contract, None if it can."""
@@ -56,15 +58,12 @@ class EngineHost:
             return failure_text(EngineFailed(f"engine {name!r} broke: {error!r}", engine=name))
 
     async def _engine(self, name: str) -> Engine:
-        return (await self._opened())[name]
-
-    async def _opened(self) -> EngineRoom:
         async with self._turn:
             if not self._entered:
                 await self._stack.enter_async_context(self._room)
                 self._entered = True
-            await self._room.open()
-        return self._room
+        await self._room.open((name,))
+        return self._room[name]
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from carrara.engines import contract as contracts
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import CarraraError, EngineFailed
+from carrara.engines.errors import CarraraError, EngineError, EngineFailed
+from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.workflows.cluster.wire import completion_from_text, request_text
 
@@ -57,7 +58,6 @@ class Replicas:
         self._sleep = sleep
         self._back = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
-        self._described: dict[str, Any] | None = None
 
     async def call(self, method: str, *words: str) -> Any:
         """Ask the freest replica; again, where it is lost meanwhile.
@@ -77,12 +77,6 @@ class Replicas:
         raise EngineFailed(
             f"{MOST_LOST} processes with engines were lost while they worked on this request"
         )
-
-    async def described(self) -> dict[str, Any]:
-        """What the engines say of themselves, by name."""
-        if self._described is None:
-            self._described = json.loads(await self.call("describe"))
-        return self._described
 
     async def close(self) -> None:
         for watch in self._watches:
@@ -113,11 +107,9 @@ class Replicas:
         """Ask until it answers again."""
         while True:
             try:
-                await self._replicas[number].call("describe")
+                await self._replicas[number].call("ready")
             except ReplicaLost:
                 await self._sleep(_AGAIN_S)
-            except CarraraError:
-                break  # it is there; what it lacks, the next call says
             else:
                 break
         self._away.discard(number)
@@ -125,12 +117,13 @@ class Replicas:
 
 
 class FarEngine:
-    """An `Engine`. What it can and holds is known once it is entered."""
+    """An `Engine`. What it can and holds is known once it is entered, which opens it in the replica that is asked."""
 
     def __init__(self, name: str, replicas: Replicas) -> None:
         self._name = name
         self._replicas = replicas
-        self._facts: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
+        self._facts = EngineFacts()
         self._refusals: dict[str, str | None] = {}
 
     @property
@@ -139,30 +132,26 @@ class FarEngine:
 
     @property
     def can(self) -> frozenset[Ability]:
-        return frozenset(self._facts["can"])
+        return frozenset(self._told["can"])
 
     @property
     def fingerprint(self) -> str:
-        return str(self._facts["fingerprint"])
+        return str(self._told["fingerprint"])
 
     @property
     def context_tokens(self) -> int:
-        return int(self._facts["context_tokens"])
+        return int(self._told["context_tokens"])
 
     @property
-    def device(self) -> str:
-        return str(self._facts["device"])
-
-    @property
-    def accepted(self) -> Mapping[str, float]:
-        return dict(self._facts["accepted"])
+    def facts(self) -> EngineFacts:
+        return self._facts
 
     def refusal(self, contract: Contract) -> str | None:
         """Known after the first request with this contract; until then the engine is taken to hold it."""
         return self._refusals.get(_contract_text(contract))
 
     def health(self) -> Health:
-        return Health(bool(self._facts["ready"]), f"{self._facts['line']}, on the cluster")
+        return Health(True, f"{self._told['line']}, on the cluster")
 
     async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
         """Raises the engine's own errors; EngineFailed where it is not to be had."""
@@ -175,11 +164,19 @@ class FarEngine:
 
     async def _refuse(self, contract: Contract) -> None:
         text = _contract_text(contract)
-        if text not in self._refusals:
+        if text in self._refusals:
+            return
+        try:
             self._refusals[text] = await self._replicas.call("refusal", self._name, text)
+        except EngineError:
+            raise
+        except CarraraError as error:  # it was open when it was described, and is not now
+            raise EngineFailed(str(error), engine=self._name) from error
 
     async def __aenter__(self) -> Self:
-        self._facts = (await self._replicas.described())[self._name]
+        """Raises LoadingError where it cannot be opened there."""
+        self._told = json.loads(await self._replicas.call("describe", self._name))
+        self._facts = EngineFacts.from_data(self._told["facts"])
         return self
 
     async def __aexit__(

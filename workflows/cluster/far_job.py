@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from carrara.engines.errors import CarraraError
-from carrara.runtime.routing.policy import Budget
+from carrara.runtime.routing.policy import Budget, Policy
 from carrara.workflows.calls import Definition
 from carrara.workflows.cluster.on_ray import ray_cluster
 from carrara.workflows.cluster.plan import OnRay, Part
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from carrara.workflows.job import Job
 
 
-def part_of(job: Job, session: Session, workflow: Definition[..., Any], on: OnRay) -> Part:
-    """What workers need to know.
+def part_of(
+    job: Job,
+    session: Session,
+    workflow: Definition[..., Any],
+    on: OnRay,
+    policy: Policy | None = None,
+) -> Part:
+    """What workers need to know. `policy` goes before those of session and workflow.
 
     Raises:
-        CarraraError: the session has what cannot travel, or a budget: workers do not know what the others spend.
+        CarraraError: the session has what cannot travel.
     """
-    if session.policy_of(workflow).budget != Budget():
-        raise CarraraError(
-            "a budget cannot be held on a cluster yet, where no worker knows what the others spend: take the "
-            "budget out of the policy, and bound the job with --limit or --deadline"
-        )
-    return Part(
+    part = Part(
         job.target,
         job.folder,
         "",
@@ -39,14 +40,20 @@ def part_of(job: Job, session: Session, workflow: Definition[..., Any], on: OnRa
         engines=on.engines,
         **session.told(),
     )
+    held = policy or session.policy_of(workflow)
+    return part if held.budget == Budget() else replace(part, policy=held)
 
 
 @asynccontextmanager
 async def pool_of(
-    job: Job, session: Session, workflow: Definition[..., Any], on: OnRay
+    job: Job,
+    session: Session,
+    workflow: Definition[..., Any],
+    on: OnRay,
+    policy: Policy | None = None,
 ) -> AsyncIterator[Pool]:
     """Workers for the records of a job; gone at the end. Each works on `job.concurrency` records at once."""
-    part = part_of(job, session, workflow, on)
+    part = part_of(job, session, workflow, on, policy)
     async with (
         ray_cluster(on) as (cluster, sized),
         Pool(cluster, part, workflow.returns, window=job.concurrency, chunk=sized.chunk) as pool,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.budget import Spending
 from carrara.workflows.cluster.engine_host import EngineHost, named
 from carrara.workflows.cluster.far_engine import ReplicaLost
 from carrara.workflows.cluster.plan import OnRay, Part
@@ -46,8 +47,8 @@ class RayReplica:
 class RayWorker(Worker):
     """The actor of a worker."""
 
-    def __init__(self, part: Part, number: int) -> None:
-        super().__init__(part, number, [RayReplica(name) for name in part.replicas])
+    def __init__(self, part: Part, number: int, spent: Spending) -> None:
+        super().__init__(part, number, [RayReplica(name) for name in part.replicas], spent)
 
     async def ready(self) -> bool:
         return True
@@ -107,13 +108,13 @@ class RayCluster:
         ]
         self._part = replace(part, replicas=names, workers=self.workers)
 
-    def worker(self, number: int) -> RayLink:
+    def worker(self, number: int, spent: Spending) -> RayLink:
         import ray
 
         actor = ray.remote(RayWorker).options(
             num_cpus=self._on.cpus, max_concurrency=_CALLS, scheduling_strategy="SPREAD"
         )
-        return RayLink(actor.remote(self._part, number))
+        return RayLink(actor.remote(self._part, number, spent))
 
     async def end(self) -> None:
         import ray

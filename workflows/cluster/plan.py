@@ -10,7 +10,8 @@ from typing import Any
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError
 from carrara.runtime.limits import EngineLimits
-from carrara.runtime.routing.policy import Policy
+from carrara.runtime.routing.budget import Spending
+from carrara.runtime.routing.policy import Budget, Policy
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import EngineRoom, engines_of
 
@@ -62,8 +63,8 @@ class OnRay:
 class Part:
     """What a worker or a replica needs to know of the job.
 
-    `names` are the engines that the session asks for, None the usual ones; `limits` those of the session, for all
-    workers together. `shown`: the values of LLM steps are wanted, too.
+    `names` are the engines that the session asks for, None the usual ones; `limits` and the budget of `policy` are for
+    all workers together; `policy` None: that of the workflow. `shown`: the values of LLM steps are wanted, too.
     """
 
     target: str
@@ -80,6 +81,12 @@ class Part:
     shown: bool = False
     replicas: tuple[str, ...] = ()
     engines: MakeEngines | None = None
+
+    def asked_for(self) -> tuple[str, ...] | None:
+        """The names of the engines that the job was told to use, None: the usual ones, and those that are named."""
+        if self.names is not None or self.engines is None:
+            return self.names
+        return tuple(self.engines())
 
     def room(self, workflow: Definition[..., Any]) -> EngineRoom:
         """The engines of the job, not open yet."""
@@ -103,4 +110,13 @@ def shared(limits: EngineLimits, workers: int) -> EngineLimits:
     )
 
 
-__all__ = ["MakeEngines", "OnRay", "Part", "shared"]
+def share_of(budget: Budget, workers: int, spent: Spending) -> Budget:
+    """One worker's share, less what its predecessors have `spent`: all of them together keep the whole."""
+    cost, tokens = budget.cost, budget.tokens
+    return Budget(
+        None if cost is None else max(0.0, cost / workers - spent.cost),
+        None if tokens is None else max(0, tokens // workers - spent.tokens),
+    )
+
+
+__all__ = ["MakeEngines", "OnRay", "Part", "share_of", "shared"]

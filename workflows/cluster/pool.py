@@ -7,14 +7,17 @@ A worker that is lost is replaced, and its records run elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.events import EngineAnswered, Event
 from carrara.runtime.retelling import retell
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Halt
 from carrara.workflows.cluster.dispatch import CULPRIT_AFTER, SUSPECT_AFTER, Dispatch
@@ -61,8 +64,9 @@ class Cluster(Protocol):
         """Called once, before the first worker. Raises CarraraError."""
         ...
 
-    def worker(self, number: int) -> Link:
-        """Begin to start a worker, a new one in the place of one that was lost."""
+    def worker(self, number: int, spent: Spending) -> Link:
+        """Begin to start a worker, a new one in the place of one that was lost. `spent` is what those of this number
+        had spent before, as far as they told."""
         ...
 
     async def end(self) -> None: ...
@@ -97,6 +101,7 @@ class Pool:
         self._sleep = sleep
         self._wanted: dict[int, _Wanted] = {}
         self._links: dict[int, Link] = {}
+        self._spent: defaultdict[int, Spending] = defaultdict(Spending)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
@@ -186,7 +191,7 @@ class Pool:
         """Keep the worker of this number alive, and hear what it gives back."""
         fruitless = 0
         while self._error is None:
-            link = self._links[number] = self._cluster.worker(number)
+            link = self._links[number] = self._cluster.worker(number, self._spent[number])
             try:
                 await link.ready()
                 self._first.set()
@@ -214,6 +219,7 @@ class Pool:
 
     def _hear(self, number: int, text: str) -> None:
         told = outcome_from(text, self._returns)
+        self._spent[number] += _spending(told.events)
         wanted = self._wanted.get(told.place)
         if self._dispatch.ended(number, told.place) and wanted and not wanted.told.done():
             wanted.told.set_result(told)
@@ -250,6 +256,16 @@ class Pool:
     async def _put(self, link: Link, chunk: list[str]) -> None:
         with suppress(WorkerLost):  # whoever takes from it finds that out, too
             await link.put(chunk)
+
+
+def _spending(events: Iterable[Event]) -> Spending:
+    """What the calls of a record have cost."""
+    found = Spending()
+    for event in events:
+        if isinstance(event, EngineAnswered):
+            tokens = event.usage.prompt_tokens + event.usage.completion_tokens
+            found += Spending(tokens, event.cost)
+    return found
 
 
 __all__ = ["Cluster", "Link", "Pool", "WorkerLost"]

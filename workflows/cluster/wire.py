@@ -6,23 +6,28 @@ Everything is written by the journal's codec, so that a value arrives as what it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from carrara.engines import contract as contracts
 from carrara.engines import errors as engine_errors
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError, EngineError, EngineFailed
+from carrara.engines.errors import CarraraError, EngineDown, EngineError, EngineFailed, LoadingError
 from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
 from carrara.runtime.cassette_format import completion_data, completion_from, request_data
 from carrara.runtime.codec import CodecError, decode, encode
 from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, ValueShown, from_data, to_data
-from carrara.runtime.routing.facts import device_of
+from carrara.runtime.routing.budget import OverBudget
 from carrara.workflows.batch import Outcome
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
+
+_ENDINGS: Mapping[str, type[CarraraError]] = {
+    kind.__name__: kind for kind in (EngineDown, LoadingError, OverBudget)
+}
+"""Errors that are no record's own: a job begins no more records after them."""
 
 
 class FarError(CarraraError):
@@ -106,12 +111,17 @@ def _error_data(error: CarraraError) -> dict[str, Any]:
         text = getattr(cause, "text", None)
         if isinstance(text, str) and text:
             data["text"] = text
+        if isinstance(cause, tuple(_ENDINGS.values())):
+            data["ending"] = [type(cause).__name__, str(cause)]
         cause = cause.__cause__
     return data
 
 
 def _error_from(data: dict[str, Any]) -> CarraraError:
-    far = FarError(data["message"], data["text"])
+    far: CarraraError = FarError(data["message"], data["text"])
+    if "ending" in data:
+        kind, message = data["ending"]
+        far.__cause__ = _ENDINGS.get(kind, LoadingError)(message)
     if "step" not in data:
         return far
     run, step, index, attempt = data["step"]
@@ -222,15 +232,12 @@ def _engine_error(data: dict[str, Any]) -> EngineError:
 
 def description_of(engine: Engine) -> dict[str, Any]:
     """What an engine says of itself, as data."""
-    health = engine.health()
     return {
         "can": sorted(engine.can),
         "context_tokens": engine.context_tokens,
         "fingerprint": engine.fingerprint,
-        "device": device_of(engine),
-        "accepted": dict(getattr(engine, "accepted", {})),
-        "ready": health.ready,
-        "line": health.line,
+        "facts": engine.facts.to_data(),
+        "line": engine.health().line,
     }
 
 

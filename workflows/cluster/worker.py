@@ -10,16 +10,19 @@ import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.events import Event, RunFinished, RunStarted, ValueShown
 from carrara.runtime.feed import Skip
+from carrara.runtime.routing.budget import Spending
+from carrara.runtime.routing.policy import Policy
+from carrara.runtime.step import RunOptions
 from carrara.workflows.batch import Binder, Outcome, batch_of
 from carrara.workflows.cluster.far_engine import FarEngine, Replica, Replicas
-from carrara.workflows.cluster.plan import Part, shared
+from carrara.workflows.cluster.plan import Part, share_of, shared
 from carrara.workflows.cluster.wire import FarError, outcome_text, record_from
 from carrara.workflows.records import Record
-from carrara.workflows.run import session
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
 
@@ -27,11 +30,18 @@ _RECORD = re.compile(r"/record\[(\d+)\]/")
 
 
 class Worker:
-    """`number` tells it from the other workers of the job."""
+    """`number` tells it from the other workers of the job. `spent` is what lost workers of this number have spent."""
 
-    def __init__(self, part: Part, number: int, replicas: Sequence[Replica]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        number: int,
+        replicas: Sequence[Replica],
+        spent: Spending = Spending(),  # noqa: B008 - frozen
+    ) -> None:
         """Raises DefinitionError where the workflow is not on this machine."""
         self._part = part
+        self._spent = spent
         self._workflow = load_workflow(part.target, part.folder)
         self._binder = Binder(self._workflow, columns=part.columns, constants=part.constants)
         self._replicas = Replicas(replicas, number)
@@ -110,17 +120,25 @@ class Worker:
         async with self._turn:
             if self._session is None:
                 part = self._part
-                names = part.room(self._workflow).names
                 limits = {**(getattr(self._workflow, "limits", None) or {}), **part.limits}
                 self._session = await self._stack.enter_async_context(
-                    session(
-                        engines={name: FarEngine(name, self._replicas) for name in names},
-                        policy=part.policy,
+                    Session(
+                        engines=part.asked_for(),
+                        make=lambda name: FarEngine(name, self._replicas),
+                        policy=self._policy(),
                         limits={name: shared(each, part.workers) for name, each in limits.items()},
-                        concurrency=part.concurrency,
+                        options=RunOptions(concurrency=part.concurrency),
                     )
                 )
         return self._session
+
+    def _policy(self) -> Policy | None:
+        """That of the job, with this worker's share of its budget."""
+        policy = self._part.policy
+        if policy is None:
+            return None
+        budget = share_of(policy.budget, self._part.workers, self._spent)
+        return replace(policy, budget=budget)
 
 
 def _spaced(records: Sequence[Record]) -> Iterator[Record | Skip]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from carrara.runtime.alike import Alike
 from carrara.runtime.events import (
     EngineAnswered,
     Escalated,
@@ -29,7 +30,6 @@ BUCKETS = 60
 SLOWEST = 20
 
 _RECORD = re.compile(r"/record\[(\d+)\](?:/|$)")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _STEP = re.compile(r"(?:\w+Error: )?step '[^']*'(?: in run \w+ failed)?: ")
 
 
@@ -65,9 +65,9 @@ class RecordFacts:
 
 @dataclass(slots=True)
 class JobFacts:
-    """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts failures
-    with "…" for numbers; `confidence` the accepted answers by engine in BINS bins of [0, 1]; `fill` the share of rows
-    in which a field holds something; `throughput` the records that ended in each of BUCKETS equal times;
+    """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts
+    failures (`Alike`); `confidence` the accepted answers by engine in BINS bins of [0, 1]; `fill` the share of rows in
+    which a field holds something; `throughput` the records that ended in each of BUCKETS equal times;
     `duplicates` the keys of rows with equal values."""
 
     run: RunReport
@@ -177,7 +177,7 @@ class _Gatherer:
             len(failures),
             run.seconds,
             self.ended,
-            Counter(reason_of(row.error) for row in failures),
+            Alike(reason_of(row.error) for row in failures),
             self.confidence,
             fill_rates(done),
             list(self.records.values()),
@@ -188,10 +188,9 @@ class _Gatherer:
 
 
 def reason_of(error: str) -> str:
-    """The first line of an error without the paths of steps and with "…" for its numbers, so that alike ones count
-    together."""
+    """The first line of an error without the paths of steps, cut to what a table can hold."""
     line = _STEP.sub("", error).strip().partition("\n")[0] or "no reason was given"
-    return _NUMBER.sub("…", line)[:240]
+    return line[:240]
 
 
 def fill_rates(rows: list[JobRow]) -> dict[str, float]:

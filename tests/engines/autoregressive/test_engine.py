@@ -16,6 +16,7 @@ from carrara.engines.autoregressive.rounds import Rounds
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
 from carrara.engines.request import (
@@ -92,6 +93,7 @@ def test_it_is_an_engine(with_engine: With) -> None:
             "stream",
         } == engine.can
         assert engine.context_tokens == 512
+        assert engine.facts == EngineFacts(device="cpu")
         assert engine.fingerprint.startswith("ar-")
         assert engine.health().ready
 

@@ -68,6 +68,7 @@ def test_every_contract_holds_and_says_how_it_went(run: Callable[..., Any]) -> N
     async def work(engine: DiffusionEngine) -> list[Completion]:
         assert isinstance(engine, Engine)
         assert engine.can == ABILITIES
+        assert engine.facts.device == "cpu"
         return [await engine.complete(request(contract)) for contract in CONTRACTS]
 
     for contract, found in zip(CONTRACTS, run(work), strict=True):

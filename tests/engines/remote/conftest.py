@@ -40,6 +40,8 @@ class Server:
     before the answer is whole."""
 
     behaviours: list[Behaviour]
+    at: int = 0
+    """The port, 0 for any."""
     asked: list[Asked] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     came: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,7 +49,7 @@ class Server:
     connections: int = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.at)
         self.port = self._server.sockets[0].getsockname()[1]
         self._open: set[asyncio.Task[Any]] = set()
         self._writers: set[asyncio.StreamWriter] = set()

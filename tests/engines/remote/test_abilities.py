@@ -10,10 +10,11 @@ import pytest
 
 from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text
 from carrara.engines.contract_text import describe
-from carrara.engines.errors import EngineRefused
+from carrara.engines.errors import EngineRefused, Unreachable
+from carrara.engines.facts import Price
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
-from carrara.engines.remote.preset import Preset, Price, presets
+from carrara.engines.remote.preset import Preset, presets
 from carrara.engines.remote.reply import Call, Tool
 from carrara.engines.request import Draft, Limits, Message, Request, Sampling, Usage
 
@@ -262,6 +263,29 @@ def test_a_server_that_names_its_models_is_asked_for_the_first(net: Any) -> None
     _, seen, engine = net.complete([behave], preset=preset)
     assert [one.path for one in seen.asked] == ["/v1/models", "/v1/chat/completions"]
     assert seen.asked[1].body["model"] == engine.preset.model == "big-1"
+
+
+def test_a_server_that_was_down_when_it_was_opened_is_asked_for_its_models_later(net: Any) -> None:
+    async def behave(asked: Any, writer: Any) -> None:
+        listed = {"data": [{"id": "big-1"}]}
+        body = listed if asked.path.endswith("/models") else net.chat("hi")
+        await net.answer(body)(asked, writer)
+
+    async def main() -> Any:
+        async with net.Server([behave]) as gone:
+            url, port = gone.url, gone.port
+        request = Request((Message("user", "Hi."),), Text(), Limits(20))
+        preset = net.PLAIN.but({"model": "", "base_url": url}, "test")
+        async with RemoteEngine("mine", preset) as engine:
+            with pytest.raises(Unreachable):
+                await engine.complete(request)
+            async with net.Server([behave], at=port) as back:
+                for _ in range(2):
+                    await engine.complete(request)
+        return [(one.path, (one.body or {}).get("model")) for one in back.asked]
+
+    chat = ("/v1/chat/completions", "big-1")
+    assert asyncio.run(main()) == [("/v1/models", None), chat, chat]
 
 
 def logprobs_of(*tokens: tuple[str, float], others: tuple[tuple[str, float], ...] = ()) -> Any:

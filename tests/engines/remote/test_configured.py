@@ -13,8 +13,9 @@ import pytest
 import carrara
 from carrara.engines import registry
 from carrara.engines.errors import LoadingError
+from carrara.engines.facts import Price
 from carrara.engines.remote.configured import defined
-from carrara.engines.remote.preset import Preset, Price, presets, read_preset
+from carrara.engines.remote.preset import Preset, presets, read_preset
 from carrara.engines.remote.probe import preset_text
 from carrara.engines.scripted import ScriptedEngine
 from carrara.workflows.yaml import dumps, load, loads
@@ -227,7 +228,7 @@ def test_a_pipeline_gives_its_engine_a_price() -> None:
     pipeline = load(path)
     servers = pipeline.definition.servers
     engine: Any = registry.open_engines(["fast"], definitions=servers)["fast"]
-    assert engine.price == Price(0.2, None, 1.0)
+    assert engine.facts.price == Price(0.2, None, 1.0)
     assert loads(dumps(pipeline.definition)).definition.servers == servers
 
 

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 import uvicorn
 
+from carrara.engines.closed import ClosedEngine
 from carrara.engines.contract import Choice, Json, Regex, Text
 from carrara.engines.errors import (
     AccessDenied,
@@ -18,6 +19,7 @@ from carrara.engines.errors import (
     EngineBusy,
     EngineFailed,
     EngineRefused,
+    LoadingError,
 )
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
@@ -55,11 +57,18 @@ class Slow(ScriptedEngine):
         return found
 
 
-def served(engine: Any, work: Callable[[str], Coroutine[Any, Any, Any]], token: str = "") -> Any:
-    """`work(url)` while the engine is served."""
+def served(
+    engine: Any,
+    work: Callable[[str], Coroutine[Any, Any, Any]],
+    token: str = "",
+    before: dict[str, Any] | None = None,
+    **more: Any,
+) -> Any:
+    """`work(url)` while the engine is served, behind those `before` it."""
 
     async def main() -> Any:
-        config = uvicorn.Config(app_of({engine.name: engine}, token), port=0, log_level="error")
+        app = app_of({**(before or {}), engine.name: engine}, token, **more)
+        config = uvicorn.Config(app, port=0, log_level="error")
         server = uvicorn.Server(config)
         async with engine:
             task = asyncio.create_task(server.serve())
@@ -230,6 +239,30 @@ def test_a_wrong_body_is_told_with_its_part(body: str, status: int, words: str) 
             assert words in found.json()["error"]["message"]
 
     served(ScriptedEngine("inner", ["x"]), work)
+
+
+def test_an_engine_that_is_not_open_is_not_listed_and_tried_again_by_each_call() -> None:
+    away = ClosedEngine("away", LoadingError("its weights are gone"))
+    tried: list[str] = []
+
+    async def opened(name: str) -> None:
+        tried.append(name)
+        if name == "away":
+            raise away.error
+
+    async def work(url: str) -> None:
+        async with httpx2.AsyncClient() as client:
+            listed = (await client.get(f"{url}/models")).json()["data"]
+            assert [one["id"] for one in listed] == ["inner"]
+            body = {"messages": [{"role": "user", "content": "x"}]}
+            found = await client.post(f"{url}/chat/completions", json={**body, "model": "away"})
+            assert found.status_code == 503
+            assert "its weights are gone" in found.json()["error"]["message"]
+            found = await client.post(f"{url}/chat/completions", json={**body, "model": "auto"})
+            assert found.json()["choices"][0]["message"]["content"] == "hello"
+
+    served(ScriptedEngine("inner", ["hello"]), work, before={"away": away}, opened=opened)
+    assert tried == ["away", "inner"]
 
 
 def test_messages_may_come_in_parts_and_usage_is_told() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.facts import EngineFacts
 from carrara.engines.markdown import render_outline, render_table
 from carrara.engines.request import (
     Completion,
@@ -389,7 +390,9 @@ def test_a_step_that_an_engine_has_not_learnt_costs_few_tries(
         await asyncio.sleep(1.0)
         return "yes"
 
-    poor = ScriptedEngine("diffusion", takes_a_second, confidence=0.1, accepted=accepted)
+    poor = ScriptedEngine(
+        "diffusion", takes_a_second, confidence=0.1, facts=EngineFacts(accepted=accepted)
+    )
     good, router = ScriptedEngine("ar", takes_a_second), Router(AUTO)
 
     async def main() -> list[str]:
@@ -432,7 +435,7 @@ def test_a_fan_out_of_hopeless_calls_costs_two_tries_with_their_re_noising(
         return ScriptedEngine(name, reply, can=["schema", "drafts"])
 
     poor, good = one_at_a_time("diffusion", 7.0, 0.2), one_at_a_time("ar", 8.0, 0.9)
-    poor.accepted = accepted
+    poor.facts = EngineFacts(accepted=accepted)
     call, router = LlmCall((Message("user", "?"),), Json.of(lists)), Router(AUTO)
 
     async def main() -> None:

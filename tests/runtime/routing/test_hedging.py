@@ -8,9 +8,11 @@ import pytest
 
 from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineBusy, EngineFailed
-from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Watch
+from carrara.engines.facts import EngineFacts
+from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Hedged, HedgeEnded
+from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
@@ -60,7 +62,46 @@ def test_a_late_one_gets_company_and_loses(run_virtual: Run, context: Any) -> No
     assert ctx.told(Hedged)[0].reason == "no answer after 1.00 s"
     end = ctx.told(HedgeEnded)[0]
     assert (end.engine, end.loser) == ("ar", "diffusion")
-    assert end.wasted_s == pytest.approx(0.5, abs=1e-3)
+    # From when the loser was asked: a second until it was late, and half a second beside the other.
+    assert end.wasted_s == pytest.approx(1.5, abs=1e-3)
+    assert end.wasted_tokens == len("Say it.") // 4
+
+
+def test_the_second_has_wasted_what_it_did_since_it_was_asked_itself(
+    run_virtual: Run, context: Any
+) -> None:
+    first, second = engines(after(3.2, "yes"), after(9.0, "no"))
+    gates = {"ar": EngineGate(EngineLimits(concurrency=1))}
+    ctx = context(first, second, router=hedged(after_s=1.0), gates=gates)
+
+    async def main() -> Any:
+        async def occupy() -> None:
+            async with gates["ar"].admit():
+                await asyncio.sleep(2.0)
+
+        other = asyncio.ensure_future(occupy())
+        await asyncio.sleep(0)
+        call = LlmCall((Message("user", "Say it."),), YES)
+        try:
+            return await answer(call, ctx)
+        finally:
+            await other
+
+    assert run_virtual(main()) == "yes"
+    end = ctx.told(HedgeEnded)[0]
+    assert (end.engine, end.loser) == ("diffusion", "ar")
+    assert end.wasted_s == pytest.approx(1.2, abs=1e-3), "it waited a second for its place"
+
+
+def test_a_loser_that_had_ended_has_wasted_its_whole_answer(run_virtual: Run, context: Any) -> None:
+    usage = Usage(prompt_tokens=20, completion_tokens=5, passes=7)
+    doubtful = Completion("no", confidence=Confidence(0.1), usage=usage)
+    first, second = engines(after(1.2, doubtful), after(5.0, "yes"))
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
+    end = ctx.told(HedgeEnded)[0]
+    assert (end.loser, end.wasted_tokens, end.wasted_passes) == ("diffusion", 25, 7)
+    assert end.wasted_s == pytest.approx(1.2, abs=1e-3)
 
 
 def test_it_may_still_win(run_virtual: Run, context: Any) -> None:
@@ -151,7 +192,7 @@ def test_the_last_engine_is_asked_a_second_time_and_the_calls_are_not_joined(
     ctx = context(only, router=hedged(after_s=1.0), single_flight=flights)
     assert asked(run_virtual, ctx) == "yes"
     assert (len(only.requests), only.in_flight) == (2, 0)
-    assert ctx.told(HedgeEnded)[0].wasted_s == pytest.approx(0.5, abs=1e-3)
+    assert ctx.told(HedgeEnded)[0].wasted_s == pytest.approx(1.5, abs=1e-3)
 
 
 def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(
@@ -167,10 +208,8 @@ def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(
 
 
 def test_no_second_call_lengthens_the_queue_of_this_machine(run_virtual: Run, context: Any) -> None:
-    class Local(ScriptedEngine):
-        device = "cpu"
-
-    only = Local("ar", after(9.0, "yes"), can=["choice"])
+    here = EngineFacts(device="cpu")
+    only = ScriptedEngine("ar", after(9.0, "yes"), can=["choice"], facts=here)
     ctx = context(only, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert not ctx.told(Hedged)
@@ -190,6 +229,13 @@ def test_a_canvas_that_does_not_settle_gets_company(run_virtual: Run, context: A
     ctx = context(first, second, router=hedged(times=None, passes=2, settled=0.5))
     assert asked(run_virtual, ctx) == "yes"
     assert ctx.told(Hedged)[0].reason == "less than 50% of the canvas is settled after 2 passes"
+    assert ctx.told(HedgeEnded)[0].wasted_passes == 3
+    # The passes of an engine of this machine are counted whatever the sign was.
+    first = Denoiser(
+        "diffusion", after(5.0, "no"), can=["choice", "stream"], facts=EngineFacts(device="cpu")
+    )
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    assert asked(run_virtual, ctx) == "yes"
     assert ctx.told(HedgeEnded)[0].wasted_passes == 3
 
 

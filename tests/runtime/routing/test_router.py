@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.errors import EngineRefused
 from carrara.runtime.routing.evidence import Evidence
-from carrara.runtime.routing.facts import CallFacts, EngineFacts
+from carrara.runtime.routing.facts import CallFacts, Candidate
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.runtime.routing.router import (
     Move,
@@ -20,8 +20,8 @@ from carrara.runtime.routing.router import (
     route,
 )
 
-DIFFUSION = EngineFacts("diffusion", frozenset({"schema", "choice", "drafts"}), 2048)
-AR = EngineFacts("ar", frozenset({"schema", "logprobs"}), 8192)
+DIFFUSION = Candidate("diffusion", frozenset({"schema", "choice", "drafts"}), 2048)
+AR = Candidate("ar", frozenset({"schema", "logprobs"}), 8192)
 BOTH = {"diffusion": DIFFUSION, "ar": AR}
 CALL = CallFacts("flow/step", "json", 100, 200)
 DOUBT = Rejection("diffusion", "confidence", "confidence 0.20 is below 0.50", ("/a",))
@@ -31,7 +31,7 @@ def names(found: Route) -> list[str]:
     return [engine.name for engine in found.candidates]
 
 
-def routed(call: CallFacts = CALL, **engines: EngineFacts) -> Route:
+def routed(call: CallFacts = CALL, **engines: Candidate) -> Route:
     return route(call, engines or BOTH, AUTO, Evidence())
 
 
@@ -78,7 +78,7 @@ def test_an_engine_that_is_not_open_is_named_with_those_that_are() -> None:
 
 
 def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_said() -> None:
-    found = routed(scripted=EngineFacts("scripted"))
+    found = routed(scripted=Candidate("scripted"))
     assert names(found) == ["scripted"]
     assert found.reason == "typed extraction; diffusion is not open"
     assert routed(ar=AR).reason == "typed extraction; diffusion is not open"
@@ -87,7 +87,7 @@ def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_sai
 
 
 def test_a_server_stands_in_for_the_ar_engine_that_is_not_open() -> None:
-    server, other = EngineFacts("openai"), EngineFacts("fast")
+    server, other = Candidate("openai"), Candidate("fast")
     diffusion = BOTH["diffusion"]
     assert names(routed(diffusion=diffusion, openai=server)) == ["diffusion", "openai"]
     assert names(routed(diffusion=diffusion, openai=server, fast=other)) == [
@@ -102,7 +102,7 @@ def test_a_server_stands_in_for_the_ar_engine_that_is_not_open() -> None:
 
 
 def test_an_engine_outside_the_default_policy_answers_when_it_is_named_or_alone() -> None:
-    verified = EngineFacts("verified", frozenset({"schema"}), 2048)
+    verified = Candidate("verified", frozenset({"schema"}), 2048)
     three = {**BOTH, "verified": verified}
     bare = route(CALL, three, Policy("bare"), Evidence())
     assert names(bare) == ["diffusion", "ar"]
@@ -226,7 +226,7 @@ def test_a_call_always_ends_within_its_attempts_and_never_goes_back(
     repair: Any,
     count: int,
 ) -> None:
-    engines = tuple(EngineFacts(f"e{n}", frozenset({"drafts"})) for n in range(count))
+    engines = tuple(Candidate(f"e{n}", frozenset({"drafts"})) for n in range(count))
     found = Route(engines, "")
     policy = Policy(rules=(Rule(("e0",)),), max_attempts=most, renoise=renoise, again=again)
     call = replace(CALL, repair=repair)

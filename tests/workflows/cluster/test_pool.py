@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.contract import Choice
-from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused
-from carrara.engines.request import Request
+from carrara.engines.errors import CarraraError, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.facts import EngineFacts, Price
+from carrara.engines.request import Completion, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.limits import EngineLimits
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.policy import Budget, Policy, Rule
+from carrara.runtime.routing.policy import Price as RoutedPrice
 from carrara.workflows.cluster import far_job
 from carrara.workflows.cluster.dispatch import CULPRIT_AFTER, SUSPECT_AFTER
 from carrara.workflows.cluster.engine_host import EngineHost
@@ -28,8 +32,10 @@ from carrara.workflows.cluster.far_engine import ReplicaLost
 from carrara.workflows.cluster.plan import OnRay, Part, shared
 from carrara.workflows.cluster.pool import MOST_FRUITLESS, Pool, WorkerLost
 from carrara.workflows.cluster.worker import Worker
-from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.job import Job, JobResult, Until, run_job
 from carrara.workflows.run import session
+
+FACTS = EngineFacts()
 
 FLOW = """
 from typing import TypedDict
@@ -129,9 +135,9 @@ class Here:
         self._part = part
         self._replicas = [Replica(part, self._loses) for _ in range(2)]
 
-    def worker(self, number: int) -> Link:
+    def worker(self, number: int, spent: Spending) -> Link:
         assert self._part is not None
-        worker = Worker(self._part, number, self._replicas)
+        worker = Worker(replace(self._part, workers=self.workers), number, self._replicas, spent)
         self.links.append(Link(worker, self._loses, self._stillborn))
         return self.links[-1]
 
@@ -150,7 +156,7 @@ def script() -> dict[str, ScriptedEngine]:
             raise EngineRefused("never this", engine="script")
         return text.upper()
 
-    return {"script": ScriptedEngine("script", reply)}
+    return {"script": ScriptedEngine("script", reply, facts=FACTS)}
 
 
 async def done_here(
@@ -161,22 +167,24 @@ async def done_here(
     window: int = 4,
     trust: bool = False,
     run_id: str | None = None,
+    policy: Policy | None = None,
+    until: Until = Until(),  # noqa: B008 - frozen
 ) -> JobResult:
     async def no_wait(_: float) -> None:
         await asyncio.sleep(0)
 
-    def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay) -> Pool:
+    def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay, policy: Any) -> Pool:
         assert cluster is not None
-        part = far_job.part_of(job, opened, workflow, on)
+        part = far_job.part_of(job, opened, workflow, on, policy)
         return Pool(cluster, part, workflow.returns, window=window, chunk=2, sleep=no_wait)
 
     monkeypatch.setattr(far_job, "pool_of", pool_of)
     target, source = f"{flow_in(folder)}:talk", str(folder / "in.jsonl")
     job = Job(target, source, str(folder / "out.jsonl"), concurrency=window, trust=trust)
-    on = None if cluster is None else OnRay(engines=script)
+    on = None if cluster is None else OnRay(engines=lambda: script())
     engines: Any = script() if cluster is None else ("script",)
-    async with session(journal=folder / "journal.db", engines=engines) as opened:
-        return await run_job(job, opened, on=on, run_id=run_id)
+    async with session(journal=folder / "journal.db", engines=engines, policy=policy) as opened:
+        return await run_job(job, opened, on=on, run_id=run_id, until=until)
 
 
 def flow_in(folder: Path) -> Path:
@@ -286,8 +294,8 @@ def test_a_replica_that_is_lost_each_time_fails_the_request(
         asked = 0
 
         async def call(self, method: str, *words: str) -> Any:
-            if method == "describe":
-                return "{}"
+            if method == "ready":
+                return True
             Dead.asked += 1
             raise ReplicaLost("gone")
 
@@ -304,22 +312,126 @@ def test_a_replica_that_is_lost_each_time_fails_the_request(
 
 
 def test_the_router_of_a_worker_knows_what_it_would_know_beside_the_engine() -> None:
-    from carrara.runtime.routing.facts import device_of, expected_of
     from carrara.workflows.cluster.far_engine import FarEngine, Replicas
     from carrara.workflows.cluster.wire import description_of
 
-    near = ScriptedEngine("e", ["x"], can=["schema"], accepted={"choice": 0.25})
-    near.device = "cpu:0"  # type: ignore[attr-defined]
+    facts = EngineFacts("cpu", Price(1.0, 0.5, 2.0, "2026-01"), {"choice": 0.25})
+    near = ScriptedEngine("e", ["x"], can=["schema"], facts=facts)
 
     class Host:
         async def call(self, method: str, *words: str) -> Any:
-            return json.dumps({"e": description_of(near)})
+            assert (method, words) == ("describe", ("e",))
+            return json.dumps(description_of(near))
 
     async def told() -> tuple[Any, ...]:
         async with FarEngine("e", Replicas([Host()])) as far:
-            return far.can, device_of(far), expected_of(far, Choice(("a", "b")))
+            return far.can, far.facts
 
-    assert asyncio.run(told()) == (near.can, "cpu", 0.25)
+    assert asyncio.run(told()) == (near.can, facts)
+
+
+def test_a_job_costs_on_a_cluster_what_it_costs_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from carrara.runtime.journal.reading import Reader
+    from carrara.runtime.report import report
+
+    def cost(folder: Path, cluster: Here | None) -> float:
+        write(folder, 8)
+        asyncio.run(done_here(folder, monkeypatch, cluster))
+        with Reader.open(folder / "journal.db") as reader:
+            return report(reader.timeline(reader.find("last").run_id)).cost
+
+    monkeypatch.setattr(sys.modules[__name__], "FACTS", EngineFacts(price=Price(3.0, None, 5.0)))
+    near, far = cost(tmp_path / "near", None), cost(tmp_path / "far", Here(2, lambda: False))
+    assert far == pytest.approx(near)
+    assert far > 0
+
+
+@pytest.mark.parametrize("loses", [False, True])
+@pytest.mark.parametrize("by", ["policy", "until", "tokens"])
+def test_workers_together_keep_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, loses: bool
+) -> None:
+    """A call costs 30 cents at most: a prompt of two tokens by estimate, an answer of 28."""
+    asked: list[str] = []
+
+    def engines() -> dict[str, ScriptedEngine]:
+        def reply(request: Request) -> Completion:
+            asked.append(request.messages[-1].content)
+            return Completion("fine", usage=Usage(2, 0, 18))
+
+        return {"script": ScriptedEngine("script", reply)}
+
+    monkeypatch.setattr(sys.modules[__name__], "script", engines)
+    monkeypatch.setattr(
+        sys.modules[__name__], "FLOW", FLOW.replace("(engine=", "(max_tokens=28, engine=")
+    )
+    write(tmp_path, 40)
+    price = {"script": RoutedPrice(1e4, 1e4)}
+    budget = {"policy": Budget(cost=4.0), "until": Budget(), "tokens": Budget(tokens=400)}[by]
+    policy = Policy("priced", (Rule(("script",)),), prices=price, budget=budget)
+    until = Until(cost=4.0) if by == "until" else Until()
+    chance, left = random.Random(1), [1]
+
+    def lost() -> bool:
+        gone = loses and bool(left[0]) and len(asked) > 4 and chance.random() < 0.5
+        left[0] -= gone
+        return gone
+
+    job = {"policy": policy, "until": until, "window": 2}
+    first = asyncio.run(done_here(tmp_path, monkeypatch, Here(2, lost), **job))  # type: ignore[arg-type]
+    assert "budget" in first.stopped
+    assert first.failed <= 1, "t3 fails for its own reason"
+    assert first.done > 0
+    # What a lost worker had under way is paid for and not told.
+    assert len(asked) * 0.2 <= 4.0 + loses * 2 * 0.2
+    cluster = Here(1, lambda: False)
+    again = asyncio.run(done_here(tmp_path, monkeypatch, cluster, run_id=first.run_id))
+    assert (again.done, again.reused) == (39, first.done)
+
+
+def test_a_replica_opens_only_the_engines_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[str] = []
+
+    class Entered(ScriptedEngine):
+        async def _begin(self) -> None:
+            entered.append(self.name)
+
+    def engines() -> dict[str, ScriptedEngine]:
+        return {name: Entered(name, lambda _: "fine") for name in ("script", "idle")}
+
+    monkeypatch.setattr(sys.modules[__name__], "script", engines)
+    write(tmp_path, 4)
+    asyncio.run(done_here(tmp_path, monkeypatch, Here(1, lambda: False)))
+    assert set(entered) == {"script"}
+
+
+def test_an_engine_that_a_replica_cannot_open_leaves_the_others_to_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(ScriptedEngine):
+        async def _begin(self) -> None:
+            raise LoadingError("the weights are gone")
+
+    write(tmp_path, 1)
+
+    def engines() -> dict[str, ScriptedEngine]:
+        return {"script": ScriptedEngine("script", ["fine"]), "gone": Gone("gone")}
+
+    async def asked() -> None:
+        part = Part(f"{flow_in(tmp_path)}:talk", "", "r", engines=engines)
+        host = EngineHost(part)
+        with pytest.raises(LoadingError, match="the weights are gone"):
+            await host.describe("gone")
+        assert json.loads(await host.describe("script"))["fingerprint"] == "scripted"
+        with pytest.raises(EngineRefused, match="no engine is called 'none'"):
+            await host.describe("none")
+        await host.close()
+
+    asyncio.run(asked())
 
 
 def test_limits_are_shared_among_the_workers() -> None:
@@ -346,9 +458,6 @@ def test_a_job_fits_its_cluster(on: OnRay, resources: Any, sized: Any) -> None:
 def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 2)
     job = Job(f"{flow_in(tmp_path)}:talk", str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"))
-    rule = Rule(("script",), reason="it is there")
-    dear = Policy("dear", (rule,), budget=Budget(cost=1.0))
-    long = Policy("long", (rule,), budget=Budget(tokens=1000))
 
     async def refused(**settings: Any) -> None:
         async with session(journal=tmp_path / "j.db", **settings) as opened:
@@ -356,8 +465,6 @@ def test_what_cannot_be_had_on_a_cluster_is_refused(tmp_path: Path) -> None:
 
     for settings_, said in (
         ({"engines": script()}, "objects of this process"),
-        ({"engines": ("script",), "policy": dear}, "a budget cannot be held"),
-        ({"engines": ("script",), "policy": long}, "a budget cannot be held"),
         ({"engines": ("script",), "record": tmp_path / "c.jsonl"}, "neither recorded nor replayed"),
     ):
         with pytest.raises(CarraraError, match=said):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from carrara.engines.contract import Choice, Json, Text
-from carrara.engines.errors import ContextOverflow, EngineBusy, EngineFailed, StreamCut
+from carrara.engines.errors import ContextOverflow, EngineBusy, EngineDown, EngineFailed, StreamCut
 from carrara.engines.request import (
     Completion,
     Confidence,
@@ -41,6 +41,18 @@ from carrara.workflows.cluster.wire import (
     request_text,
 )
 from carrara.workflows.records import Record
+
+
+def test_that_an_engine_is_down_is_known_to_the_driver() -> None:
+    error = StepError("failed", run="r", step="s", index=None, attempt=1)
+    error.__cause__ = EngineDown("engine 'e' is gone")
+    record = Record(3, "k", "w", {}, None)
+    told = outcome_from(outcome_text(Outcome(record, None, error, 0.5), str, []), str)
+    assert told.error is not None
+    chain = [told.error, told.error.__cause__]
+    while chain[-1] is not None:
+        chain.append(chain[-1].__cause__)
+    assert any(isinstance(one, EngineDown) and str(one) == "engine 'e' is gone" for one in chain)
 
 
 class Receipt(BaseModel):

@@ -75,7 +75,7 @@ def test_counts_reasons_and_fill_rates(found: JobFacts) -> None:
     assert (found.done, found.failed, found.ended) == (23, 1, True)
     [(reason, count)] = found.reasons.items()
     assert count == 1
-    assert "no acceptable json answer in … attempts" in reason
+    assert "no acceptable json answer in 3 attempts" in reason
     assert found.fill["seller"] == 1.0
     assert found.fill["total"] == pytest.approx(11 / 23)
     assert sum(found.throughput) == 24

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.remote.preset import Price as ToldPrice
+from carrara.engines.errors import LoadingError, Unreachable
+from carrara.engines.facts import EngineFacts
+from carrara.engines.facts import Price as ToldPrice
+from carrara.engines.remote.faults import placed
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
-from carrara.runtime.routing.policy import Policy, Price
+from carrara.runtime.routing.policy import Policy, Price, Rule
 from carrara.workflows.errors import InputError
 from carrara.workflows.estimate import Estimate, estimate
 from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
@@ -143,6 +146,58 @@ def test_a_spent_budget_ends_the_job_and_leaves_its_records_open(desk: Desk) -> 
     assert [row["key"] for row in desk.rows()] == [f"r{n}" for n in range(6)]
 
 
+GONE = "engine 'ar': no connection to http://ar. Is the server running?"
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+def test_an_engine_that_is_gone_ends_the_job_and_leaves_its_records_open(
+    desk: Desk, answers: int
+) -> None:
+    desk.give(200)
+    job = desk.job(concurrency=4)
+    left = iter(range(answers))
+
+    def reply(_: Request) -> Any:
+        return "yes" if next(left, None) is not None else placed(Unreachable(GONE), "ar", "connect")
+
+    quick = Policy(rules=(Rule(("ar",)),), break_s=0.01)
+    first, asked = desk.run(job, reply, quick)
+    assert (first.done, first.failed) == (answers, 0)
+    assert GONE in first.stopped
+    assert "--engine" in first.stopped
+    assert len(asked) < answers + 20
+    assert not (desk.folder / "out.failed.jsonl").exists()
+    second, again = desk.run(job, run_id=first.run_id)
+    assert (second.done, second.failed, second.stopped) == (200, 0, "")
+    assert len(again) == 200 - answers
+
+
+def test_a_server_that_comes_back_costs_no_record(desk: Desk) -> None:
+    desk.give(40)
+    number = 0
+
+    def reply(_: Request) -> Any:
+        nonlocal number
+        number += 1
+        return placed(Unreachable(GONE), "ar", "connect") if 10 < number < 15 else "yes"
+
+    found, _ = desk.run(desk.job(concurrency=4), reply, Policy(rules=(Rule(("ar",)),), break_s=1.0))
+    assert (found.done, found.failed, found.stopped) == (40, 0, "")
+
+
+def test_an_engine_that_cannot_be_opened_ends_the_job(desk: Desk) -> None:
+    class Keyless(ScriptedEngine):
+        async def _begin(self) -> None:
+            raise LoadingError("engine 'ar' needs a key")
+
+    desk.give(50)
+    first, _ = desk.run(desk.job(), kind=Keyless)
+    assert (first.done, first.failed) == (0, 0)
+    assert "no engine can be opened: engine 'ar' needs a key" in first.stopped
+    second, _ = desk.run(desk.job(), run_id=first.run_id)
+    assert second.done == 50
+
+
 def test_a_budget_needs_prices(desk: Desk) -> None:
     desk.give(1)
     with pytest.raises(InputError, match="no engine has a price"):
@@ -152,7 +207,9 @@ def test_a_budget_needs_prices(desk: Desk) -> None:
 class Dear(ScriptedEngine):
     """An engine that tells what its tokens cost, as remote ones do."""
 
-    price = ToldPrice(output=100_000.0)
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.facts = EngineFacts(price=ToldPrice(output=100_000.0))
 
 
 def test_a_budget_counts_the_prices_that_engines_tell_themselves(desk: Desk) -> None:
