@@ -1,6 +1,6 @@
 """One short run on a GPU: the whole benchmark of the diffusion engine, and a profile of one pass. Needs no network.
 
-    python -m benchmarks.gpu --out FOLDER [--minutes 8] [--model smollm2] [--wheel WHEEL]
+    python -m benchmarks.gpu --out FOLDER [--minutes 8] [--model smollm2] [--wheel WHEEL] [--vllm PYTHON]
 
 Leaves FOLDER/diffusion_gpu.json, written part by part, and FOLDER/profile.txt (torch profiler, one recorded and one
 plain pass). Every part has its share of the minutes and stops by itself, and what comes last is what matters least.
@@ -57,6 +57,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--wheel", type=Path)
     parser.add_argument("--device")
+    parser.add_argument(
+        "--vllm",
+        type=Path,
+        metavar="PYTHON",
+        help="an interpreter that has vLLM: compare with it, too",
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=1)
     return parser

@@ -37,6 +37,14 @@ BASE = "base"
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
+def adapter_folder(source: str, adapter: str | Path | None) -> Path | None:
+    """Where the adapter of a model lies: `adapter` itself, or with "auto" the embedded one of the default model."""
+    if adapter != "auto":
+        return None if adapter is None else Path(adapter)
+    has_one = source == DEFAULT_SOURCE and (_EMBEDDED / "adapter_config.json").is_file()
+    return _EMBEDDED if has_one else None
+
+
 class LocalModel(Shared):
     """A model that loads when the first `async with` enters and is freed when the last one leaves."""
 
@@ -263,7 +271,7 @@ class LocalModel(Shared):
         return load(
             Opening(
                 self.source,
-                self._adapter_folder(),
+                adapter_folder(self.source, self._adapter_source),
                 self._dtype,
                 self._device,
                 self._switchable,
@@ -273,11 +281,3 @@ class LocalModel(Shared):
                 self._check_prefixes,
             )
         )
-
-    def _adapter_folder(self) -> Path | None:
-        if self._adapter_source is None:
-            return None
-        if self._adapter_source != "auto":
-            return Path(self._adapter_source)
-        has_one = self.source == DEFAULT_SOURCE and (_EMBEDDED / "adapter_config.json").is_file()
-        return _EMBEDDED if has_one else None

@@ -2,12 +2,14 @@
 
     python -m benchmarks.diffusion [--out FILE] [--parts calls chain crowd passes shapes] [--threads 1]
                                    [--rounds 3] [--batches 1 8] [--records 32] [--seconds 240] [--seed 1] [--small]
+                                   [--vllm PYTHON]
     python -m benchmarks.diffusion --table FILE
 
 Parts: whole calls (extraction, choice, repair of a draft) by batch; a chain of ten dependent calls; many extractions
 at once; denoising passes beside the weight-read floor, for the embedded model and for 8B shapes. On a CPU the shapes
-are divided by eight and llama.cpp (`pip install xllamacpp`) decodes the same merged weights as GGUF. Every part stops
-after --seconds and what there is by then is written to --out. --small is for tests: the smallest of everything.
+are divided by eight and llama.cpp (`pip install xllamacpp`) decodes the same merged weights as GGUF. With --vllm its
+server is started on the same merged weights by an interpreter that has it. Every part stops after --seconds and what
+there is by then is written to --out. --small is for tests: the smallest of everything.
 """
 
 from __future__ import annotations
@@ -56,6 +58,12 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=int, help="extractions at once in the crowd")
     parser.add_argument("--seconds", type=float, help="the most that a part may take")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--vllm",
+        type=Path,
+        metavar="PYTHON",
+        help="an interpreter that has vLLM: compare with it, too",
+    )
     parser.add_argument("--small", action="store_true")
     return parser
 

@@ -15,9 +15,9 @@ from benchmarks.diffusion.work import KINDS, Ask, chain, extractions
 
 async def asked(decoder: Decoder, asks: Sequence[Ask]) -> tuple[Taken, list[Told]]:
     """All at once, and how long until the last answer."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), decoder.cpu_s()
     found = list(await asyncio.gather(*(decoder.answer(ask) for ask in asks)))
-    return Taken(time.perf_counter() - wall, time.process_time() - cpu), found
+    return Taken(time.perf_counter() - wall, decoder.cpu_s() - cpu), found
 
 
 async def kinds(
@@ -99,11 +99,11 @@ async def chains(
         for decoder in decoders:
             if number and budget.is_spent:
                 continue
-            before, wall, cpu = "none", time.perf_counter(), time.process_time()
+            before, wall, cpu = "none", time.perf_counter(), decoder.cpu_s()
             for ask in chain(seed + 100 * number, length):
                 prompt = ask.prompt.replace("{before}", before)
                 before = (await decoder.answer(Ask(ask.kind, prompt))).text
-            times[decoder.name].append(Taken(time.perf_counter() - wall, time.process_time() - cpu))
+            times[decoder.name].append(Taken(time.perf_counter() - wall, decoder.cpu_s() - cpu))
     lines = {name: best(found) for name, found in times.items() if found}
     return {"calls": length, "lines": lines, "ratios": ratios(lines)}
 

@@ -1,9 +1,13 @@
-"""The decoders that are compared, behind one call: our engines, and llama.cpp inside this process."""
+"""The decoders that are compared, behind one call: our engines, and llama.cpp inside this process.
+
+vLLM, which needs packages of its own, is in `vllm_server`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +34,9 @@ class Decoder(Protocol):
 
     async def answer(self, ask: Ask) -> Told: ...
 
+    def cpu_s(self) -> float:
+        """Processor seconds so far of the processes that it decodes in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:
@@ -51,6 +58,9 @@ class Ours:
             usage.cached_tokens,
             usage.passes,
         )
+
+    def cpu_s(self) -> float:
+        return time.process_time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,9 @@ class LlamaCpp:
         cached = int(usage.get("prompt_tokens_details", {}).get("cached_tokens", 0))
         text = found["choices"][0]["message"]["content"]
         return Told(text, tokens, int(usage["prompt_tokens"]), cached, tokens)
+
+    def cpu_s(self) -> float:
+        return time.process_time()
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
 from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
 from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
 from benchmarks.diffusion.timing import Budget, Results, machine
+from benchmarks.diffusion.vllm_server import vllm
 from benchmarks.diffusion.work import KINDS
 from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.diffusion.engine import DiffusionEngine
@@ -150,7 +151,7 @@ def _shapes(
 async def _decoders(
     local: LocalModel, plan: Plan, options: argparse.Namespace, slots: int
 ) -> AsyncIterator[tuple[list[Decoder], list[int]]]:
-    """Our engines on one model, and llama.cpp on the same weights; the canvases of each pass are counted."""
+    """Our engines on one model, llama.cpp and vLLM on the same weights; the canvases of each pass are counted."""
     threads = await local.run(torch.get_num_threads)
     canvases: list[int] = []
     async with AsyncExitStack() as stack:
@@ -173,6 +174,9 @@ async def _decoders(
             except ModuleNotFoundError as error:
                 print(f"without llama.cpp: {error}", file=sys.stderr)
                 break
+        if options.vllm is not None:
+            server = vllm(options.vllm, options.model, adapter, threads, slots)
+            found.append(await stack.enter_async_context(server))
         stack.enter_context(_counted(local, canvases))
         yield found, canvases
 

@@ -1,7 +1,7 @@
 """Clocks, limits and the machine: what all parts of the benchmark share.
 
-Every time is taken twice: by the wall, and as processor time of this process, in which all decoders run. With one
-thread each, processor time is what a quiet machine would take, also while others keep it busy.
+Every time is taken twice: by the wall, and as processor time of the processes that decode. With one thread each,
+processor time is what a quiet machine would take, also while others keep it busy.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
-"""`carrara models`: list, pull, verify and remove weights."""
+"""`carrara models`: list, pull, verify, export and remove weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from carrara.cli.outcome import FAILED, INTERRUPTED, USAGE, note
 from carrara.engines.errors import CarraraError
+from carrara.engines.weights.gguf_export import Kind
 
 if TYPE_CHECKING:
     from carrara.engines.weights.store import ModelState
@@ -62,6 +64,48 @@ def verify(name: _NAME_OR_FOLDER = "smollm2") -> None:
             note(f"`carrara models pull {name}` repairs it")
         raise typer.Exit(FAILED)
     print(f"{name} is whole")
+
+
+@models.command()
+def export(
+    target: Annotated[
+        Path,
+        typer.Argument(help="A new folder (Hugging Face's layout), or a file ending in .gguf."),
+    ],
+    name: Annotated[
+        str, typer.Option("--model", help="A model of the catalogue, or a folder.")
+    ] = "smollm2",
+    adapter: Annotated[
+        str,
+        typer.Option(
+            help="A folder; auto: the one that comes with the model; none: the plain weights."
+        ),
+    ] = "auto",
+    kind: Annotated[
+        str, typer.Option(help=f"How a GGUF file holds matrices: {', '.join(get_args(Kind))}.")
+    ] = "q8_0",
+) -> None:
+    """Write a model with its adapter merged in, for vLLM, SGLang, llama.cpp or Ollama to serve."""
+    from carrara.engines.local import adapter_folder
+    from carrara.engines.weights import store
+    from carrara.engines.weights.folder_export import export_folder
+    from carrara.engines.weights.gguf_export import export_gguf
+
+    precisions: dict[str, Kind] = {known: known for known in get_args(Kind)}
+    if kind not in precisions:
+        note(f"error: --kind {kind}: there are {', '.join(precisions)}")
+        raise typer.Exit(USAGE)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        note(f"error: {target} is there already: name what is new, or remove it first")
+        raise typer.Exit(USAGE)
+    with failing():
+        folder = store.ensure(name, progress=note)
+        merged = adapter_folder(name, None if adapter == "none" else adapter)
+        if target.suffix == ".gguf":
+            export_gguf(folder, target, merged, precisions[kind])
+        else:
+            export_folder(folder, target, merged)
+    print(target)
 
 
 @models.command()
