@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,15 +105,19 @@ def cluster_of(
     return None
 
 
-def check_engine(name: str) -> None:
-    """Raises Exit where no engine is called so."""
+def engine_names(given: Sequence[str]) -> tuple[str, ...]:
+    """The engines that an option names, each once: it may be given several times, and hold names with commas between.
+    Raises Exit where one is no engine."""
     from carrara.engines.errors import LoadingError
     from carrara.engines.registry import known
 
+    found = tuple(dict.fromkeys(name.strip() for one in given for name in one.split(",")))
     try:
-        known(name)
+        for name in found:
+            known(name)
     except LoadingError as error:
         raise usage(f"--engine: {error}") from error
+    return found
 
 
 def policy_for(path: Path, workflow: Callable[[], Definition[..., Any]] | None) -> Policy:
@@ -163,8 +167,7 @@ class How:
         if self.watch and self.quiet:
             raise usage("--watch shows answers and --quiet shows nothing: give one of them")
         if self.engine != AUTO:
-            for name in self._names:
-                check_engine(name)
+            engine_names([self.engine])
         if self.model is not None and self.replay is None:
             check_model(self.model, "--model")
 
@@ -175,7 +178,7 @@ class How:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.engine.split(","))
+        return tuple(dict.fromkeys(name.strip() for name in self.engine.split(",")))
 
     def session(
         self,

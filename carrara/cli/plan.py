@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import PolicyOption, check_engine, policy_for
+from carrara.cli.options import PolicyOption, engine_names, policy_for
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -66,7 +66,10 @@ def plan(
     ] = None,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="An engine that will be open; may be given again."),
+        typer.Option(
+            "--engine",
+            help="The engines that will be open, with commas between or each with its own --engine.",
+        ),
     ] = None,
     policy: PolicyOption = None,
     journal: Annotated[
@@ -80,8 +83,7 @@ def plan(
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflow
 
-    for name in engines or ():
-        check_engine(name)
+    only = engine_names(engines or ())
     workflow = load_workflow(target)
     values = InputReader(workflow).read(assignments(given or ()), partial=True)
     times = {}
@@ -90,7 +92,7 @@ def plan(
             times = dict(reader.durations(workflow.name))
     chosen = None if policy is None else policy_for(policy, lambda: workflow)
     more = () if chosen is None else chosen.engines
-    opened = engines or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
+    opened = only or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)
     match form:
         case Format.TEXT:

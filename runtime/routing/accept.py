@@ -82,9 +82,11 @@ class Accept:
 
 
 def accept_data(accept: Accept) -> dict[str, Any]:
-    """As JSON data; `accept_from` is the inverse."""
+    """As JSON data; `accept_from` is the inverse. Of thresholds for single engines alone only these are in it."""
     found = asdict(accept)
     found["engines"] = {name: accept_data(inner) for name, inner in accept.engines.items()}
+    if accept.engines and accept == Accept(engines=accept.engines):
+        return {"engines": found["engines"]}
     return {
         key: dict(part) if key == "fields" else part for key, part in found.items() if part != {}
     }

@@ -172,3 +172,33 @@ def _until_up(shell: Any, words: tuple[str, ...], env: dict[str, str]) -> Any:
         if "Is the server running?" not in ended.err:
             return ended
     return ended
+
+
+@pytest.mark.parametrize(
+    "words", [["--engine", "tiny, small"], ["--engine", "tiny", "--engine", "small"]]
+)
+def test_calibrate_takes_candidates_with_commas_or_one_by_one(
+    shell: Any, server: Server, words: list[str]
+) -> None:
+    table = f'preset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\nschema = "strict"\n'
+    shell.write("carrara.toml", f"[engines.tiny]\n{table}[engines.small]\n{table}")
+    shell.write(
+        "mood.yaml",
+        'inputs: {name: str}\nsteps:\n  mood: {llm: "{{ name }}?", returns: {one_of: [glad, sad]}}\n',
+    )
+    rows = [{"name": f"n{number}", "gold": "glad"} for number in range(20)]
+    shell.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    call = ("calibrate", "mood.yaml", "rows.jsonl", "--target", "accuracy=1", "--holdout", "0")
+    ended = shell(*call, *words)
+    assert ended.code == 0, ended.err
+    assert "tiny -> small" in ended.out
+    assert shell.read("policy.yaml").count("- tiny\n") + shell.read("policy.yaml").count("- small\n") == 1
+
+
+def test_calibrate_names_the_candidates_that_it_misses(shell: Any) -> None:
+    call = ("calibrate", "greet.yaml", "rows.jsonl", "--target", "accuracy=1", "--engine")
+    one = shell(*call, "ar")
+    assert (one.code, one.errors) == (
+        2, ["error: calibration compares at least two engines: --engine ar,ANOTHER"]
+    )  # fmt: skip
+    assert "Did you mean 'openai'?" in shell(*call, "ar,opnai").err

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from carrara.engines.errors import CarraraError
 from carrara.engines.registry import kinds_by_name
-from carrara.runtime.routing.policy import KINDS, Policy
+from carrara.runtime.routing.policy import AUTO, KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
 from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
@@ -78,14 +78,16 @@ def policy_text(policy: Policy, comment: str = "") -> str:
 
 
 def policy_tree(policy: Policy) -> dict[str, Any]:
-    """The policy as data of a YAML file: what is as in the default is left out. Thresholds stand there for every kind
-    of answer, as a file without those of a kind means the usual ones."""
+    """The policy as data of a YAML file: what is as in the default is left out. A file without thresholds for a kind of
+    answer means those of the default policy, so only others stand there."""
     usual = to_data(Policy())
-    found = to_data(replace(policy, accept={kind: policy.accepts(kind) for kind in KINDS}))
+    accept = {kind: policy.accepts(kind) for kind in KINDS}
+    others = {kind: one for kind, one in accept.items() if one != AUTO.accepts(kind)}
+    found = to_data(replace(policy, accept=others))
     return {
         key: _bare(part)
         for key, part in found.items()
-        if key in ("name", "rules", "accept") or part != usual[key]
+        if key in ("name", "rules") or part != usual[key]
     }
 
 
