@@ -31,8 +31,8 @@ def broke(error: BaseException | None) -> bool:
     """Whether a call broke: nothing is known of the answer that the engine would have given.
 
     Not so where an engine answered and no answer was good enough, and where it refuses this prompt for its length, its
-    form or its content: asked again it does the same. What a server refuses for another reason (no such model) counts as
-    broken.
+    form or its content: asked again it does the same. What a server refuses for another reason (no such model) counts
+    as broken.
     """
     cause = error
     while isinstance(cause, StepError) and cause.__cause__ is not None:

@@ -1,7 +1,7 @@
 """Rows that tell nothing of an engine, because a call broke: counted apart, and left out of the fit for every engine.
 
-Thresholds are fitted on what engines answered to the same rows; a row that one of them was not able to answer would count
-as wrong where the router goes on to another engine, or waits.
+Thresholds are fitted on what engines answered to the same rows; a row that one of them was not able to answer would
+count as wrong where the router goes on to another engine, or waits.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class LeftOut:
         """ "" for none."""
         if not self.rows:
             return ""
-        parts = [
-            f"{name} {count} ({self.reasons[name]})" for name, count in self.engines.items()
-        ]
+        parts = [f"{name} {count} ({self.reasons[name]})" for name, count in self.engines.items()]
         return f"{self.rows} of {self.of} rows left out, their calls broke: {'; '.join(parts)}"
 
 
@@ -75,8 +73,8 @@ def check_enough(left_out: LeftOut) -> None:
 
 
 def until_down(engine: str, most: int) -> Callable[[Outcome], None]:
-    """To be told of each outcome: raises EngineDown when `most` rows in a row broke, so that an engine that is gone does
-    not cost a wait for each row."""
+    """To be told of each outcome: raises EngineDown when `most` rows in a row broke, so that an engine that is gone
+    does not cost a wait for each row."""
     in_a_row = 0
 
     def see(outcome: Outcome) -> None:

@@ -33,6 +33,7 @@ from carrara.workflows.labelled import labelled
 from carrara.workflows.records import Record, SourceError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
+
 _DOWN_AFTER = 2  # rows that broke in a row, beside those under way: the router waits half a minute before the next
 
 

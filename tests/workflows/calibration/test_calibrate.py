@@ -178,7 +178,7 @@ def test_an_engine_that_is_gone_ends_the_calibration_at_once(tmp_path: Path) -> 
         return True
 
     data = rows(tmp_path / "rows.jsonl", 200)
-    with pytest.raises(EngineDown, match="'diffusion' broke on 3 rows in a row.*closed the conn"):
+    with pytest.raises(EngineDown, match=r"'diffusion' broke on 3 rows in a row.*closed the conn"):
         calibrated(data, Target("accuracy", 0.9), first=breaking(unsure, gone))
     assert len(set(asked)) == 3
 
