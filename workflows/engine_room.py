@@ -17,9 +17,10 @@ from typing import Any, Self
 from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
-from carrara.engines.registry import Setting, UnknownEngine
+from carrara.engines.registry import KINDS, Setting, UnknownEngine
 from carrara.runtime.cassette import Cassette
 from carrara.runtime.routing.call import LlmCall, facts_of
+from carrara.runtime.routing.facts import REMOTE, device_of
 from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.runtime.routing.reach import reach
 from carrara.workflows.errors import did_you_mean
@@ -83,17 +84,38 @@ class EngineRoom(Mapping[str, Engine]):
             known = ", ".join(self._names) or "none"
             raise EngineRefused(f"no engine is called {name!r}; there are: {known}.{hint}")
 
-    def check_judges(self, policy: Policy) -> None:
-        """Refuse a policy whose judges are not all here, before any engine is opened.
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that names an engine which nobody knows, whose judges are not all here, or whose hedge has
+        nobody to start, before any engine is opened. Other engines may be missing here: calls go past them.
 
         Raises:
-            EngineRefused: says which is not, and what there is.
+            EngineRefused: says which, and what there is.
         """
+        whose = f"of policy {policy.name!r}"
         for name in policy.judges:
             try:
                 self.check(name)
             except EngineRefused as error:
-                raise EngineRefused(f"the judge of policy {policy.name!r}: {error}") from None
+                raise EngineRefused(f"the judge {whose}: {error}") from None
+        if stray := [name for name in policy.named_engines if name not in self._names]:
+            from carrara.engines.registry import kinds_by_name
+
+            known = kinds_by_name(self._definitions)
+            for name in stray:
+                if name not in known:
+                    hint = did_you_mean(name, (*self._names, *known))
+                    meant = (
+                        f". Did you mean {hint!r}?" if hint else "; `carrara engines` lists them"
+                    )
+                    raise EngineRefused(f"unknown engine {name!r} {whose}{meant}")
+        if told := policy.lonely_hedge(self._is_here):
+            raise EngineRefused(told)
+
+    def _is_here(self, name: str) -> bool:
+        """Whether an engine computes on this machine, as far as it is known before it is open."""
+        if self._given is not None:
+            return name in self._given and device_of(self._given[name]) != REMOTE
+        return name in KINDS
 
     @property
     def any_costs(self) -> bool:

@@ -120,12 +120,16 @@ def engine_names(given: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def policy_for(path: Path, workflow: Callable[[], Definition[..., Any]] | None) -> Policy:
-    """The policy in a file; it may name the engines that the workflow defines. Raises PipelineError for mistakes."""
+def policy_for(path: Path, workflow: Definition[..., Any] | None) -> Policy:
+    """The policy in a file; it may name the engines that the workflow defines, and the steps and fields that it has.
+    Raises PipelineError for mistakes."""
+    from carrara.workflows.asked import asked_by
     from carrara.workflows.engine_room import engines_of
     from carrara.workflows.yaml.policy import load_policy
 
-    return load_policy(path, engines=() if workflow is None else engines_of(workflow())[0])
+    if workflow is None:
+        return load_policy(path)
+    return load_policy(path, engines=engines_of(workflow)[0], asked=asked_by(workflow))
 
 
 def check_model(name: str, option: str) -> None:
@@ -194,7 +198,9 @@ class How:
             journal=journal,
             engines=engines,
             model=self.model,
-            policy=None if self.policy is None else policy_for(self.policy, workflow),
+            policy=None
+            if self.policy is None
+            else policy_for(self.policy, None if workflow is None else workflow()),
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,

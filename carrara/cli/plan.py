@@ -27,8 +27,9 @@ class Format(Enum):
     JSON = "json"
 
 
-def validate(targets: _TARGETS) -> None:
-    """Check definitions without running them. Every mistake is named with its place; exit code 2 if any."""
+def validate(targets: _TARGETS, policy: PolicyOption = None) -> None:
+    """Check definitions without running them, and whether a policy fits them. Every mistake is named with its place;
+    exit code 2 if any."""
     from carrara.workflows.errors import DefinitionError
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflows
@@ -36,7 +37,10 @@ def validate(targets: _TARGETS) -> None:
     wrong = False
     for target in targets:
         try:
-            found = [make_plan(workflow) for workflow in load_workflows(target)]
+            found = [
+                make_plan(workflow, policy=None if policy is None else policy_for(policy, workflow))
+                for workflow in load_workflows(target)
+            ]
         except DefinitionError as error:
             note(str(error))
             wrong = True
@@ -90,7 +94,7 @@ def plan(
     if journal is not None or DEFAULT_PATH.exists():
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
-    chosen = None if policy is None else policy_for(policy, lambda: workflow)
+    chosen = None if policy is None else policy_for(policy, workflow)
     more = () if chosen is None else chosen.engines
     opened = only or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)

@@ -11,7 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.registry import KINDS as IN_PROCESS
 from carrara.engines.registry import kinds_by_name
+from carrara.runtime.routing.misnamed import Asked, misnamed
 from carrara.runtime.routing.policy import AUTO, KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
 from carrara.workflows.yaml.compose import read
@@ -32,15 +34,27 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
     if doc.hedge is not None:
         found["hedge"] = doc.hedge.model_dump(exclude_unset=True)  # null switches a sign off
     try:
-        return from_data(found)
+        policy = from_data(found)
     except CarraraError as error:
         notes.at_key(("policy",), str(error))
         return None
+    if told := policy.lonely_hedge(IN_PROCESS.__contains__):
+        notes.at_key(("policy", "hedge"), told)
+    return policy
 
 
-def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
+def note_misnamed(policy: Policy, asked: Asked, notes: Notes) -> None:
+    """Note the steps and fields that a policy at `policy` names and its workflow does not have."""
+    for found in misnamed(policy, asked):
+        notes.at_key(("policy", *found.place), found.message)
+
+
+def load_policy(
+    path: Path | str, *, engines: Collection[str] = (), asked: Asked | None = None
+) -> Policy:
     """The policy in a file. `engines` are names that may be used beside those that can be opened by name: the engines
-    of this process, the presets and those of the configuration file.
+    of this process, the presets and those of the configuration file. `asked` is what the workflow asks for that the
+    policy is for; None leaves the names of steps and fields unchecked.
 
     Raises:
         LoadingError: the configuration file is wrong.
@@ -58,6 +72,8 @@ def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
                 if doc is None
                 else read_policy(doc.policy, (*kinds_by_name(), *engines), notes)
             )
+            if found is not None and asked is not None:
+                note_misnamed(found, asked, notes)
         else:
             notes.at_value(
                 (), f"a policy file is a mapping with 'policy', not {noun(source.value)}"

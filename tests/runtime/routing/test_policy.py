@@ -65,7 +65,7 @@ def test_a_rule_fits_by_kind_tag_and_length(
         ({"rules": [{"engines": ["a"], "kinds": ["jsn"]}]}, "unknown contract kind 'jsn'"),
         ({"accept": {"poem": 0.5}}, "unknown contract kind 'poem'. Known: text, choice"),
         ({"accept": {"text": {"al": 0.5}}}, "unknown threshold 'al'"),
-        ({"accept": {"text": 1.5}}, "lie in [0, 1]"),
+        ({"accept": {"text": 1.5}}, "the threshold 'overall' must be at most 1, not 1.5"),
         ({"accept": {"text": "high"}}, "a confidence threshold is a number"),
         ({"accept": {"text": {"engines": {"a": "high"}}}}, "a confidence threshold is a number"),
         ({"accept": {"text": {"engines": {"a": {"engines": {"b": 1}}}}}}, "no further engines"),
@@ -125,9 +125,9 @@ def test_an_engine_may_have_thresholds_of_its_own() -> None:
         ({"budget": {"money": 3}}, "unknown key of budget 'money'"),
         ({"accept": {"json": {"judge": {"at_least": 1}}}}, "a judge names its engine"),
         ({"accept": {"json": {"agreement": {"draft": 1}}}}, "Did you mean 'drafts'?"),
-        ({"choose": "fast"}, "choose is 'order' or 'time'"),
-        ({"hedge": {"after_s": 0}}, "after_s is above 0"),
-        ({"hedge": {"share": 1}}, "share lies between 0 and 1"),
+        ({"choose": "fast"}, "'choose' of policy 'auto' is 'order' or 'time', not 'fast'"),
+        ({"hedge": {"after_s": 0}}, "'after_s' of a hedge must be above 0, not 0"),
+        ({"hedge": {"share": 1}}, "'share' of a hedge must be below 1, not 1"),
     ],
 )
 def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:
