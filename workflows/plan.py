@@ -166,7 +166,7 @@ def _misnamed(sketch: Sketch, policy: Policy, *, traced: bool) -> list[str]:
     """Steps and fields that only the policy names. A trace may have missed some."""
     from carrara.runtime.routing.misnamed import misnamed
 
-    unless = ", unless other inputs lead there" if traced else ""
+    unless = " (the plan shows what these inputs lead to; others may lead there)" if traced else ""
     return [
         f"policy {policy.name!r}: {found.message}{unless}"
         for found in misnamed(policy, asked_in(sketch.nodes, whole=True))

@@ -81,6 +81,7 @@ def plan(
     ] = None,
 ) -> None:
     """Show steps, edges, contracts, engines and the critical path. Runs nothing."""
+    from carrara.engines.registry import kinds_by_name
     from carrara.runtime.journal.reading import DEFAULT_PATH, Reader
     from carrara.workflows.engine_room import DEFAULT_ENGINES, engines_of
     from carrara.workflows.inputs import InputReader, assignments
@@ -95,8 +96,12 @@ def plan(
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
     chosen = None if policy is None else policy_for(policy, workflow)
+    named, servers = engines_of(workflow)
     more = () if chosen is None else chosen.engines
-    opened = only or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
+    known = kinds_by_name(servers)
+    opened = only or [
+        name for name in dict.fromkeys((*DEFAULT_ENGINES, *named, *more)) if name in known
+    ]
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)
     match form:
         case Format.TEXT:

@@ -15,6 +15,7 @@ from carrara.runtime.routing.policy import Policy
 
 _DEEPEST = 6  # levels of a schema that are looked at: it may refer to itself
 _ANY = "*"
+_ITEM = "[]"
 _REST = "**"
 _MOST_LISTED = 12
 
@@ -41,8 +42,8 @@ class Misnamed:
 
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """The places in an answer of which a confidence may be told, as parts of JSON pointers. `_ANY` stands for any item
-    or key, `_REST` for anything below."""
+    """The places in an answer of which a confidence may be told, as parts of JSON pointers. `_ITEM` stands for any
+    number in a list, `_ANY` for any key, `_REST` for anything below."""
 
     places: frozenset[Place] = field(default_factory=frozenset)
 
@@ -51,7 +52,7 @@ class _Fields:
 
     @property
     def pointers(self) -> list[str]:
-        return sorted({pointer(part for part in one if part != _REST) for one in self.places})
+        return sorted({pointer(map(_shown, one)) for one in self.places if _REST not in one})
 
 
 def misnamed(policy: Policy, asked: Asked) -> list[Misnamed]:
@@ -60,13 +61,17 @@ def misnamed(policy: Policy, asked: Asked) -> list[Misnamed]:
     for key, accept in policy.steps.items():
         contracts = [c for path, c in asked.steps.items() if _is_called(key, path)]
         if contracts:
-            found += _misnamed_fields(("steps", key), accept, contracts, f"step {key!r}")
+            found += _misnamed_fields(
+                ("steps", key), accept, contracts, f"step {key!r} does not have"
+            )
         elif asked.whole:
             found.append(Misnamed(("steps", key), _no_step(key, asked)))
     for kind, accept in policy.accept.items():
         contracts = [c for c in asked.steps.values() if c is None or c.kind == kind]
         if contracts and asked.whole:
-            found += _misnamed_fields(("accept", kind), accept, contracts, f"any {kind} answer")
+            found += _misnamed_fields(
+                ("accept", kind), accept, contracts, f"no {kind} answer here has"
+            )
     return found
 
 
@@ -79,7 +84,7 @@ def _no_step(key: str, asked: Asked) -> str:
 
 
 def _misnamed_fields(
-    place: Place, accept: Accept, contracts: Collection[Contract | None], whose: str
+    place: Place, accept: Accept, contracts: Collection[Contract | None], lacks: str
 ) -> Iterator[Misnamed]:
     fields = [_fields_of(contract) for contract in contracts]
     known = [one for one in fields if one is not None]
@@ -88,10 +93,10 @@ def _misnamed_fields(
     names = {name for one in known for name in one.pointers}
     for key in accept.fields:
         if not any(one.has(_parts(key)) for one in known):
-            text = f"the policy names a field {key!r} that {whose} does not have{_hint(key, names)}"
+            text = f"the policy names a field {key!r} that {lacks}{_hint(key, names)}"
             yield Misnamed((*place, "fields", key), text)
     for engine, inner in accept.engines.items():
-        yield from _misnamed_fields((*place, "engines", engine), inner, contracts, whose)
+        yield from _misnamed_fields((*place, "engines", engine), inner, contracts, lacks)
 
 
 def _is_called(key: str, path: str) -> bool:
@@ -114,7 +119,7 @@ def _fields_of(contract: Contract | None) -> _Fields | None:
             schema = contract.schema
             return _Fields(frozenset(_places(schema, schema, (), 0)) | {()})
         case Table(columns):
-            return _Fields(frozenset((_ANY, column.name) for column in columns))
+            return _Fields(frozenset((_ITEM, column.name) for column in columns))
         case Choice() | Regex() | Text():
             return _Fields(frozenset({()}))
         case _:
@@ -143,7 +148,7 @@ def _places(schema: Any, root: Mapping[str, Any], path: Place, depth: int) -> It
     for number, inner in enumerate(schema.get("prefixItems") or ()):
         yield from _places(inner, root, (*path, str(number)), depth + 1)
     if schema.get("type") == "array" or "items" in schema:
-        yield from _places(schema.get("items"), root, (*path, _ANY), depth + 1)
+        yield from _places(schema.get("items"), root, (*path, _ITEM), depth + 1)
 
 
 def _at(root: Mapping[str, Any], reference: str) -> Any:
@@ -162,9 +167,15 @@ def _parts(text: str) -> Place:
 def _fits(wanted: Place, place: Place) -> bool:
     if place and place[-1] == _REST:
         place, wanted = place[:-1], wanted[: len(place) - 1]
-    return len(wanted) == len(place) and all(
-        _ANY in (want, part) or want == part for want, part in zip(wanted, place, strict=True)
-    )
+    return len(wanted) == len(place) and all(map(_is_part, wanted, place))
+
+
+def _is_part(want: str, part: str) -> bool:
+    return _ANY in (want, part) or want == part or (part == _ITEM and want.isdecimal())
+
+
+def _shown(part: str) -> str:
+    return _ANY if part == _ITEM else part
 
 
 __all__ = ["Asked", "Misnamed", "misnamed"]
