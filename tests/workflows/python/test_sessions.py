@@ -250,7 +250,7 @@ def test_a_policy_and_limits_of_the_session_go_before_those_of_the_workflow(
 
 JUDGED = Policy(
     "judged",
-    (Rule(("ar", "other")),),
+    (Rule(("ar", "openai")),),
     {"text": Accept(engines={"ar": Accept(judge=Judge("ollama"))})},
 )
 
