@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,9 +90,8 @@ def probe(
     give(str(path))
     note(f'use it: in carrara.toml, [engines.{path.stem}] preset = "{path}"')
     if unknown:
-        again = f"carrara engines probe {shlex.quote(url)} --output {path} --force"
         note(
-            f"not found out, and not in the preset: {', '.join(unknown)}; try again later: {again}"
+            f"not found out, and not in the preset: {', '.join(unknown)}; try again later, with --output {path} --force"
         )
 
 

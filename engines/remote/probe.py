@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from carrara.engines.contract import Choice
+from carrara.engines.contract import Choice, Json
 from carrara.engines.errors import EngineError, Unreachable
 from carrara.engines.remote.configured import is_loopback
 from carrara.engines.remote.decisions import decide
@@ -22,6 +22,7 @@ from carrara.engines.remote.faults import Told, error_of
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.line import HttpLine, StatusError
 from carrara.engines.remote.patience import Passing, Patience
+from carrara.engines.remote.pins import holds_pins
 from carrara.engines.remote.preset import Pattern, Preset, SchemaMode
 from carrara.engines.remote.reply import Reply
 from carrara.engines.remote.wire import Ask, ServerFault, Wrong, key_headers
@@ -40,6 +41,11 @@ _OPEN_SCHEMA = {
     "required": ["zebra"],
 }
 """The strict dialect refuses it: a key that may be left out, others that are not ruled out."""
+_NUMBER = {
+    "type": "object",
+    "properties": {"zebra": {"type": "integer"}},
+    "required": ["zebra"],
+}
 _GREETING = (Message("user", "Say hello."),)
 _SENTENCE = "A prefix is long enough to be kept when it is asked for a second time. "
 _HERE, _AWAY = 8, 80
@@ -93,6 +99,7 @@ async def probe(
             prober.seed,
             prober.cache,
             prober.decisions,
+            prober.pins,
         ):
             finding = await step()
             prober.take(finding)
@@ -246,6 +253,8 @@ class _Prober:
 
     async def seed(self) -> Finding:
         """Two warm answers with one seed are equal."""
+        if not self.preset.temperature:  # a wire format sends both or none
+            return Finding("seed", {"seed": False}, "no: it takes no temperature")
         asking = replace(self.preset, seed=True)
         ask = self._greeting(sampling=Sampling(1.0, 1.0, 7), words="Write random words.", most=10)
         ask = replace(ask, preset=asking)
@@ -284,6 +293,21 @@ class _Prober:
             return Finding("decisions", {"decisions": False}, "no")
         return Finding("decisions", {"decisions": True}, "yes")
 
+    async def pins(self) -> Finding:
+        """Literals on the canvas of a diffusion model."""
+        if self.preset.wire != "openai":
+            return Finding("pins", {}, "no")
+        request = Request(_GREETING, Json.of(_NUMBER), Limits(64))
+        try:
+            held = await self.patience.ask(
+                lambda: holds_pins(self.line, self.headers, self.preset, request), "pins"
+            )
+        except Passing as passing:
+            return _unknown("pins", passing)
+        except (StatusError, EngineError, Wrong):
+            held = False
+        return Finding("pins", {"pins": held}, "held" if held else "no")
+
     async def _ask(self, ask: Ask, feature: str = "") -> Reply:
         """The answer; `feature` and errors as in `Patience.ask`."""
         path, body = self.wire.path(ask), self.wire.body(ask)
@@ -297,7 +321,8 @@ class _Prober:
 
     def _greeting(self, words: str = "", most: int = 24, **more: Any) -> Ask:
         messages = (Message("user", words),) if words else _GREETING
-        sampling = more.pop("sampling", Sampling()) if self.preset.temperature else None
+        asked = more.pop("sampling", Sampling())
+        sampling = asked if self.preset.temperature else None
         return Ask(self.preset, messages, most, sampling, **more)
 
 

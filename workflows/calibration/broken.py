@@ -15,8 +15,6 @@ from carrara.workflows.batch import Outcome
 from carrara.workflows.broken_calls import broke
 from carrara.workflows.evaluation import Evaluation, reason_of
 
-FEWEST_ROWS = 20
-
 
 class EngineDown(CarraraError):
     """An engine broke so often that nothing can be fitted to its answers."""
@@ -59,16 +57,16 @@ def without_broken(found: Mapping[str, Evaluation]) -> tuple[dict[str, Evaluatio
     return kept, LeftOut(len(gone), of, engines, reasons)
 
 
-def check_enough(left_out: LeftOut) -> None:
+def check_enough(left_out: LeftOut, fewest: int) -> None:
     """
     Raises:
-        EngineDown: too few rows stay to fit thresholds on.
+        EngineDown: fewer than `fewest` rows stay to fit thresholds on.
     """
     stay = left_out.of - left_out.rows
-    if stay < FEWEST_ROWS:
+    if stay < fewest:
         raise EngineDown(
-            f"{left_out.told}. {stay} stay to fit thresholds on, at least {FEWEST_ROWS} are needed: mend what "
-            "broke, or give more rows, and calibrate again"
+            f"{left_out.told}. {stay} stay to fit thresholds on, at least {fewest} are needed: mend what broke, or "
+            "give more rows, and calibrate again"
         )
 
 
@@ -94,4 +92,4 @@ def _commonest(errors: list[str]) -> str:
     return " ".join(Counter(map(reason_of, errors)).most_common(1)[0][0].split()).rstrip(".")
 
 
-__all__ = ["FEWEST_ROWS", "EngineDown", "LeftOut", "check_enough", "until_down", "without_broken"]
+__all__ = ["EngineDown", "LeftOut", "check_enough", "until_down", "without_broken"]

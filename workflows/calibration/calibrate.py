@@ -11,7 +11,6 @@ from carrara.engines.errors import CarraraError
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.workflows.calibration.broken import (
-    FEWEST_ROWS,
     LeftOut,
     check_enough,
     until_down,
@@ -34,6 +33,7 @@ from carrara.workflows.records import Record, SourceError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
 
+FEWEST_ROWS = 20
 _DOWN_AFTER = 2  # rows that broke in a row, beside those under way: the router waits half a minute before the next
 
 
@@ -112,9 +112,7 @@ async def calibrate(
             scoring=scoring,
             seen=until_down(name, _DOWN_AFTER + concurrency),
         )
-    _, left_out = without_broken(found)
-    check_enough(left_out)
-    made = fitted(workflow, found, target)
+    made = fitted(workflow, found, target, FEWEST_ROWS)
     rest = records[len(kept) :]
     if not rest:
         return made
@@ -124,10 +122,18 @@ async def calibrate(
 
 
 def fitted(
-    workflow: Definition[..., Any], found: Mapping[str, Evaluation], target: Target
+    workflow: Definition[..., Any],
+    found: Mapping[str, Evaluation],
+    target: Target,
+    fewest: int = 1,
 ) -> Calibrated:
-    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure."""
+    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure.
+
+    Raises:
+        EngineDown: of fewer than `fewest` rows there are answers of all engines.
+    """
     found, left_out = without_broken(found)
+    check_enough(left_out, fewest)
     pairs = [pair_of(first, last, found) for first, last in combinations(found, 2)]
     points, single = compared(pairs, target.metric)
     chosen, reached = choose([*points, *single], target)

@@ -22,8 +22,8 @@ def part_of(asked: Any) -> str:
     body = asked.body or {}
     if asked.path.endswith("/models"):
         return "model"
-    if asked.path.endswith("/decisions"):
-        return "decisions"
+    if asked.path.endswith(("/decisions", "/tokenize")):
+        return asked.path.rpartition("/")[2]
     for part in ("response_format", "structured_outputs", "logprobs", "seed", "stream"):
         if body.get(part):
             return part
@@ -41,7 +41,7 @@ def able(net: Any, faults: Faults, counts: dict[str, int]) -> Any:
     def usual(part: str) -> Any:
         if part == "model":
             return net.answer({"data": [{"id": "small-1", "max_model_len": 2048}]})
-        if part in ("decisions", "structured_outputs"):
+        if part in ("decisions", "tokenize", "structured_outputs"):
             return net.answer({"error": {"message": "not here"}}, 404)
         if part == "stream":
             return net.pieces([net.events(net.deltas("Hello", "!"))])
@@ -108,6 +108,7 @@ def test_a_fault_that_passes_is_asked_again(net: Any, part: str, status: int) ->
         ("stream", "stream", "stream"),
         ("structured_outputs", "pattern", "pattern"),
         ("decisions", "decisions", "decisions"),
+        ("tokenize", "pins", "pins"),
     ],
 )
 def test_a_fault_that_stays_is_unknown_and_not_in_the_preset(
