@@ -43,6 +43,9 @@ class EngineRoom(Mapping[str, Engine]):
         self._grows = given is None
         self._names = tuple(DEFAULT_ENGINES if given is None else given)
         self._definitions: dict[str, Mapping[str, Any]] = {}
+        self._unused: set[str] = (
+            set()
+        )  # names that pipelines define, and this session does not open
         self._turn = asyncio.Lock()
         self._setting = Setting() if model is None else Setting(model)
         self._cassette = cassette
@@ -60,6 +63,7 @@ class EngineRoom(Mapping[str, Engine]):
             LoadingError: a definition is wrong.
         """
         if not self._grows:
+            self._unused |= set(definitions or ())
             return
         self._definitions |= definitions or {}
         wanted = [name for name in (*names, *(definitions or {})) if name not in self._names]
@@ -97,19 +101,22 @@ class EngineRoom(Mapping[str, Engine]):
                 self.check(name)
             except EngineRefused as error:
                 raise EngineRefused(f"the judge {whose}: {error}") from None
-        if stray := [name for name in policy.named_engines if name not in self._names]:
-            from carrara.engines.registry import kinds_by_name
-
-            known = kinds_by_name(self._definitions)
-            for name in stray:
-                if name not in known:
-                    hint = did_you_mean(name, (*self._names, *known))
-                    meant = (
-                        f". Did you mean {hint!r}?" if hint else "; `carrara engines` lists them"
-                    )
-                    raise EngineRefused(f"unknown engine {name!r} {whose}{meant}")
+        self._check_known(policy)
         if told := policy.lonely_hedge(self._is_here):
             raise EngineRefused(told)
+
+    def _check_known(self, policy: Policy) -> None:
+        here = {*self._names, *self._unused}
+        if not (strange := [name for name in policy.named_engines if name not in here]):
+            return
+        from carrara.engines.registry import kinds_by_name
+
+        known = kinds_by_name(self._definitions)
+        for name in strange:
+            if name not in known:
+                near = did_you_mean(name, (*here, *known))
+                hint = f". Did you mean {near!r}?" if near else "; `carrara engines` lists them"
+                raise EngineRefused(f"unknown engine {name!r} of policy {policy.name!r}{hint}")
 
     def _is_here(self, name: str) -> bool:
         """Whether an engine computes on this machine, as far as it is known before it is open."""

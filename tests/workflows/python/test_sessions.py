@@ -25,6 +25,7 @@ from carrara.runtime.routing.policy import Hedge, Price, Rule
 from carrara.workflows.engine_room import EngineRoom, engines_of
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.session import opened_journal
+from carrara.workflows.yaml.load import loads
 
 Answers = Callable[[dict[str, Any]], dict[str, ScriptedEngine]]
 
@@ -292,6 +293,17 @@ def test_a_policy_that_cannot_work_is_told_before_the_run(policy: Policy, told: 
     with pytest.raises(EngineRefused, match=re.escape(told)):
         carrara.run_sync(measure, "hey", engines=engines, policy=policy, listeners=[heard.append])
     assert heard == []
+
+
+def test_a_policy_may_name_an_engine_of_the_pipeline_that_the_session_does_not_use() -> None:
+    pipeline = loads("""
+engines: {mine: {preset: openai, model: m}}
+policy: {rules: [{engines: [ar, mine]}]}
+steps: {mood: {llm: "Which mood?", returns: {one_of: [glad, sad]}}}
+""")
+    engines = {"ar": ScriptedEngine("ar", lambda request: "glad")}
+    result = carrara.run_sync(pipeline.workflow, engines=engines)
+    assert result.value == {"mood": "glad"}
 
 
 def test_a_policy_may_name_engines_that_are_known_and_not_here(answers: Answers) -> None:
