@@ -43,9 +43,8 @@ class EngineRoom(Mapping[str, Engine]):
         self._grows = given is None
         self._names = tuple(DEFAULT_ENGINES if given is None else given)
         self._definitions: dict[str, Mapping[str, Any]] = {}
-        self._unused: set[str] = (
-            set()
-        )  # names that pipelines define, and this session does not open
+        self._unused: set[str] = set()
+        """Names that pipelines define, and this session, told which engines to use, does not open."""
         self._turn = asyncio.Lock()
         self._setting = Setting() if model is None else Setting(model)
         self._cassette = cassette

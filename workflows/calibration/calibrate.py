@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.registry import KINDS
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.workflows.calibration.broken import (
@@ -145,7 +146,7 @@ def fitted(
 def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Those of a step
     are for the first engine alone, whose answers they were fitted on. Nothing is re-noised, for the rows that it was
-    fitted on were not."""
+    fitted on were not. A hedge goes where one engine on this machine is left."""
     base: Policy = getattr(workflow, "policy", None) or AUTO
     first = point.engines[0]
     fields = {_pointer(place): round(sure, 4) for place, sure in point.fields.items()}
@@ -153,7 +154,7 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
         name: Accept(engines={first: Accept(round(sure, 4), 0.0, fields)})
         for name, sure in point.thresholds.items()
     }
-    return replace(
+    made = replace(
         base,
         name="calibrated",
         rules=(Rule(point.engines, reason=f"calibrated: {point.named}"),),
@@ -162,6 +163,7 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
         choose="order",
         give_up_after=1_000,
     )
+    return replace(made, hedge=None) if made.lonely_hedge(KINDS.__contains__) else made
 
 
 async def _tried(

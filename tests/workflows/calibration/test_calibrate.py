@@ -15,8 +15,8 @@ from carrara.engines.request import Completion, Confidence, Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.routing.accept import Accept
 from carrara.workflows.calibration.broken import EngineDown
-from carrara.workflows.calibration.calibrate import Calibrated, calibrate
-from carrara.workflows.calibration.fit import Target
+from carrara.workflows.calibration.calibrate import Calibrated, calibrate, policy_for
+from carrara.workflows.calibration.fit import Point, Target
 from carrara.workflows.calibration.plot import draw
 from carrara.workflows.records import SourceError
 from carrara.workflows.session import Session
@@ -181,6 +181,13 @@ def test_an_engine_that_is_gone_ends_the_calibration_at_once(tmp_path: Path) -> 
     with pytest.raises(EngineDown, match=r"'diffusion' broke on 3 rows in a row.*closed the conn"):
         calibrated(data, Target("accuracy", 0.9), first=breaking(unsure, gone))
     assert len(set(asked)) == 3
+
+
+def test_a_hedge_stays_where_there_is_somebody_to_start() -> None:
+    workflow = loads(PIPELINE.replace("policy: {", "policy: {hedge: {share: 0.9}, ")).workflow
+    for engines, stays in ((("ar",), False), (("openai",), True), (("diffusion", "ar"), True)):
+        policy = policy_for(Point(engines, 1.0, 1.0, 1.0, 0.0), workflow)
+        assert (policy.hedge is not None) == stays
 
 
 def test_thresholds_are_for_the_answers_of_the_engine_that_they_were_fitted_on(
