@@ -17,7 +17,8 @@ from typing import Any, Self
 from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
-from carrara.engines.registry import Setting
+from carrara.engines.facts import REMOTE
+from carrara.engines.registry import KINDS, Setting
 from carrara.runtime.cassette import Cassette
 from carrara.runtime.routing.call import LlmCall, facts_of
 from carrara.runtime.routing.policy import AUTO, Policy
@@ -48,6 +49,8 @@ class EngineRoom(Mapping[str, Engine]):
         self._grows = given is None
         self._names = tuple(DEFAULT_ENGINES if given is None else given)
         self._definitions: dict[str, Mapping[str, Any]] = {}
+        self._unused: set[str] = set()
+        """Names that pipelines define, and this session, told which engines to use, does not open."""
         self._turn = asyncio.Lock()
         self._setting = Setting() if model is None else Setting(model)
         self._cassette = cassette
@@ -68,6 +71,7 @@ class EngineRoom(Mapping[str, Engine]):
         """
         self._definitions |= definitions or {}
         if not self._grows:
+            self._unused |= set(definitions or ())
             return
         wanted = [name for name in (*names, *(definitions or {})) if name not in self._names]
         if wanted:
@@ -91,17 +95,41 @@ class EngineRoom(Mapping[str, Engine]):
             known = ", ".join(self._names) or "none"
             raise EngineRefused(f"no engine is called {name!r}; there are: {known}.{hint}")
 
-    def check_judges(self, policy: Policy) -> None:
-        """Refuse a policy whose judges are not all here, before any engine is opened.
+    def check_policy(self, policy: Policy) -> None:
+        """Refuse a policy that names an engine which nobody knows, whose judges are not all here, or whose hedge has
+        nobody to start, before any engine is opened. Other engines may be missing here: calls go past them.
 
         Raises:
-            EngineRefused: says which is not, and what there is.
+            EngineRefused: says which, and what there is.
         """
+        whose = f"of policy {policy.name!r}"
         for name in policy.judges:
             try:
                 self.check(name)
             except EngineRefused as error:
-                raise EngineRefused(f"the judge of policy {policy.name!r}: {error}") from None
+                raise EngineRefused(f"the judge {whose}: {error}") from None
+        self._check_known(policy)
+        if told := policy.lonely_hedge(self._is_here):
+            raise EngineRefused(told)
+
+    def _check_known(self, policy: Policy) -> None:
+        here = {*self._names, *self._unused}
+        if not (strange := [name for name in policy.named_engines if name not in here]):
+            return
+        from carrara.engines.registry import kinds_by_name
+
+        known = kinds_by_name(self._definitions)
+        for name in strange:
+            if name not in known:
+                near = did_you_mean(name, (*here, *known))
+                hint = f". Did you mean {near!r}?" if near else "; `carrara engines` lists them"
+                raise EngineRefused(f"unknown engine {name!r} of policy {policy.name!r}{hint}")
+
+    def _is_here(self, name: str) -> bool:
+        """Whether an engine computes on this machine, as far as it is known before it is open."""
+        if self._given is not None:
+            return name in self._given and self._given[name].facts.device != REMOTE
+        return name in KINDS
 
     @property
     def any_costs(self) -> bool:

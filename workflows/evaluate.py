@@ -13,6 +13,7 @@ from typing import Any
 from carrara.runtime.events import Listener
 from carrara.runtime.routing.policy import Policy
 from carrara.workflows.batch import Binder, Outcome, batch_of
+from carrara.workflows.broken_calls import broke
 from carrara.workflows.calls import Definition
 from carrara.workflows.evaluation import EvaluatedRow, Evaluation
 from carrara.workflows.labelled import GOLD, labelled
@@ -141,6 +142,7 @@ def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> Evalu
         steps=use.steps,
         engines=tuple(use.engines),
         cost=use.cost,
+        broke=broke(outcome.error),
     )
 
 

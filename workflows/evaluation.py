@@ -23,7 +23,8 @@ class EvaluatedRow:
 
     `ms` passed from the first call of an engine to its end, with `passes` and `tokens` of all calls. `confidence`
     is None where no engine could tell, `steps` holds it step by step; `sure` holds place, confidence and whether it
-    is right for each part. `engines` are those that answered, `cost` in US dollars.
+    is right for each part. `engines` are those that answered, `cost` in US dollars. `broke`: it failed because a call
+    broke (`broken_calls`), not for its answer.
     """
 
     key: str
@@ -40,6 +41,7 @@ class EvaluatedRow:
     steps: Mapping[str, float] = field(default_factory=dict)
     engines: Sequence[str] = ()
     cost: float = 0.0
+    broke: bool = False
 
     @property
     def judged(self) -> Judged | None:
@@ -71,7 +73,7 @@ class Evaluation:
         `failed` counts the rows without an answer, `failures` their reasons; `fields` and `tasks` hold the marks
         of each place in the answers and of each task that rows name. Of times and passes a row's are meant.
         """
-        failures = Counter(_reason(row.error) for row in self.rows if row.error)
+        failures = Counter(reason_of(row.error) for row in self.rows if row.error)
         return {
             "workflow": self.workflow,
             "data": self.source,
@@ -156,7 +158,7 @@ def _calibration(judged: Iterable[Judged]) -> dict[str, Any] | None:
     }
 
 
-def _reason(error: str) -> str:
+def reason_of(error: str) -> str:
     """An error without what differs from row to row: the paths of steps, and the raw text behind the first lines."""
     bare = _STEP.sub("", error)
     return "\n".join(bare.splitlines()[:2])[:_LONGEST_REASON]

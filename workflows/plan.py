@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from carrara.engines.contract import Contract
 from carrara.engines.errors import EngineRefused
+from carrara.workflows.asked import asked_in
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import DEFAULT_ENGINES
 from carrara.workflows.graph import Dag, critical_path
@@ -15,6 +16,9 @@ from carrara.workflows.parameters import MISSING
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch, folded
 from carrara.workflows.trace import Bounds, trace
 from carrara.workflows.types import type_name
+
+if TYPE_CHECKING:
+    from carrara.runtime.routing.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,11 @@ def plan(
         {n: "any" if t is MISSING else type_name(t) for n, t in workflow.parameters.types.items()},
         tuple(steps),
         tuple(sketch.edges),
-        (*sketch.notes, *_unknown_judges(workflow, routing)),
+        (
+            *sketch.notes,
+            *_unknown_engines(workflow, routing),
+            *_misnamed(sketch, routing.policy, traced=declared is None),
+        ),
         tuple(chain),
         length,
         timed=any(found is not None for found in times.values()),
@@ -154,17 +162,29 @@ class _Routing:
         return step.contract, tuple(engine.name for engine in found.candidates), found.reason
 
 
-def _unknown_judges(workflow: Definition[..., Any], routing: _Routing) -> list[str]:
-    """Judges of the policy that no engine is called like, neither here nor among those that are planned with."""
-    missing = [name for name in routing.policy.judges if name not in routing.engines]
+def _misnamed(sketch: Sketch, policy: Policy, *, traced: bool) -> list[str]:
+    """Steps and fields that only the policy names. A trace may have missed some."""
+    from carrara.runtime.routing.misnamed import misnamed
+
+    unless = " (the plan shows what these inputs lead to; others may lead there)" if traced else ""
+    return [
+        f"policy {policy.name!r}: {found.message}{unless}"
+        for found in misnamed(policy, asked_in(sketch.nodes, whole=True))
+    ]
+
+
+def _unknown_engines(workflow: Definition[..., Any], routing: _Routing) -> list[str]:
+    """Engines of the policy that none is called like, neither here nor among those that are planned with."""
+    judges = routing.policy.judges
+    missing = [name for name in routing.policy.named_engines if name not in routing.engines]
     if not missing:
         return []
     from carrara.engines.registry import kinds_by_name
 
     known = kinds_by_name(getattr(workflow, "servers", None) or {})
     return [
-        f"no engine is called {name!r}, the judge of policy {routing.policy.name!r}: name one that is known, "
-        "or give the session an engine of that name"
+        f"no engine is called {name!r}, {'the judge' if name in judges else 'one'} of policy "
+        f"{routing.policy.name!r}: name one that is known, or give the session an engine of that name"
         for name in missing
         if name not in known
     ]

@@ -249,7 +249,7 @@ class Session:
         room = self._room_for(definition, policy)
         policy = policy or self.policy_of(definition)
         if only is None and self._replay is None:  # one engine alone is never judged
-            room.check_judges(policy)
+            room.check_policy(policy)
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
         gates = {

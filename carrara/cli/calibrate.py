@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target, check_engines
+from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target, engine_names
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def calibrate(
     ] = 0.0,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="A candidate; repeat for more. [default: diffusion, ar]"),
+        typer.Option(
+            "--engine",
+            help="The candidates, with commas between or each with its own --engine. [default: diffusion, ar]",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Draw so many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of the draw and of the split.")] = 0,
@@ -66,9 +69,10 @@ def calibrate(
     from carrara.workflows.outputs import make_place
     from carrara.workflows.target import load_workflow
 
-    names = engines or ["diffusion", "ar"]
+    names = engine_names(engines or ["diffusion", "ar"], lambda: load_workflow(target))
+    if len(names) < 2:
+        raise usage(f"calibration compares at least two engines: --engine {names[0]},ANOTHER")
     make_place(output, rows)
-    check_engines(names, lambda: load_workflow(target))
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
     how = How(AUTO, model, None, None, quiet)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
@@ -129,24 +133,36 @@ def _text(found: Calibrated) -> str:
         f"{metric} {wanted} wanted; fitted on {found.fitted_rows} rows",
         f"{'engines':24} {metric:>9} {'coverage':>9} {'ms a row':>9} {'$ a row':>9}",
     ]
+    if found.left_out.rows:
+        lines.insert(1, found.left_out.told)
     shown = best(found.points, _SHOWN)
     for point in [*found.single, *shown]:
         mark = "  chosen" if point == found.chosen else ""
         lines.append(_line(point) + mark)
     if found.chosen not in found.single and found.chosen not in shown:
         lines.append(_line(found.chosen) + "  chosen")
+    first, last = found.chosen.engines[0], found.chosen.engines[-1]
     for name, sure in found.chosen.thresholds.items():
-        lines.append(f"step {name}: confidence {sure:.3f} or more is taken")
-    for place, sure in found.chosen.fields.items():
-        lines.append(f"field {place}: {sure:.3f} or more, else {found.chosen.engines[-1]} fills it")
-    if found.trial is not None:
-        trial = found.trial
         lines.append(
-            f"on {trial.rows} other rows: {metric} {trial.value:.3f} "
-            f"(95 % interval {trial.low:.3f} to {trial.high:.3f}), coverage {trial.coverage:.2f}, "
-            f"{trial.ms:.0f} ms a row"
+            f"step {name}: {first}'s answer is taken at a confidence of {sure:.3f} or more"
         )
-    return "\n".join(lines)
+    for place, sure in found.chosen.fields.items():
+        lines.append(f"field {place}: {first}'s at {sure:.3f} or more, else {last} fills it")
+    return "\n".join([*lines, *_trial_lines(found)])
+
+
+def _trial_lines(found: Calibrated) -> list[str]:
+    trial = found.trial
+    if trial is None:
+        return []
+    if not trial.rows:
+        return [f"not tried on other rows: {trial.left_out.told}"]
+    told = (
+        f"on {trial.rows} other rows: {found.target.metric} {trial.value:.3f} "
+        f"(95 % interval {trial.low:.3f} to {trial.high:.3f}), coverage {trial.coverage:.2f}, "
+        f"{trial.ms:.0f} ms a row"
+    )
+    return [told, trial.left_out.told] if trial.left_out.rows else [told]
 
 
 def _line(point: Point) -> str:
@@ -164,6 +180,7 @@ def _data(found: Calibrated) -> dict[str, Any]:
         "reached": found.reached,
         "chosen": asdict(found.chosen),
         "fitted_rows": found.fitted_rows,
+        "left_out": asdict(found.left_out),
         "trial": None if found.trial is None else asdict(found.trial),
         "single": [asdict(point) for point in found.single],
         "frontier": [asdict(point) for point in best(found.points, _SHOWN)],

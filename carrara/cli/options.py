@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,28 +109,35 @@ WorkflowMaker = Callable[[], "Definition[..., Any]"]
 """Gives the workflow that a command is about; it is loaded only where it is needed."""
 
 
-def check_engines(names: Collection[str], workflow: WorkflowMaker | None = None) -> None:
-    """Raises Exit where an engine is called neither as one of `carrara engines` nor as one of the workflow's own."""
+def engine_names(given: Sequence[str], workflow: WorkflowMaker | None = None) -> tuple[str, ...]:
+    """The engines that an option names, each once: it may be given several times, and hold names with commas between.
+    Raises Exit where one is called neither as one of `carrara engines` nor as one of the workflow's own."""
     from carrara.engines.errors import LoadingError
     from carrara.engines.registry import KINDS, kinds_by_name, known
     from carrara.workflows.engine_room import engines_of
 
+    found = tuple(dict.fromkeys(name.strip() for one in given for name in one.split(",")))
     try:
         there: Collection[str] = KINDS
-        if any(name not in there for name in names):
+        if any(name not in there for name in found):
             there = kinds_by_name(engines_of(workflow())[1] if workflow is not None else None)
-        for name in names:
+        for name in found:
             known(name, there)
     except LoadingError as error:
         raise usage(f"--engine: {error}") from error
+    return found
 
 
-def policy_for(path: Path, workflow: WorkflowMaker | None) -> Policy:
-    """The policy in a file; it may name the engines that the workflow defines. Raises PipelineError for mistakes."""
+def policy_for(path: Path, workflow: Definition[..., Any] | None) -> Policy:
+    """The policy in a file; it may name the engines that the workflow defines, and the steps and fields that it has.
+    Raises PipelineError for mistakes."""
+    from carrara.workflows.asked import asked_by
     from carrara.workflows.engine_room import engines_of
     from carrara.workflows.yaml.policy import load_policy
 
-    return load_policy(path, engines=() if workflow is None else engines_of(workflow())[0])
+    if workflow is None:
+        return load_policy(path)
+    return load_policy(path, engines=engines_of(workflow)[0], asked=asked_by(workflow))
 
 
 def check_model(name: str, option: str) -> None:
@@ -180,12 +187,12 @@ class How:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.engine.split(","))
+        return tuple(dict.fromkeys(name.strip() for name in self.engine.split(",")))
 
     def check_engines(self, workflow: WorkflowMaker) -> None:
         """Raises Exit where --engine names one that there is not."""
         if self.engine != AUTO:
-            check_engines(self._names, workflow)
+            engine_names(self._names, workflow)
 
     def session(
         self, journal: Recorder | None = None, workflow: WorkflowMaker | None = None
@@ -199,7 +206,9 @@ class How:
             journal=journal,
             engines=engines,
             model=self.model,
-            policy=None if self.policy is None else policy_for(self.policy, workflow),
+            policy=None
+            if self.policy is None
+            else policy_for(self.policy, None if workflow is None else workflow()),
             concurrency=self.concurrency or 256,
             record=self.record,
             replay=self.replay,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import PolicyOption, check_engines, policy_for
+from carrara.cli.options import PolicyOption, engine_names, policy_for
 from carrara.cli.outcome import USAGE, note
 
 _TARGET = Annotated[
@@ -27,8 +27,9 @@ class Format(Enum):
     JSON = "json"
 
 
-def validate(targets: _TARGETS) -> None:
-    """Check definitions without running them. Every mistake is named with its place; exit code 2 if any."""
+def validate(targets: _TARGETS, policy: PolicyOption = None) -> None:
+    """Check definitions without running them, and whether a policy fits them. Every mistake is named with its place;
+    exit code 2 if any."""
     from carrara.workflows.errors import DefinitionError
     from carrara.workflows.plan import plan as make_plan
     from carrara.workflows.target import load_workflows
@@ -36,7 +37,10 @@ def validate(targets: _TARGETS) -> None:
     wrong = False
     for target in targets:
         try:
-            found = [make_plan(workflow) for workflow in load_workflows(target)]
+            found = [
+                make_plan(workflow, policy=None if policy is None else policy_for(policy, workflow))
+                for workflow in load_workflows(target)
+            ]
         except DefinitionError as error:
             note(str(error))
             wrong = True
@@ -66,7 +70,10 @@ def plan(
     ] = None,
     engines: Annotated[
         list[str] | None,
-        typer.Option("--engine", help="An engine that will be open; may be given again."),
+        typer.Option(
+            "--engine",
+            help="The engines that will be open, with commas between or each with its own --engine.",
+        ),
     ] = None,
     policy: PolicyOption = None,
     journal: Annotated[
@@ -74,6 +81,7 @@ def plan(
     ] = None,
 ) -> None:
     """Show steps, edges, contracts, engines and the critical path. Runs nothing."""
+    from carrara.engines.registry import kinds_by_name
     from carrara.runtime.journal.reading import DEFAULT_PATH, Reader
     from carrara.workflows.engine_room import DEFAULT_ENGINES, engines_of
     from carrara.workflows.inputs import InputReader, assignments
@@ -81,15 +89,19 @@ def plan(
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
-    check_engines(engines or (), lambda: workflow)
+    only = engine_names(engines or (), lambda: workflow)
     values = InputReader(workflow).read(assignments(given or ()), partial=True)
     times = {}
     if journal is not None or DEFAULT_PATH.exists():
         with Reader.open(journal or DEFAULT_PATH) as reader:
             times = dict(reader.durations(workflow.name))
-    chosen = None if policy is None else policy_for(policy, lambda: workflow)
+    chosen = None if policy is None else policy_for(policy, workflow)
+    named, servers = engines_of(workflow)
     more = () if chosen is None else chosen.engines
-    opened = engines or dict.fromkeys((*DEFAULT_ENGINES, *engines_of(workflow)[0], *more))
+    known = kinds_by_name(servers)
+    opened = only or [
+        name for name in dict.fromkeys((*DEFAULT_ENGINES, *named, *more)) if name in known
+    ]
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)
     match form:
         case Format.TEXT:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import check_engines
+from carrara.cli.options import engine_names
 from carrara.cli.outcome import finish, note, usage
 
 TOKEN = "CARRARA_API_KEY"
@@ -18,7 +18,8 @@ def serve(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            "--engine", help="An engine to serve, a name of `carrara engines`. Repeat for more."
+            "--engine",
+            help="The engines to serve, names of `carrara engines`, with commas between or each with its own --engine.",
         ),
     ] = None,
     model: Annotated[
@@ -34,9 +35,7 @@ def serve(
     token = os.environ.get(TOKEN, "")
     if host not in _LOOPBACK and not token:
         raise usage(f"to listen at {host} set {TOKEN}: whoever reaches the server could use it")
-    names = tuple(engine or ("diffusion", "ar"))
-    check_engines(names)
-    finish(_serve(names, model, host, port, token))
+    finish(_serve(engine_names(engine or ("diffusion", "ar")), model, host, port, token))
 
 
 async def _serve(

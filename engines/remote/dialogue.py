@@ -19,7 +19,7 @@ from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
 from carrara.engines.remote.preset import WireName
 from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reply import Reply, Tool
-from carrara.engines.remote.wire import Ask, ServerFault, Wire
+from carrara.engines.remote.wire import Ask, ServerFault, Wire, key_headers
 from carrara.engines.request import Progress, Request, Watch
 
 WIRES: dict[WireName, Callable[[], Wire]] = {
@@ -55,7 +55,7 @@ class Dialogue:
 
     @property
     def headers(self) -> dict[str, str]:
-        return self.wire.headers(self.key)
+        return key_headers(self.wire, self.questions.preset, self.key)
 
     async def answer(
         self, request: Request, carrier: Carrier | None, watch: Watch | None, tools: Sequence[Tool]

@@ -123,7 +123,9 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
     elif status in _BUSY:
         error = EngineBusy(said, retry_after_s=found.retry_after_s)
     elif status in (401, 403):
-        error = AccessDenied(f"{said}. Check the key and what it may do.")
+        error = AccessDenied(
+            f"{said}. Check the key, what it may do, and the header that it goes in (key_header)."
+        )
     elif status in (400, 422) and _FILTER.search(found.words):
         error = ContentFiltered(said)
     elif status == 404:

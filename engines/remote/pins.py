@@ -73,6 +73,26 @@ async def pinned(
     return Completion(text, value, usage=usage, model=reply.model or preset.model)
 
 
+async def holds_pins(
+    line: Line, headers: Mapping[str, str], preset: Preset, request: Request
+) -> bool:
+    """Whether the server has a canvas and holds what is pinned on it: the literals of a JSON contract come back.
+
+    Raises:
+        StatusError: the server refused, or has no tokenizer to ask.
+        EngineError, Wrong: the call failed.
+    """
+    assert isinstance(request.output, Json)
+    placed = await _placed(line, headers, preset, request, layout(request.output.schema))
+    body = _body(preset, request, placed, sum(one.width for one in placed))
+    reply = OpenAiChat().read(await line.post("/chat/completions", headers, body))
+    controls = body["vllm_xargs"]
+    canvas, held = controls["diffusion_seed_canvas"], controls["diffusion_pinned"]
+    return len(reply.token_ids) >= len(canvas) and all(
+        reply.token_ids[at] == canvas[at] for at in held
+    )
+
+
 async def _placed(
     line: Line, headers: Mapping[str, str], preset: Preset, request: Request, parts: list[Part]
 ) -> list[Placed]:
@@ -185,4 +205,4 @@ def _stays(slot: Slot, anew: tuple[str, ...]) -> bool:
     return not any(here == field or here.startswith(f"{field}/") for field in anew)
 
 
-__all__ = ["Unpinnable", "pinned"]
+__all__ = ["Unpinnable", "holds_pins", "pinned"]

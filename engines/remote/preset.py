@@ -6,6 +6,7 @@ only the name of the variable that does.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -46,9 +47,10 @@ class Preset:
     """One server or service. `name` is what it is called in a configuration.
 
     `key_env` is the environment variable that holds the key ("" where none is needed); `key_required` False sends
-    one only where there is one. `max_tokens_name` is the field for the longest answer. `concurrency` bounds the
-    connections. `decisions` and `pins` are vLLM's controls of a served diffusion model. `body` and `headers` are
-    added to every call. `checked` says in a few words on what the abilities rest.
+    one only where there is one. `key_header` is the header that carries the key, "" for the one of the wire format;
+    "Authorization" takes it behind the word Bearer, any other as it is. `max_tokens_name` is the field for the longest
+    answer. `concurrency` bounds the connections. `decisions` and `pins` are vLLM's controls of a served diffusion
+    model. `body` and `headers` are added to every call. `checked` says in a few words on what the abilities rest.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Preset:
     model: str = ""
     key_env: str = ""
     key_required: bool = True
+    key_header: str = ""
     context_tokens: int = 128_000
     schema: SchemaMode = "none"
     pattern: Pattern = "none"
@@ -92,7 +95,10 @@ class Preset:
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise LoadingError(f"{where}: unknown key {key!r}.{hint}")
         found = {key: _read(key, value, where) for key, value in changes.items()}
-        return replace(self, **found)
+        made = replace(self, **found)
+        if made.key_header and made.key_header.lower() in map(str.lower, made.headers):
+            raise _key_in_file(where, made.key_header)
+        return made
 
     def data(self) -> dict[str, Any]:
         """All that differs from the defaults, as plain data: what a preset file holds."""
@@ -162,6 +168,19 @@ _SECRET_HEADERS = (
     "api-key",
     "x-api-key",
     "x-goog-api-key",
+    "ocp-apim-subscription-key",
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_TAKEN_HEADERS = (
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+    "user-agent",
 )
 _PARTS: Mapping[str, type] = {"timeouts": Timeouts, "price": Price}
 
@@ -181,7 +200,27 @@ def _read(key: str, value: Any, where: str) -> Any:
         raise LoadingError(f"{where}: {key} is one of {', '.join(_WORDS[key])}, got {value!r}")
     if isinstance(value, int) and value < _LEAST.get(key, value):
         raise LoadingError(f"{where}: {key} is at least {_LEAST[key]}, got {value!r}")
+    if key in ("key_env", "key_header") and value:
+        _check_name(key, str(value), where)
     return check_url(str(value), where) if key == "base_url" else value
+
+
+def _check_name(key: str, name: str, where: str) -> None:
+    """The name of the variable or of the header. A wrong one is not quoted: it may be the key itself, by mistake."""
+    if key == "key_env" and not _VARIABLE.fullmatch(name):
+        raise LoadingError(
+            f"{where}: key_env is the name of an environment variable, such as EXAMPLE_API_KEY, never the key"
+        )
+    if key == "key_header" and not _HEADER.fullmatch(name):
+        raise LoadingError(
+            f"{where}: key_header is the name of a header, such as api-key; the key comes from the variable that "
+            "key_env names"
+        )
+    if key == "key_header" and name.lower() in _TAKEN_HEADERS:
+        raise LoadingError(
+            f"{where}: key_header: {name} says something else in each call and carries no key; services use "
+            "Authorization, api-key or x-api-key"
+        )
 
 
 def check_url(url: str, where: str) -> str:
@@ -190,14 +229,12 @@ def check_url(url: str, where: str) -> str:
     Raises:
         LoadingError: it is no http(s) URL, or has a user, a password or a query.
     """
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
+    if wrong := _wrong_in(url):
         told = "" if set(url) & set("@?#") else f", got {url!r}"
-        raise LoadingError(f"{where}: base_url is an http(s) URL such as http://host:8000/v1{told}")
+        raise LoadingError(
+            f"{where}: base_url is an http(s) URL such as http://host:8000/v1{told}: {wrong}"
+        )
+    parts = urlsplit(url)
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise LoadingError(
             f"{where}: base_url holds no user, password or query: it is shown and kept; name the variable of a key "
@@ -206,17 +243,39 @@ def check_url(url: str, where: str) -> str:
     return url
 
 
+def _wrong_in(url: str) -> str:
+    """What keeps a text from being the URL of a server, "" for nothing."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an IPv6 address stands in brackets, [::1]"
+    if parts.scheme not in ("http", "https"):
+        return "it begins with http:// or https://"
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        return "a port is a number from 1 to 65535, an IPv6 address stands in brackets"
+    return "" if parts.hostname else "it names no host"
+
+
 def _headers(found: Mapping[str, Any], where: str) -> dict[str, str]:
     for name, value in found.items():
         if name.lower() in _SECRET_HEADERS:
-            raise LoadingError(
-                f"{where}: headers: {name}: a key does not belong into a file; name a variable with key_env"
-            )
+            raise _key_in_file(where, name)
         if not isinstance(value, str):
             raise LoadingError(
                 f"{where}: headers: {name} takes a string, not {type(value).__name__}"
             )
     return dict(found)
+
+
+def _key_in_file(where: str, header: str) -> LoadingError:
+    return LoadingError(
+        f"{where}: headers: {header}: a key does not belong into a file; name a variable with key_env, and with "
+        "key_header the header that carries it"
+    )
 
 
 def _part(key: str, value: Any, where: str) -> Any:

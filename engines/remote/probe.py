@@ -1,27 +1,31 @@
 """Finding out what a server really does: each ability is tried with a small question, and what came is looked at.
 
 A server that ignores a part of a request silently is found out as well: a schema counts only when an answer that the
-prompt does not ask for obeys it.
+prompt does not ask for obeys it. What went wrong in passing (a full server, a time-out) is tried again, and is else
+unknown: it settles nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from carrara.engines.contract import Choice
-from carrara.engines.errors import EngineError
+from carrara.engines.contract import Choice, Json
+from carrara.engines.errors import EngineError, Unreachable
 from carrara.engines.remote.configured import is_loopback
 from carrara.engines.remote.decisions import decide
 from carrara.engines.remote.dialogue import WIRES
 from carrara.engines.remote.faults import Told, error_of
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.line import HttpLine, StatusError
+from carrara.engines.remote.patience import Passing, Patience
+from carrara.engines.remote.pins import holds_pins
 from carrara.engines.remote.preset import Pattern, Preset, SchemaMode
 from carrara.engines.remote.reply import Reply
-from carrara.engines.remote.wire import Ask, ServerFault, Wrong
+from carrara.engines.remote.wire import Ask, ServerFault, Wrong, key_headers
 from carrara.engines.request import Limits, Message, Request, Sampling
 
 _SECRET_WORDS = ("zebra", "walnut")
@@ -37,6 +41,11 @@ _OPEN_SCHEMA = {
     "required": ["zebra"],
 }
 """The strict dialect refuses it: a key that may be left out, others that are not ruled out."""
+_NUMBER = {
+    "type": "object",
+    "properties": {"zebra": {"type": "integer"}},
+    "required": ["zebra"],
+}
 _GREETING = (Message("user", "Say hello."),)
 _SENTENCE = "A prefix is long enough to be kept when it is asked for a second time. "
 _HERE, _AWAY = 8, 80
@@ -45,22 +54,39 @@ _HERE, _AWAY = 8, 80
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried: the fields of a preset that it settles, and what was seen, in a few words."""
+    """One thing that was tried: the fields of a preset that it settles, and what was seen, in a few words. `known`
+    False: it could not be found out now."""
 
     what: str
     fields: Mapping[str, Any]
     seen: str
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The preset, and what could not be found out: what, and why. Of that the preset says nothing."""
+
+    preset: Preset
+    unknown: Mapping[str, str]
 
 
 async def probe(
-    base: Preset, key: Key, tell: Callable[[Finding], None] = lambda finding: None
-) -> Preset:
-    """`base` with the abilities that the server at its URL shows. `tell` is told of each finding.
+    base: Preset,
+    key: Key,
+    tell: Callable[[Finding], None] = lambda finding: None,
+    *,
+    timeout_s: float = 60.0,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Probed:
+    """`base` with the abilities that the server at its URL shows. `tell` is told of each finding. `timeout_s` is the
+    longest silence of the server while it is probed; the preset keeps its own.
 
     Raises:
         EngineError: the server cannot be reached, or does not answer the plainest question.
     """
-    prober = _Prober(base, key)
+    prober = _Prober(base, key, timeout_s, Patience(sleep=sleep))
+    unknown: dict[str, str] = {}
     await prober.line.open()
     try:
         for step in (
@@ -73,36 +99,48 @@ async def probe(
             prober.seed,
             prober.cache,
             prober.decisions,
+            prober.pins,
         ):
             finding = await step()
             prober.take(finding)
+            if not finding.known:
+                unknown[finding.what] = finding.seen
             tell(finding)
     finally:
         await prober.line.close()
-    return prober.preset.but({"checked": "probed"}, base.name)
+    checked = f"probed, but for {', '.join(unknown)}" if unknown else "probed"
+    return Probed(prober.preset.but({"checked": checked}, base.name), unknown)
 
 
 class _Prober:
-    def __init__(self, base: Preset, key: Key) -> None:
-        self.preset, self.key = base, key
+    def __init__(self, base: Preset, key: Key, timeout_s: float, patience: Patience) -> None:
+        self.preset, self.key, self.patience = base, key, patience
         self.wire = WIRES[base.wire]()
-        self.line = HttpLine(base.name, base, key)
+        quick = replace(base, timeouts=replace(base.timeouts, read_s=timeout_s))
+        self.line = HttpLine(base.name, quick, key)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return key_headers(self.wire, self.preset, self.key)
 
     def take(self, finding: Finding) -> None:
         self.preset = self.preset.but(finding.fields, self.preset.name)
 
     async def model(self) -> Finding:
         """The first model that the server lists, unless one is named, and its context."""
-        listed: list[Any] = []
+        named = self.preset.model
         try:
-            found = await self.line.get("/models", self.wire.headers(self.key))
-            listed = found.get("data") or [] if isinstance(found, Mapping) else []
+            found = await self.patience.ask(lambda: self.line.get("/models", self.headers))
+        except Passing as passing:
+            if isinstance(passing.error, Unreachable):
+                raise passing.error from None
+            return _unknown("model", passing)
         except (EngineError, StatusError):
-            pass
+            found = None
+        listed = found.get("data") or [] if isinstance(found, Mapping) else []
         models = [
             one for one in listed if isinstance(one, Mapping) and isinstance(one.get("id"), str)
         ]
-        named = self.preset.model
         one = next((m for m in models if m["id"] == named or not named), None)
         if one is None:
             return Finding("model", {}, f"{named or 'none'} (the server lists none of that name)")
@@ -120,35 +158,37 @@ class _Prober:
             self.preset = self.preset.but(fields, self.preset.name)
             try:
                 reply = await self._ask(self._greeting(most=8))
+            except Passing as passing:
+                raise self._error(passing.error) from None
             except StatusError as error:
                 more = _amended(error.told, self.preset)
                 if more is None:
-                    raise error_of(
-                        error.told, self.preset.name, bare_url(self.preset.base_url)
-                    ) from None
+                    raise self._error(error) from None
                 fields |= more
                 continue
             return Finding("answer", fields, repr(reply.text[:40]))
 
     async def stream(self) -> Finding:
-        reply, chunks = Reply(), 0
-        ask = self._greeting(stream=True, most=8)
         try:
-            events = self.line.stream(
-                self.wire.path(ask), self.wire.headers(self.key), self.wire.body(ask)
-            )
-            async for event, data in events:
-                if event == "whole":
-                    return Finding("stream", {"stream": False}, "no: answers come whole")
-                if event == "done" or self.wire.add(reply, event, data):
-                    break
-                chunks += 1
+            return await self.patience.ask(self._stream)
+        except Passing as passing:
+            return _unknown("stream", passing)
         except (StatusError, EngineError, Wrong, ServerFault) as error:
             return Finding("stream", {"stream": False}, f"no: {_words(error)}")
+
+    async def _stream(self) -> Finding:
+        reply, chunks = Reply(), 0
+        ask = self._greeting(stream=True, most=8)
+        events = self.line.stream(self.wire.path(ask), self.headers, self.wire.body(ask))
+        async for event, data in events:
+            if event == "whole":
+                return Finding("stream", {"stream": False}, "no: answers come whole")
+            if event == "done" or self.wire.add(reply, event, data):
+                break
+            chunks += 1
         good = bool(reply.end)
-        return Finding(
-            "stream", {"stream": good}, f"{chunks} chunks" if good else "no: it has no end"
-        )
+        seen = f"{chunks} chunks" if good else "no: it has no end"
+        return Finding("stream", {"stream": good}, seen)
 
     async def schema(self) -> Finding:
         reason = ""
@@ -158,8 +198,11 @@ class _Prober:
             ("object", None),
         ]
         for mode, schema in tries:
+            asked = self._greeting(schema=schema, object=schema is None)
             try:
-                reply = await self._ask(self._greeting(schema=schema, object=schema is None))
+                reply = await self._ask(asked, "schema")
+            except Passing as passing:
+                return _unknown("schema", passing)
             except (StatusError, EngineError, Wrong) as error:
                 reason = _words(error)
                 continue
@@ -176,15 +219,17 @@ class _Prober:
         return Finding("schema", {"schema": "none"}, f"no: {reason}")
 
     async def pattern(self) -> Finding:
-        tries: list[tuple[Pattern, dict[str, Any]]] = [
-            ("structured_outputs", {"structured": {"regex": "[0-7]{4}-zebra"}}),
+        tries: list[tuple[Pattern, str, dict[str, Any]]] = [
+            ("structured_outputs", "structured", {"structured": {"regex": "[0-7]{4}-zebra"}}),
         ]
         if self.preset.schema in ("strict", "full"):
             held = {"type": "string", "pattern": "^[0-7]{4}-zebra$"}
-            tries.append(("schema", {"schema": held}))
-        for name, asked in tries:
+            tries.append(("schema", "schema", {"schema": held}))
+        for name, feature, asked in tries:
             try:
-                reply = await self._ask(self._greeting(**asked))
+                reply = await self._ask(self._greeting(**asked), feature)
+            except Passing as passing:
+                return _unknown("pattern", passing)
             except (StatusError, EngineError, Wrong):
                 continue
             text = reply.text.strip().strip('"')
@@ -195,7 +240,9 @@ class _Prober:
     async def logprobs(self) -> Finding:
         for top in (20, 5, 0):
             try:
-                reply = await self._ask(self._greeting(top_logprobs=top, most=4))
+                reply = await self._ask(self._greeting(top_logprobs=top, most=4), "logprobs")
+            except Passing as passing:
+                return _unknown("logprobs", passing)
             except (StatusError, EngineError, Wrong):
                 continue
             if reply.tokens:
@@ -206,10 +253,15 @@ class _Prober:
 
     async def seed(self) -> Finding:
         """Two warm answers with one seed are equal."""
-        self.preset = self.preset.but({"seed": True}, self.preset.name)
+        if not self.preset.temperature:  # a wire format sends both or none
+            return Finding("seed", {"seed": False}, "no: it takes no temperature")
+        asking = replace(self.preset, seed=True)
         ask = self._greeting(sampling=Sampling(1.0, 1.0, 7), words="Write random words.", most=10)
+        ask = replace(ask, preset=asking)
         try:
-            texts = [(await self._ask(ask)).text for _ in range(2)]
+            texts = [(await self._ask(ask, "seed")).text for _ in range(2)]
+        except Passing as passing:
+            return _unknown("seed", passing)
         except (StatusError, EngineError, Wrong) as error:
             return Finding("seed", {"seed": False}, f"no: {_words(error)}")
         same = texts[0] == texts[1]
@@ -221,6 +273,8 @@ class _Prober:
         try:
             for _ in range(2):
                 reply = await self._ask(ask)
+        except Passing as passing:
+            return _unknown("prefix cache", passing)
         except (StatusError, EngineError, Wrong) as error:
             return Finding("prefix cache", {"cached_usage": False}, f"not seen: {_words(error)}")
         cached = reply.usage.cached_tokens
@@ -232,24 +286,49 @@ class _Prober:
             return Finding("decisions", {}, "no")
         request = Request(_GREETING, Choice(_SECRET_WORDS), Limits(8))
         try:
-            await decide(self.line, self.wire.headers(self.key), self.preset, request)
+            await self.patience.ask(lambda: decide(self.line, self.headers, self.preset, request))
+        except Passing as passing:
+            return _unknown("decisions", passing)
         except (StatusError, EngineError, Wrong):
             return Finding("decisions", {"decisions": False}, "no")
         return Finding("decisions", {"decisions": True}, "yes")
 
-    async def _ask(self, ask: Ask) -> Reply:
-        headers, body = self.wire.headers(self.key), self.wire.body(ask)
-        return self.wire.read(await self.line.post(self.wire.path(ask), headers, body))
+    async def pins(self) -> Finding:
+        """Literals on the canvas of a diffusion model."""
+        if self.preset.wire != "openai":
+            return Finding("pins", {}, "no")
+        request = Request(_GREETING, Json.of(_NUMBER), Limits(64))
+        try:
+            held = await self.patience.ask(
+                lambda: holds_pins(self.line, self.headers, self.preset, request), "pins"
+            )
+        except Passing as passing:
+            return _unknown("pins", passing)
+        except (StatusError, EngineError, Wrong):
+            held = False
+        return Finding("pins", {"pins": held}, "held" if held else "no")
+
+    async def _ask(self, ask: Ask, feature: str = "") -> Reply:
+        """The answer; `feature` and errors as in `Patience.ask`."""
+        path, body = self.wire.path(ask), self.wire.body(ask)
+        found = await self.patience.ask(lambda: self.line.post(path, self.headers, body), feature)
+        return self.wire.read(found)
+
+    def _error(self, error: Exception) -> Exception:
+        if isinstance(error, StatusError):
+            return error_of(error.told, self.preset.name, bare_url(self.preset.base_url))
+        return error
 
     def _greeting(self, words: str = "", most: int = 24, **more: Any) -> Ask:
         messages = (Message("user", words),) if words else _GREETING
-        sampling = more.pop("sampling", Sampling()) if self.preset.temperature else None
+        asked = more.pop("sampling", Sampling())
+        sampling = asked if self.preset.temperature else None
         return Ask(self.preset, messages, most, sampling, **more)
 
 
-def preset_text(preset: Preset, comment: str) -> str:
-    """A preset as the text of its file."""
-    lines = [f"# {comment}"]
+def preset_text(preset: Preset, *comments: str) -> str:
+    """A preset as the text of its file, below comments."""
+    lines = [f"# {' '.join(comment.split())}" for comment in comments]
     for key, value in preset.data().items():
         if key == "name" or value is None or value == {}:
             continue
@@ -302,9 +381,13 @@ def _is_json(text: str) -> bool:
         return False
 
 
+def _unknown(what: str, passing: Passing) -> Finding:
+    return Finding(what, {}, f"unknown: {passing.why}", known=False)
+
+
 def _words(error: Exception) -> str:
     told = error.told.message if isinstance(error, StatusError) else str(error)
     return told[:100]
 
 
-__all__ = ["Finding", "preset_text", "probe"]
+__all__ = ["Finding", "Probed", "preset_text", "probe"]

@@ -57,7 +57,9 @@ class Wire(Protocol):
         """The path behind the base URL, with what the format puts into its query."""
         ...
 
-    def headers(self, key: Key) -> dict[str, str]: ...
+    def headers(self, key: Key) -> dict[str, str]:
+        """The header in which services of this format take the key; none for no key."""
+        ...
 
     def body(self, ask: Ask) -> dict[str, Any]: ...
 
@@ -78,6 +80,15 @@ class Wire(Protocol):
         ...
 
 
+def key_headers(wire: Wire, preset: Preset, key: Key) -> dict[str, str]:
+    """The header that carries the key: that of the preset, else that of the wire format."""
+    name = preset.key_header
+    if not name or not key:
+        return wire.headers(key)
+    bearer = "Bearer " if name.lower() == "authorization" else ""
+    return {name: f"{bearer}{key.reveal()}"}
+
+
 def mapping(found: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise Wrong(f"{what} is {type(found).__name__}, not an object")
@@ -95,4 +106,4 @@ def words(found: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-__all__ = ["Ask", "ServerFault", "Wire", "Wrong", "first", "mapping", "words"]
+__all__ = ["Ask", "ServerFault", "Wire", "Wrong", "first", "key_headers", "mapping", "words"]

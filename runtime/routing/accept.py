@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.bounds import check_number
 from carrara.runtime.routing.naming import known_keys
 
 _PARTS = ("overall", "field", "fields", "agreement", "judge", "engines")
@@ -23,11 +24,9 @@ class Agreement:
     temperature: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.drafts < 2 or not 0 < self.share <= 1 or not self.temperature > 0:
-            raise CarraraError(
-                "agreement needs at least 2 drafts, a share in (0, 1] and a temperature above 0, "
-                f"got {self}"
-            )
+        check_number("'drafts' of an agreement", self.drafts, least=2, whole=True)
+        check_number("'share' of an agreement", self.share, above=0, most=1)
+        check_number("'temperature' of an agreement", self.temperature, above=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,11 @@ class Judge:
     engine: str
     at_least: float = 0.5
     question: str = "Is this answer right and complete?"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.engine, str) or not self.engine:
+            raise CarraraError(f"a judge is the name of an engine, not {self.engine!r}")
+        check_number(f"'at_least' of the judge {self.engine!r}", self.at_least, least=0, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,26 @@ class Accept:
     engines: Mapping[str, Accept] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not all(0 <= share <= 1 for share in (self.overall, self.field, *self.fields.values())):
-            raise CarraraError(f"confidence thresholds lie in [0, 1], got {self}")
-        if any(inner.engines for inner in self.engines.values()):
-            raise CarraraError("the thresholds of a single engine name no further engines")
+        for name in ("overall", "field"):
+            check_number(f"the threshold {name!r}", getattr(self, name), least=0, most=1)
+        for pointer, share in self.fields.items():
+            if pointer and not pointer.startswith("/"):
+                raise CarraraError(
+                    f"a field is named by its JSON pointer: {'/' + pointer!r}, not {pointer!r}"
+                )
+            check_number(f"the threshold of field {pointer!r}", share, least=0, most=1)
+        for part, kind in (("agreement", Agreement), ("judge", Judge)):
+            if not isinstance(found := getattr(self, part), kind | None):
+                raise CarraraError(
+                    f"{part!r} of thresholds takes {kind.__name__}(…), not {found!r}"
+                )
+        for engine, inner in self.engines.items():
+            if not isinstance(inner, Accept):
+                raise CarraraError(
+                    f"engine {engine!r} takes Accept(…) as thresholds, not {inner!r}"
+                )
+            if inner.engines:
+                raise CarraraError("the thresholds of a single engine name no further engines")
 
     def of(self, engine: str) -> Accept:
         """What an answer of this engine needs."""
@@ -82,9 +102,11 @@ class Accept:
 
 
 def accept_data(accept: Accept) -> dict[str, Any]:
-    """As JSON data; `accept_from` is the inverse."""
+    """As JSON data; `accept_from` is the inverse. Of thresholds for single engines alone only these are in it."""
     found = asdict(accept)
     found["engines"] = {name: accept_data(inner) for name, inner in accept.engines.items()}
+    if accept.engines and accept == Accept(engines=accept.engines):
+        return {"engines": found["engines"]}
     return {
         key: dict(part) if key == "fields" else part for key, part in found.items() if part != {}
     }

@@ -5,12 +5,13 @@ It can be written in Python or, through `policy_data`, in YAML. The decisions ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.bounds import check_number
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.naming import known_keys
@@ -33,6 +34,23 @@ class Rule:
     reasoning: bool | None = None
     languages: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        names = self.engines
+        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+            raise CarraraError(
+                f"'engines' of a rule are names of engines in a tuple, not {names!r}"
+            )
+        if not names:
+            raise CarraraError("a rule names no engine: give it one, or leave the rule out")
+        for part in ("kinds", "tags", "languages", "devices"):
+            if isinstance(found := getattr(self, part), str):
+                raise CarraraError(
+                    f"{part!r} of a rule is a set of names, frozenset({{{found!r}}}), not {found!r}"
+                )
+        known_keys(self.kinds, KINDS, "contract kind")
+        what = "'prompt_tokens_over' of a rule"
+        check_number(what, self.prompt_tokens_over, least=-1, whole=True)
 
     def fits(self, facts: CallFacts, device: str = "") -> bool:
         """Whether the rule is for a call; `device` is that of the first of its engines that is open."""
@@ -63,12 +81,14 @@ class Hedge:
     def __post_init__(self) -> None:
         if all(sign is None for sign in (self.after_s, self.times, self.share, self.passes)):
             raise CarraraError("a hedge needs after_s, times, share or passes")
-        if self.share is not None and not 0 < self.share < 1:
-            raise CarraraError(f"hedge: share lies between 0 and 1, got {self.share}")
-        for name in ("after_s", "times", "passes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise CarraraError(f"hedge: {name} is above 0, got {value}")
+        if self.share is not None:
+            check_number("'share' of a hedge", self.share, above=0, below=1)
+        for name in ("after_s", "times"):
+            if (value := getattr(self, name)) is not None:
+                check_number(f"{name!r} of a hedge", value, above=0)
+        if self.passes is not None:
+            check_number("'passes' of a hedge", self.passes, least=1, whole=True)
+        check_number("'settled' of a hedge", self.settled, least=0, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,11 @@ class Price:
     completion: float = 0.0
     cached: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion", "cached"):
+            if (value := getattr(self, name)) is not None:
+                check_number(f"{name!r} of a price", value, least=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -87,6 +112,12 @@ class Budget:
 
     cost: float | None = None
     tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cost is not None:
+            check_number("'cost' of a budget", self.cost, least=0)
+        if self.tokens is not None:
+            check_number("'tokens' of a budget", self.tokens, least=0, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +157,28 @@ class Policy:
     prices: Mapping[str, Price] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """
+        Raises:
+            CarraraError: a number out of its range, or a part of another type.
+        """
         known_keys(self.accept, KINDS, "contract kind")
+        whose = f"of policy {self.name!r}"
+        for part, kind in (("accept", Accept), ("steps", Accept), ("prices", Price)):
+            for key, value in getattr(self, part).items():
+                _check_is(value, kind, f"{part}[{key!r}] {whose}")
         for rule in self.rules:
-            known_keys(rule.kinds, KINDS, "contract kind")
-            if not rule.engines:
-                raise CarraraError(f"policy {self.name!r}: a rule names no engine")
+            _check_is(rule, Rule, f"each of the rules {whose}")
+        _check_is(self.budget, Budget, f"the budget {whose}")
+        if self.hedge is not None:
+            _check_is(self.hedge, Hedge, f"the hedge {whose}")
+        for name in ("renoise", "again"):
+            check_number(f"{name!r} {whose}", getattr(self, name), least=0, whole=True)
         for name in ("max_attempts", "give_up_after", "probe_every", "scouts", "break_after"):
-            if getattr(self, name) < 1:
-                raise CarraraError(f"policy {self.name!r}: {name} is at least 1")
+            check_number(f"{name!r} {whose}", getattr(self, name), least=1, whole=True)
+        check_number(f"'max_wait_s' {whose}", self.max_wait_s, least=0)
+        check_number(f"'break_s' {whose}", self.break_s, above=0)
         if self.choose not in ("order", "time"):
-            raise CarraraError(f"policy {self.name!r}: choose is 'order' or 'time'")
+            raise CarraraError(f"'choose' {whose} is 'order' or 'time', not {self.choose!r}")
 
     def accepts(self, kind: str, path: str = "", engine: str = "") -> Accept:
         """What an engine's answer of this kind of contract needs at a step: by its whole path, or its name."""
@@ -156,6 +199,26 @@ class Policy:
         return tuple(dict.fromkeys((*ruled, *self.judges)))
 
     @property
+    def named_engines(self) -> tuple[str, ...]:
+        """Every engine that it names at all, those of thresholds and prices too."""
+        accepts = (*self.accept.values(), *self.steps.values())
+        judged = [name for accept in accepts for name in accept.engines]
+        return tuple(dict.fromkeys((*self.engines, *judged, *self.prices)))
+
+    def lonely_hedge(self, is_here: Callable[[str], bool]) -> str:
+        """What to tell of a hedge that can start nothing, "" for one that can: each rule names one engine, and that
+        `is_here`, on this machine, where it is not asked a second time."""
+        alone = [name for rule in self.rules for name in rule.engines]
+        if self.hedge is None or not alone or len(alone) > len(self.rules):
+            return ""
+        if not all(map(is_here, alone)):
+            return ""
+        return (
+            f"the hedge of policy {self.name!r} has nobody to start: its rules name one engine each, on this machine "
+            f"({', '.join(dict.fromkeys(alone))}). Name a second engine in a rule, or leave the hedge out"
+        )
+
+    @property
     def judges(self) -> tuple[str, ...]:
         """The engines that are asked for a verdict on the answers of others."""
         accepts = (*self.accept.values(), *self.steps.values())
@@ -171,6 +234,11 @@ class Policy:
     def asks_language(self) -> bool:
         """Whether some rule depends on the prompt's language."""
         return any(rule.languages for rule in self.rules)
+
+
+def _check_is(value: Any, kind: type, what: str) -> None:
+    if not isinstance(value, kind):
+        raise CarraraError(f"{what} takes {kind.__name__}(…), not {value!r}")
 
 
 AUTO = Policy(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,11 +18,13 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    """Speaks a little of the OpenAI wire format; `asked` are the bodies that came."""
+    """Speaks a little of the OpenAI wire format; `asked` are the bodies that came, those with the key
+    `broken` get a 503."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Answers)
         self.asked: list[Any] = []
+        self.broken = ""
 
     @property
     def url(self) -> str:
@@ -38,6 +40,9 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
+        if body.get(self.server.broken):
+            self.give(503, {"error": {"message": "worker died"}}, {"Retry-After": "0"})
+            return
         if self.path != "/v1/chat/completions" or "structured_outputs" in body:
             self.give(404, {"error": {"message": "not here"}})
             return
@@ -45,9 +50,11 @@ class Answers(BaseHTTPRequestHandler):
         choice = {"message": {"content": text}, "finish_reason": "stop"}
         self.give(200, {"choices": [choice], "model": "tiny"})
 
-    def give(self, status: int, data: Any) -> None:
+    def give(self, status: int, data: Any, more: Mapping[str, str] = {}) -> None:
         raw = json.dumps(data).encode()
         self.send_response(status)
+        for name, value in more.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
@@ -118,6 +125,17 @@ def test_an_engine_without_a_key_fails_with_what_to_do(shell: Any) -> None:
             "base_url holds no user, password or query",
         ),
         (["engines", "probe", "http://127.0.0.1:9/v1?key=hush"], "with key_env"),
+        (["engines", "probe", "http://127.0.0.1:99999/v1"], "a port is a number from 1 to 65535"),
+        (["engines", "probe", "127.0.0.1:8000/v1"], "it begins with http:// or https://"),
+        (["engines", "probe", "http://[::1/v1"], "an IPv6 address stands in brackets"),
+        (["engines", "probe", "http://::1/v1"], "an IPv6 address stands in brackets"),
+        (["engines", "probe", "http:///v1"], "it names no host"),
+        (["engines", "probe", "http://h/v1", "-o", "my box.toml"], "a preset's name has letters"),
+        (["engines", "probe", "http://h/v1", "-o", "ar.toml"], "an engine of this process"),
+        (["engines", "probe", "http://h/v1", "-o", "greet.yaml/x.toml"], "cannot write"),
+        (["engines", "probe", "http://h/v1", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
+        (["engines", "probe", "http://h/v1", "--key-env", "sk-hush"], "name of an environment"),
+        (["engines", "probe", "http://h/v1", "--key-header", "api-key: hush"], "name of a header"),
         (["serve", "--host", "0.0.0.0"], "set CARRARA_API_KEY"),
         (["serve", "--engine", "opnai"], "Did you mean 'openai'?"),
     ],
@@ -266,3 +284,56 @@ def _until_up(shell: Any, words: tuple[str, ...], env: dict[str, str]) -> Any:
         if "Is the server running?" not in ended.err:
             return ended
     return ended
+
+
+@pytest.mark.parametrize(
+    "words", [["--engine", "tiny, small"], ["--engine", "tiny", "--engine", "small"]]
+)
+def test_calibrate_takes_candidates_with_commas_or_one_by_one(
+    shell: Any, server: Server, words: list[str]
+) -> None:
+    table = f'preset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\nschema = "strict"\n'
+    shell.write("carrara.toml", f"[engines.tiny]\n{table}[engines.small]\n{table}")
+    shell.write(
+        "mood.yaml",
+        'inputs: {name: str}\nsteps:\n  mood: {llm: "{{ name }}?", returns: {one_of: [glad, sad]}}\n',
+    )
+    rows = [{"name": f"n{number}", "gold": "glad"} for number in range(20)]
+    shell.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    call = ("calibrate", "mood.yaml", "rows.jsonl", "--target", "accuracy=1", "--holdout", "0")
+    ended = shell(*call, *words)
+    assert ended.code == 0, ended.err
+    assert "tiny -> small" in ended.out
+    assert (
+        shell.read("policy.yaml").count("- tiny\n") + shell.read("policy.yaml").count("- small\n")
+        == 1
+    )
+
+
+def test_calibrate_names_the_candidates_that_it_misses(shell: Any) -> None:
+    call = ("calibrate", "greet.yaml", "rows.jsonl", "--target", "accuracy=1", "--engine")
+    one = shell(*call, "ar")
+    assert (one.code, one.errors) == (
+        2, ["error: calibration compares at least two engines: --engine ar,ANOTHER"]
+    )  # fmt: skip
+    assert "Did you mean 'openai'?" in shell(*call, "ar,opnai").err
+
+
+def test_a_preset_goes_into_no_folder_and_an_ipv6_address_names_a_file(shell: Any) -> None:
+    (shell.folder / "box.toml").mkdir()
+    folder = shell("engines", "probe", "http://h/v1", "-o", "box.toml", "--force")
+    assert (folder.code, "box.toml is a folder" in folder.err) == (2, True)
+    down = shell("engines", "probe", "http://[::1]:9/v1")
+    assert (down.code, len(down.errors)) == (1, 1)
+    assert "engine '1': no connection to http://[::1]:9/v1" in down.err
+
+
+def test_what_a_busy_server_does_not_tell_is_named_and_left_out(shell: Any, server: Server) -> None:
+    server.broken = "logprobs"
+    found = shell("engines", "probe", server.url, "--output", "tiny.toml")
+    assert (found.code, found.out) == (0, "tiny.toml\n")
+    assert "not found out, and not in the preset: logprobs" in found.err
+    assert "--output tiny.toml --force" in found.err
+    preset = shell.read("tiny.toml")
+    assert "# logprobs: unknown: status 503" in preset
+    assert "\nlogprobs" not in preset

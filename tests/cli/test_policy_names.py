@@ -46,6 +46,78 @@ def test_run_and_plan_refuse_a_name_that_nobody_knows_in_the_same_words(shell: A
     assert "unknown engine 'opanai'" in run.err
 
 
+POLICY = """policy:
+  rules: [{engines: [diffusion, ar]}]
+  accept: {json: {fields: {/zipp: 0.3}}, table: {fields: {/*/any: 0.3}}}
+  steps:
+    adress: {overall: 0.5}
+    where: {overall: 0.5}
+    address:
+      fields: {/zpi: 0.5, /zip: 0.5, /tags/*: 0.5}
+      engines: {ar: {fields: {/stret: 0.2}}}
+"""
+ADDRESS = """
+name: own
+inputs: {line: str}
+types:
+  Address: {street: str, zip: str?, tags: [str]}
+steps:
+  address: {llm: "Extract from {{ line }}", returns: Address}
+  where: {python: "os.path:basename", with: {p: "{{ address.street }}"}}
+outputs: {address: "{{ address }}"}
+"""
+MISNAMED = [
+    "3:28: the policy names a field '/zipp' that no json answer here has. Did you mean '/zip'?",
+    "5:5: the policy names a step 'adress' that is not there. Did you mean 'address'?",
+    "6:5: the policy's step 'where' asks no model: thresholds are of no use there",
+    "8:16: the policy names a field '/zpi' that step 'address' does not have. Did you mean '/zip'?",
+    "9:31: the policy names a field '/stret' that step 'address' does not have. "
+    "Did you mean '/street'?",
+]
+
+
+def test_plan_validate_and_run_name_steps_and_fields_that_are_not_there(shell: Any) -> None:
+    shell.write("own.yaml", ADDRESS)
+    shell.write("policy.yaml", POLICY)
+    for words in (("plan",), ("validate",), ("run", "--set", "line=x", "-q")):
+        ended = shell(words[0], "own.yaml", *words[1:], "--policy", "policy.yaml")
+        told = ended.err.removeprefix("error: ").splitlines()
+        assert (ended.code, told) == (2, [f"policy.yaml:{one}" for one in MISNAMED])
+
+
+def test_a_pipelines_own_policy_is_checked_with_it(shell: Any) -> None:
+    shell.write("own.yaml", POLICY + ADDRESS)
+    ended = shell("validate", "own.yaml")
+    assert (ended.code, ended.err.splitlines()) == (2, [f"own.yaml:{one}" for one in MISNAMED])
+
+
+PYTHON = """
+from typing import Literal
+from carrara import Policy, llm, workflow
+from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.policy import Rule
+
+@llm
+def mood(text: str) -> Literal["glad", "sad"]:
+    \"\"\"Which mood? {{ text }}\"\"\"
+
+@workflow(policy=Policy(rules=(Rule(("diffusion", "opnai")),), steps={"mod": Accept(0.4)}))
+def moods(text: str) -> str:
+    return mood(text)
+"""
+
+
+def test_a_policy_in_python_is_checked_too(shell: Any) -> None:
+    shell.write("own.py", PYTHON)
+    validated = shell("validate", "own.py:moods")
+    assert validated.code == 0
+    assert "no engine is called 'opnai'" in validated.err
+    assert "names a step 'mod' that is not there. Did you mean 'mood'?" in validated.err
+    ran = shell("run", "own.py:moods", "--set", "text=x", "-q")
+    assert ran.code != 0
+    assert "unknown engine 'opnai' of policy 'auto'. Did you mean 'openai'?" in ran.err
+
+
 def test_what_calibrate_writes_for_a_preset_is_read_again(tmp_path: Any) -> None:
     policy = Policy("fitted", (Rule(("ar", "openai")),))
     (tmp_path / "p.yaml").write_text(policy_text(policy))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.registry import KINDS
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.workflows.calibration.broken import (
+    LeftOut,
+    check_enough,
+    until_down,
+    without_broken,
+)
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
@@ -28,12 +35,13 @@ from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
 
 FEWEST_ROWS = 20
+_DOWN_AFTER = 2  # rows that broke in a row, beside those under way: the router waits half a minute before the next
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A policy on rows that it was not fitted on: `value` of the metric with its 95 % interval, `coverage` and mean
-    milliseconds as in `Point`."""
+    milliseconds as in `Point`. `left_out` rows, whose calls broke, are not among `rows`."""
 
     rows: int
     value: float
@@ -41,12 +49,13 @@ class Trial:
     high: float
     coverage: float
     ms: float
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
     """`chosen` among `points` of the frontier, `single` engines beside it; `reached`: on the rows it was fitted on.
-    `trial` None: no rows were kept for one."""
+    `fitted_rows` are without those that were `left_out`. `trial` None: no rows were kept for one."""
 
     policy: Policy
     target: Target
@@ -56,6 +65,7 @@ class Calibrated:
     single: Sequence[Point]
     fitted_rows: int
     trial: Trial | None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 async def calibrate(
@@ -75,10 +85,12 @@ async def calibrate(
     """Fit the policy of `workflow` to the labelled rows in `source`.
 
     Every engine answers the rows by itself. For each two of `engines`, in their order, thresholds are fitted on the
-    share 1 - `holdout` of the rows; the fastest setting that reaches the target is chosen, and run on the others.
+    share 1 - `holdout` of the rows; the fastest setting that reaches the target is chosen, and run on the others. Rows
+    on which a call broke are left out.
 
     Raises:
-        SourceError: the rows cannot be read, or are too few. CarraraError: fewer than two engines.
+        SourceError: the rows cannot be read, or are too few. EngineDown: too many calls broke.
+        CarraraError: fewer than two engines.
     """
     if len(dict.fromkeys(engines)) < 2:
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
@@ -93,9 +105,15 @@ async def calibrate(
     for name in dict.fromkeys(engines):
         tell(f"{name} answers {len(kept)} rows")
         found[name] = await evaluate_records(
-            workflow, kept, session, engine=name, concurrency=concurrency, scoring=scoring
+            workflow,
+            kept,
+            session,
+            engine=name,
+            concurrency=concurrency,
+            scoring=scoring,
+            seen=until_down(name, _DOWN_AFTER + concurrency),
         )
-    made = fitted(workflow, found, target)
+    made = fitted(workflow, found, target, FEWEST_ROWS)
     rest = records[len(kept) :]
     if not rest:
         return made
@@ -105,37 +123,47 @@ async def calibrate(
 
 
 def fitted(
-    workflow: Definition[..., Any], found: Mapping[str, Evaluation], target: Target
+    workflow: Definition[..., Any],
+    found: Mapping[str, Evaluation],
+    target: Target,
+    fewest: int = 1,
 ) -> Calibrated:
-    """The policy by what each engine answered to the same rows by itself. Pure."""
+    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure.
+
+    Raises:
+        EngineDown: of fewer than `fewest` rows there are answers of all engines.
+    """
+    found, left_out = without_broken(found)
+    check_enough(left_out, fewest)
     pairs = [pair_of(first, last, found) for first, last in combinations(found, 2)]
     points, single = compared(pairs, target.metric)
     chosen, reached = choose([*points, *single], target)
     rows = len(next(iter(found.values())).rows)
     policy = policy_for(chosen, workflow)
-    return Calibrated(policy, target, chosen, reached, points, single, rows, None)
+    return Calibrated(policy, target, chosen, reached, points, single, rows, None, left_out)
 
 
 def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
-    """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Nothing is
-    re-noised, for the rows that it was fitted on were not."""
+    """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Those of a step
+    are for the first engine alone, whose answers they were fitted on. Nothing is re-noised, for the rows that it was
+    fitted on were not. A hedge goes where one engine on this machine is left."""
     base: Policy = getattr(workflow, "policy", None) or AUTO
-    reason = f"calibrated: {point.named}"
-    fields = {_pointer(place): sure for place, sure in point.fields.items()}
+    first = point.engines[0]
+    fields = {_pointer(place): round(sure, 4) for place, sure in point.fields.items()}
     steps = {
-        name: Accept(round(sure, 4), 0.0, {key: round(share, 4) for key, share in fields.items()})
+        name: Accept(engines={first: Accept(round(sure, 4), 0.0, fields)})
         for name, sure in point.thresholds.items()
     }
-    rules = (Rule(point.engines, reason=reason),)
-    return replace(
+    made = replace(
         base,
         name="calibrated",
-        rules=rules,
+        rules=(Rule(point.engines, reason=f"calibrated: {point.named}"),),
         steps=steps,
         renoise=0,
         choose="order",
         give_up_after=1_000,
     )
+    return replace(made, hedge=None) if made.lonely_hedge(KINDS.__contains__) else made
 
 
 async def _tried(
@@ -149,15 +177,17 @@ async def _tried(
     found = await evaluate_records(
         workflow, records, session, policy=made.policy, concurrency=concurrency, scoring=scoring
     )
-    scores = [row.score for row in found.rows]
+    answered, left_out = without_broken({made.policy.name: found})
+    rows = answered[made.policy.name].rows
+    scores = [row.score for row in rows]
     metric = made.target.metric
     low, high = interval(scores, metric)
     first = made.chosen.engines[0]
-    alone_ = [set(row.engines) <= {first} for row in found.rows]
-    count = max(1, len(scores))
-    ms = sum(row.ms for row in found.rows) / count
+    alone_ = [set(row.engines) <= {first} for row in rows]
+    count = max(1, len(rows))
+    ms = sum(row.ms for row in rows) / count
     value = value_of(scores, metric)
-    return Trial(len(scores), value, low, high, sum(alone_) / count, ms)
+    return Trial(len(rows), value, low, high, sum(alone_) / count, ms, left_out)
 
 
 def _pointer(place: str) -> str:

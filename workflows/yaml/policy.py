@@ -11,8 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.registry import KINDS as IN_PROCESS
 from carrara.engines.registry import kinds_by_name
-from carrara.runtime.routing.policy import KINDS, Policy
+from carrara.runtime.routing.misnamed import Asked, misnamed
+from carrara.runtime.routing.policy import AUTO, KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
 from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
@@ -32,15 +34,27 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
     if doc.hedge is not None:
         found["hedge"] = doc.hedge.model_dump(exclude_unset=True)  # null switches a sign off
     try:
-        return from_data(found)
+        policy = from_data(found)
     except CarraraError as error:
         notes.at_key(("policy",), str(error))
         return None
+    if told := policy.lonely_hedge(IN_PROCESS.__contains__):
+        notes.at_key(("policy", "hedge"), told)
+    return policy
 
 
-def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
+def note_misnamed(policy: Policy, asked: Asked, notes: Notes) -> None:
+    """Note the steps and fields that a policy at `policy` names and its workflow does not have."""
+    for found in misnamed(policy, asked):
+        notes.at_key(("policy", *found.place), found.message)
+
+
+def load_policy(
+    path: Path | str, *, engines: Collection[str] = (), asked: Asked | None = None
+) -> Policy:
     """The policy in a file. `engines` are names that may be used beside those that can be opened by name: the engines
-    of this process, the presets and those of the configuration file.
+    of this process, the presets and those of the configuration file. `asked` is what the workflow asks for that the
+    policy is for; None leaves the names of steps and fields unchecked.
 
     Raises:
         LoadingError: the configuration file is wrong.
@@ -58,6 +72,8 @@ def load_policy(path: Path | str, *, engines: Collection[str] = ()) -> Policy:
                 if doc is None
                 else read_policy(doc.policy, (*kinds_by_name(), *engines), notes)
             )
+            if found is not None and asked is not None:
+                note_misnamed(found, asked, notes)
         else:
             notes.at_value(
                 (), f"a policy file is a mapping with 'policy', not {noun(source.value)}"
@@ -78,14 +94,16 @@ def policy_text(policy: Policy, comment: str = "") -> str:
 
 
 def policy_tree(policy: Policy) -> dict[str, Any]:
-    """The policy as data of a YAML file: what is as in the default is left out. Thresholds stand there for every kind
-    of answer, as a file without those of a kind means the usual ones."""
+    """The policy as data of a YAML file: what is as in the default is left out. A file without thresholds for a kind of
+    answer means those of the default policy, so only others stand there."""
     usual = to_data(Policy())
-    found = to_data(replace(policy, accept={kind: policy.accepts(kind) for kind in KINDS}))
+    accept = {kind: policy.accepts(kind) for kind in KINDS}
+    others = {kind: one for kind, one in accept.items() if one != AUTO.accepts(kind)}
+    found = to_data(replace(policy, accept=others))
     return {
         key: _bare(part)
         for key, part in found.items()
-        if key in ("name", "rules", "accept") or part != usual[key]
+        if key in ("name", "rules") or part != usual[key]
     }
 
 

@@ -20,6 +20,7 @@ from carrara.engines.remote.configured import defined
 from carrara.engines.remote.preset import presets
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.policy import Policy
+from carrara.workflows.asked import asked_in
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.yaml.actions import llm_step
@@ -33,11 +34,12 @@ from carrara.workflows.yaml.models import first_refusal, models_of
 from carrara.workflows.yaml.notation import TypeReader
 from carrara.workflows.yaml.notes import Notes
 from carrara.workflows.yaml.order import in_order
-from carrara.workflows.yaml.policy import read_policy
+from carrara.workflows.yaml.policy import note_misnamed, read_policy
 from carrara.workflows.yaml.read_steps import StepReader, Surroundings
 from carrara.workflows.yaml.read_types import read_types
 from carrara.workflows.yaml.scope import Names, ValueReader
 from carrara.workflows.yaml.shape import context, noun, read_shape
+from carrara.workflows.yaml.sketching import sketch_of
 from carrara.workflows.yaml.source import Location, Source
 
 RESERVED: Final = frozenset(keyword.kwlist) | {
@@ -140,11 +142,22 @@ class _File:
         )
         self.note_defaults(made, reader)
         self.note_unanswerable(made)
+        self.note_policy(made)
         return made
+
+    def is_right(self) -> bool:
+        """Whether nothing is noted of this file so far."""
+        return all(found.file != self.notes.source.name for found in self.notes.mistakes.found)
+
+    def note_policy(self, made: PipelineDef) -> None:
+        """Note steps and fields that only the policy names. Only in a file that is right so far."""
+        if made.policy is not None and self.is_right():
+            asked = asked_in(sketch_of(made).nodes, whole=True)
+            note_misnamed(made.policy, asked, self.notes)
 
     def note_unanswerable(self, made: PipelineDef) -> None:
         """Note what no model can answer, and wrong examples. Only in a file that is right so far."""
-        if any(found.file == self.notes.source.name for found in self.notes.mistakes.found):
+        if not self.is_right():
             return
         for step in made.steps:
             if isinstance(step.does, Ask):

@@ -34,6 +34,7 @@ _BOUNDS = {
     "greater_than_equal": "at least",
     "greater_than": "above",
     "less_than_equal": "at most",
+    "less_than": "below",
 }
 _WANTED = {
     "string_type": "text",
@@ -128,7 +129,7 @@ def _note(
             notes.at_key(spot, f"{_subject(spot)} is empty: give it a value, or leave the key out")
         case "too_short":
             notes.at_value(spot, f"{_subject(spot)} must not be empty")
-        case "greater_than_equal" | "greater_than" | "less_than_equal":
+        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
             (bound,) = error["ctx"].values()
             notes.at_value(
                 spot, f"{_subject(spot)} must be {_BOUNDS[kind]} {bound:g}, not {error['input']:g}"

@@ -198,7 +198,7 @@ def test_its_own_server_is_asked_over_http(server: str) -> None:
 @pytest.mark.weights
 def test_probing_finds_out_what_it_can_do(server: str) -> None:
     base = presets()["ollama"].but({"base_url": server, "schema": "none", "logprobs": False}, "t")
-    found = asyncio.run(probe(base, Key(KEY)))
+    found = asyncio.run(probe(base, Key(KEY))).preset
     assert (found.schema, found.pattern, found.logprobs, found.seed) == (
         "full",
         "schema",

@@ -119,6 +119,19 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
             )
             for name in ("authorization", "Authorization", "X-API-Key", "api-key")
         ),
+        (
+            "[engines.x]\npreset = 'openai'\nkey_header = 'X-Auth'\nheaders = { x-auth = 'secret' }",
+            "engines.x: headers: X-Auth: a key does not belong into a file",
+        ),
+        (
+            "[engines.x]\npreset = 'openai'\nkey_header = 'api-key: sk-123'",
+            "key_header is the name of a header, such as api-key",
+        ),
+        ("[engines.x]\npreset = 'openai'\nkey_header = 'Host'", "Host says something else"),
+        (
+            "[engines.x]\npreset = 'openai'\nkey_env = 'sk-123'",
+            "key_env is the name of an environment variable",
+        ),
         ("[engines.x]\npreset = 'openai'\nheaders = {a = 3}", "headers: a takes a string"),
         ("[engines.x]\npreset = 'openai'\nconcurrency = 0", "concurrency is at least 1, got 0"),
         ("[engines.x]\npreset = 'openai'\ncontext_tokens = 0", "context_tokens is at least 1"),
@@ -148,7 +161,9 @@ def test_a_wrong_configuration_is_told_with_file_engine_and_key(text: str, words
     with pytest.raises(LoadingError) as caught:
         registry.kinds_by_name()
     assert words in str(caught.value)
-    assert "sk" not in str(caught.value).replace("ask", "")
+    told = str(caught.value)
+    assert "sk" not in told.replace("ask", "")
+    assert "secret" not in told
     assert "secret" not in str(caught.value)
 
 

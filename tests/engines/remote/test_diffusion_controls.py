@@ -5,6 +5,7 @@ The stand-in server checks requests as vLLM 0.33 does (`vllm/utils/diffusion.py`
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from carrara.engines.contract import Choice, Column, Json, Table, Text
 from carrara.engines.errors import BadReply
 from carrara.engines.remote.canvas_layout import Literal, Slot, Unpinnable, assembled, layout
-from carrara.engines.remote.preset import presets
+from carrara.engines.remote.keys import Key
+from carrara.engines.remote.preset import Preset, presets
+from carrara.engines.remote.probe import probe
 from carrara.engines.request import Draft, Limits
 
 SCHEMA = {
@@ -37,6 +40,34 @@ DIFFUSION = presets()["vllm-diffusion"].but({"model": "dg"}, "test")
 CANVAS = 256
 
 
+def probed(server: Any, net: Any) -> Any:
+    async def run() -> Any:
+        async with net.Server([server]) as up:
+            return await probe(Preset("dg", "dg", up.url, model="dg", key_required=False), Key(""))
+
+    return asyncio.run(run())
+
+
+def test_probing_finds_the_controls_of_a_served_diffusion_model(net: Any) -> None:
+    found = probed(StandIn(net, ["4071"] * 9), net)
+    assert (found.preset.decisions, found.preset.pins, found.unknown) == (True, True, {})
+    assert (found.preset.temperature, found.preset.seed) == (False, False)
+
+
+def test_a_server_that_ignores_pins_or_refuses_them_has_none(net: Any) -> None:
+    class Free(StandIn):
+        """Writes what it likes, as an autoregressive model does with controls that it does not know."""
+
+        def chat(self, body: Any) -> tuple[int, Any]:
+            reply = self.net.chat("Hello!")
+            reply["choices"][0]["token_ids"] = [ord("x")] * body["max_tokens"]
+            return 200, reply
+
+    assert not probed(Free(net, []), net).preset.pins
+    assert not probed(StandIn(net, ["4071"] * 9, refuses=("vllm_xargs",)), net).preset.pins
+    assert not probed(StandIn(net, ["4071"] * 9, refuses=("tokenize",)), net).preset.pins
+
+
 class StandIn:
     """Tokens are characters. `fill` is what the model writes into the first free positions of each gap."""
 
@@ -49,12 +80,14 @@ class StandIn:
         await self.net.answer(body, status)(asked, writer)
 
     def answer(self, asked: Any) -> tuple[int, Any]:
-        body = asked.body
+        body = asked.body or {}
         if any(part in asked.path or part in body for part in self.refuses):
             return 400, {
                 "error": {"message": f"{self.refuses[0]} unknown: extra_args", "type": "x"}
             }
         match asked.path:
+            case "/v1/models":
+                return 200, {"data": [{"id": "dg", "max_model_len": 8192}]}
             case "/tokenize":
                 return 200, {"tokens": [ord(c) for c in body["prompt"]], "count": 1}
             case "/detokenize":

@@ -136,7 +136,9 @@ def test_an_error_that_repeats_the_key_is_scrubbed(net: Any) -> None:
         assert net.SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("header", ["", "Authorization", "api-key", "X-Api-Key", "X-My-Gateway"])
 def test_nothing_that_a_run_writes_holds_the_key(
+    header: str,
     net: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,9 +152,13 @@ def test_nothing_that_a_run_writes_holds_the_key(
     caplog.set_level(logging.DEBUG)
     events: list[Any] = []
 
+    def carrying(asked: Any) -> list[str]:
+        return [name for name, value in asked.headers.items() if net.SECRET in value]
+
     async def run(behaviours: list[Any], cassette: str) -> Any:
         async with net.Server(behaviours) as server:
             config = f'[engines.far]\npreset = "openai"\nbase_url = "{server.url}"\nkey_env = "SECRET_KEY"\n'
+            config += f'key_header = "{header}"\n'
             (tmp_path / "carrara.toml").write_text(config)
             result = await carrara.run(
                 carrara.load_workflow("flow.yaml"),
@@ -161,7 +167,9 @@ def test_nothing_that_a_run_writes_holds_the_key(
                 record=tmp_path / cassette,
                 listeners=[events.append],
             )
-            assert all(net.SECRET in one.headers["authorization"] for one in server.asked)
+            assert all(
+                carrying(one) == [(header or "authorization").lower()] for one in server.asked
+            )
             return result
 
     glad = net.answer(net.chat('{"answer": "glad"}'))

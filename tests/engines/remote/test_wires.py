@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from carrara.engines.remote.keys import Key
 from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
 from carrara.engines.remote.preset import presets
 from carrara.engines.remote.reply import Call, Reply, Tool
-from carrara.engines.remote.wire import Ask, Wrong
+from carrara.engines.remote.wire import Ask, Wrong, key_headers
 from carrara.engines.request import Message, Sampling, Usage
 
 TURNS = (
@@ -276,6 +277,9 @@ def test_gemini_bodies_are_as_its_reference_has_them() -> None:
     assert wire.path(question) == "/models/gemini-2.5-flash:generateContent"
     assert wire.path(ask("gemini", stream=True)).endswith(":streamGenerateContent?alt=sse")
     assert wire.headers(Key("g-123")) == {"x-goog-api-key": "g-123"}
+    gateway = replace(presets()["gemini"], key_header="authorization")
+    assert key_headers(wire, gateway, Key("g-123")) == {"authorization": "Bearer g-123"}
+    assert key_headers(wire, gateway, Key("")) == {}
 
 
 GEMINI = {

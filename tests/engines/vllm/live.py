@@ -61,6 +61,6 @@ def test_too_long_a_prompt_is_refused() -> None:
 
 def test_probing_agrees_with_the_preset() -> None:
     base = presets()["vllm-server"].but({"base_url": os.environ.get("VLLM_URL", "")}, "live")
-    found = asyncio.run(probe(base, find_key(base.key_env)))
+    found = asyncio.run(probe(base, find_key(base.key_env))).preset
     assert (found.schema, found.pattern, found.logprobs) == ("full", "structured_outputs", True)
     assert found.stream

@@ -1,6 +1,7 @@
 """Policies are data: they fit calls rule by rule, survive a round trip and refuse what they do not know."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 
 from carrara.engines.errors import CarraraError
 from carrara.engines.request import Message
-from carrara.runtime.routing.accept import Accept, Judge
+from carrara.runtime.routing.accept import Accept, Agreement, Judge
 from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.language import language_of
-from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.runtime.routing.policy import AUTO, Budget, Hedge, Policy, Price, Rule
 from carrara.runtime.routing.policy_data import from_data, to_data
 
 
@@ -65,7 +66,7 @@ def test_a_rule_fits_by_kind_tag_and_length(
         ({"rules": [{"engines": ["a"], "kinds": ["jsn"]}]}, "unknown contract kind 'jsn'"),
         ({"accept": {"poem": 0.5}}, "unknown contract kind 'poem'. Known: text, choice"),
         ({"accept": {"text": {"al": 0.5}}}, "unknown threshold 'al'"),
-        ({"accept": {"text": 1.5}}, "lie in [0, 1]"),
+        ({"accept": {"text": 1.5}}, "the threshold 'overall' must be at most 1, not 1.5"),
         ({"accept": {"text": "high"}}, "a confidence threshold is a number"),
         ({"accept": {"text": {"engines": {"a": "high"}}}}, "a confidence threshold is a number"),
         ({"accept": {"text": {"engines": {"a": {"engines": {"b": 1}}}}}}, "no further engines"),
@@ -125,14 +126,67 @@ def test_an_engine_may_have_thresholds_of_its_own() -> None:
         ({"budget": {"money": 3}}, "unknown key of budget 'money'"),
         ({"accept": {"json": {"judge": {"at_least": 1}}}}, "a judge names its engine"),
         ({"accept": {"json": {"agreement": {"draft": 1}}}}, "Did you mean 'drafts'?"),
-        ({"choose": "fast"}, "choose is 'order' or 'time'"),
-        ({"hedge": {"after_s": 0}}, "after_s is above 0"),
-        ({"hedge": {"share": 1}}, "share lies between 0 and 1"),
+        ({"choose": "fast"}, "'choose' of policy 'auto' is 'order' or 'time', not 'fast'"),
+        ({"hedge": {"after_s": 0}}, "'after_s' of a hedge must be above 0, not 0"),
+        ({"hedge": {"share": 1}}, "'share' of a hedge must be below 1, not 1"),
     ],
 )
 def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:
     with pytest.raises(CarraraError, match=re.escape(message)):
         from_data(found)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: Policy(renoise=-1), "'renoise' of policy 'auto' must be at least 0, not -1"),
+        (lambda: Policy(again=1.5), "'again' of policy 'auto' must be a whole number, not 1.5"),
+        (lambda: Policy(max_attempts=0), "'max_attempts' of policy 'auto' must be at least 1"),
+        (lambda: Policy(break_s=0), "'break_s' of policy 'auto' must be above 0, not 0"),
+        (lambda: Policy(max_wait_s=math.nan), "must be at least 0, not nan"),
+        (lambda: Policy(max_wait_s=True), "must be a number, not True"),
+        (lambda: Policy(steps={"sum": 0.5}), "steps['sum'] of policy 'auto' takes Accept(…)"),
+        (lambda: Policy(prices={"a": 2}), "prices['a'] of policy 'auto' takes Price(…), not 2"),
+        (lambda: Policy(hedge={"times": 3}), "the hedge of policy 'auto' takes Hedge(…)"),
+        (lambda: Policy(rules=("ar",)), "each of the rules of policy 'auto' takes Rule(…)"),
+        (lambda: Rule(()), "a rule names no engine"),
+        (lambda: Rule("ar"), "names of engines in a tuple, not 'ar'"),
+        (lambda: Rule(("",)), "names of engines in a tuple, not ('',)"),
+        (lambda: Rule(("ar",), tags="x"), "'tags' of a rule is a set of names, frozenset({'x'})"),
+        (lambda: Rule(("ar",), kinds=frozenset({"jsn"})), "Did you mean 'json'?"),
+        (lambda: Rule(("ar",), prompt_tokens_over=-2), "must be at least -1, not -2"),
+        (lambda: Accept(1.01), "the threshold 'overall' must be at most 1, not 1.01"),
+        (lambda: Accept(field=math.nan), "the threshold 'field' must be at least 0, not nan"),
+        (lambda: Accept(fields={"/zip": 2}), "the threshold of field '/zip' must be at most 1"),
+        (lambda: Accept(fields={"zip": 0.5}), "by its JSON pointer: '/zip', not 'zip'"),
+        (lambda: Accept(judge="ar"), "'judge' of thresholds takes Judge(…), not 'ar'"),
+        (lambda: Accept(engines={"a": 0.5}), "engine 'a' takes Accept(…) as thresholds, not 0.5"),
+        (lambda: Judge("ar", 3), "'at_least' of the judge 'ar' must be at most 1, not 3"),
+        (lambda: Agreement(1), "'drafts' of an agreement must be at least 2, not 1"),
+        (lambda: Hedge(settled=2), "'settled' of a hedge must be at most 1, not 2"),
+        (lambda: Hedge(passes=1.5), "'passes' of a hedge must be a whole number, not 1.5"),
+        (lambda: Price(-1), "'prompt' of a price must be at least 0, not -1"),
+        (lambda: Budget(cost=-1), "'cost' of a budget must be at least 0, not -1"),
+        (lambda: Budget(tokens=0.5), "'tokens' of a budget must be a whole number, not 0.5"),
+    ],
+)
+def test_an_object_is_checked_when_it_is_made(made: Any, message: str) -> None:
+    with pytest.raises(CarraraError) as caught:
+        made()
+    assert message in str(caught.value)
+
+
+def test_a_hedge_needs_somebody_to_start() -> None:
+    here = {"ar", "diffusion"}.__contains__
+    alone = Policy("p", (Rule(("ar",)), Rule(("diffusion",))), hedge=Hedge())
+    assert "the hedge of policy 'p' has nobody to start" in alone.lonely_hedge(here)
+    for able in (
+        Policy("p", (Rule(("ar",)), Rule(("diffusion", "ar"))), hedge=Hedge()),
+        Policy("p", (Rule(("server",)),), hedge=Hedge()),
+        Policy("p", (Rule(("ar",)),)),
+        Policy("p", hedge=Hedge()),
+    ):
+        assert able.lonely_hedge(here) == ""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,10 +21,11 @@ from carrara.runtime.errors import JournalError
 from carrara.runtime.events import DraftShown, Event, Routed, RunFinished, StepFinished
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.accept import Accept, Judge
-from carrara.runtime.routing.policy import Rule
+from carrara.runtime.routing.policy import Hedge, Price, Rule
 from carrara.workflows.engine_room import EngineRoom, engines_of
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.session import opened_journal
+from carrara.workflows.yaml.load import loads
 
 Answers = Callable[[dict[str, Any]], dict[str, ScriptedEngine]]
 
@@ -249,7 +251,7 @@ def test_a_policy_and_limits_of_the_session_go_before_those_of_the_workflow(
 
 JUDGED = Policy(
     "judged",
-    (Rule(("ar", "other")),),
+    (Rule(("ar", "openai")),),
     {"text": Accept(engines={"ar": Accept(judge=Judge("ollama"))})},
 )
 
@@ -269,7 +271,44 @@ def test_a_judge_is_opened_with_the_engines_of_the_rules() -> None:
     room = EngineRoom()
     room.want(*engines_of(own))
     assert "ollama" in room.names
-    room.check_judges(JUDGED)
+    room.check_policy(JUDGED)
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (Policy("p", (Rule(("ar", "opnai")),)), "unknown engine 'opnai' of policy 'p'. Did you"),
+        (Policy("p", prices={"mercry": Price(1)}), "Did you mean 'mercury'?"),
+        (Policy("p", steps={"x": Accept(engines={"a": Accept()})}), "unknown engine 'a' of"),
+        (Policy("p", (Rule(("local",)),), hedge=Hedge()), "has nobody to start: its rules name"),
+    ],
+)
+def test_a_policy_that_cannot_work_is_told_before_the_run(policy: Policy, told: str) -> None:
+    heard: list[Event] = []
+
+    class Local(ScriptedEngine):
+        device = "cpu"
+
+    engines = {"ar": ScriptedEngine("ar", {}), "local": Local("local", {})}
+    with pytest.raises(EngineRefused, match=re.escape(told)):
+        carrara.run_sync(measure, "hey", engines=engines, policy=policy, listeners=[heard.append])
+    assert heard == []
+
+
+def test_a_policy_may_name_an_engine_of_the_pipeline_that_the_session_does_not_use() -> None:
+    pipeline = loads("""
+engines: {mine: {preset: openai, model: m}}
+policy: {rules: [{engines: [ar, mine]}]}
+steps: {mood: {llm: "Which mood?", returns: {one_of: [glad, sad]}}}
+""")
+    engines = {"ar": ScriptedEngine("ar", lambda request: "glad")}
+    result = carrara.run_sync(pipeline.workflow, engines=engines)
+    assert result.value == {"mood": "glad"}
+
+
+def test_a_policy_may_name_engines_that_are_known_and_not_here(answers: Answers) -> None:
+    policy = Policy("p", (Rule(("ar", "openai")),), hedge=Hedge(), prices={"mercury": Price(1)})
+    assert carrara.run_sync(measure, "hey", engines=answers({"hey": "HEY"}), policy=policy).value
 
 
 def test_a_limit_holds_over_all_runs_of_a_session() -> None:
