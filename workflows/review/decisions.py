@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carrara.workflows.review.rows import ReviewError, ReviewRow, value_at
+from carrara.engines.contract import Json, from_data
+from carrara.workflows.decimal_texts import with_numbers
+from carrara.workflows.review.rows import Lesson, ReviewError, ReviewRow, value_at
 
 Kind = Literal["accepted", "edited", "rejected"]
 
@@ -73,11 +75,17 @@ def labelled_row(reviewed: ReviewRow, right: Mapping[str, Any]) -> dict[str, Any
         more = {
             "messages": lesson.messages,
             "contract": lesson.contract,
-            "response": value_at(right, lesson.at),
+            "response": _response(value_at(right, lesson.at), lesson),
         }
         if not more.keys() & made.keys() and "prompt" not in made:
             made |= more
     return made
+
+
+def _response(value: Any, lesson: Lesson) -> Any:
+    """The right answer as the model should have given it."""
+    contract = from_data(lesson.contract)
+    return with_numbers(value, contract.schema) if isinstance(contract, Json) else value
 
 
 def _read(path: Path) -> dict[str, Decision]:
