@@ -47,6 +47,14 @@ def test_accepted_edited_and_rejected_rows_are_written_at_once(review_file: File
     assert [line["id"] for line in lines(gold)] == ["a", "b"]
 
 
+def test_a_decimal_is_text_in_its_row_and_a_number_to_the_model(review_file: Files) -> None:
+    row = {"answer": {"shop": "Corner Shop", "total": "1200.50"}}
+    desk = press(desk_of(review_file("a", row=row)), "a")
+    (labelled_line,) = lines(desk.decisions.labelled)
+    assert labelled_line["gold"] == row["answer"]
+    assert labelled_line["response"]["total"] == 1200.5
+
+
 def test_labelled_rows_are_taken_by_evaluation_and_by_training(review_file: Files) -> None:
     desk = press(desk_of(review_file("a")), "e", "clear", *"7", "enter", "a")
     (record,) = labelled(str(desk.decisions.labelled))
