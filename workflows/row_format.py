@@ -1,7 +1,7 @@
 """How rows are written, by the suffix of their file: lines of JSON, or records of CSV under a header.
 
-In CSV a text stands as it is, a number and a boolean as in JSON, null as nothing, everything else as JSON text. Decimals
-come as text that has all their digits.
+In CSV a text stands as it is, a number and a boolean as in JSON, null as nothing, everything else as JSON text.
+Decimals come as text that has all their digits.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-FLOW = '''
+FLOW = """
 from decimal import Decimal
 from typing import TypedDict
 
@@ -32,9 +32,15 @@ async def price(text: str) -> Price:
 @workflow
 async def again(price: Decimal) -> Decimal:
     return price
-'''
+"""
 EXACT = ["0.10", "12345678901234567890.1234567890", "1.50"]
-SINKS = ["out.jsonl", "out.csv", "out.parquet", "duckdb:///out.duckdb#rows", "sqlite:///out.db#rows"]
+SINKS = [
+    "out.jsonl",
+    "out.csv",
+    "out.parquet",
+    "duckdb:///out.duckdb#rows",
+    "sqlite:///out.db#rows",
+]
 
 
 def lines(*texts: str) -> str:
