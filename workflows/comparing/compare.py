@@ -76,7 +76,8 @@ def compare(before: Output, after: Output, limit: int = 50) -> Comparison:
     with Shelf() as shelf:
         names = shelf.put("before", before), shelf.put("after", after)
         comparer = _Comparer(before.form, after.form, *names, limit)
-        for key, old, new in shelf.pairs():
+        same_form = before.form is after.form  # then equal texts are equal values of equal types
+        for key, old, new in shelf.pairs(changed_only=same_form):
             comparer.take(key, old, new)
         found = comparer.found
         found.rows, found.rows_after = shelf.count("before"), shelf.count("after")

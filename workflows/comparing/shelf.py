@@ -61,11 +61,13 @@ class Shelf:
             asked = self._database.execute(f"SELECT key {where} ORDER BY place LIMIT ?", (limit,))
             return count, [key for (key,) in asked]
 
-    def pairs(self) -> Iterator[tuple[str, Any, Any]]:
-        """The key and the fields before and after of each row that both have, in the order of the first."""
+    def pairs(self, *, changed_only: bool) -> Iterator[tuple[str, Any, Any]]:
+        """The key and the fields before and after of each row that both have, in the order of the first; where asked,
+        without those whose texts are equal."""
+        where = "WHERE one.fields <> other.fields" if changed_only else ""
         asked = self._database.execute(
             "SELECT key, one.fields, other.fields FROM before one JOIN after other USING (key)"
-            " ORDER BY one.place"
+            f" {where} ORDER BY one.place"
         )
         with _full():
             for key, before, after in asked:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from carrara.engines.contract import Json, from_data
 from carrara.workflows.decimal_texts import with_numbers
+from carrara.workflows.places import OutputError, text_in
 from carrara.workflows.review.rows import Lesson, ReviewError, ReviewRow, value_at
 
 Kind = Literal["accepted", "edited", "rejected"]
@@ -50,7 +51,7 @@ class Decisions:
         """Keep a decision, in place of an earlier one; it is on the disk when this returns.
 
         Raises:
-            ReviewError: a file cannot be written.
+            OutputError: a file cannot be written.
         """
         self._found[key] = decision
         lines = [
@@ -92,16 +93,22 @@ def _read(path: Path) -> dict[str, Decision]:
     if not path.exists():
         return {}
     found: dict[str, Decision] = {}
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_in(path, ReviewError).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
             data = json.loads(line)
-            if data["decision"] not in get_args(Kind):
-                raise ReviewError(f"{path}:{number}: no decision is called {data['decision']!r}")
-            found[data["key"]] = Decision(data["decision"], data["row"])
-    except OSError as error:
-        raise ReviewError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReviewError(f"{path}:{number}: not a decision ({error})") from error
+            key, decision = data["key"], Decision(data["decision"], data["row"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReviewError(
+                f"{path}:{number}: not a decision ({type(error).__name__}: {error}); mend the line, or take it out and "
+                "decide again"
+            ) from error
+        if decision.kind not in get_args(Kind):
+            raise ReviewError(
+                f"{path}:{number}: no decision is called {decision.kind!r}; there are {', '.join(get_args(Kind))}"
+            )
+        found[key] = decision
     return found
 
 
@@ -114,7 +121,9 @@ def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ReviewError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; what was decided before is kept: review again once it can be"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

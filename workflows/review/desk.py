@@ -67,7 +67,7 @@ class Desk:
         """A key: a character, or "up", "down", "left", "right", "enter", "escape", "backspace", "tab", "home", "end".
 
         Raises:
-            ReviewError: a decision cannot be written.
+            OutputError: a decision cannot be written.
         """
         self.said, self.wrong = "", False
         if self.editing is not None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.adapt.rows import read_rows
 from carrara.workflows.labelled import labelled
+from carrara.workflows.places import OutputError
 from carrara.workflows.review.decisions import Decisions
 from carrara.workflows.review.desk import Desk
 from carrara.workflows.review.rows import ReviewError, read_review
@@ -108,13 +109,13 @@ def test_edits_can_be_taken_back(review_file: Files) -> None:
 def test_a_decision_that_cannot_be_written_is_an_error(review_file: Files, tmp_path: Path) -> None:
     desk = desk_of(review_file("a"))
     desk.decisions.decided = tmp_path / "gone" / "out.decided.jsonl"
-    with pytest.raises(ReviewError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         press(desk, "a")
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("", "holds no rows"), ("{}\n", "jsonl:1: not a row"), ("\n[1", "jsonl:2: not a row")],
+    [("", "no row to review"), ("{}\n", "jsonl:1: not a row"), ("\n[1", "jsonl:2: not JSON")],
 )
 def test_files_that_are_no_review_are_refused(tmp_path: Path, content: str, told: str) -> None:
     path = tmp_path / "x.review.jsonl"

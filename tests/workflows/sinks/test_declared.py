@@ -1,4 +1,4 @@
-"""Rows are held to the declared types before any sink: what typed sinks take passes, what is of another type does not."""
+"""Rows are held to the declared types before any sink: what typed sinks take passes, other types do not."""
 
 from __future__ import annotations
 

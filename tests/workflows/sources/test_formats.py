@@ -252,9 +252,9 @@ async def typed(
 
 
 def test_an_empty_cell_is_the_default_or_null_where_the_input_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("text,n,day,tags,note,must\n,,,,,\n")
+    (tmp_path / "t.csv").write_text("text,n,day,tags,note,must\nx,,,,,\n")
     given = Binder(typed).bind(only(tmp_path / "t.csv"))
-    assert given == {"text": "", "note": "", "must": None}
+    assert given == {"text": "x", "note": "", "must": None}
     (tmp_path / "t.csv").write_text("n,must\n4,\n")
     bound = Binder(typed, constants={"text": "x"}).bind(only(tmp_path / "t.csv"))
     assert bound == {"text": "x", "n": 4, "must": None}
