@@ -34,6 +34,10 @@ from carrara.runtime.events import (
 )
 from carrara.runtime.standing import Standing
 
+MOST_TEXTS = 1000
+OTHERS = "others"
+"""What reasons and errors count under once there are MOST_TEXTS different ones."""
+
 _INDEX = re.compile(r"\[\d+\]")
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -162,11 +166,11 @@ class RunReport:
 
 
 def report(events: Iterable[Event]) -> RunReport:
-    """The report of the events of one run, in their order."""
+    """The report of the events of one run, in the order of their times, or node after node (`Reader.events`)."""
     reporter = Reporter()
     for event in events:
         reporter(event)
-    return reporter.report
+    return reporter.in_order()
 
 
 class Reporter:
@@ -178,6 +182,13 @@ class Reporter:
         self._before_s = 0.0
         self._started: set[tuple[str, int]] = set()
         self._standing = Standing()
+        self._first: dict[str, float] = {}
+
+    def in_order(self) -> RunReport:
+        """The report, with its steps in the order in which they first appeared."""
+        steps = self.report.steps
+        self.report.steps = dict(sorted(steps.items(), key=lambda item: self._first[item[0]]))
+        return self.report
 
     def __call__(self, event: Event) -> None:
         found = self.report
@@ -206,15 +217,18 @@ class Reporter:
         for step in found.steps.values():
             step.reopen()
 
-    def _step(self, path: str) -> StepReport:
-        plain = _INDEX.sub("", path)
+    def _step(self, event: StepEvent) -> StepReport:
+        plain = _INDEX.sub("", event.path)
         steps = self.report.steps
         if plain not in steps:
             steps[plain] = StepReport(plain)
+            self._first[plain] = event.at
+        elif event.at < self._first[plain]:
+            self._first[plain] = event.at
         return steps[plain]
 
     def _on_step(self, event: StepEvent) -> None:
-        step = self._step(event.path)
+        step = self._step(event)
         node = (event.path, event.node)
         self._standing.note(event)
         match event:
@@ -240,7 +254,7 @@ class Reporter:
                 step.failed += 1
                 step.busy_s += event.seconds
                 if not event.within:
-                    step.errors[event.error] += 1
+                    _count(step.errors, event.error)
             case StepSkipped():
                 self._end(node, step)
                 step.skipped += 1
@@ -269,7 +283,7 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
         case Accepted():
             _on_acceptance(step, event)
         case Routed():
-            _engine(step, event.engine).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _count(_engine(step, event.engine).reasons, _NUMBER.sub("…", event.reason))
         case EngineCalled():
             _engine(step, event.engine).calls += 1
         case EngineAnswered():
@@ -280,12 +294,12 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             _add_timings(engine, event.timings)
         case Hedged():
             step.hedges += 1
-            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _count(_engine(step, event.target).reasons, _NUMBER.sub("…", event.reason))
         case HedgeEnded():
             step.wasted_s += event.wasted_s
         case Escalated():
             step.escalations[f"{event.origin} -> {event.target}"] += 1
-            _engine(step, event.target).reasons[_NUMBER.sub("…", event.reason)] += 1
+            _count(_engine(step, event.target).reasons, _NUMBER.sub("…", event.reason))
         case Repaired():
             step.repairs[event.kind] += 1
             step.edits += event.edits
@@ -294,9 +308,9 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
 
 def _on_acceptance(step: StepReport, event: Accepted) -> None:
     if event.doubt:
-        _engine(step, event.engine).doubts[_NUMBER.sub("…", event.doubt)] += 1
+        _count(_engine(step, event.engine).doubts, _NUMBER.sub("…", event.doubt))
     if event.unjudged:
-        _engine(step, event.engine).unjudged[_NUMBER.sub("…", event.unjudged)] += 1
+        _count(_engine(step, event.engine).unjudged, _NUMBER.sub("…", event.unjudged))
 
 
 def _on_rejection(step: StepReport, event: Rejected, answered: str | None) -> None:
@@ -305,10 +319,10 @@ def _on_rejection(step: StepReport, event: Rejected, answered: str | None) -> No
     reason = _NUMBER.sub("…", event.reason)
     if answered is None:
         engine.unanswered += 1
-        engine.failures[reason] += 1
+        _count(engine.failures, reason)
         return
     engine.rejected += 1
-    engine.rejections[reason] += 1
+    _count(engine.rejections, reason)
     if event.confidence is not None:
         low, high = engine.confidences or (event.confidence, event.confidence)
         engine.confidences = min(low, event.confidence), max(high, event.confidence)
@@ -319,6 +333,11 @@ def _replaced(step: StepReport, taken: str, useless: tuple[str, ...]) -> None:
     if taken:
         for name in useless:
             _engine(step, name).replaced_by[taken] += 1
+
+
+def _count(counts: Counter[str], text: str) -> None:
+    """Count a text; where there are very many, others count together: memory must not grow with a run."""
+    counts[text if text in counts or len(counts) < MOST_TEXTS else OTHERS] += 1
 
 
 def _engine(step: StepReport, name: str) -> EngineReport:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-
 NULL_THROUGHOUT = "is null in every example, so it is taken for a text"
 EMPTY_THROUGHOUT = "is an empty list in every example, so its items are taken for texts"
 GUESSES = (NULL_THROUGHOUT, EMPTY_THROUGHOUT)

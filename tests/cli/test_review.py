@@ -84,7 +84,10 @@ ROW = {
     [
         (None, "there is no file in.review.jsonl"),
         ("", "empty, there is no row to review"),
-        ('{"key": "a", "said": "x"}\n', "in.review.jsonl:1: not a row to review, it has no 'where'"),
+        (
+            '{"key": "a", "said": "x"}\n',
+            "in.review.jsonl:1: not a row to review, it has no 'where'",
+        ),
         ("{\n", "in.review.jsonl:1: not JSON"),
         (b"\xff", "not UTF-8 text (byte 0)"),
         (json.dumps(ROW, ensure_ascii=False), "a review needs a terminal"),

@@ -11,7 +11,6 @@ from typing import Any
 from carrara.workflows.places import FileError, text_in
 from carrara.workflows.trust.tracing import is_leaf, nodes
 
-
 _WRITES = (
     "A review file is what `carrara run … --review BELOW` writes beside its output, OUT.review.jsonl; "
     "where every row is surer than that there is none."
