@@ -12,15 +12,15 @@ demo: weights  ## run the main job: a cookbook from twelve recipes
 	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
 	@echo; echo "The cookbook is in $(COOKBOOK)/: book.md, recipes.jsonl, shopping.md and score.json."
 
-test: .venv/.dev weights  ## pass all tests
+test: .venv/.dev weights  ## pass all tests; those that need PostgreSQL are skipped where it is not installed (Debian: postgresql)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALL_CORES)
 
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
 
-test-cluster: .venv/.dev  ## the tests that start servers and clusters: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter
+test-cluster: .venv/.dev  ## all tests with servers, clusters of Ray too: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter
 	$(PIP) --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
+	CARRARA_TEST_SERVERS=1 CLUSTER_EXAMPLES=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster or not cluster" tests/cluster
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

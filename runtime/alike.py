@@ -6,8 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
+MOST_KINDS = 1000
+OTHERS = "others"
+"""What texts count under once there are MOST_KINDS kinds of them: memory must not grow with a run."""
+
 _LOOKED_AT = 200  # characters: what differs only behind them counts as one
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def kind_of(text: str) -> str:
+    """What a text has in common with those that are alike."""
+    return _NUMBER.sub("…", text)[:_LOOKED_AT]
 
 
 class Alike(Counter[str]):
@@ -21,7 +30,10 @@ class Alike(Counter[str]):
 
     def note(self, text: str) -> None:
         """The text came once more, or one like it."""
-        self[self._firsts.setdefault(_NUMBER.sub("…", text)[:_LOOKED_AT], text)] += 1
+        kind = kind_of(text)
+        if kind not in self._firsts and len(self._firsts) >= MOST_KINDS:
+            kind = text = OTHERS
+        self[self._firsts.setdefault(kind, text)] += 1
 
 
-__all__ = ["Alike"]
+__all__ = ["MOST_KINDS", "OTHERS", "Alike", "kind_of"]

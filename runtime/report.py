@@ -104,12 +104,12 @@ class StepReport:
     wasted_tokens: int = 0
     wasted_passes: int = 0
     changes: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
+    errors: Alike = field(default_factory=Alike)
 
     def reopen(self) -> None:
         """The run begins again: its nodes are counted anew, what they have cost stays."""
         self.done = self.reused = self.failed = self.skipped = self.cancelled = self.running = 0
-        self.errors.clear()
+        self.errors = Alike()
 
     @property
     def count(self) -> int:
@@ -165,11 +165,11 @@ class RunReport:
 
 
 def report(events: Iterable[Event]) -> RunReport:
-    """The report of the events of one run, in their order."""
+    """The report of the events of one run, in the order of their times, or node after node (`Reader.events`)."""
     reporter = Reporter()
     for event in events:
         reporter(event)
-    return reporter.report
+    return reporter.in_order()
 
 
 class Reporter:
@@ -181,6 +181,13 @@ class Reporter:
         self._before_s = 0.0
         self._started: set[tuple[str, int]] = set()
         self._standing = Standing()
+        self._first: dict[str, float] = {}
+
+    def in_order(self) -> RunReport:
+        """The report, with its steps in the order in which they first appeared."""
+        steps = self.report.steps
+        self.report.steps = dict(sorted(steps.items(), key=lambda item: self._first[item[0]]))
+        return self.report
 
     def __call__(self, event: Event) -> None:
         found = self.report
@@ -209,15 +216,18 @@ class Reporter:
         for step in found.steps.values():
             step.reopen()
 
-    def _step(self, path: str) -> StepReport:
-        plain = _INDEX.sub("", path)
+    def _step(self, event: StepEvent) -> StepReport:
+        plain = _INDEX.sub("", event.path)
         steps = self.report.steps
         if plain not in steps:
             steps[plain] = StepReport(plain)
+            self._first[plain] = event.at
+        elif event.at < self._first[plain]:
+            self._first[plain] = event.at
         return steps[plain]
 
     def _on_step(self, event: StepEvent) -> None:
-        step = self._step(event.path)
+        step = self._step(event)
         node = (event.path, event.node)
         self._standing.note(event)
         match event:
@@ -243,7 +253,7 @@ class Reporter:
                 step.failed += 1
                 step.busy_s += event.seconds
                 if not event.within:
-                    step.errors[event.error] += 1
+                    step.errors.note(event.error)
             case StepSkipped():
                 self._end(node, step)
                 step.skipped += 1

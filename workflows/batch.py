@@ -154,6 +154,7 @@ class Binder:
         self._open = [name for name in parameters.names if name not in self._constants]
         needed = [name for name in self._open if name not in parameters.defaults]
         self._needed = frozenset(needed)
+        self._texts = [name for name in needed if self._reader.needs_text(name)]
         sole = needed or self._open
         self._sole = sole[0] if len(sole) == 1 else None
 
@@ -161,7 +162,8 @@ class Binder:
         """The typed arguments for a record.
 
         Raises:
-            RecordError: the record is broken, a field is missing, or it is not of the input's type.
+            RecordError: the record is broken, a field is missing or empty where a text is needed, or it is not of the
+                input's type.
         """
         if record.problem is not None:
             raise RecordError(f"{record.where}: {record.problem}")
@@ -181,6 +183,9 @@ class Binder:
                     given[name] = value
             elif name in self._needed or name in self._columns:
                 raise RecordError(_missing(record, column, name))
+        for name in self._texts:
+            if _is_blank(given.get(name, MISSING)):
+                raise RecordError(_without_text(record, self._column(record, name), name))
         if self._open and not (given or empty):
             raise RecordError(_nothing_given(record, self._open))
         try:
@@ -204,6 +209,17 @@ class Binder:
         usual = (name, "text", "input") if name == self._sole else (name,)
         there = (record.fields, record.unused)
         return next((column for column in usual if any(column in of for of in there)), name)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _without_text(record: Record, column: str, name: str) -> str:
+    return (
+        f"{record.where}: the field {column!r} is empty, and the input {name!r} needs a text. "
+        "Give the input a default if it may be empty."
+    )
 
 
 def _nothing_given(record: Record, inputs: Sequence[str]) -> str:

@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+NULL_THROUGHOUT = "is null in every example, so it is taken for a text"
+EMPTY_THROUGHOUT = "is an empty list in every example, so its items are taken for texts"
+GUESSES = (NULL_THROUGHOUT, EMPTY_THROUGHOUT)
+"""What stands under `$comment` where the values do not show a type."""
+
 
 def inferred(values: Sequence[Any]) -> dict[str, Any]:
     """A schema that all `values` hold to. A key that some objects lack is not required; texts that are all ISO dates
-    are dates; kinds that do not go together leave anything open."""
+    are dates; kinds that do not go together leave anything open. What is null or an empty list throughout is a guess,
+    and says so under `$comment`."""
     there = [value for value in values if value is not None]
+    if values and not there:
+        return {"type": ["string", "null"], "$comment": NULL_THROUGHOUT}
     found = _of(there) if there else {}
     if len(there) < len(values) and "type" in found:
         return {**found, "type": [found["type"], "null"]}
@@ -31,7 +39,8 @@ def _of(values: Sequence[Any]) -> dict[str, Any]:
         return {"type": "string", "format": "date"} if dates else {"type": "string"}
     if all(isinstance(value, list) for value in values):
         items = [item for value in values for item in value]
-        return {"type": "array", "items": inferred(items) if items else {}}
+        of_items = {"type": "string", "$comment": EMPTY_THROUGHOUT}
+        return {"type": "array", "items": inferred(items) if items else of_items}
     if all(isinstance(value, Mapping) for value in values):
         return _object(values)
     return {}

@@ -66,6 +66,13 @@ class InputReader:
             self._of_empty[name] = self._empty(name)
         return self._of_empty[name]
 
+    def needs_text(self, name: str) -> bool:
+        """Whether an input takes a text and neither null nor a default: a blank text is nothing to work on."""
+        if name in self.parameters.defaults:
+            return False
+        adapter = self._adapters.get(name)
+        return adapter is None or (_takes(adapter, "") and not _takes(adapter, None))
+
     def _empty(self, name: str) -> Any:
         adapter = self._adapters.get(name)
         if adapter is None or _takes(adapter, ""):

@@ -38,7 +38,9 @@ from carrara.workflows.records import Record, SourceError, content_hash, read_re
 from carrara.workflows.rows import Order, Row
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
+from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
+from carrara.workflows.sinks.shape import row_columns
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 
@@ -236,7 +238,8 @@ async def run_job(
                 begin()  # only now: no other process has the run, and with it the files
             if opened.earlier.dropped:
                 journal.forget_rows(run_id_here(), opened.earlier.dropped)
-            writer = _Writer(journal, opened, definition, seen, end)
+            declared = DeclaredRows(row_columns(workflow))
+            writer = _Writer(journal, opened, declared, definition, seen, end)
             await batch_of(
                 workflow,
                 end.cut(still_open(records, job.limit, opened.earlier, shown_url(job.input))),
@@ -396,12 +399,14 @@ class _Writer:
         self,
         journal: Recorder,
         opened: Opened,
+        declared: DeclaredRows,
         definition: str,
         seen: Seen | None,
         end: _End,
     ) -> None:
         self._journal = journal
         self._rows = opened.rows
+        self._declared = declared
         self._earlier = opened.earlier
         self._end = end
         self._definition = definition
@@ -445,10 +450,9 @@ class _Writer:
     def _row(self, outcome: Outcome) -> Row:
         record = outcome.record
         if outcome.error is None:
-            sink = self._rows.sink
             try:
-                fields = {"key": record.key, **_outputs(outcome.value, exact=sink.exact)}
-                return Row(record.index, True, fields, sink.prepare(fields))
+                fields = self._declared({"key": record.key, **_outputs(outcome.value)})
+                return Row(record.index, True, fields, self._rows.sink.prepare(fields))
             except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
@@ -457,14 +461,14 @@ class _Writer:
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
 
-def _outputs(value: Any, *, exact: bool) -> dict[str, Any]:
+def _outputs(value: Any) -> dict[str, Any]:
     """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
-    one of them is called `key`, which is the record's.
+    one of them is called `key`, which is the record's. Decimals are text, so that no digit is lost.
 
     Raises:
         TypeError: a part of the result has no JSON form.
     """
-    found = plain(value, exact=exact)
+    found = plain(value, exact=True)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 

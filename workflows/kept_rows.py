@@ -48,13 +48,9 @@ def to_keep(
     return {**kept, "beside": dict(beside)} if beside else kept
 
 
-def kept_rows(stored: Iterable[StoredRow]) -> dict[int, KeptRow]:
-    """Those that are done, by place, in the order of `stored`."""
-    return {row.place: _kept(row) for row in stored if row.state == "done"}
-
-
-def _kept(stored: StoredRow) -> KeptRow:
-    """The inverse of `to_keep`. Older journals hold the fields alone, in which there always is a `key`."""
+def kept_row(stored: StoredRow) -> KeptRow:
+    """The inverse of `to_keep`, for a row whose state is "done". Older journals hold the fields alone, in which
+    there always is a `key`."""
     payload = stored.payload
     if "key" in payload:
         return KeptRow(stored.key, payload)
@@ -118,7 +114,7 @@ class EarlierRows:
                 return page[place]
         assert self._reader is not None
         found = self._reader.rows_from(self._run_id, place, _PAGE)
-        page = {row.place: _kept(row) for row in found if row.state == "done"}
+        page = {row.place: kept_row(row) for row in found if row.state == "done"}
         self._pages = (page, self._pages[0])
         return page[place]
 
@@ -182,29 +178,20 @@ class EarlierRows:
         """The failed rows of before whose records have not been tried again, as they stand beside the output."""
         if self._reader is None or next(iter(self._failed), None) is None:
             return
-        place = 0
-        while page := self._reader.rows_from(self._run_id, place, _PAGE):
-            for row in page:
-                if row.state == "failed" and row.place in self._failed:
-                    yield row.payload or {"key": row.key, "where": "", "error": row.error}
-            place = page[-1].place + 1
+        for row in self._reader.each_row(self._run_id):
+            if row.state == "failed" and row.place in self._failed:
+                yield row.payload or {"key": row.key, "where": "", "error": row.error}
 
     def _counted(self, failed: list[int]) -> Iterator[int]:
         """The places of the finished rows; those that failed go to `failed`."""
-        for row in self._all():
+        assert self._reader is not None
+        for row in self._reader.each_row(self._run_id):
             if row.state != "done":
                 failed.append(row.place)
                 continue
             self.count += 1
-            self.stale += self._is_stale(_kept(row))
+            self.stale += self._is_stale(kept_row(row))
             yield row.place
-
-    def _all(self) -> Iterator[StoredRow]:
-        assert self._reader is not None
-        place = 0
-        while page := self._reader.rows_from(self._run_id, place, _PAGE):
-            yield from page
-            place = page[-1].place + 1
 
     def close(self) -> None:
         if self._reader is not None:

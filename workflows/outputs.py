@@ -121,7 +121,7 @@ def as_json_data(value: Any) -> Any:
         OutputError: a part of it has no JSON form.
     """
     try:
-        return plain(value)
+        return plain(value, exact=True)
     except TypeError as error:
         raise OutputError(f"the result cannot be written: {error}") from error
 

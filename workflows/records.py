@@ -1,7 +1,7 @@
 """Records for jobs and evaluations: read one by one from files, each with the place it came from.
 
 A source is a glob of documents (text, Markdown, HTML, PDF, e-mail) and tables (.jsonl, .csv, .tsv, .parquet, .mbox), a
-table or query of an SQL database, or "-" (JSON lines on standard input). A record that
+table or query of an SQL or DuckDB database, or "-" (JSON lines on standard input). A record that
 cannot be read is handed on as broken, with its reason, so that a job loses none and stops for none.
 """
 
@@ -21,10 +21,13 @@ from typing import Any
 from carrara.workflows.key_set import KeySet, Spots
 from carrara.workflows.sources.delimited import read_csv
 from carrara.workflows.sources.documents import read_document
+from carrara.workflows.sources.duck import is_duckdb, read_duckdb
 from carrara.workflows.sources.mail import read_mailbox, read_message
 from carrara.workflows.sources.parquet import read_parquet
 from carrara.workflows.sources.record import (
     MAX_TEXT_BYTES,
+    EmptySource,
+    Kept,
     Record,
     SourceError,
     broken,
@@ -35,7 +38,9 @@ from carrara.workflows.sources.record import (
 from carrara.workflows.sources.sql import is_database, read_sql
 
 
-def read_records(source: str, folder: str = "", key: str | None = None) -> Iterator[Record]:
+def read_records(
+    source: str, folder: str = "", key: str | None = None, keep: Kept = ()
+) -> Iterator[Record]:
     """Records of `source` in order, read lazily. A relative path is meant from `folder`, "" for the working folder;
     keys and places are the same wherever it is read from.
 
@@ -43,24 +48,27 @@ def read_records(source: str, folder: str = "", key: str | None = None) -> Itera
     key is the field `id` or `key` where there is one, else the path, or the line as in `line:3`. Where several files
     match, the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
     So is a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
+    Values of typed tables are JSON data, but for those of the types to `keep`.
 
     Raises:
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header; a source of
             a kind that there is not.
     """
     kind = re.match(r"([A-Za-z][\w+.-]*)://", source)
-    if kind and not is_database(source):
+    if kind and not (is_database(source) or is_duckdb(source)):
         raise SourceError(
             f"{kind[1]}:// is no kind of source; there are files (a glob like 'texts/*.txt'), sqlite:///FILE#TABLE, "
-            "postgresql://HOST/NAME#TABLE, and - for JSON lines on standard input"
+            "duckdb:///FILE#TABLE, postgresql://HOST/NAME#TABLE, and - for JSON lines on standard input"
         )
     once = _once if key is None else _as_they_are
     if is_database(source):
-        found = once(read_sql(source, folder))
+        found = once(read_sql(source, folder, keep))
+    elif is_duckdb(source):
+        found = once(read_duckdb(source, folder, keep))
     elif folder not in ("", os.getcwd()) and source != "-" and not os.path.isabs(source):
-        found = _from_folder(_read(os.path.join(folder, source), once), folder)
+        found = _from_folder(_read(os.path.join(folder, source), once, keep), folder)
     else:
-        found = _read(source, once)
+        found = _read(source, once, keep)
     yield from map(_nameable, found if key is None else _once(_keyed(found, key)))
 
 
@@ -76,25 +84,28 @@ def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
         yield replace(record, key=key, where=where, fields=fields)
 
 
-def _read(source: str, once: Once) -> Iterator[Record]:
+def _read(source: str, once: Once, keep: Kept) -> Iterator[Record]:
     if source == "-":
         yield from once(_jsonl(sys.stdin.buffer, "stdin"))
         return
     paths = _matching(source)
     if len(paths) == 1:
-        yield from _file(paths[0], once)
+        yield from _file(paths[0], once, keep)
         return
     index = 0
     for path in paths:
-        for record in _one_of_many(path, once):
+        for record in _one_of_many(path, once, keep):
             yield replace(record, index=index)
             index += 1
 
 
-def _file(path: Path, once: Once) -> Iterator[Record]:
+def _file(path: Path, once: Once, keep: Kept) -> Iterator[Record]:
     """The records of one file, counted from 0."""
-    reader = _TABLES.get(path.suffix.lower())
-    if reader is not None:
+    suffix = path.suffix.lower()
+    reader = _TABLES.get(suffix)
+    if suffix == ".parquet":
+        yield from once(read_parquet(path, keep))
+    elif reader is not None:
         yield from once(reader(path))
     else:
         yield read_document(path)
@@ -149,9 +160,9 @@ def _nameable(record: Record) -> Record:
     return broken(replace(record, key=key, where=where), problem)
 
 
-def _one_of_many(path: Path, once: Once) -> Iterator[Record]:
+def _one_of_many(path: Path, once: Once, keep: Kept) -> Iterator[Record]:
     try:
-        for record in _file(path, once):
+        for record in _file(path, once, keep):
             own = record.key == str(path)
             yield record if own else replace(record, key=f"{path}:{record.key}")
     except SourceError as error:
@@ -186,7 +197,7 @@ def _jsonl(lines: Any, name: str) -> Iterator[Record]:
         yield _json_line(Record(index, f"line:{number}", f"{name}:{number}"), raw)
         index += 1
     if not index:
-        raise SourceError(f"{name}: empty, there is no record in it")
+        raise EmptySource(f"{name}: empty, there is no record in it")
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -216,11 +227,10 @@ _TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {
     ".ndjson": _json_lines,
     ".csv": read_csv,
     ".tsv": read_csv,
-    ".parquet": read_parquet,
     ".eml": read_message,
     ".mbox": read_mailbox,
 }
-"""Readers of files that hold many records, or whose one record is no plain document, by suffix."""
+"""Readers of files that hold many records, or whose one record is no plain document, by suffix; Parquet beside them."""
 
 
-__all__ = ["MAX_TEXT_BYTES", "Record", "SourceError", "content_hash", "read_records"]
+__all__ = ["MAX_TEXT_BYTES", "EmptySource", "Record", "SourceError", "content_hash", "read_records"]

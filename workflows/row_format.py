@@ -1,6 +1,7 @@
 """How rows are written, by the suffix of their file: lines of JSON, or records of CSV under a header.
 
 In CSV a text stands as it is, a number and a boolean as in JSON, null as nothing, everything else as JSON text.
+Decimals come as text that has all their digits.
 """
 
 from __future__ import annotations
@@ -76,8 +77,7 @@ def csv_of(columns: Sequence[str]) -> RowFormat:
         stray = [name for name in fields if name not in columns]
         if stray:
             raise OutputError(
-                f"row {fields.get(_KEY)!r} has the field {stray[0]!r}, which the workflow does not declare and the CSV "
-                "file has no column for; write JSON lines instead."
+                f"row {fields.get(_KEY)!r} has the field {stray[0]!r}, for which the CSV file has no column"
             )
         return _record(_cell(fields.get(name)) for name in columns)
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 
 from carrara.engines.errors import CarraraError
-from carrara.workflows.inferring import inferred
+from carrara.workflows.inferring import EMPTY_THROUGHOUT, GUESSES, inferred
 from carrara.workflows.labelled import GOLD
+from carrara.workflows.places import FileError, text_in
 from carrara.workflows.yaml.load import loads
 from carrara.workflows.yaml.notation import KIND_KEYS
 
 EXAMPLES = 3
+_TAKES = (
+    "A job begins with a JSON Schema (.json), or with example rows (.jsonl), each "
+    '{"text": the text, "gold": what is wanted of it}'
+)
 _TOKENS = 512
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 _BOUNDS = {
@@ -27,7 +33,7 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-class StartError(CarraraError):
+class StartError(FileError):
     """Nothing can be started from this file."""
 
 
@@ -39,6 +45,23 @@ class Start:
     text: str = "text"
     examples: Sequence[tuple[str, Any]] = ()
 
+    @property
+    def guesses(self) -> list[str]:
+        """What the examples do not show of their fields, a sentence for each."""
+        return [f"{at.removeprefix('.')} {why}" for at, why in _guesses(self.schema, "")]
+
+
+def _guesses(schema: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
+    why = schema.get("$comment")
+    if why in GUESSES:
+        at_list = at.removesuffix("[]") if why == EMPTY_THROUGHOUT else at
+        yield at_list or "the answer", why
+    for name, part in schema.get("properties", {}).items():
+        yield from _guesses(part, f"{at}.{name}")
+    items = schema.get("items")
+    if isinstance(items, Mapping):
+        yield from _guesses(items, f"{at}[]")
+
 
 def read_start(path: Path) -> Start:
     """A JSON Schema (.json), or rows (.jsonl) with one text and `gold`, what is wanted of it.
@@ -46,16 +69,14 @@ def read_start(path: Path) -> Start:
     Raises:
         StartError: names the file, and the line, and what is wrong there.
     """
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"cannot read {path}: {error}") from error
+    content = text_in(path, StartError)
     if path.suffix in (".jsonl", ".ndjson"):
         return _from_rows(content, path)
     try:
         found = json.loads(content)
     except ValueError as error:
-        raise StartError(f"{path}: not JSON: {error}") from error
+        what = "empty" if not content.strip() else f"not JSON: {error}"
+        raise StartError(f"{path}: {what}. {_TAKES}") from error
     if not isinstance(found, dict) or not found.keys() & {
         "type",
         "properties",
@@ -63,34 +84,33 @@ def read_start(path: Path) -> Start:
         "enum",
         "items",
     }:
-        raise StartError(f"{path}: not a JSON Schema; example rows go into a .jsonl file")
+        raise StartError(f"{path}: not a JSON Schema. {_TAKES}")
     return Start(found)
 
 
 def _from_rows(content: str, path: Path) -> Start:
     examples: list[tuple[str, Any]] = []
     name = ""
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise StartError(f"{where}: not JSON: {error}") from error
+            raise StartError(f"{where}: not JSON: {error}. {_TAKES}") from error
         if not isinstance(row, dict) or GOLD not in row:
-            raise StartError(
-                f'{where}: a row is {{"text": the text, "gold": what is wanted of it}}'
-            )
+            raise StartError(f"{where}: an example without {GOLD!r}. {_TAKES}")
         texts = [
             each for each, part in row.items() if isinstance(part, str) and each not in (GOLD, "id")
         ]
         name = name or max(texts, key=lambda each: len(row[each]), default="")
         if not name or not isinstance(row.get(name), str):
-            raise StartError(f"{where}: no text under {name or 'any name'!r}")
+            what = f"no text under {name!r}, as in the rows before" if name else "no text in it"
+            raise StartError(f"{where}: {what}. {_TAKES}")
         examples.append((row[name], row[GOLD]))
     if not examples:
-        raise StartError(f"{path}: holds no rows")
+        raise StartError(f"{path}: empty, there is no example in it. {_TAKES}")
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise StartError(f"{path}: {name!r} is no name for an input: letters, digits and _")
     return Start(inferred([wanted for _, wanted in examples]), name, examples)
@@ -189,14 +209,28 @@ class _Types:
         own = self._free(name)
         self.declared[own] = None  # its place before those inside
         required = schema.get("required", list(properties))
-        fields: dict[str, Any] = {}
+        fields = CommentedMap()
         for key, part in properties.items():
             found = self._of(part, _camel(key))
             if key not in required:
                 found = _optional(found)
             fields[key] = found
-        self.declared[own] = {"fields": fields} if set(fields) & set(KIND_KEYS) else fields
+        within = bool(set(fields) & set(KIND_KEYS))
+        for key, part in properties.items():
+            why = _guess_of(part)
+            if why:
+                fields.yaml_set_comment_before_after_key(key, before=why, indent=6 if within else 4)
+        self.declared[own] = {"fields": fields} if within else fields
         return own
+
+
+def _guess_of(schema: Any) -> str:
+    """What the examples do not show of a field, or of the items of a list, "" where they do."""
+    while isinstance(schema, Mapping):
+        if schema.get("$comment") in GUESSES:
+            return f"{schema['$comment']}: change it if it is something else"
+        schema = schema.get("items")
+    return ""
 
 
 def _bare(schema: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:

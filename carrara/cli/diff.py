@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.outcome import FAILED, give
+from carrara.cli.outcome import FAILED, give, usage
 
 if TYPE_CHECKING:
     from carrara.workflows.comparing.compare import Change, Comparison
@@ -18,51 +17,86 @@ _LONGEST = 60
 
 def diff(
     before: Annotated[
-        str, typer.Argument(help="Rows: .jsonl, .csv, .parquet, or a database table.")
+        str,
+        typer.Argument(
+            help="An output: .jsonl, .csv, .parquet, a DuckDB, SQLite or PostgreSQL table."
+        ),
     ],
-    after: Annotated[str, typer.Argument(help="Other rows with the same keys.")],
-    limit: Annotated[int, typer.Option(min=0, help="Show at most so many changes.")] = 50,
+    after: Annotated[str, typer.Argument(help="Another output with the same keys, of any kind.")],
+    limit: Annotated[
+        int, typer.Option(min=0, help="Show at most so many changes and keys of rows.")
+    ] = 50,
+    key: Annotated[
+        str, typer.Option(metavar="FIELD", help="The field that is a row's key.")
+    ] = "key",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two outputs by their keys: rows that came and went, fields that changed, fields of another type.
+    """Compare two outputs by their keys: rows that came and went, values that changed, and apart from them fields that
+    came and went or are of another type.
 
-    The exit code is 1 where they differ.
+    The exit code is 0 where they are the same, 1 where they differ, 2 where they cannot be compared.
     """
+    from carrara.engines.errors import CarraraError
     from carrara.workflows.comparing.compare import compare
-    from carrara.workflows.records import read_records
+    from carrara.workflows.comparing.rows import read_output
 
-    found = compare(read_records(before), read_records(after))
-    give(_json(found) if as_json else _text(found, limit))
+    try:
+        found = compare(read_output(before, key), read_output(after, key), limit)
+    except CarraraError as error:  # 1 is for outputs that differ
+        raise usage(str(error)) from error
+    give(_json(found) if as_json else _text(found))
     if not found.same:
         raise typer.Exit(FAILED)
 
 
 def _json(found: Comparison) -> str:
-    data = asdict(found) | {"changed_rows": found.changed_rows, "by_field": found.by_field}
+    data = {name: getattr(found, name) for name in found.__slots__} | {
+        "same": found.same,
+        "changes": [_change_data(change) for change in found.changes],
+        "retyped": [
+            {"field": name, "before": old, "after": new, "count": count}
+            for name, kinds in found.retyped.items()
+            for (old, new), count in kinds.items()
+        ],
+    }
     return json.dumps(data, ensure_ascii=False, indent=2)
 
 
-def _text(found: Comparison, limit: int) -> str:
+def _change_data(change: Change) -> dict[str, Any]:
+    from carrara.workflows.plain import plain
+
+    found = {name: getattr(change, name) for name in change.__slots__}
+    return found | {name: plain(found[name], exact=True) for name in ("before", "after")}
+
+
+def _text(found: Comparison) -> str:
     lines = [
-        f"{found.rows:,} rows before; {found.changed_rows:,} changed, {len(found.added):,} added, "
-        f"{len(found.removed):,} removed"
+        f"{found.rows:,} rows before, {found.rows_after:,} after; {found.changed_rows:,} changed, "
+        f"{found.added_rows:,} added, {found.removed_rows:,} removed"
     ]
-    for name, (old, new) in found.types.items():
-        if not old or not new:
-            lines.append(f"field {name}: {'only after' if new else 'only before'} ({new or old})")
-        else:
-            lines.append(f"field {name}: {old} before, {new} after")
+    lines += [f"field {name}: only after" for name in found.fields_added]
+    lines += [f"field {name}: only before" for name in found.fields_removed]
+    for pointer, kinds in found.retyped.items():
+        for (old, new), count in kinds.most_common():
+            lines.append(f"type of {pointer}: {old} before, {new} after, in {_values(count)}")
     for pointer, count in found.by_field.most_common():
-        lines.append(f"{pointer}: {count:,} changes")
-    for name, keys in (("added", found.added), ("removed", found.removed)):
+        lines.append(f"{pointer}: {_values(count)} changed")
+    for what, keys, count in (
+        ("added", found.added, found.added_rows),
+        ("removed", found.removed, found.removed_rows),
+    ):
         if keys:
-            more = ", …" if len(keys) > 10 else ""
-            lines.append(f"{name}: {', '.join(keys[:10])}{more}")
-    lines += [_change(change) for change in found.changes[:limit]]
-    left = len(found.changes) - limit
+            more = f" and {count - len(keys):,} more" if count > len(keys) else ""
+            lines.append(f"{what}: {', '.join(keys)}{more}")
+    lines += [_change(change) for change in found.changes]
+    left = found.changed_values - len(found.changes)
     if left > 0:
         lines.append(f"and {left:,} more changes; --limit shows them")
     return "\n".join(lines)
+
+
+def _values(count: int) -> str:
+    return f"{count:,} value{'s' * (count != 1)}"
 
 
 def _change(change: Change) -> str:
@@ -71,8 +105,10 @@ def _change(change: Change) -> str:
     return f"{change.key} {change.pointer}: {old} -> {new}"
 
 
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+def _shown(value: Any) -> str:
+    from carrara.workflows.plain import as_text
+
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else as_text(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
 
 

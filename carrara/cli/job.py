@@ -29,19 +29,25 @@ def init(
         Path | None, typer.Option("--output", "-o", help="The pipeline; by default SOURCE.yaml.")
     ] = None,
 ) -> None:
-    """Write a pipeline with comments that extracts what a schema says, or what a few example rows show."""
+    """Write a pipeline with comments that extracts what a schema says, or what a few example rows show.
+
+    The exit code is 0 where it is written, else 2.
+    """
     import re
 
     from carrara.workflows.starting import pipeline_text, read_start
 
     place = output or source.with_name(source.name.split(".")[0] + ".yaml")
     if place.exists():
-        raise usage(f"{place} is there already; name another file with --output")
+        raise usage(f"{place} is there already and is kept; name another file with --output")
     name = re.sub(r"\W+", "_", place.stem).strip("_") or "job"
-    text = pipeline_text(read_start(source), name if name[0].isalpha() else f"job_{name}")
+    start = read_start(source)
+    text = pipeline_text(start, name if name[0].isalpha() else f"job_{name}")
     try:
         with place.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         raise usage(f"cannot write {place}: {error.strerror}") from error
+    for guess in start.guesses:
+        note(f"{guess}; change it in {place} if it is something else")
     note(f"wrote {place}; `carrara validate {place}` checks it after each change")

@@ -119,10 +119,10 @@ def is_usage(error: Exception) -> bool:
     from carrara.runtime.cassette import CassetteError
     from carrara.runtime.errors import UnknownRun
     from carrara.workflows.errors import DefinitionError, InputError
-    from carrara.workflows.places import PlaceError
+    from carrara.workflows.places import FileError, PlaceError
     from carrara.workflows.records import SourceError
 
-    of_files = SourceError | PlaceError | CassetteError | LoadingError | UnknownRun
+    of_files = FileError | SourceError | PlaceError | CassetteError | LoadingError | UnknownRun
     return isinstance(error, DefinitionError | InputError | of_files)
 
 

@@ -39,7 +39,8 @@ def report(
             raise usage(
                 f"run {summary.run_id} is no job: `carrara show {summary.run_id}` tells of it"
             )
-        found = job_facts(reader.timeline(summary.run_id), stored_rows(reader.rows(summary.run_id)))
+        rows = stored_rows(reader.each_row(summary.run_id))
+        found = job_facts(reader.events(summary.run_id), rows)
     if output is None:
         give(markdown(found))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.outcome import note
+from carrara.cli.outcome import FAILED, note
 
 
 def review(
@@ -19,6 +19,8 @@ def review(
 
     Decisions go at once to OUT.decided.jsonl; accepted and edited rows are labelled rows in OUT.labelled.jsonl, for
     `carrara eval`, `calibrate` and `adapt`. A review can be left and taken up at any time.
+
+    The exit code is 0 where every row is decided, 1 where some are left, 2 where there is nothing to review.
     """
     from carrara.workflows.review.terminal import review as at_terminal
 
@@ -27,6 +29,8 @@ def review(
     note(f"{decided} of {len(desk.rows)} rows decided")
     if decided:
         note(f"decisions: {desk.decisions.decided}; labelled rows: {desk.decisions.labelled}")
+    if decided < len(desk.rows):
+        raise typer.Exit(FAILED)
 
 
 __all__ = ["review"]

@@ -451,7 +451,7 @@ def _show_report(journal: Recorder, result: Ended) -> None:
         note(f"`carrara show {run_id}` reports the steps")
         return
     # Plain progress has ended with the headline; the live display has gone.
-    show(report(journal.timeline(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
+    show(report(journal.events(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
 
 
 def _give(result: RunResult[Any], output: Path | None) -> None:

@@ -49,15 +49,16 @@ def show_run(
 
     with Reader.open(journal) as reader:
         summary = reader.find(run)
-        timeline = reader.timeline(summary.run_id)
+        found = report(reader.events(summary.run_id))
+        timeline = reader.timeline(summary.run_id) if events else []
     if as_json:
-        data = report(timeline).to_data() | {"status": summary.status}
+        data = found.to_data() | {"status": summary.status}
         print(json.dumps(data | ({"events": list(map(to_data, timeline))} if events else {})))
         return
-    show(report(timeline), Console())
+    show(found, Console())
     if summary.status == "interrupted":
         print(f"it was interrupted: `carrara resume {summary.run_id}` goes on from here")
-    for event in timeline if events else ():
+    for event in timeline:
         print(event_line(event, summary.started_at))
 
 

@@ -20,7 +20,7 @@ from carrara.runtime.journal.durations import Durations
 from carrara.runtime.journal.lease import Holder
 from carrara.runtime.journal.schema import FAILED, RUN_SPAN, connect_to_read
 from carrara.runtime.journal.store import SqliteStore, Store
-from carrara.runtime.timeline import StepRow, timeline
+from carrara.runtime.timeline import StepRow, by_node, timeline
 
 DEFAULT_PATH = Path(".carrara") / "journal.db"
 """Where the command line keeps the journal, from the working folder."""
@@ -178,6 +178,52 @@ class Reader:
                 ).fetchall()
             ]
 
+    def each_row(self, run_id: str) -> Iterator[Row]:
+        """All of them, a page at a time."""
+        place = 0
+        while page := self.rows_from(run_id, place, _PAGE):
+            yield from page
+            place = page[-1].place + 1
+
+    def events(self, run_id: str) -> Iterator[Event]:
+        """Everything that happened in a run, over all its openings, node after node: see `by_node`. Memory does not
+        grow with the run, unlike that of `timeline`.
+
+        Raises:
+            JournalError: there is no such run, or an event of it cannot be read.
+        """
+        with self._reading():
+            number = self._number(run_id)
+            workflow, started_at = self._connection.execute(
+                "SELECT workflow, started_at FROM runs WHERE run_id=?", (run_id,)
+            ).fetchone()
+        steps = map(_step_row, self._pages(_STEPS, number))
+        told = ((place, decode(data)) for place, data in self._pages(_EVENTS, number))
+        try:
+            first = True
+            for event in by_node(run_id, steps, told):
+                if first and not isinstance(event, RunStarted):  # it died before its first commit
+                    yield RunStarted(run_id, started_at, workflow)
+                first = False
+                yield event
+        except ValueError as error:
+            raise JournalError(f"the events of run {run_id}: {error}", run=run_id) from error
+        if first:
+            yield RunStarted(run_id, started_at, workflow)
+
+    def _pages(self, query: str, number: int) -> Iterator[Sequence[Any]]:
+        """The rows of a query by their id, a page at a time: others may write meanwhile."""
+        place, end = _span(number)
+        while True:
+            with self._reading():
+                page = self._connection.execute(
+                    f"{query} WHERE id>=? AND id<? ORDER BY id LIMIT ?", (place, end, _PAGE)
+                ).fetchall()
+            yield from page
+            if len(page) < _PAGE:
+                return
+            place = page[-1][0] + 1
+
     def timeline(self, run_id: str) -> list[Event]:
         """Everything that happened in a run, over all its openings, in order.
 
@@ -189,14 +235,8 @@ class Reader:
             workflow, started_at = self._connection.execute(
                 "SELECT workflow, started_at FROM runs WHERE run_id=?", (run_id,)
             ).fetchone()
-            steps = self._connection.execute(
-                "SELECT id, path, node, status, error, attempt, ready_at, started_at, seconds"
-                " FROM steps WHERE id>=? AND id<?",
-                span,
-            )
-            events = self._connection.execute(
-                "SELECT id, data FROM events WHERE id>=? AND id<?", span
-            )
+            steps = self._connection.execute(f"{_STEPS} WHERE id>=? AND id<?", span)
+            events = self._connection.execute(f"{_EVENTS} WHERE id>=? AND id<?", span)
             try:
                 told = [(place, decode(data)) for place, data in events]
                 found = timeline(run_id, map(_step_row, steps), told)
@@ -275,6 +315,9 @@ class Reader:
         self.close()
 
 
+_PAGE = 256
+_STEPS = "SELECT id, path, node, status, error, attempt, ready_at, started_at, seconds FROM steps"
+_EVENTS = "SELECT id, data FROM events"
 _ALL = 1 << 60
 """More rows than there are."""
 

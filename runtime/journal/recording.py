@@ -299,6 +299,10 @@ class Recorder(Reader):
         self.flush()
         return super().timeline(run_id)
 
+    def events(self, run_id: str) -> Iterator[Event]:
+        self.flush()
+        return super().events(run_id)
+
     def runs(self, limit: int | None = None) -> list[RunSummary]:
         self.flush()
         return super().runs(limit)

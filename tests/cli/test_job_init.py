@@ -23,6 +23,14 @@ def test_three_rows_become_a_pipeline_that_validates(shell: Any) -> None:
 def test_a_broken_schema_is_told(shell: Any) -> None:
     shell.write("bill.json", "{")
     ended = shell("job", "init", "bill.json")
-    assert ended.code in (1, 2)
-    assert len(ended.errors) == 1
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert "bill.json: not JSON" in ended.err
     assert not (shell.folder / "bill.yaml").exists()
+
+
+def test_a_field_that_is_null_throughout_is_told(shell: Any) -> None:
+    shell.write("bills.jsonl", '{"text": "a", "gold": {"total": 1, "paid_on": null}}\n')
+    ended = shell("job", "init", "bills.jsonl")
+    assert ended.code == 0
+    assert "paid_on is null in every example, so it is taken for a text; change it" in ended.err
+    assert "paid_on: str?" in shell.read("bills.yaml")

@@ -13,6 +13,8 @@ import sys
 import termios
 from typing import Any
 
+import pytest
+
 from carrara.engines.request import Completion, Confidence, Request, Usage
 
 
@@ -61,7 +63,7 @@ def test_a_job_is_reviewed_and_its_edits_are_labelled_rows(shell: Any, recorded:
         ["", "/greeting", "/mood"]
     ] * 2
     code, drawn = reviewed(shell, [b"\x1b[B", b"e", b"\x15", b"sad", b"\r", b"a", b"q"])
-    assert code == 0, drawn
+    assert code == 1, drawn  # one is left
     assert "1 of 2 rows decided" in drawn
     (row,) = shell.rows("out.labelled.jsonl")
     assert (row["name"], row["gold"]["mood"]) == ("Ada", "sad")
@@ -71,11 +73,40 @@ def test_a_job_is_reviewed_and_its_edits_are_labelled_rows(shell: Any, recorded:
     assert [line["decision"] for line in decided] == ["edited", "rejected"]
 
 
-def test_without_a_terminal_it_says_so(shell: Any) -> None:
-    ended = shell("review", "gone.review.jsonl")
-    assert ended.code == 1
-    assert len(ended.errors) == 1
-    assert "gone.review.jsonl: cannot be read" in ended.err
+ROW = {
+    "key": "a\u2028b", "where": "in.jsonl:1", "row": {"said": "x"}, "fields": {}, "doubtful": [""],
+    "confidence": None, "inputs": {"text": "x"}, "text": "text", "gold_at": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "there is no file in.review.jsonl"),
+        ("", "empty, there is no row to review"),
+        (
+            '{"key": "a", "said": "x"}\n',
+            "in.review.jsonl:1: not a row to review, it has no 'where'",
+        ),
+        ("{\n", "in.review.jsonl:1: not JSON"),
+        (b"\xff", "not UTF-8 text (byte 0)"),
+        (json.dumps(ROW, ensure_ascii=False), "a review needs a terminal"),
+    ],
+)
+def test_what_cannot_be_reviewed_is_a_wrong_call(shell: Any, content: Any, told: str) -> None:
+    if content is not None:
+        shell.write("in.review.jsonl", content)
+    ended = shell("review", "in.review.jsonl")
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert told in ended.err
+
+
+def test_a_broken_file_of_decisions_names_its_line(shell: Any) -> None:
+    shell.write("in.review.jsonl", json.dumps(ROW))
+    shell.write("in.decided.jsonl", '{"key": "a", "decision": "perhaps", "row": null}\n')
+    ended = shell("review", "in.review.jsonl")
+    assert ended.code == 2
+    assert "in.decided.jsonl:1: no decision is called 'perhaps'; there are accepted" in ended.err
 
 
 def test_nothing_can_be_put_beside_a_device(shell: Any) -> None:

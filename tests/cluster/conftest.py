@@ -13,15 +13,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 _HOMES = (Path("/usr/lib/postgresql"), Path("/usr/local/pgsql"), Path("/opt/homebrew/bin"))
 SECRET = "w0nt-t3ll"
+REQUIRED = "CARRARA_TEST_SERVERS"
+"""Where this variable is set, servers that are not installed fail the tests that need them; else they are skipped."""
+EXAMPLES = int(os.environ.get("CLUSTER_EXAMPLES", "15"))
+"""Of the generated cases that ask a server."""
+
+
+def missing(what: str) -> NoReturn:
+    """What a test needs is not there."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
 
 
 def program(name: str) -> str:
-    """Where a program of PostgreSQL is; the test fails, and says so, where there is none."""
+    """Where a program of PostgreSQL is; see `missing` for where there is none."""
     found = shutil.which(name) or next(
         (
             str(path)
@@ -31,10 +43,9 @@ def program(name: str) -> str:
         None,
     )
     if found is None:
-        pytest.fail(
+        missing(
             f"PostgreSQL's {name} is not installed (Debian: apt-get install postgresql); "
-            "these tests run a server of their own",
-            pytrace=False,
+            "these tests run a server of their own"
         )
     return found
 

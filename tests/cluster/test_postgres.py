@@ -23,8 +23,7 @@ from carrara import workflow
 from carrara.workflows.places import PlaceError
 from carrara.workflows.plain import plain
 from carrara.workflows.sinks.opening import sink_of
-
-pytestmark = pytest.mark.cluster
+from tests.cluster.conftest import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOW = """
@@ -116,7 +115,7 @@ def rows(engine: sqlalchemy.Engine, table: str = "rows") -> list[dict[str, Any]]
 
 
 def test_every_type_comes_back(postgres: str, engine: sqlalchemy.Engine) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(receipts, max_size=4))
     def check(found: list[Receipt]) -> None:
         with engine.begin() as connection:

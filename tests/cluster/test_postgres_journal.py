@@ -30,8 +30,7 @@ from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.runtime.step import StepSpec
-
-pytestmark = pytest.mark.cluster
+from tests.cluster.conftest import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = StepSpec("square", lambda x: x * x, fingerprint="f" * 32)
@@ -126,7 +125,7 @@ acts = st.one_of(
 
 
 def test_both_stores_tell_the_same(server: Any, tmp_path: Path) -> None:
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(acts, max_size=12))
     def check(found: list[tuple[str, int, Any]]) -> None:
         server.ask("DROP SCHEMA IF EXISTS twice CASCADE")
@@ -162,12 +161,15 @@ async def told(journal: Recorder, found: list[tuple[str, int, Any]]) -> list[Any
     journal.flush()
     steps = sorted((key, stored.value(None)) for key, stored in journal.finished("r").items())
     events = [replace(event, at=0.0) for event in journal.timeline("r")]
+    node_by_node = [replace(event, at=0.0) for event in journal.events("r")]
     journal.close_run("r", True, "", 2.0)
     (summary,) = journal.runs()
     return [
         steps,
         [event for event in events if type(event).__name__ != "RunFinished"],
+        [event for event in node_by_node if type(event).__name__ != "RunFinished"],
         journal.rows("r"),
+        list(journal.each_row("r")),
         journal.rows_from("r", 2, 2),
         journal.inputs("r"),
         dict(journal.durations("book")),

@@ -156,7 +156,7 @@ def _event_from(data: dict[str, Any]) -> Event:
 
 def _plain_or_none(value: Any) -> Any:
     try:
-        return plain(value)
+        return plain(value, exact=True)  # as in the row
     except TypeError:  # no JSON form: no field of a row is this value
         return None
 

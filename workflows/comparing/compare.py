@@ -1,14 +1,20 @@
-"""Comparing two tables of rows by key: rows that came and went, fields that changed, fields of another type."""
+"""Comparing two outputs by key: rows that came and went, values that changed, and apart from them the fields that came
+and went and those of another type."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carrara.engines.errors import CarraraError
-from carrara.workflows.records import Record
+from carrara.workflows.comparing.forms import Cell, Form, equal, equal_but_for_type, kind_of
+from carrara.workflows.comparing.rows import Output
+from carrara.workflows.comparing.shelf import Shelf
+
+MOST_FIELDS = 1000
+"""So many fields are counted apart; changes in others count together as OTHERS. Mappings may have any keys."""
+OTHERS = "(other fields)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,123 +32,151 @@ class Change:
 
 @dataclass(slots=True)
 class Comparison:
-    """`added` and `removed` are keys of rows, `changes` in the order of the first table. `types` tells fields whose
-    kinds of values differ: (kinds before, kinds after), "" for a field that one of them lacks."""
+    """`added`, `removed` and `changes` hold the first of each, as many as were asked for; the counts count all, and
+    `by_field` the changes of each field, items of a list together.
+
+    `fields_added` and `fields_removed` are names that no row of the other output has: the rows that have them do not
+    count as changed for it. `retyped` counts values by field and (kind before, kind after): those that are another
+    value, too, are changes as well.
+    """
 
     rows: int = 0
+    rows_after: int = 0
+    added_rows: int = 0
+    removed_rows: int = 0
+    changed_rows: int = 0
+    changed_values: int = 0
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    types: dict[str, tuple[str, str]] = field(default_factory=dict)
+    by_field: Counter[str] = field(default_factory=Counter)
+    fields_added: list[str] = field(default_factory=list)
+    fields_removed: list[str] = field(default_factory=list)
+    retyped: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
     @property
-    def changed_rows(self) -> int:
-        return len({change.key for change in self.changes})
-
-    @property
-    def by_field(self) -> Counter[str]:
-        """Changes by field; the items of a list count together."""
-        return Counter(_place(change.pointer) for change in self.changes)
+    def same_schema(self) -> bool:
+        return not (self.fields_added or self.fields_removed or self.retyped)
 
     @property
     def same(self) -> bool:
-        return not (self.added or self.removed or self.changes)
+        return self.same_schema and not (self.added_rows or self.removed_rows or self.changed_rows)
 
 
-def compare(before: Iterable[Record], after: Iterable[Record]) -> Comparison:
-    """Compare rows by their keys.
+def compare(before: Output, after: Output, limit: int = 50) -> Comparison:
+    """Compare rows by their keys. Memory does not grow with their number: they are laid into a temporary file.
+
+    What one output has as text only because its form knows no better is read as what the other one has: all of CSV,
+    decimals and dates of JSON lines. Where an output has a column for every field, null is the same as a field that is
+    not there.
 
     Raises:
-        CarraraError: a row cannot be read, or two rows of a table have one key; names both places.
+        SourceError: an output cannot be read. OutputError: the temporary file cannot be written.
     """
-    old, new = _by_key(before), _by_key(after)
-    found = Comparison(len(old))
-    for key, record in old.items():
-        other = new.get(key)
-        if other is None:
-            found.removed.append(key)
-        else:
-            found.changes += _changes(key, "", record.fields, other.fields)
-    found.added = [key for key in new if key not in old]
-    found.types = _drift(old.values(), new.values())
+    with Shelf() as shelf:
+        names = shelf.put("before", before), shelf.put("after", after)
+        comparer = _Comparer(before.form, after.form, *names, limit)
+        same_form = before.form is after.form  # then equal texts are equal values of equal types
+        for key, old, new in shelf.pairs(changed_only=same_form):
+            comparer.take(key, old, new)
+        found = comparer.found
+        found.rows, found.rows_after = shelf.count("before"), shelf.count("after")
+        found.removed_rows, found.removed = shelf.only("before", limit)
+        found.added_rows, found.added = shelf.only("after", limit)
     return found
 
 
-def _by_key(records: Iterable[Record]) -> dict[str, Record]:
-    found: dict[str, Record] = {}
-    for record in records:
-        if record.problem is not None:
-            raise CarraraError(f"{record.where}: {record.problem}")
-        if record.key in found:
-            first = found[record.key].where
-            raise CarraraError(f"{record.where}: the key {record.key!r} is that of {first}, too")
-        found[record.key] = record
-    return found
+class _Comparer:
+    """Gathers what differs between the rows of two outputs."""
 
+    def __init__(
+        self,
+        before: Form,
+        after: Form,
+        old: Mapping[str, bool],
+        new: Mapping[str, bool],
+        limit: int,
+    ) -> None:
+        self._forms = before, after
+        self._limit = limit
+        self._lenient = before.fills or after.fills
+        self.found = Comparison(
+            fields_added=[n for n, held in new.items() if n not in old and self._counts(held)],
+            fields_removed=[n for n, held in old.items() if n not in new and self._counts(held)],
+        )
+        self._apart = (new.keys() | old.keys()) - (new.keys() & old.keys())
 
-def _changes(key: str, pointer: str, before: Any, after: Any) -> list[Change]:
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        found = []
+    def _counts(self, held: bool) -> bool:
+        """Whether a field that only one output has is one: a column that is empty throughout may be none."""
+        return held or self._forms[0].fills == self._forms[1].fills
+
+    def take(self, key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Two rows with one key."""
+        found = self.found
+        changed = False
+        old = {name: value for name, value in before.items() if name not in self._apart}
+        new = {name: value for name, value in after.items() if name not in self._apart}
+        for change in self._changes(key, "", Cell(old, self._forms[0]), Cell(new, self._forms[1])):
+            changed = True
+            found.changed_values += 1
+            found.by_field[self._place(change.pointer, found.by_field)] += 1
+            if len(found.changes) < self._limit:
+                found.changes.append(change)
+        found.changed_rows += changed
+
+    def _changes(self, key: str, pointer: str, one: Cell, other: Cell) -> Iterator[Change]:
+        before, after = one.beside(other), other.beside(one)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from self._of_objects(
+                key, pointer, Cell(before, one.form), Cell(after, other.form)
+            )
+            return
+        if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+            inside = one.form.within(), other.form.within()
+            for index, (old, new) in enumerate(zip(before, after, strict=True)):
+                below = f"{pointer}/{index}"
+                yield from self._changes(key, below, Cell(old, inside[0]), Cell(new, inside[1]))
+            return
+        kinds = _shown_kind(before), _shown_kind(after)
+        if kinds[0] != kinds[1] and before is not None and after is not None:
+            retyped = self.found.retyped
+            retyped.setdefault(self._place(pointer, retyped), Counter())[kinds] += 1
+            if equal_but_for_type(before, after):
+                return
+        if not equal(before, after):
+            yield Change(key, pointer, before, after)
+
+    def _of_objects(self, key: str, pointer: str, one: Cell, other: Cell) -> Iterator[Change]:
+        before, after = one.value, other.value
+        forms = (one.form, other.form) if not pointer else (one.form.within(), other.form.within())
         for name in dict.fromkeys((*before, *after)):
             below = f"{pointer}/{str(name).replace('~', '~0').replace('/', '~1')}"
-            if name not in after:
-                found.append(Change(key, below, before[name], None, gone=True))
-            elif name not in before:
-                found.append(Change(key, below, None, after[name], new=True))
-            else:
-                found += _changes(key, below, before[name], after[name])
-        return found
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [
-            change
-            for index, (old, new) in enumerate(zip(before, after, strict=True))
-            for change in _changes(key, f"{pointer}/{index}", old, new)
-        ]
-    return [] if _same(before, after) else [Change(key, pointer, before, after)]
+            if name in before and name in after:
+                pair = Cell(before[name], forms[0]), Cell(after[name], forms[1])
+                yield from self._changes(key, below, *pair)
+            elif name in before:
+                if not self._is_nothing(before[name], forms[0]):
+                    yield Change(key, below, before[name], None, gone=True)
+            elif not self._is_nothing(after[name], forms[1]):
+                yield Change(key, below, None, after[name], new=True)
+
+    def _is_nothing(self, value: Any, form: Form) -> bool:
+        """Whether a value is as good as a field that is not there."""
+        if isinstance(value, str):
+            value = form.read(value, None)
+        return self._lenient and value is None
+
+    @staticmethod
+    def _place(pointer: str, known: Mapping[str, Any]) -> str:
+        parts = pointer.split("/")
+        place = "/".join("*" if part.isdecimal() else part for part in parts)
+        return place if place in known or len(known) < MOST_FIELDS else OTHERS
 
 
-def _same(before: Any, after: Any) -> bool:
-    """Equal, where true is not 1."""
-    return bool(before == after) and isinstance(before, bool) == isinstance(after, bool)
+def _shown_kind(value: Any) -> str:
+    """The kind for people: a decimal is a number."""
+    kind = kind_of(value)
+    return "number" if kind == "decimal" else kind
 
 
-def _drift(before: Iterable[Record], after: Iterable[Record]) -> dict[str, tuple[str, str]]:
-    """Fields at the top whose kinds of values differ; null says nothing of a kind."""
-    old, new = _kinds(before), _kinds(after)
-    told = {}
-    for name in dict.fromkeys((*old, *new)):
-        pair = (" or ".join(sorted(old.get(name, ()))), " or ".join(sorted(new.get(name, ()))))
-        if pair[0] != pair[1] and not (name in old and name in new and "" in pair):
-            told[name] = pair
-    return told
-
-
-def _kinds(records: Iterable[Record]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for record in records:
-        for name, value in record.fields.items():
-            kinds = found.setdefault(name, set())
-            if value is not None:
-                kinds.add(_kind(value))
-    return found
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "text"
-        case list():
-            return "list"
-        case _:
-            return "object"
-
-
-def _place(pointer: str) -> str:
-    return "/".join("*" if part.isdecimal() else part for part in pointer.split("/"))
-
-
-__all__ = ["Change", "Comparison", "compare"]
+__all__ = ["MOST_FIELDS", "OTHERS", "Change", "Comparison", "compare"]

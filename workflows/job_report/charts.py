@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from carrara.runtime.report_view import seconds
-from carrara.workflows.job_report.facts import RecordFacts
+from carrara.workflows.job_report.facts import JobFacts
 
-WIDTH, MOST_LINES = 1000, 240
+WIDTH = 1000
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 24
 
 LEGEND = (
@@ -38,11 +38,9 @@ def throughput(counts: Sequence[int], total_s: float, height: int = 190) -> str:
     return _svg(height, drawn + _axes(height, total_s, label))
 
 
-def timeline(records: Sequence[RecordFacts], total_s: float, height: int = 0) -> str:
-    """Each record as a line from its start to its end, at most MOST_LINES of them, evenly drawn."""
-    ended = sorted((r for r in records if r.ended is not None), key=lambda r: (r.began, r.place))
-    step = max(1, -(-len(ended) // MOST_LINES))
-    shown = ended[::step]
+def timeline(found: JobFacts, height: int = 0) -> str:
+    """Records as lines from their start to their end."""
+    shown, total_s = found.spread, found.seconds
     pitch = 3.0 if len(shown) > 60 else 7.0
     height = height or int(_TOP + _BOTTOM + max(40, pitch * len(shown)))
     inner_w = WIDTH - _LEFT - _RIGHT
@@ -56,7 +54,9 @@ def timeline(records: Sequence[RecordFacts], total_s: float, height: int = 0) ->
             f'<rect x="{x:.1f}" y="{y - pitch * 0.36:.1f}" width="{width:.1f}" '
             f'height="{pitch * 0.72:.1f}" rx="1" fill="var({colour})"/>'
         )
-    label = f"{len(ended):,} records" if step == 1 else f"1 of {step} of {len(ended):,} records"
+    label = f"{found.records_ended:,} records"
+    if found.spread_step > 1:
+        label = f"1 of {found.spread_step:,} of {label}"
     return _svg(height, "".join(lines) + _axes(height, total_s, "", label))
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from carrara.workflows.job_report.facts import JobRow
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 FEWEST_VALUES = 3
 """Rows with fewer filled values are alike by chance: labels, say."""
 
 
-def duplicates(rows: Iterable[JobRow]) -> list[list[str]]:
-    """The keys of rows with equal values, group by group in input order; case and white space do not count."""
-    groups: dict[int, list[str]] = {}
-    for row in rows:
-        values = tuple(_values({k: v for k, v in row.fields.items() if k != "key"}, ""))
-        if len(values) >= FEWEST_VALUES:
-            groups.setdefault(hash(values), []).append(row.key)
-    return [keys for keys in groups.values() if len(keys) > 1]
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """`count` rows with equal values; the first of their keys in input order."""
+
+    count: int
+    keys: list[str]
+
+
+def values_hash(fields: Mapping[str, Any]) -> int | None:
+    """Equal for rows with equal values, for which case and white space do not count; None for a row with few values."""
+    values = tuple(_values({name: part for name, part in fields.items() if name != "key"}, ""))
+    return hash(values) if len(values) >= FEWEST_VALUES else None
 
 
 def _values(value: Any, at: str) -> Iterator[tuple[str, Any]]:
@@ -37,4 +39,4 @@ def _values(value: Any, at: str) -> Iterator[tuple[str, Any]]:
         yield at, value
 
 
-__all__ = ["FEWEST_VALUES", "duplicates"]
+__all__ = ["FEWEST_VALUES", "Alike", "values_hash"]

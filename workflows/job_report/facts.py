@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carrara.runtime.alike import Alike
 from carrara.runtime.events import (
     EngineAnswered,
     Escalated,
@@ -17,17 +16,26 @@ from carrara.runtime.events import (
     Repaired,
     RunFinished,
     RunStarted,
+    StepCancelled,
     StepEvent,
     StepFailed,
     StepFinished,
     StepStarted,
 )
 from carrara.runtime.report import Reporter, RunReport
-from carrara.workflows.job_report.duplicates import duplicates
+from carrara.workflows.job_report.duplicates import Alike, values_hash
+from carrara.workflows.job_report.ledger import Ledger, RecordFacts
 
 BINS = 20
 BUCKETS = 60
 SLOWEST = 20
+MOST_LINES = 240
+"""Of the picture of all records: more are thinned out evenly."""
+MOST_FAILURES = 200
+MOST_REASONS = 100
+MOST_GROUPS, MOST_KEYS = 50, 11
+MOST_FIELDS = 1000
+"""Fields whose filling is counted: a mapping may have any keys."""
 
 _RECORD = re.compile(r"/record\[(\d+)\](?:/|$)")
 _STEP = re.compile(r"(?:\w+Error: )?step '[^']*'(?: in run \w+ failed)?: ")
@@ -45,30 +53,12 @@ class JobRow:
 
 
 @dataclass(slots=True)
-class RecordFacts:
-    """What happened to one record: seconds since the job's start when it began and ended, and how."""
-
-    place: int
-    key: str = ""
-    began: float = 0.0
-    ended: float | None = None
-    failed: bool = False
-    escalations: int = 0
-    repairs: int = 0
-    engines: dict[str, None] = field(default_factory=dict)
-    confidence: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return 0.0 if self.ended is None else self.ended - self.began
-
-
-@dataclass(slots=True)
 class JobFacts:
-    """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts
-    failures (`Alike`); `confidence` the accepted answers by engine in BINS bins of [0, 1]; `fill` the share of rows in
-    which a field holds something; `throughput` the records that ended in each of BUCKETS equal times;
-    `duplicates` the keys of rows with equal values."""
+    """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts failures,
+    alike ones as the first of them, the MOST_REASONS most frequent; `confidence` the accepted answers by engine in BINS
+    bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput` the records that ended in
+    each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates` (rows with equal values) hold
+    the first of each; `spread` every `spread_step`th record that ended, in the order of their beginnings."""
 
     run: RunReport
     workflow: str
@@ -79,38 +69,37 @@ class JobFacts:
     reasons: Counter[str]
     confidence: dict[str, list[int]]
     fill: dict[str, float]
-    records: list[RecordFacts]
     throughput: list[int]
-    failures: list[JobRow]
-    duplicates: list[list[str]] = field(default_factory=list)
+    escalated: int = 0
+    repaired: int = 0
+    records_ended: int = 0
+    slowest: list[RecordFacts] = field(default_factory=list)
+    most_escalated: list[RecordFacts] = field(default_factory=list)
+    spread: list[RecordFacts] = field(default_factory=list)
+    spread_step: int = 1
+    failures: list[JobRow] = field(default_factory=list)
+    duplicates: list[Alike] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Records a second."""
         return (self.done + self.failed) / self.seconds if self.seconds else 0.0
 
-    @property
-    def slowest(self) -> list[RecordFacts]:
-        return sorted(self.records, key=lambda record: -record.seconds)[:SLOWEST]
-
-    @property
-    def most_escalated(self) -> list[RecordFacts]:
-        found = [record for record in self.records if record.escalations]
-        return sorted(found, key=lambda record: (-record.escalations, record.place))[:SLOWEST]
-
 
 def job_facts(events: Iterable[Event], rows: Iterable[JobRow]) -> JobFacts:
-    """Gather the facts of a job from all of its events, in order, and its rows."""
-    gatherer = _Gatherer()
-    for event in events:
-        gatherer.take(event)
-    return gatherer.facts(list(rows))
+    """Gather the facts of a job from all of its events, in order or node after node, and its rows. Both are read once,
+    and memory does not grow with their number."""
+    with Ledger() as ledger:
+        gatherer = _Gatherer(ledger)
+        for event in events:
+            gatherer.take(event)
+        return gatherer.facts(rows)
 
 
 class _Gatherer:
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.reporter = Reporter()
-        self.records: dict[int, RecordFacts] = {}
+        self.ledger = ledger
         self.answers: dict[tuple[str, int], tuple[str, float]] = {}
         self.confidence: dict[str, list[int]] = {}
         self.ended = False
@@ -122,6 +111,7 @@ class _Gatherer:
         if isinstance(event, RunStarted):
             self.before, self.opened_at = self.reporter.report.seconds, event.at
             self.ended = False
+            self.answers.clear()
         elif isinstance(event, RunFinished):
             self.ended = True
         elif isinstance(event, StepEvent):
@@ -131,13 +121,13 @@ class _Gatherer:
         found = _RECORD.search(event.path)
         if found is None:
             return
-        place = int(found[1])
         at = self.before + event.at - self.opened_at
-        record = self.records.setdefault(place, RecordFacts(place, began=at))
+        record = self.ledger.record(int(found[1]), at)
         if isinstance(event, StepStarted):
             record.began = min(record.began, at)
         elif isinstance(event, StepFinished | StepFailed):
-            record.ended = at  # of its last step: the record itself is no step of the journal
+            # Of its last step: the record itself is no step of the journal.
+            record.ended = at if record.ended is None else max(record.ended, at)
         node = (event.path, event.node)
         match event:
             case EngineAnswered(confidence=sure):
@@ -147,44 +137,79 @@ class _Gatherer:
             case Rejected():
                 self.answers.pop(node, None)
             case StepFinished():
-                self._accepted(record, self.answers.pop(node, None))
+                self._accepted(self.answers.pop(node, None))
+            case StepFailed() | StepCancelled():
+                self.answers.pop(node, None)
             case Escalated():
                 record.escalations += 1
             case Repaired():
                 record.repairs += 1
 
-    def _accepted(self, record: RecordFacts, answer: tuple[str, float] | None) -> None:
+    def _accepted(self, answer: tuple[str, float] | None) -> None:
         if answer is None:
             return
         engine, sure = answer
         counts = self.confidence.setdefault(engine, [0] * BINS)
         counts[min(BINS - 1, int(sure * BINS))] += 1
-        record.confidence = sure if record.confidence is None else min(sure, record.confidence)
 
-    def facts(self, rows: list[JobRow]) -> JobFacts:
-        run = self.reporter.report
-        by_place = {row.place: row for row in rows}
-        for place, record in self.records.items():
-            row = by_place.get(place)
-            if row is not None:
-                record.key, record.failed = row.key, not row.ok
-        done = [row for row in rows if row.ok]
-        failures = [row for row in rows if not row.ok]
+    def facts(self, rows: Iterable[JobRow]) -> JobFacts:
+        run, ledger = self.reporter.in_order(), self.ledger
+        ended, escalated, repaired = ledger.totals()
+        step = max(1, -(-ended // MOST_LINES))
+        slowest, most = ledger.slowest(SLOWEST), ledger.most_escalated(SLOWEST)
+        spread = ledger.spread(step)
+        told = _Rows(ledger, [*slowest, *most, *spread])
+        for row in rows:
+            told.take(row)
         return JobFacts(
             run,
             run.workflow.removesuffix(" (job)"),
-            len(done),
-            len(failures),
+            told.done,
+            told.failed,
             run.seconds,
             self.ended,
-            Alike(reason_of(row.error) for row in failures),
+            ledger.reasons(MOST_REASONS),
             self.confidence,
-            fill_rates(done),
-            list(self.records.values()),
-            _throughput(self.records.values(), run.seconds),
-            failures,
-            duplicates(done),
+            told.fill.rates(),
+            ledger.throughput(run.seconds, BUCKETS),
+            escalated,
+            repaired,
+            ended,
+            slowest,
+            most,
+            spread,
+            step,
+            told.failures,
+            [Alike(count, keys) for count, keys in ledger.alike(MOST_GROUPS, MOST_KEYS)],
         )
+
+
+class _Rows:
+    """Counts rows as they come, and tells the records that are shown their keys."""
+
+    def __init__(self, ledger: Ledger, shown: Iterable[RecordFacts]) -> None:
+        self._ledger = ledger
+        self._shown: dict[int, list[RecordFacts]] = {}
+        for record in shown:
+            self._shown.setdefault(record.place, []).append(record)
+        self.done = self.failed = 0
+        self.failures: list[JobRow] = []
+        self.fill = Fill()
+
+    def take(self, row: JobRow) -> None:
+        for record in self._shown.get(row.place, ()):
+            record.key, record.failed = row.key, not row.ok
+        if row.ok:
+            self.done += 1
+            self.fill.take(row.fields)
+            values = values_hash(row.fields)
+            if values is not None:
+                self._ledger.add_row(values, row.key)
+            return
+        self.failed += 1
+        self._ledger.count_reason(reason_of(row.error))
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(row)
 
 
 def reason_of(error: str) -> str:
@@ -193,15 +218,21 @@ def reason_of(error: str) -> str:
     return line[:240]
 
 
-def fill_rates(rows: list[JobRow]) -> dict[str, float]:
+class Fill:
     """The share of rows in which each field holds something; fields inside objects by their dotted names."""
-    counts: Counter[str] = Counter()
-    names: dict[str, None] = {}
-    for row in rows:
-        for name, filled in _fields(row.fields, ""):
-            names[name] = None
-            counts[name] += filled
-    return {name: counts[name] / len(rows) for name in names if name != "key"}
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._filled: dict[str, int] = {}
+
+    def take(self, fields: Mapping[str, Any]) -> None:
+        self._rows += 1
+        for name, filled in _fields(fields, ""):
+            if name in self._filled or len(self._filled) < MOST_FIELDS:
+                self._filled[name] = self._filled.get(name, 0) + filled
+
+    def rates(self) -> dict[str, float]:
+        return {name: n / self._rows for name, n in self._filled.items() if name != "key"}
 
 
 def _fields(value: Mapping[str, Any], above: str) -> Iterable[tuple[str, bool]]:
@@ -213,12 +244,6 @@ def _fields(value: Mapping[str, Any], above: str) -> Iterable[tuple[str, bool]]:
             yield name, part not in (None, "", [], {})
 
 
-def _throughput(records: Iterable[RecordFacts], seconds: float) -> list[int]:
-    counts = [0] * BUCKETS
-    for record in records:
-        if record.ended is not None and seconds > 0:
-            counts[min(BUCKETS - 1, int(record.ended / seconds * BUCKETS))] += 1
-    return counts
-
-
-__all__ = ["BINS", "BUCKETS", "JobFacts", "JobRow", "RecordFacts", "job_facts", "reason_of"]
+__all__ = [
+    "BINS", "BUCKETS", "MOST_LINES", "Fill", "JobFacts", "JobRow", "RecordFacts", "job_facts", "reason_of",
+]  # fmt: skip

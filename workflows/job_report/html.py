@@ -7,10 +7,8 @@ from html import escape
 
 from carrara.runtime.report_view import remarks, seconds, tables, when
 from carrara.workflows.job_report import charts
-from carrara.workflows.job_report.facts import JobFacts
+from carrara.workflows.job_report.facts import MOST_FAILURES, JobFacts
 from carrara.workflows.job_report.markdown import alike, escalated, fills, reasons, slowest
-
-_FAILURES = 200
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1b19; --soft: #6c6862; --line: #e3dfd8; --paper: #fbfaf8;
@@ -55,7 +53,7 @@ def page(found: JobFacts) -> str:
         "<h2>Throughput</h2>",
         charts.throughput(found.throughput, found.seconds),
         "<h2>Records over time</h2>",
-        charts.timeline(found.records, found.seconds),
+        charts.timeline(found),
         charts.LEGEND,
         *_histograms(found),
         _table("Why records failed", ("records", "reason"), reasons(found)),
@@ -69,9 +67,9 @@ def page(found: JobFacts) -> str:
         ),
         _remarks(found),
         _table(
-            f"Failed records (the first {_FAILURES})",
+            f"Failed records (the first {MOST_FAILURES})",
             ("record", "error"),
-            [(row.key, row.error) for row in found.failures[:_FAILURES]],
+            [(row.key, row.error) for row in found.failures],
         ),
         "<footer>Made by Carrara from the events of the run.</footer>",
     ]
@@ -93,8 +91,8 @@ def _tiles(found: JobFacts) -> str:
         ("", f"{found.rate:.2f}", "records a second"),
         ("", seconds(found.seconds), "in all"),
         ("", f"{usage.completion_tokens:,}", "tokens written"),
-        ("", f"{sum(bool(record.escalations) for record in found.records):,}", "escalated"),
-        ("", f"{sum(bool(record.repairs) for record in found.records):,}", "repaired"),
+        ("", f"{found.escalated:,}", "escalated"),
+        ("", f"{found.repaired:,}", "repaired"),
     ]
     if usage.prompt_tokens:
         cached = usage.cached_tokens / usage.prompt_tokens

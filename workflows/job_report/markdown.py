@@ -88,8 +88,10 @@ def escalated(found: JobFacts) -> list[tuple[str, ...]]:
 
 def alike(found: JobFacts) -> list[tuple[str, ...]]:
     """Groups of rows with equal values, the largest first."""
-    groups = sorted(found.duplicates, key=len, reverse=True)[:_FAILURES]
-    return [(str(len(keys)), ", ".join(keys[:10]) + ", …" * (len(keys) > 10)) for keys in groups]
+    return [
+        (f"{each.count:,}", ", ".join(each.keys[:10]) + ", …" * (each.count > 10))
+        for each in found.duplicates
+    ]
 
 
 def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.workflows.job_report.facts import JobRow
-from carrara.workflows.kept_rows import kept_rows
+from carrara.workflows.kept_rows import kept_row
 
 
 def stored_rows(stored: Iterable[StoredRow]) -> Iterator[JobRow]:
     """Each stored row as the report takes it."""
-    rows = list(stored)
-    done = kept_rows(rows)
-    for row in rows:
-        kept = done.get(row.place)
-        fields = {} if kept is None else kept.fields
-        yield JobRow(row.place, row.key, kept is not None, fields, row.error)
+    for row in stored:
+        done = row.state == "done"
+        yield JobRow(row.place, row.key, done, kept_row(row).fields if done else {}, row.error)
 
 
 __all__ = ["stored_rows"]

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carrara.workflows.review.rows import ReviewError, ReviewRow, value_at
+from carrara.engines.contract import Json, from_data
+from carrara.workflows.decimal_texts import with_numbers
+from carrara.workflows.places import OutputError, text_in
+from carrara.workflows.review.rows import Lesson, ReviewError, ReviewRow, value_at
 
 Kind = Literal["accepted", "edited", "rejected"]
 
@@ -48,7 +51,7 @@ class Decisions:
         """Keep a decision, in place of an earlier one; it is on the disk when this returns.
 
         Raises:
-            ReviewError: a file cannot be written.
+            OutputError: a file cannot be written.
         """
         self._found[key] = decision
         lines = [
@@ -73,27 +76,39 @@ def labelled_row(reviewed: ReviewRow, right: Mapping[str, Any]) -> dict[str, Any
         more = {
             "messages": lesson.messages,
             "contract": lesson.contract,
-            "response": value_at(right, lesson.at),
+            "response": _response(value_at(right, lesson.at), lesson),
         }
         if not more.keys() & made.keys() and "prompt" not in made:
             made |= more
     return made
 
 
+def _response(value: Any, lesson: Lesson) -> Any:
+    """The right answer as the model should have given it."""
+    contract = from_data(lesson.contract)
+    return with_numbers(value, contract.schema) if isinstance(contract, Json) else value
+
+
 def _read(path: Path) -> dict[str, Decision]:
     if not path.exists():
         return {}
     found: dict[str, Decision] = {}
-    try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_in(path, ReviewError).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
             data = json.loads(line)
-            if data["decision"] not in get_args(Kind):
-                raise ReviewError(f"{path}:{number}: no decision is called {data['decision']!r}")
-            found[data["key"]] = Decision(data["decision"], data["row"])
-    except OSError as error:
-        raise ReviewError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReviewError(f"{path}:{number}: not a decision ({error})") from error
+            key, decision = data["key"], Decision(data["decision"], data["row"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReviewError(
+                f"{path}:{number}: not a decision ({type(error).__name__}: {error}); mend the line, or take it out and "
+                "decide again"
+            ) from error
+        if decision.kind not in get_args(Kind):
+            raise ReviewError(
+                f"{path}:{number}: no decision is called {decision.kind!r}; there are {', '.join(get_args(Kind))}"
+            )
+        found[key] = decision
     return found
 
 
@@ -106,7 +121,9 @@ def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise ReviewError(f"cannot write {path}: {error.strerror}") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; what was decided before is kept: review again once it can be"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

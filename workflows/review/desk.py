@@ -9,6 +9,7 @@ from typing import Any
 
 from carrara.engines.contract import Choice, Json, from_data
 from carrara.engines.errors import CarraraError
+from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.review.decisions import Decision, Decisions
 from carrara.workflows.review.rows import ReviewRow, fields_of, value_at, with_value
 
@@ -66,7 +67,7 @@ class Desk:
         """A key: a character, or "up", "down", "left", "right", "enter", "escape", "backspace", "tab", "home", "end".
 
         Raises:
-            ReviewError: a decision cannot be written.
+            OutputError: a decision cannot be written.
         """
         self.said, self.wrong = "", False
         if self.editing is not None:
@@ -206,7 +207,7 @@ def _fault(reviewed: ReviewRow, row: Mapping[str, Any]) -> str:
         return f"{value!r} is none of {', '.join(map(str, contract.options[:8]))}"
     if isinstance(contract, Json):
         try:
-            contract.check(value)
+            contract.check(with_numbers(value, contract.schema))
         except CarraraError as error:
             return str(error)
     return ""

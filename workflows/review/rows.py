@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carrara.engines.errors import CarraraError
+from carrara.workflows.places import FileError, text_in
 from carrara.workflows.trust.tracing import is_leaf, nodes
 
+_WRITES = (
+    "A review file is what `carrara run … --review BELOW` writes beside its output, OUT.review.jsonl; "
+    "where every row is surer than that there is none."
+)
+_NAMES = ("key", "where", "row", "fields", "doubtful", "confidence", "inputs", "text", "gold_at")
 
-class ReviewError(CarraraError):
-    """A review file or the decisions beside it cannot be read or written."""
+
+class ReviewError(FileError):
+    """A review file or the decisions beside it cannot be used, or there is no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +56,24 @@ def read_review(path: Path) -> list[ReviewRow]:
         ReviewError: names file and line, and what is wrong there.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReviewError(f"{path}: cannot be read: {error}") from error
+        lines = text_in(path, ReviewError).split("\n")
+    except ReviewError as error:
+        raise ReviewError(f"{error}. {_WRITES}") from error
     rows = [_row(line, f"{path}:{n}") for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
-        raise ReviewError(f"{path}: holds no rows")
+        raise ReviewError(f"{path}: empty, there is no row to review. {_WRITES}")
     return rows
 
 
 def _row(line: str, where: str) -> ReviewRow:
     try:
         found = json.loads(line)
+    except ValueError as error:
+        raise ReviewError(f"{where}: not JSON: {error}. {_WRITES}") from error
+    missing = [name for name in _NAMES if not isinstance(found, dict) or name not in found]
+    if missing:
+        raise ReviewError(f"{where}: not a row to review, it has no {missing[0]!r}. {_WRITES}")
+    try:
         inputs, lesson = found["inputs"], found.get("lesson")
         text = inputs.get(found["text"], "")
         row = ReviewRow(
@@ -78,7 +90,7 @@ def _row(line: str, where: str) -> ReviewRow:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReviewError(
-            f"{where}: not a row that `carrara run --review` wrote ({type(error).__name__}: {error})"
+            f"{where}: not a row to review ({type(error).__name__}: {error}). {_WRITES}"
         ) from error
     return row
 

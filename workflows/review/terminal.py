@@ -35,12 +35,14 @@ def review(path: Path) -> Desk:
     Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does.
 
     Raises:
-        ReviewError: the file cannot be read, a decision cannot be written, or there is no terminal.
+        ReviewError: the file cannot be read, or there is no terminal. OutputError: a decision cannot be written.
     """
     rows = read_review(path)
     desk = Desk(rows, Decisions(path, rows))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ReviewError("a review needs a terminal: standard input and output are not one")
+        raise ReviewError(
+            "a review needs a terminal: standard input or output is none. Call it without pipes, from a terminal"
+        )
     console = Console()
     keys = Keys(sys.stdin.fileno())
     with _raw(sys.stdin.fileno()), console.screen(hide_cursor=True) as shown:

@@ -9,6 +9,7 @@ from typing import Any
 from carrara.engines.contract import Contract, Json, Outline, Table
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.workflows.calls import Definition
+from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.plain import plain
 from carrara.workflows.scoring.places import Places
 from carrara.workflows.scoring.score import Scoring
@@ -37,7 +38,7 @@ class Marker:
         return Scoring("fields" if isinstance(gold, Mapping | list) else "label")
 
     def gold(self, gold: Any) -> Any:
-        """Gold as JSON data; a table or nested list may be given as Markdown.
+        """Gold as JSON data, with numbers where rows have decimals; a table or nested list may be given as Markdown.
 
         Raises:
             ValueError: Markdown that is not of the contract's form.
@@ -47,7 +48,7 @@ class Marker:
                 return plain(self.contract.parse(gold))
             except ContractError as error:
                 raise ValueError(f"gold does not fit the answer's type: {error}") from error
-        return gold
+        return with_numbers(gold, self.contract.schema) if isinstance(self.contract, Json) else gold
 
 
 def marker_of(workflow: Definition[..., Any], given: Scoring | None = None) -> Marker:

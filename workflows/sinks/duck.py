@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from carrara.workflows.sinks.shape import KEY, PLACES, Shape
 from carrara.workflows.sinks.sink import KEPT
 from carrara.workflows.sinks.tables import TableSink
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
+from carrara.workflows.sources.duck import quoted, said
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,7 +51,7 @@ class DuckTable(TableSink):
 
     @property
     def _table(self) -> str:
-        return ".".join(map(_quoted, self._parts))
+        return ".".join(map(quoted, self._parts))
 
     def _open(self) -> None:
         import duckdb
@@ -60,7 +60,7 @@ class DuckTable(TableSink):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = duckdb.connect(str(self._path))
             columns = ", ".join(
-                f"{_quoted(name)} {_type(shape)}" + (" PRIMARY KEY" if name == KEY else "")
+                f"{quoted(name)} {_type(shape)}" + (" PRIMARY KEY" if name == KEY else "")
                 for name, shape in self._rows.columns.items()
             )
             if self._is_there():
@@ -69,7 +69,7 @@ class DuckTable(TableSink):
                 self._connection.execute(f"CREATE TABLE {self._table} ({columns})")
             self._opened = self._path.stat()
         except duckdb.Error as error:
-            raise PlaceError(f"{self.shown}: {_said(error)}") from error
+            raise PlaceError(f"{self.shown}: {said(error)}") from error
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
 
@@ -127,19 +127,19 @@ class DuckTable(TableSink):
                 self._connection.rollback()
                 raise
         except duckdb.Error as error:
-            raise OutputError(f"cannot write {self.shown}: {_said(error)}. {KEPT}") from error
+            raise OutputError(f"cannot write {self.shown}: {said(error)}. {KEPT}") from error
 
     def _upsert(self, rows: Sequence[Row]) -> None:
         assert self._connection is not None
         names = [*self._rows.columns]
-        listed = ", ".join(map(_quoted, names))
-        replaced = ", ".join(f"{_quoted(n)} = excluded.{_quoted(n)}" for n in names if n != KEY)
+        listed = ", ".join(map(quoted, names))
+        replaced = ", ".join(f"{quoted(n)} = excluded.{quoted(n)}" for n in names if n != KEY)
         then = f"DO UPDATE SET {replaced}" if replaced else "DO NOTHING"
         self._connection.register(_ROWS, table_of(rows, self._rows.columns, self._schema))
         try:
             self._connection.execute(
                 f"INSERT INTO {self._table} ({listed}) SELECT {listed} FROM {_ROWS} "
-                f"ON CONFLICT ({_quoted(KEY)}) {then}"
+                f"ON CONFLICT ({quoted(KEY)}) {then}"
             )
         finally:
             self._connection.unregister(_ROWS)
@@ -147,7 +147,7 @@ class DuckTable(TableSink):
     def _delete(self, keys: Sequence[str]) -> int:
         if not keys:
             return 0
-        where = f"DELETE FROM {self._table} WHERE {_quoted(KEY)} IN (SELECT unnest(?))"
+        where = f"DELETE FROM {self._table} WHERE {quoted(KEY)} IN (SELECT unnest(?))"
         return int(self._asked(where, list(keys))[0][0])
 
     def finish(self) -> None:
@@ -176,7 +176,7 @@ def _type(shape: Shape) -> str:
         case "list" if shape.item is not None:
             return f"{_type(shape.item)}[]"
         case "object":
-            return f"STRUCT({', '.join(f'{_quoted(n)} {_type(part)}' for n, part in shape.fields)})"
+            return f"STRUCT({', '.join(f'{quoted(n)} {_type(part)}' for n, part in shape.fields)})"
         case _:
             return "VARCHAR"
 
@@ -184,14 +184,6 @@ def _type(shape: Shape) -> str:
 def _fits(ours: str, theirs: str) -> bool:
     same = ours == theirs or theirs in _WIDER.get(ours, ())
     return same or (ours.startswith("DECIMAL") and theirs.startswith("DECIMAL(38"))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _said(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error))[:300]
 
 
 __all__ = ["DuckTable"]

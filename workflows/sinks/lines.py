@@ -65,7 +65,6 @@ class LineSink:
     records."""
 
     ordered = True
-    exact = False
 
     def __init__(self, output: Path, form: RowFormat, flat: Flat | None = None) -> None:
         self.output = output

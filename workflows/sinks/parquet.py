@@ -22,7 +22,6 @@ class ParquetSink:
     """A file that appears whole, or stays what it was; of a job that was cut off nothing is seen."""
 
     ordered = True
-    exact = True
 
     def __init__(self, output: Path, rows: TypedRows, *, group: int = GROUP) -> None:
         need_pyarrow("a Parquet file")

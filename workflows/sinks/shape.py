@@ -178,6 +178,36 @@ def _places(marks: Sequence[Any]) -> int | None:
     return next((places for places in found if isinstance(places, int)), None)
 
 
+def fitting(value: Any, shape: Shape, where: str) -> Any:
+    """JSON data that is of the shape, as it stands in a row: decimals as text, everything else as it is. No size is too
+    large, and null fits everywhere.
+
+    Raises:
+        Misfit: the value is of another type; `where` names the field.
+    """
+    if value is None:
+        return None
+    match shape.kind:
+        case "json":
+            return value
+        case "list":
+            item = shape.item or JSON
+            parts = enumerate(_a_list(value, where))
+            return [fitting(part, item, f"{where}/{place}") for place, part in parts]
+        case "object":
+            shapes = _fields_of(value, shape, where)
+            return {name: fitting(v, shapes[name], f"{where}/{name}") for name, v in value.items()}
+        case "decimal":
+            return str(_number(value, where))
+        case "date" | "datetime" | "time":
+            _moment(value, shape.kind, where)
+            return value
+        case _:
+            if not _is_plain(value, shape.kind):
+                raise _other(value, f"a value of type {shape.kind}", where)
+            return value
+
+
 def typed(value: Any, shape: Shape, where: str) -> Any:
     """JSON data as a value of the shape: dates, decimals, objects with every field. What is "json" stays as it is.
 
@@ -190,10 +220,9 @@ def typed(value: Any, shape: Shape, where: str) -> Any:
         case "json":
             return _plain(value, "text", where) if isinstance(value, str) else value
         case "list":
-            if not isinstance(value, list):
-                raise _other(value, "a list", where)
             item = shape.item or JSON
-            return [typed(part, item, f"{where}/{place}") for place, part in enumerate(value)]
+            parts = enumerate(_a_list(value, where))
+            return [typed(part, item, f"{where}/{place}") for place, part in parts]
         case "object":
             return _typed_object(value, shape, where)
         case "decimal":
@@ -213,36 +242,55 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _typed_object(value: Any, shape: Shape, where: str) -> dict[str, Any]:
+def _a_list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _other(value, "a list", where)
+    return value
+
+
+def _fields_of(value: Any, shape: Shape, where: str) -> dict[str, Shape]:
+    """The shapes of the fields of an object; raises Misfit where it is none, or has others."""
     if not isinstance(value, dict):
         raise _other(value, "an object", where)
-    stray = value.keys() - {name for name, _ in shape.fields}
+    shapes = dict(shape.fields)
+    stray = value.keys() - shapes.keys()
     if stray:
         raise Misfit(f"{where} has the field {min(stray)!r}, which its type does not declare")
-    return {name: typed(value.get(name), part, f"{where}/{name}") for name, part in shape.fields}
+    return shapes
+
+
+def _typed_object(value: Any, shape: Shape, where: str) -> dict[str, Any]:
+    shapes = _fields_of(value, shape, where)
+    return {name: typed(value.get(name), part, f"{where}/{name}") for name, part in shapes.items()}
+
+
+def _is_plain(value: Any, kind: Kind) -> bool:
+    """Whether a value is of one of the kinds that JSON has itself."""
+    match kind, value:
+        case ("text", str()) | ("boolean", bool()):
+            return True
+        case "integer", int():
+            return not isinstance(value, bool)
+        case "number", int() | float():
+            return not isinstance(value, bool)
+        case _:
+            return False
 
 
 def _plain(value: Any, kind: Kind, where: str) -> Any:
-    match kind, value:
-        case "text", str():
-            if not is_unicode(value):
-                raise Misfit(
-                    f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)"
-                )
-            return value
-        case "boolean", bool():
-            return value
-        case "integer", int() if not isinstance(value, bool):
-            if not -(2**63) <= value < 2**63:
-                raise Misfit(f"{where}: {value} does not fit into 64 bits")
-            return value
-        case "number", int() | float() if not isinstance(value, bool):
-            return float(value)
-        case _:
-            raise _other(value, f"a value of type {kind}", where)
+    if not _is_plain(value, kind):
+        raise _other(value, f"a value of type {kind}", where)
+    if kind == "number":
+        return float(value)
+    if kind == "text" and not is_unicode(value):
+        raise Misfit(f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)")
+    if kind == "integer" and not -(2**63) <= value < 2**63:
+        raise Misfit(f"{where}: {value} does not fit into 64 bits")
+    return value
 
 
-def _decimal(value: Any, places: int, where: str) -> Decimal:
+def _number(value: Any, where: str) -> Decimal:
+    """A decimal from JSON data."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _other(value, "a decimal", where)
     try:
@@ -251,6 +299,11 @@ def _decimal(value: Any, places: int, where: str) -> Decimal:
         raise _other(value, "a decimal", where) from None
     if not found.is_finite():
         raise _other(value, "a decimal", where)
+    return found
+
+
+def _decimal(value: Any, places: int, where: str) -> Decimal:
+    found = _number(value, where)
     exponent = found.normalize().as_tuple().exponent
     assert isinstance(exponent, int)
     if -exponent > places or found.adjusted() >= _DIGITS - places:
@@ -281,6 +334,6 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 
 __all__ = [
-    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "is_unicode",
+    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "fitting", "is_unicode",
     "row_columns", "shape_of", "typed",
 ]  # fmt: skip

@@ -15,12 +15,11 @@ Fields = Mapping[str, Any]
 
 class Sink(Protocol):
     """`shown` is the place as messages name it, `failed` the file of failed records beside it, None where none can
-    be. Where `ordered` is False the order of rows does not matter to it. `exact`: decimals are given as text."""
+    be. Where `ordered` is False the order of rows does not matter to it."""
 
     shown: str
     failed: Path | None
     ordered: bool
-    exact: bool
 
     def prepare(self, fields: Fields) -> Any:
         """A row as `put` takes it. Called before the row counts as done.

@@ -32,7 +32,6 @@ class TableSink(ABC):
     """
 
     ordered = False
-    exact = True
 
     def __init__(
         self,

@@ -39,8 +39,7 @@ class TypedRows:
         stray = fields.keys() - self._names
         if stray:
             raise Misfit(
-                f"row {fields.get(KEY)!r} has the field {min(stray)!r}, which the workflow does not declare; "
-                "write JSON lines instead"
+                f"row {fields.get(KEY)!r} has the field {min(stray)!r}, which the workflow does not declare"
             )
         return fields
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from carrara.engines.errors import CarraraError
 from carrara.workflows.sources.record import (
+    EmptySource,
+    Kept,
     Record,
     SourceError,
     Unreadable,
@@ -19,8 +21,8 @@ INSTALL = "pip install 'carrara[data]'"
 _BATCH = 1024
 
 
-def read_parquet(path: Path) -> Iterator[Record]:
-    """A record for each row, with its columns as fields. Dates and decimals become text.
+def read_parquet(path: Path, keep: Kept = ()) -> Iterator[Record]:
+    """A record for each row, with its columns as fields. Dates and decimals become text, but for the types to `keep`.
 
     Raises:
         SourceError: not a Parquet file, or one without rows.
@@ -34,11 +36,11 @@ def read_parquet(path: Path) -> Iterator[Record]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             if not file.metadata.num_rows:
-                raise SourceError(f"{path}: empty, there is no row in it")
+                raise EmptySource(f"{path}: empty, there is no row in it")
             index = 0
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in _rows(batch):
-                    yield _record(path, index, row)
+                    yield _record(path, index, row, keep)
                     index += 1
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
@@ -63,10 +65,9 @@ def _value(scalar: Any, name: str) -> object:
         return Unreadable(f"column {name!r} holds a {scalar.type} that is out of range: {error}")
 
 
-def _record(path: Path, index: int, row: dict[str, object]) -> Record:
-    return from_columns(
-        Record(index, key_of(row, f"row:{index + 1}"), f"{path}:row {index + 1}"), row
-    )
+def _record(path: Path, index: int, row: dict[str, object], keep: Kept) -> Record:
+    empty = Record(index, key_of(row, f"row:{index + 1}"), f"{path}:row {index + 1}")
+    return from_columns(empty, row, keep)
 
 
 __all__ = ["INSTALL", "read_parquet"]

@@ -22,6 +22,10 @@ class SourceError(CarraraError):
     """A source as a whole cannot be read: nothing matches, or the columns are not those asked for."""
 
 
+class EmptySource(SourceError):
+    """A source that can be read holds no record."""
+
+
 class Unreadable(Exception):
     """A document or a value in it cannot be used; the message goes into its record's `problem`."""
 
@@ -81,14 +85,18 @@ def content_hash(record: Record) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def from_columns(empty: Record, row: Mapping[str, Any]) -> Record:
+Kept = tuple[type, ...]
+"""Types of values that stay what they are where a typed table is read."""
+
+
+def from_columns(empty: Record, row: Mapping[str, Any], keep: Kept = ()) -> Record:
     """The record of a row of a typed table. Columns of binary data are left out; broken where a value has no JSON
-    form."""
+    form, and is of none of the types to `keep`."""
     fields, unused = {}, {}
     try:
         for name, value in row.items():
             try:
-                fields[name] = plain_value(value, name)
+                fields[name] = plain_value(value, name, keep)
             except BinaryData as error:
                 unused[name] = str(error)
     except Unreadable as error:
@@ -96,8 +104,9 @@ def from_columns(empty: Record, row: Mapping[str, Any]) -> Record:
     return replace(empty, fields=fields, unused=unused)
 
 
-def plain_value(value: Any, name: str) -> Any:
+def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
     """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
+    Values of the types to `keep` stay as they are.
 
     Raises:
         BinaryData: names the column.
@@ -107,6 +116,8 @@ def plain_value(value: Any, name: str) -> Any:
         case Unreadable():
             raise value
         case None | bool() | int() | str():
+            return value
+        case _ if isinstance(value, keep):
             return value
         case float():
             if value != value or value in (float("inf"), float("-inf")):
@@ -119,9 +130,11 @@ def plain_value(value: Any, name: str) -> Any:
         case Decimal() | UUID():
             return str(value)
         case list() | tuple():
-            return [plain_value(item, name) for item in value]
+            return [plain_value(item, name, keep) for item in value]
         case dict():
-            return {str(key): plain_value(item, f"{name}.{key}") for key, item in value.items()}
+            return {
+                str(key): plain_value(item, f"{name}.{key}", keep) for key, item in value.items()
+            }
         case bytes() | bytearray() | memoryview():
             raise BinaryData(f"column {name!r} holds binary data, which no input takes")
         case _:
@@ -132,6 +145,8 @@ def plain_value(value: Any, name: str) -> Any:
 
 __all__ = [
     "MAX_TEXT_BYTES",
+    "EmptySource",
+    "Kept",
     "Record",
     "SourceError",
     "Unreadable",

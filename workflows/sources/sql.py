@@ -11,6 +11,8 @@ from typing import Any
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.sources.record import (
+    EmptySource,
+    Kept,
     Record,
     SourceError,
     from_columns,
@@ -20,7 +22,8 @@ from carrara.workflows.sources.record import (
 
 SCHEMES = ("sqlite", "postgresql", "postgres")
 _URL = re.compile(r"^(sqlite|postgres(?:ql)?)(\+\w+)?:/")
-_QUERY = re.compile(r"^\s*(?:select|with|values|table)\b", re.IGNORECASE)
+QUERY = re.compile(r"^\s*(?:select|with|values|table)\b", re.IGNORECASE)
+"""What stands behind `#` of a URL is a query where this matches, else a table."""
 _BATCH = 1000
 
 
@@ -28,8 +31,9 @@ def is_database(source: str) -> bool:
     return bool(_URL.match(source))
 
 
-def read_sql(source: str, folder: str = "") -> Iterator[Record]:
-    """A record for each row; the file of an SQLite database is looked for from `folder`.
+def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]:
+    """A record for each row; the file of an SQLite database is looked for from `folder`. Dates and decimals become
+    text, but for the types to `keep`.
 
     Behind `#` stands a table, read in the order of its primary key, or a query. The key is the column `id` or `key`,
     else the table's primary key, else the number of the row: a query without ORDER BY may give the rows in another
@@ -62,9 +66,12 @@ def read_sql(source: str, folder: str = "") -> Iterator[Record]:
             )
             index = -1
             for index, row in enumerate(found.mappings()):
-                yield _record(shown, index, dict(row), keys)
+                named = {
+                    str(name): value for name, value in row.items()
+                }  # names are of a kind of str
+                yield _record(shown, index, named, keys, keep)
             if index < 0:
-                raise SourceError(f"{shown}: there is no row in {what.strip()!r}")
+                raise EmptySource(f"{shown}: there is no row in {what.strip()!r}")
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise SourceError(f"{shown}: {said(error, url)}") from error
     finally:
@@ -91,7 +98,7 @@ def _statement(
     sqlalchemy: Any, connection: Any, what: str, shown: str
 ) -> tuple[Any, tuple[str, ...]]:
     """The query, and the columns that make the key of a row."""
-    if _QUERY.match(what):
+    if QUERY.match(what):
         return sqlalchemy.text(what), ()
     schema, _, name = what.rpartition(".")
     inspector = sqlalchemy.inspect(connection)
@@ -107,10 +114,12 @@ def _statement(
     return sqlalchemy.select(table).order_by(*order), keys
 
 
-def _record(shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...]) -> Record:
+def _record(
+    shown: str, index: int, row: dict[str, Any], keys: tuple[str, ...], keep: Kept
+) -> Record:
     usual = ":".join(key_text(row[key]) for key in keys) or f"row:{index + 1}"
     empty = Record(index, key_of(row, usual), f"{shown}:row {index + 1}")
-    return from_columns(empty, row)
+    return from_columns(empty, row, keep)
 
 
-__all__ = ["SCHEMES", "in_folder", "is_database", "read_sql"]
+__all__ = ["QUERY", "SCHEMES", "in_folder", "is_database", "read_sql"]

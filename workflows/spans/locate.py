@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from math import isfinite
 from typing import Any
 
 from carrara.workflows.spans.forms import date_forms, number_forms
 from carrara.workflows.spans.source_text import SourceText, Span
+
+_DECIMAL = re.compile(r"-?\d{1,15}\.\d+")
 
 
 def locate(value: Any, text: str | SourceText) -> dict[str, Span | None]:
@@ -28,9 +32,13 @@ def locate(value: Any, text: str | SourceText) -> dict[str, Span | None]:
 
 
 def find_value(value: str | float, source: SourceText, near: int = 0) -> Span | None:
-    """The span of one text or number, also in the other ways to write a number or a date."""
+    """The span of one text or number, also in the other ways to write a number or a date. A decimal comes as a text."""
     if isinstance(value, str):
-        return _any(date_forms(value), source, near, "date") or source.find(value, near)
+        span = _any(date_forms(value), source, near, "date")
+        if span is None and _DECIMAL.fullmatch(value):
+            forms = chain((value,), number_forms(float(value)))
+            span = _any(forms, source, near, "number")
+        return span or source.find(value, near)
     return _any(number_forms(value), source, near, "number") if isfinite(value) else None
 
 

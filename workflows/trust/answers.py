@@ -58,7 +58,7 @@ class Answers:
             return
         told = self._earlier.get(event.path) if event.reused else record.told.get(event.node)
         try:
-            value = plain(event.value)
+            value = plain(event.value, exact=True)  # as in the row
         except TypeError:  # no JSON form: no field of a row is this value
             return
         record.answers.pop(event.node, None)  # an earlier attempt of the same node

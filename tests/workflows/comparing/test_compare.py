@@ -1,60 +1,113 @@
-"""What changed between two outputs is told by row and field, and nothing else is."""
+"""What changed between two outputs is told by row and field, whatever their forms, and nothing else is."""
 
 import json
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from carrara.cli.app import app
-from carrara.engines.errors import CarraraError
-from carrara.workflows.comparing.compare import Change, compare
-from carrara.workflows.records import Record
+from carrara import workflow
+from carrara.workflows.comparing.compare import Change, Comparison, compare
+from carrara.workflows.comparing.forms import ARROW, CSV, JSON, Form
+from carrara.workflows.comparing.rows import Output, read_output
+from carrara.workflows.plain import plain
+from carrara.workflows.records import Record, SourceError
+from carrara.workflows.sinks.opening import sink_of
 
 
-def rows(*fields: dict[str, Any]) -> list[Record]:
-    return [
+def rows(*fields: dict[str, Any], form: Form = JSON) -> Output:
+    made = [
         Record(place, str(one["key"]), f"out:{place + 1}", one) for place, one in enumerate(fields)
     ]
+    return Output(form, made)
 
 
-def test_rows_and_fields_that_changed_are_told() -> None:
+def test_rows_and_values_that_changed_are_told() -> None:
     before = rows(
-        {"key": "a", "total": 1, "items": [{"n": "pen"}, {"n": "ink"}]},
-        {"key": "b", "total": 2, "items": []},
+        {"key": "a", "total": 1, "items": [{"n": "pen"}, {"n": "ink"}], "by": "x"},
+        {"key": "b", "total": 2, "items": [], "by": "x"},
         {"key": "c", "total": None},
     )
     after = rows(
-        {"key": "b", "total": "2", "items": [{"n": "cap"}], "note": ""},
-        {"key": "a", "total": 1, "items": [{"n": "pen"}, {"n": "Ink"}]},
+        {"key": "b", "total": 3, "items": [{"n": "cap"}]},
+        {"key": "a", "total": 1, "items": [{"n": "pen"}, {"n": "Ink"}], "by": "x"},
         {"key": "d", "total": 4},
     )
     found = compare(before, after)
-    assert (found.rows, found.added, found.removed, found.changed_rows) == (3, ["d"], ["c"], 2)
+    assert (found.rows, found.rows_after, found.changed_rows) == (3, 3, 2)
+    assert (found.added, found.removed) == (["d"], ["c"])
     assert found.changes == [
         Change("a", "/items/1/n", "ink", "Ink"),
-        Change("b", "/total", 2, "2"),
+        Change("b", "/total", 2, 3),
         Change("b", "/items", [], [{"n": "cap"}]),
-        Change("b", "/note", None, "", new=True),
+        Change("b", "/by", "x", None, gone=True),
     ]
     assert found.by_field["/items/*/n"] == 1
-    assert found.types == {"total": ("number", "number or text"), "note": ("", "text")}
+    assert found.same_schema
+
+
+def test_a_drift_of_the_schema_is_told_once_and_changes_no_row() -> None:
+    before = rows(*({"key": str(n), "total": n, "old": 1} for n in range(3)))
+    after = rows(*({"key": str(n), "total": str(n), "note": "x"} for n in range(3)))
+    found = compare(before, after)
+    assert (found.fields_added, found.fields_removed) == (["note"], ["old"])
+    assert found.retyped == {"/total": {("number", "text"): 3}}
+    assert (found.changed_rows, found.changes, found.same) == (0, [], False)
+
+
+def test_another_type_with_another_value_is_both() -> None:
+    found = compare(rows({"key": "a", "x": 1}), rows({"key": "a", "x": "2"}))
+    assert found.changes == [Change("a", "/x", 1, "2")]
+    assert found.retyped == {"/x": {("number", "text"): 1}}
 
 
 def test_true_is_not_one() -> None:
     found = compare(rows({"key": "a", "x": True}), rows({"key": "a", "x": 1}))
     assert found.changes == [Change("a", "/x", True, 1)]
-    assert found.types == {"x": ("boolean", "number")}
+    assert found.retyped == {"/x": {("boolean", "number"): 1}}
 
 
-def test_a_key_that_occurs_twice_is_refused_with_both_places() -> None:
-    with pytest.raises(CarraraError, match="out:2: the key 'a' is that of out:1, too"):
-        compare(rows({"key": "a"}, {"key": "a"}), [])
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("1", 1),
+        ("1.50", 1.5),
+        ("1.50", Decimal("1.5")),
+        ("12345678901234567890.10", Decimal("12345678901234567890.1")),
+        ("true", True),
+        ("", None),
+        ("2026-01-02", date(2026, 1, 2)),
+        ("2026-01-02T10:00:00+02:00", datetime(2026, 1, 2, 8)),
+        ('[1, {"a": null}]', [1, {"a": None}]),
+    ],
+)
+def test_a_text_of_csv_is_read_as_what_the_other_output_has(text: str, typed: Any) -> None:
+    one, other = rows({"key": "a", "x": text}, form=CSV), rows({"key": "a", "x": typed}, form=ARROW)
+    assert compare(one, other).same
+    assert compare(other, one).same
 
 
-JSON = st.recursive(
+def test_a_text_that_is_no_such_value_is_a_change() -> None:
+    one = rows({"key": "a", "x": "soon"}, form=CSV)
+    other = rows({"key": "a", "x": date(2026, 1, 2)}, form=ARROW)
+    assert compare(one, other).changes == [Change("a", "/x", "soon", date(2026, 1, 2))]
+
+
+def test_json_lines_have_types_of_their_own() -> None:
+    typed = rows({"key": "a", "x": 1, "at": date(2026, 1, 2)}, form=ARROW)
+    found = compare(rows({"key": "a", "x": "1", "at": "2026-01-02"}), typed)
+    assert found.retyped == {"/x": {("text", "number"): 1}}
+    assert found.changes == []
+
+
+JSON_DATA = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
@@ -64,27 +117,142 @@ JSON = st.recursive(
 
 
 @given(
-    st.dictionaries(st.text(max_size=2), JSON, max_size=4),
-    st.dictionaries(st.text(max_size=2), JSON, max_size=4),
+    st.dictionaries(st.text(max_size=2), JSON_DATA, max_size=4),
+    st.dictionaries(st.text(max_size=2), JSON_DATA, max_size=4),
 )
 def test_no_change_is_missed_and_none_invented(one: dict[str, Any], other: dict[str, Any]) -> None:
     record, changed = Record(0, "k", "a", one), Record(0, "k", "b", other)
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert compare([record], [changed]).same is same
-    assert compare([record], [record]).same
+    assert compare(Output(JSON, [record]), Output(JSON, [changed])).same is same
+    assert compare(Output(JSON, [record]), Output(JSON, [record])).same
 
 
-def test_the_command_tells_and_exits_with_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Item(BaseModel):
+    name: str
+    price: Decimal | None
+
+
+class Receipt(BaseModel):
+    shop: str
+    total: Decimal | None
+    count: int | None
+    rate: float | None
+    paid: bool | None
+    day: date | None
+    at: datetime | None
+    items: list[Item]
+    more: dict[str, int]
+
+
+@workflow
+async def receipt(text: str) -> Receipt:
+    raise NotImplementedError
+
+
+words = st.text("ab1é ,\"'\n", min_size=1, max_size=5).map(lambda text: f"w{text}")
+money = st.none() | st.decimals(-(10**12), 10**12, places=2, allow_nan=False)
+receipts = st.builds(
+    Receipt,
+    shop=words,
+    total=money,
+    count=st.none() | st.integers(-(2**53), 2**53),
+    rate=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    paid=st.none() | st.booleans(),
+    day=st.none() | st.dates(date(1, 1, 1)),
+    at=st.none() | st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),
+    items=st.lists(st.builds(Item, name=words, price=money), max_size=3),
+    more=st.dictionaries(words, st.integers(0, 9), max_size=2),
+)
+PLACES = [
+    "{}/a.jsonl", "{}/a.csv", "{}/a.parquet", "duckdb:///{}/a.duckdb#rows", "sqlite:///{}/a.db#rows",
+]  # fmt: skip
+
+
+def write(place: str, found: list[Receipt]) -> None:
+    sink = sink_of(place, receipt)
+    try:
+        sink.begin([], fresh=True)
+        for number, one in enumerate(found):
+            sink.put(sink.prepare({"key": f"k{number}", **plain(one, exact=True)}))
+        sink.finish()
+    finally:
+        sink.close()
+
+
+def between(one: str, other: str) -> Comparison:
+    return compare(read_output(one), read_output(other))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(found=st.lists(receipts, min_size=1, max_size=3), other=receipts, data=st.data())
+def test_the_same_rows_are_the_same_in_every_form_and_a_change_is_seen_in_every_pair(
+    tmp_path_factory: pytest.TempPathFactory,
+    found: list[Receipt],
+    other: Receipt,
+    data: st.DataObject,
 ) -> None:
-    (tmp_path / "a.jsonl").write_text('{"key": "a", "x": 1}\n')
-    (tmp_path / "b.csv").write_text("key,x\na,1\n")
-    with pytest.raises(SystemExit) as end:
-        app(["diff", str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv")], standalone_mode=True)
-    assert end.value.code == 1
-    assert capsys.readouterr().out.splitlines() == [
-        "1 rows before; 1 changed, 0 added, 0 removed",
-        "field x: number before, text after",
-        "/x: 1 changes",
-        'a /x: 1 -> "1"',
+    folder, changed = tmp_path_factory.mktemp("rows"), tmp_path_factory.mktemp("changed")
+    one, two = data.draw(st.sampled_from(PLACES)), data.draw(st.sampled_from(PLACES))
+    write(one.format(folder), found)
+    write(two.format(changed), found)
+    assert between(one.format(folder), two.format(changed)).same, (one, two)
+    third = tmp_path_factory.mktemp("third")
+    write(two.format(third), [found[0].model_copy(update={"shop": "other"}), *found[1:]])
+    assert between(one.format(folder), two.format(third)).changes == [
+        Change("k0", "/shop", found[0].shop, "other")
     ]
+
+
+def test_an_output_without_rows_has_none(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "one.jsonl").write_text('{"key": "a"}\n')
+    found = between(str(tmp_path / "empty.jsonl"), str(tmp_path / "one.jsonl"))
+    assert (found.rows, found.added) == (0, ["a"])
+
+
+def test_rows_are_told_apart_by_their_key_and_not_by_a_field_called_id(tmp_path: Path) -> None:
+    lines = '{"key": "a", "id": 1}\n{"key": "b", "id": 1}\n'
+    (tmp_path / "rows.jsonl").write_text(lines)
+    assert between(str(tmp_path / "rows.jsonl"), str(tmp_path / "rows.jsonl")).rows == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", '{"key": "a"}\n{"key": "a"}\n', "a.jsonl:2: the id 'a' stands already at"),
+        ("a.jsonl", '{"id": "a"}\n', "a.jsonl:1: no key in the field 'key'; its fields are: id"),
+        ("a.jsonl", "{\n", "a.jsonl:1: not JSON"),
+        ("a.csv", "key,x\na\n", "a.csv:2: no cell for x"),
+        ("a.parquet", "no", "not a readable Parquet file"),
+        ("a.txt", "no", "not '.txt'"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    place = tmp_path / name
+    place.write_text(content)
+    with pytest.raises(SourceError, match=r".") as raised:
+        between(str(place), str(place))
+    assert told in str(raised.value)
+
+
+def numbered(count: int, add: int) -> Output:
+    def made() -> Iterator[Record]:
+        for n in range(count):
+            yield Record(n, f"k{n}", f"out:{n}", {"key": f"k{n}", "text": "x" * 200, "n": n + add})
+
+    return Output(JSON, made())
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        found = compare(numbered(count, 0), numbered(count, 1))
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (found.changed_rows, len(found.changes)) == (count, 50)
+        return used
+
+    peak(100)
+    assert peak(8000) < peak(1000) + 200_000

@@ -15,6 +15,7 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.routing.policy import AUTO
 from carrara.workflows.job import Job, run_job
+from carrara.workflows.job_report.duplicates import Alike
 from carrara.workflows.job_report.facts import JobFacts, JobRow, job_facts
 from carrara.workflows.job_report.html import page
 from carrara.workflows.job_report.markdown import markdown
@@ -68,7 +69,11 @@ def found(tmp_path: Path) -> JobFacts:
 
     run_id = asyncio.run(work())
     with Reader.open(tmp_path / "j.db") as reader:
-        return job_facts(reader.timeline(run_id), stored_rows(reader.rows(run_id)))
+        in_time = job_facts(reader.timeline(run_id), stored_rows(reader.rows(run_id)))
+        node_by_node = job_facts(reader.events(run_id), stored_rows(reader.each_row(run_id)))
+        assert node_by_node.run.to_data() == in_time.run.to_data()
+        assert node_by_node == in_time
+        return job_facts(reader.events(run_id), stored_rows(reader.each_row(run_id)))
 
 
 def test_counts_reasons_and_fill_rates(found: JobFacts) -> None:
@@ -150,6 +155,6 @@ def test_rows_with_equal_values_under_other_keys_are_possible_duplicates() -> No
         row(4, mood="glad", seller=None),
     ]
     found = job_facts([], rows)
-    assert found.duplicates == [["k0", "k1"]]
+    assert found.duplicates == [Alike(2, ["k0", "k1"])]
     assert "| 2 | k0, k1 |" in markdown(found)
     assert "Possible duplicates" in page(found)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.adapt.rows import read_rows
 from carrara.workflows.labelled import labelled
+from carrara.workflows.places import OutputError
 from carrara.workflows.review.decisions import Decisions
 from carrara.workflows.review.desk import Desk
 from carrara.workflows.review.rows import ReviewError, read_review
@@ -45,6 +46,14 @@ def test_accepted_edited_and_rejected_rows_are_written_at_once(review_file: File
     assert desk.ended
     assert [line["decision"] for line in lines(decided)] == ["accepted", "edited", "rejected"]
     assert [line["id"] for line in lines(gold)] == ["a", "b"]
+
+
+def test_a_decimal_is_text_in_its_row_and_a_number_to_the_model(review_file: Files) -> None:
+    row = {"answer": {"shop": "Corner Shop", "total": "1200.50"}}
+    desk = press(desk_of(review_file("a", row=row)), "a")
+    (labelled_line,) = lines(desk.decisions.labelled)
+    assert labelled_line["gold"] == row["answer"]
+    assert labelled_line["response"]["total"] == 1200.5
 
 
 def test_labelled_rows_are_taken_by_evaluation_and_by_training(review_file: Files) -> None:
@@ -100,13 +109,13 @@ def test_edits_can_be_taken_back(review_file: Files) -> None:
 def test_a_decision_that_cannot_be_written_is_an_error(review_file: Files, tmp_path: Path) -> None:
     desk = desk_of(review_file("a"))
     desk.decisions.decided = tmp_path / "gone" / "out.decided.jsonl"
-    with pytest.raises(ReviewError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         press(desk, "a")
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("", "holds no rows"), ("{}\n", "jsonl:1: not a row"), ("\n[1", "jsonl:2: not a row")],
+    [("", "no row to review"), ("{}\n", "jsonl:1: not a row"), ("\n[1", "jsonl:2: not JSON")],
 )
 def test_files_that_are_no_review_are_refused(tmp_path: Path, content: str, told: str) -> None:
     path = tmp_path / "x.review.jsonl"

@@ -45,6 +45,11 @@ def test_a_pipeline_can_say_how_it_is_scored_and_the_caller_has_the_last_word() 
     assert loads(dumps(pipeline.definition)).definition.score == said
 
 
+def test_gold_from_a_row_has_its_decimals_as_text_and_counts_as_numbers() -> None:
+    marker = marker_of(loads(STEP.format(returns="{total: float, name: str}")).workflow)
+    assert marker.gold({"total": "2.50", "name": "2.50"}) == {"total": 2.5, "name": "2.50"}
+
+
 def test_of_several_outputs_the_one_called_answer_is_scored() -> None:
     steps = "steps: {a: {llm: hi, returns: bool}, b: {llm: ho}}\n"
     both = loads(steps).workflow

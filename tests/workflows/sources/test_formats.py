@@ -12,6 +12,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -251,9 +252,9 @@ async def typed(
 
 
 def test_an_empty_cell_is_the_default_or_null_where_the_input_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("text,n,day,tags,note,must\n,,,,,\n")
+    (tmp_path / "t.csv").write_text("text,n,day,tags,note,must\nx,,,,,\n")
     given = Binder(typed).bind(only(tmp_path / "t.csv"))
-    assert given == {"text": "", "note": "", "must": None}
+    assert given == {"text": "x", "note": "", "must": None}
     (tmp_path / "t.csv").write_text("n,must\n4,\n")
     bound = Binder(typed, constants={"text": "x"}).bind(only(tmp_path / "t.csv"))
     assert bound == {"text": "x", "n": 4, "must": None}
@@ -281,7 +282,7 @@ def test_a_row_of_empty_cells_takes_all_defaults(tmp_path: Path) -> None:
         Binder(halving).bind(only(tmp_path / "t.jsonl"))
 
 
-@pytest.mark.parametrize("source", ["duckdb:///a.db#t", "s3://bucket/*.txt", "mysql+x://h/n#t"])
+@pytest.mark.parametrize("source", ["s3://bucket/*.txt", "mysql+x://h/n#t"])
 def test_another_kind_of_source_is_told_what_there_is(source: str) -> None:
     kind = source.partition(":")[0]
     with pytest.raises(SourceError) as error:
@@ -365,3 +366,36 @@ def test_documents_of_all_kinds_match_one_glob(tmp_path: Path) -> None:
 
 def test_what_a_pdf_reader_remarks_is_not_written_past_the_records() -> None:
     assert any(isinstance(h, logging.NullHandler) for h in logging.getLogger("pypdf").handlers)
+
+
+@pytest.fixture
+def ducks(tmp_path: Path) -> str:
+    with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE docs (key VARCHAR PRIMARY KEY, day DATE, total DECIMAL(10, 2), tags VARCHAR[])"
+        )
+        connection.execute("INSERT INTO docs VALUES ('b', NULL, NULL, [])")
+        connection.execute("INSERT INTO docs VALUES ('a', '2026-01-02', 0.10, ['x'])")
+    return f"duckdb:///{tmp_path}/a.duckdb"
+
+
+def test_a_table_of_duckdb_is_read_in_the_order_of_its_key(ducks: str) -> None:
+    first, second = read_records(f"{ducks}#docs")
+    assert first.fields == {"key": "a", "day": "2026-01-02", "total": "0.10", "tags": ["x"]}
+    assert (first.key, second.key, second.fields["tags"]) == ("a", "b", [])
+    [asked] = read_records(f"{ducks}#SELECT tags[1] AS text FROM docs WHERE total > 0")
+    assert (asked.key, asked.fields) == ("row:1", {"text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("", "name the file, and a table or a query behind '#'"),
+        ("#bills", "no table 'bills'; there are: docs"),
+        ("#SELECT", "Parser Error"),
+        ("#SELECT 1 WHERE false", "there is no row in"),
+    ],
+)
+def test_what_is_wrong_with_a_source_in_duckdb_is_told(ducks: str, what: str, told: str) -> None:
+    with pytest.raises(SourceError, match=told):
+        list(read_records(f"{ducks}{what}"))

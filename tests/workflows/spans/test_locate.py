@@ -27,6 +27,8 @@ Café Zoë"""
         ("2018-03-23", "23/03/2018", "date"),
         (1273.8, "1,273.80", "number"),
         (259.9, "259.90", "number"),
+        ("1273.80", "1,273.80", "number"),
+        ("259.90", "259.90", "exact"),
         (25, "25", "exact"),
         ("MORGANFELD'S Restaurant", "MORGANFIELD'S  Restaurant", "fuzzy"),
     ],

@@ -117,12 +117,15 @@ def test_an_object_may_hold_itself_and_a_list_of_nothing_but_itself_may_not() ->
     [
         ("a.json", "{", "not JSON"),
         ("a.json", "[1]", "not a JSON Schema"),
-        ("a.jsonl", "", "holds no rows"),
-        ("a.jsonl", '{"text": "x"}', "a.jsonl:1: a row is"),
+        ("a.json", "", "a.json: empty"),
+        ("a.jsonl", "", "empty, there is no example in it"),
+        ("a.jsonl", "{", "a.jsonl:1: not JSON"),
+        ("a.jsonl", '{"text": "x"}', "a.jsonl:1: an example without 'gold'"),
+        ("a.jsonl", '{"n": 1, "gold": {}}', "a.jsonl:1: no text in it"),
         (
             "a.jsonl",
             '{"text": "x", "gold": {}}\n{"other": "y", "gold": {}}',
-            "a.jsonl:2: no text under 'text'",
+            "a.jsonl:2: no text under 'text', as in the rows before",
         ),
         ("a.jsonl", '{"the text": "x", "gold": {}}', "is no name for an input"),
     ],
@@ -134,3 +137,25 @@ def test_what_nothing_can_be_started_from_is_refused(
     path.write_text(content)
     with pytest.raises(StartError, match=told):
         read_start(path)
+
+
+def test_what_the_examples_do_not_show_is_a_guess_that_is_told() -> None:
+    answers = [{"at": None, "tags": [], "size": {"note": None}}, {"at": None, "tags": []}]
+    start = Start(inferred(answers), "text", [("a", answers[0])])
+    assert start.guesses == [
+        "at is null in every example, so it is taken for a text",
+        "tags is an empty list in every example, so its items are taken for texts",
+        "size.note is null in every example, so it is taken for a text",
+    ]
+    text = pipeline_text(start, "job")
+    assert "# is null in every example, so it is taken for a text: change it" in text
+    assert "at: str?" in text
+    assert "any" not in text.partition("types:")[2].partition("steps:")[0]
+    schema = json.dumps(schema_of(text))
+    assert first_violation(schema, {"at": "noon", "tags": ["x"], "size": None}) is None
+
+
+def test_line_separators_inside_a_text_are_no_ends_of_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a\u2028b\x85c", "gold": {"n": 1}}\n', encoding="utf-8")
+    assert read_start(path).examples == [("a\u2028b\x85c", {"n": 1})]

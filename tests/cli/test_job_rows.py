@@ -1,0 +1,89 @@
+"""What a row says does not depend on where it goes: the same digits, the same types, the same failed records."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import pytest
+
+FLOW = """
+from decimal import Decimal
+from typing import TypedDict
+
+from carrara import step, workflow
+
+
+class Price(TypedDict):
+    price: Decimal
+    count: int
+
+
+@step
+def read(text: str) -> Price:
+    return {"price": Decimal(text), "count": "two" if text == "2" else 1}
+
+
+@workflow
+async def price(text: str) -> Price:
+    return await read(text)
+
+
+@workflow
+async def again(price: Decimal) -> Decimal:
+    return price
+"""
+EXACT = ["0.10", "12345678901234567890.1234567890", "1.50"]
+SINKS = [
+    "out.jsonl",
+    "out.csv",
+    "out.parquet",
+    "duckdb:///out.duckdb#rows",
+    "sqlite:///out.db#rows",
+]
+
+
+def lines(*texts: str) -> str:
+    return "".join(f'{{"id": "k{n}", "text": "{text}"}}\n' for n, text in enumerate(texts))
+
+
+@pytest.mark.parametrize("output", SINKS)
+def test_a_row_of_another_type_than_declared_fails_whatever_the_sink(
+    shell: Any, output: str
+) -> None:
+    shell.write("price.py", FLOW)
+    shell.write("in.jsonl", lines("1", "2", "3"))
+    ended = shell("run", "price.py:price", "-i", "in.jsonl", "-o", output, "-q")
+    assert ended.code == 1, ended.err
+    (failed,) = next(
+        shell.rows(path.name) for path in shell.folder.iterdir() if "failed" in path.name
+    )
+    assert failed["key"] == "k1"
+    assert "count: a value of type integer is needed, found 'two'" in failed["error"]
+
+
+def test_decimals_keep_their_digits_in_json_lines_and_csv_and_on_the_way_back(shell: Any) -> None:
+    shell.write("price.py", FLOW)
+    shell.write("in.jsonl", lines(*EXACT))
+    for output in ("out.jsonl", "out.csv"):
+        assert shell("run", "price.py:price", "-i", "in.jsonl", "-o", output, "-q").code == 0
+    assert [row["price"] for row in shell.rows("out.jsonl")] == EXACT
+    assert [row["price"] for row in csv.DictReader(shell.read("out.csv").splitlines())] == EXACT
+    for number, source in enumerate(("out.jsonl", "out.csv")):
+        back = f"back{number}.jsonl"
+        assert shell("run", "price.py:again", "-i", source, "-o", back, "-q").code == 0
+        assert [row["value"] for row in shell.rows(back)] == EXACT
+
+
+def test_a_job_that_moves_to_another_sink_takes_all_digits_with_it(shell: Any) -> None:
+    shell.write("price.py", FLOW)
+    shell.write("in.jsonl", lines(*EXACT))
+    assert shell("run", "price.py:price", "-i", "in.jsonl", "-o", "out.jsonl", "-q").code == 0
+    assert shell("resume", "last", "--output", "duckdb:///out.duckdb#rows", "-q").code == 0
+    import duckdb
+
+    with duckdb.connect(str(shell.folder / "out.duckdb")) as connection:
+        found = connection.sql("SELECT price FROM rows ORDER BY key").fetchall()
+    assert [f"{price:.10f}" for (price,) in found] == [
+        "0.1000000000", "12345678901234567890.1234567890", "1.5000000000",
+    ]  # fmt: skip

@@ -1,0 +1,40 @@
+"""Rows held to what their workflow declares to return: one place before every sink, so that a row that may stand in one
+may stand in all. What a sink has no room for (a decimal of 50 digits, say) it refuses itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from carrara.workflows.sinks.shape import KEY, VALUE, Columns, Misfit, fitting
+from carrara.workflows.sinks.sink import Fields
+
+
+class DeclaredRows:
+    """Checks rows of JSON data against `columns`, those of the workflow without the key."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._whole = columns[VALUE] if tuple(columns) == (VALUE,) else None
+
+    def __call__(self, fields: Fields) -> dict[str, Any]:
+        """The row, with decimals as text; a field that it lacks is null and needs no place.
+
+        Raises:
+            Misfit: a field that is not declared, or a value of another type.
+        """
+        rest = {name: part for name, part in fields.items() if name != KEY}
+        if self._whole is not None and rest.keys() != {VALUE}:  # a mapping with free names
+            return {KEY: fields[KEY], **fitting(rest, self._whole, VALUE)}
+        stray = rest.keys() - self._columns.keys()
+        if stray:
+            raise Misfit(
+                f"row {fields.get(KEY)!r} has the field {min(stray)!r}, which the workflow does not declare: "
+                "add it to the type that it returns, or leave it out"
+            )
+        return {
+            KEY: fields[KEY],
+            **{name: fitting(part, self._columns[name], name) for name, part in rest.items()},
+        }
+
+
+__all__ = ["DeclaredRows"]
