@@ -146,11 +146,12 @@ def _colon_behind_value(text: str, s: State) -> Moves:
     if start >= s.end or text[start] not in lex.QUOTES:
         return found
     fresh = frame._replace(member=start, key=text[start : s.end])
-    if _same_key(text[start : s.end], frame.key):
-        trail = edited(s.trail, frame.member, start, "", "dup_key_token")
-        return [State(s.cost + 0.8, s.at, COLON, fresh, trail, s.end, s.comma)]
     trail = edited(s.trail, start, start, "{", "bracket_lost")
     inner = opened("{", frame, start)._replace(member=start, key=text[start : s.end])
+    if _same_key(text[start : s.end], frame.key):
+        found.append(State(s.cost + 1.2, s.at, COLON, inner, trail, s.end))
+        trail = edited(s.trail, frame.member, start, "", "dup_key_token")
+        return [*found, State(s.cost + 0.8, s.at, COLON, fresh, trail, s.end, s.comma)]
     found.append(State(s.cost + 2.6, s.at, COLON, inner, trail, s.end))
     trail = edited(s.trail, start, start, "null, ", "value_missing")
     found.append(State(s.cost + 4.0, s.at, COLON, fresh, trail, s.end, start))

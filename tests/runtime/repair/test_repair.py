@@ -368,6 +368,21 @@ def test_json_with_one_lost_mark_is_mended_without_loss_or_refused(value: Any, r
         assert words(report.text) == words(broken)
 
 
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        ('{"a": "a": null}}', '{"a": {"a": null}}'),
+        ('{"a": "a": null}', '{"a": null}'),
+        ('[{"a": "a": [1]}, 2]', '[{"a": [1]}, 2]'),
+        ('[{"a": "a": [1]}}, 2]', '[{"a": {"a": [1]}}, 2]'),
+    ],
+)
+def test_a_key_that_stands_twice_is_a_key_inside_where_a_bracket_too_many_closes(
+    broken: str, mended: str
+) -> None:
+    assert repair(broken, "json").text == mended
+
+
 def words(text: str) -> list[str]:
     plain = text.replace("\\n", " ").replace("\\", " ")
     return sorted("".join(c if c.isalnum() else " " for c in plain).split())
