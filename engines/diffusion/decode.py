@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.batch import Feed, Plan, Spot
+from carrara.engines.diffusion.batch import Plan
 from carrara.engines.diffusion.canvas import Reading
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
@@ -26,6 +26,7 @@ from carrara.engines.model.attention import full, visible_up_to
 from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS, Pattern, each_row
+from carrara.engines.seats import Feed, Spot
 
 F = TypeVar("F", Feed, Spot)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from carrara.engines.answer_text import AnswerText
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import Reading, View
@@ -74,6 +74,15 @@ class Job:
     @property
     def is_finished(self) -> bool:
         return self.view is None
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.tokens) - self.prompt
+
+    @property
+    def standing(self) -> str:
+        share = self.canvas.settled_share
+        return f"after {self.passes} passes with {share:.0%} of the canvas settled"
 
     @property
     def need(self) -> int:
@@ -171,26 +180,18 @@ class Job:
             self.tokens += clean
 
     def _free_text(self, canvas: FreeCanvas) -> tuple[str, StopReason]:
-        text = canvas.decode(canvas.answer)
-        end = first_stop(text, self.request.stop)
+        found = ended_text(canvas.decode(canvas.answer), self.request)
         stop: StopReason = "end" if canvas.ended else "length"
-        if end is not None:
-            text, stop = text[:end], "stop"
-        if (kept := _bound(self.request).cut(text)) != text:
-            text, stop = kept, "length"
-        return text.strip(), "steps" if self.cut else stop
+        if found.is_full:
+            stop = "length"
+        elif found.is_stopped:
+            stop = "stop"
+        return found.final().strip(), "steps" if self.cut else stop
 
 
-def is_over(text: str, request: Request) -> bool:
-    """Whether settled free text holds a stop string, or more than it may have."""
-    return _bound(request).cut(text) != text or first_stop(text, request.stop) is not None
-
-
-def _bound(request: Request) -> Text:
-    return request.output if isinstance(request.output, Text) else Text()
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first of the stop strings begins, None if none is there."""
-    places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return min(places, default=None)
+def ended_text(text: str, request: Request) -> AnswerText:
+    """Settled free text, cut before a stop string and at what it may have at most."""
+    bound = request.output if isinstance(request.output, Text) else Text()
+    found = AnswerText(request.stop, bound)
+    found.add(text.encode())
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carrara.engines.seats import Feed, Spot
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -32,30 +34,11 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """Encode `count` tokens of a request from its token `start` on, into the same slots of `row`."""
-
-    ticket: int
-    row: int
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class Move:
     """Copy the first `length` slots of cache row `source` to row `target`."""
 
     source: int
     target: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A block to denoise, behind the first `length` slots of `row`."""
-
-    ticket: int
-    row: int
     length: int
 
 

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from carrara.engines.autoregressive.answer import Answer
-from carrara.engines.autoregressive.batch import Feed, Pass
+from carrara.engines.autoregressive.batch import Pass
 from carrara.engines.autoregressive.decode import Decoder, blaming
 from carrara.engines.autoregressive.sampling import choose
 from carrara.engines.local import LocalModel
+from carrara.engines.seats import Feed
 from carrara.engines.verified.ahead import Point
 from carrara.engines.verified.answer import VerifiedAnswer
 from carrara.engines.verified.batch import VerifyingPlan
