@@ -116,7 +116,13 @@ class Batcher(Seats[Seat]):
         feeds = self._feeds(self.limits.chunk if ready else self.limits.quiet_chunk, found)
         groups = self._groups()
         rows, slots = self._room.settle()
-        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused)
+        passes = 1 if self._somebody_waits else self.limits.passes_per_sync
+        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused, passes)
+
+    @property
+    def _somebody_waits(self) -> bool:
+        """Whether another round would seat somebody, or read more of a prompt."""
+        return bool(self._waiting) or any(not seat.is_ready for seat in self._seated.values())
 
     # Seats
 

@@ -6,9 +6,11 @@ Legend: B rows, T token places a row, S slots looked at, K positions whose logit
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import torch
@@ -18,12 +20,13 @@ from carrara.engines.diffusion.batch import Plan
 from carrara.engines.diffusion.canvas import Reading
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
+from carrara.engines.diffusion.run_ahead import Reader, RunAhead, can_run_ahead
 from carrara.engines.diffusion.stale import Stale
 from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full, visible_up_to
-from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
+from carrara.engines.model.buckets import BucketPasses, Canvases, Record, Run, padded, recorder
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS, Pattern, each_row
 from carrara.engines.seats import Feed, Spot
@@ -69,10 +72,11 @@ class Decoder:
         """Give the memory of the cache back; nobody may be seated."""
         self._cache = self._empty_cache()
 
-    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> Performed:
+    def perform(self, plan: Plan, jobs: Mapping[int, Job], passes: int = 1) -> Performed:
         """Do all that the plan says; the jobs go on, finish where they do, or say why they cannot.
 
-        A pass that breaks is tried again over fewer of them, so that whoever it breaks with fails alone.
+        Up to `passes` denoising passes are made before the host reads one, where the canvases allow it (`run_ahead`). A
+        pass that breaks is tried again over fewer of them, so that whoever it breaks with fails alone.
 
         Raises:
             NoRoom: no memory for the cache.
@@ -91,8 +95,7 @@ class Decoder:
         self._stale.keep([spot.ticket for spot in plan.spots])
         for group in plan.groups:
             spots = [spot for spot in group if jobs[spot.ticket].is_sound]
-            with self._local.pace.timed("canvas", len(spots)):
-                broken = in_parts(spots, lambda some: self._denoise(some, jobs), self._release)
+            broken = in_parts(spots, lambda some: self._denoise(some, jobs, passes), self._release)
             full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
         return Performed(encoded_s, full_at)
 
@@ -212,25 +215,65 @@ class Decoder:
             limits.append((row // block * block + block - 1).clamp_max(last))
         return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
 
-    def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job]) -> None:
-        """One pass over all blocks, each seeing its row's cache and itself in both directions.
+    def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job], passes: int) -> None:
+        """One pass over all blocks, each seeing its row's cache and itself in both directions; or several of them.
 
         Clean tokens that see the block are computed with it. It writes the blocks behind the rows' lengths,
         where the next pass writes over them.
         """
         batch = [jobs[spot.ticket] for spot in spots]
-        canvases = self._canvases(spots, batch, [job.context_start for job in batch])
+        starts = [job.context_start for job in batch]
+        canvases = self._canvases(spots, batch, starts)
+        most = min(passes, max(map(_most_passes, batch), default=1))
+        takes: Sequence[Callable[[], None]]
         try:
-            hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
-            states = [hidden[number, : len(found)] for number, found in enumerate(canvases.wanted)]
-            said = self._read(batch, states)
+            run = self._opened(canvases)
+            if most > 1 and can_run_ahead(batch):
+                takes = self._run_ahead(batch, canvases, starts, run, most)
+            else:
+                with self._timed(batch):
+                    said = self._read(batch, self._states(run(), canvases))
+                takes = [
+                    partial(job.take, one, self._table)
+                    for job, one in zip(batch, said, strict=True)
+                ]
         except BaseException:
             self._stale.keep([])  # nobody knows what was computed
             raise
-        for spot, job, one in zip(spots, batch, said, strict=True):
-            self._settle(job, one)
+        for spot, job, take in zip(spots, batch, takes, strict=True):
+            self._settle(job, take)
             if not job.is_sound:
                 self._blank(spot.ticket, spot.row)
+
+    def _run_ahead(
+        self,
+        batch: Sequence[Job],
+        canvases: Canvases,
+        starts: Sequence[int],
+        run: Run,
+        passes: int,
+    ) -> list[Callable[[], None]]:
+        """Up to so many passes in which the device goes on by itself; how each job takes what came of them."""
+        numbers = count()
+        cells = [[next(numbers) for _ in tokens] for tokens in canvases.tokens]
+        ahead = RunAhead(
+            batch,
+            canvases.tokens,
+            [len(job.tokens) - start for job, start in zip(batch, starts, strict=True)],
+            padded(cells, *self._shape(canvases)),
+            Reader(self._head, self._table, self._tiles),
+            self._local.device,
+        )
+
+        def forward(tokens: Tensor) -> Tensor:
+            with self._timed(batch):
+                return run(tokens)
+
+        found = ahead.run(forward, passes)
+        return [partial(job.take_committed, one) for job, one in zip(batch, found, strict=True)]
+
+    def _timed(self, batch: Sequence[Job]) -> AbstractContextManager[None]:
+        return self._local.pace.timed("canvas", len(batch))
 
     def _canvases(
         self, spots: Sequence[Spot], batch: Sequence[Job], starts: Sequence[int]
@@ -249,23 +292,43 @@ class Decoder:
         rows = [spot.row for spot in spots]
         return Canvases(rows, tokens, positions, ends, wanted, self._switch(batch))
 
-    def _computed(self, canvases: Canvases) -> Tensor:
-        """Hidden states [B, K, D] of the wanted places."""
-        width, device = canvases.width, self._local.device
+    def _shape(self, canvases: Canvases) -> tuple[int, int]:
+        """Width and rows of a pass with its padding."""
+        if self._buckets is None:
+            return canvases.width, len(canvases.rows)
+        return canvases.bucket.width, canvases.bucket.rows
+
+    def _opened(self, canvases: Canvases) -> Run:
+        """The pass over canvases, which gives hidden states [B, K, D] of the wanted places; recorded if it can be."""
+        if self._buckets is not None:
+            self._least_slots = max(self._least_slots, self._buckets.room(canvases))
+            self._cache.reserve(self._cache.rows, self._least_slots)
+            return self._buckets.opened(canvases, self._cache)
+        (width, rows), device = self._shape(canvases), self._local.device
         most = max(map(len, canvases.wanted))
-        tokens, positions = canvases.padded(width)
-        hidden: Tensor = self._model(
-            torch.tensor(tokens, device=device),
-            torch.tensor(positions, device=device),
-            self._visible(canvases, width),
-            self._cache,
-            rows=self._rows(canvases.rows),
-            pick=torch.tensor(_filled(canvases.wanted, most), device=device),
-            switch=self._on_device(canvases.switch),
-            quick="canvas",
-            head=False,
-        )
-        return hidden
+        given = torch.tensor(padded(canvases.tokens, width, rows), device=device)
+        positions = torch.tensor(padded(canvases.positions, width, rows), device=device)
+        pick = torch.tensor(_filled(canvases.wanted, most), device=device)
+        visible, switch = self._visible(canvases, width), self._on_device(canvases.switch)
+
+        def run(tokens: Tensor | None = None) -> Tensor:
+            hidden: Tensor = self._model(
+                given if tokens is None else tokens,
+                positions,
+                visible,
+                self._cache,
+                rows=self._rows(canvases.rows),
+                pick=pick,
+                switch=switch,
+                quick="canvas",
+                head=False,
+            )
+            return hidden
+
+        return run
+
+    def _states(self, hidden: Tensor, canvases: Canvases) -> list[Tensor]:
+        return [hidden[number, : len(found)] for number, found in enumerate(canvases.wanted)]
 
     def _visible(self, canvases: Canvases, width: int) -> Tensor | Pattern:
         """All that lies in a row is seen. On a CPU each row attends by itself: its bits are the same in any company."""
@@ -275,19 +338,12 @@ class Decoder:
             return each_row(ends, counts, self._model.config.group, self._local.dtype)
         return full(torch.tensor(ends, device=device), width, max(ends))
 
-    def _replayed(self, canvases: Canvases) -> Tensor:
-        """The same out of a recording, where there is one."""
-        assert self._buckets is not None
-        self._least_slots = max(self._least_slots, self._buckets.room(canvases))
-        self._cache.reserve(self._cache.rows, self._least_slots)
-        return self._buckets.run(canvases, self._cache)
-
     def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
         """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""
         found: dict[int, Tensor | Reading] = {}
         glances: dict[int, Glance] = {}
         for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
-            if _needs_last(job):
+            if job.needs_last:
                 assert job.last is not None
                 hidden = torch.cat((job.last[None], hidden[1:]))
             if job.needs_logits or job.view is None:
@@ -307,11 +363,11 @@ class Decoder:
     def _head(self, hidden: Tensor) -> Tensor:
         return self._model.logits(hidden[None], "canvas")[0]
 
-    def _settle(self, job: Job, said: Tensor | Reading) -> None:
-        """Let one job take what was read for it; what goes wrong there is its own affair, unless the device is lost."""
+    def _settle(self, job: Job, take: Callable[[], None]) -> None:
+        """Let one job take what came of a pass; what goes wrong there is its own affair, unless the device is lost."""
         for is_last in (False, True):
             try:
-                job.take(said, self._table)
+                take()
                 return
             except Exception as error:
                 if is_device_lost(error):
@@ -381,11 +437,10 @@ def _sources(job: Job, start: int) -> list[int]:
     return [max(context + offset - shift, 0) for offset in job.view.offsets]
 
 
-def _needs_last(job: Job) -> bool:
-    """Whether the logits of the block's first position come from a pass before: nothing in front was fed."""
-    if job.view is None or not job.settings.logit_shift or job.view.offsets[0] != 0:
-        return False
-    return job.context_start == len(job.tokens)
+def _most_passes(job: Job) -> int:
+    """How many passes its block may still take: each commits something."""
+    sites = 0 if job.view is None else len(job.view.sites)
+    return sites if job.passes_left is None else min(sites, job.passes_left)
 
 
 def _from_border(feed: Feed, job: Job) -> Feed:

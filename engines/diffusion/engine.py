@@ -225,5 +225,7 @@ def default_limits(local: LocalModel) -> BatchLimits:
         import torch
 
         free, _ = torch.cuda.mem_get_info(local.device)
-        return BatchLimits(64, bytes=int(free * _GPU_SHARE), chunk=4096, quiet_chunk=16384)
+        return BatchLimits(
+            64, bytes=int(free * _GPU_SHARE), chunk=4096, quiet_chunk=16384, passes_per_sync=4
+        )
     return BatchLimits(bytes=_CPU_BYTES)

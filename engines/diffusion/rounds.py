@@ -15,6 +15,7 @@ from carrara.engines.diffusion.batch import Batcher, BatchLimits
 from carrara.engines.diffusion.decode import Decoder, NoRoom
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.memory import Costs, told
+from carrara.engines.diffusion.plan import Plan
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
 from carrara.engines.live import Live, late_in_queue
 from carrara.engines.local import LocalModel
@@ -63,8 +64,11 @@ class Rounds(rounds.Rounds[Job]):
             EngineBusy: the deadline passed.
             EngineFailed: a pass does not come back.
         """
-        task = asyncio.create_task(work)
         due = math.inf if deadline_s is None else submitted + deadline_s
+        if (now := self._clock()) >= due:
+            work.close()
+            raise late_in_queue(self._name, now - submitted)
+        task = asyncio.create_task(work)
         self._preparing[task] = due
         try:
             await asyncio.wait((task,))
@@ -140,9 +144,10 @@ class Rounds(rounds.Rounds[Job]):
             live = self._live[feed.ticket]
             live.started = now if live.started is None else live.started
         jobs = {ticket: live.job for ticket, live in self._live.items()}
-        self._watchdog.begin()
+        passes = 1 if self._is_watched(plan) else plan.passes
+        self._watchdog.begin(passes)
         try:
-            done = await self._local.run(self._decoder.perform, plan, jobs)
+            done = await self._local.run(self._decoder.perform, plan, jobs, passes)
         finally:
             self._watchdog.end()
         if done.full_at is not None:
@@ -154,6 +159,10 @@ class Rounds(rounds.Rounds[Job]):
             live = self._live[ticket]
             live.prefilled = now + done.encoded_s if live.prefilled is None else live.prefilled
             self._account(live)
+
+    def _is_watched(self, plan: Plan) -> bool:
+        """Whether somebody wants to see the canvases after each pass."""
+        return any(self._live[spot.ticket].watch is not None for spot in plan.spots)
 
     def _account(self, live: Live[Job]) -> None:
         """Tell the batcher how far a canvas came, and its caller when it is finished or has changed."""
