@@ -177,10 +177,12 @@ class Rounds(rounds.Rounds[Job]):
 
     def _end_late(self) -> list[Live[Job]]:
         """Tell those whose deadline passed, also while a pass runs."""
-        late, now = super()._end_late(), self._clock()
-        for task, due in self._preparing.items():
-            if now >= due:
-                task.cancel()
+        late = super()._end_late()
+        if self._preparing:
+            now = self._clock()
+            for task, due in self._preparing.items():
+                if now >= due:
+                    task.cancel()
         return late
 
     def _stuck(self, line: str) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from carrara.engines.contract import Choice, Contract, Text
-from carrara.engines.diffusion import decode
+from carrara.engines.diffusion import canvas_pass
 from carrara.engines.diffusion.batch import Batcher, BatchLimits
 from carrara.engines.diffusion.engine import DiffusionEngine, default_limits
 from carrara.engines.diffusion.free_canvas import FreeCanvas
@@ -338,7 +338,7 @@ def test_recorded_passes_run_ahead_too(
 
         return replay, result
 
-    monkeypatch.setattr(decode, "recorder", lambda device: record)
+    monkeypatch.setattr(canvas_pass, "recorder", lambda device: record)
     for work in (one_by_one, together):
         for one, other in zip(run(work, 4, quick=False), plain, strict=True):
             assert_same(one, other, 1e-3)
