@@ -6,8 +6,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.request import Completion, Progress, Request, Watch
@@ -55,7 +56,7 @@ class LocalEngine(Shared, ABC, Generic[W]):
 
     def stream(self, request: Request) -> AsyncIterator[Progress | Completion]:
         """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
-        return stream(self, request)  # type: ignore[arg-type]
+        return stream(cast(Engine, self), request)
 
     @abstractmethod
     def _started(self) -> W:

@@ -1,7 +1,8 @@
 """Part 5: free text, with the host reading each pass and with several passes back to back (`passes_per_sync`).
 
-The weights are those without an adapter, so the text is of no use; a pass takes as long as any other. Blocks of 32 are
-settled in eight passes (`fixed_steps`) or by the threshold 0.9, and the settings take turns.
+The weights are those without an adapter, so the text is of no use; a pass takes as long as any other. Texts have no end,
+so that all are as long. Blocks of 32 are settled in eight passes (`fixed_steps`) or by the threshold 0.9, and the
+settings take turns.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MOST_TOGETHER = 64
 
 @dataclass(slots=True)
 class _Line:
-    """What one setting took: times, passes of the longest answer, rounds trips to the host, answers."""
+    """What one setting took: times, passes of the longest answer, round trips to the host, answers."""
 
     times: list[Taken] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
@@ -55,7 +56,7 @@ async def several_passes(
         for passes in per_sync:
             limits = replace(default_limits(local), passes_per_sync=passes)
             engine = DiffusionEngine(local, settings=settings, limits=limits)
-            engines[passes] = await stack.enter_async_context(engine)
+            engines[passes] = _endless(await stack.enter_async_context(engine))
         for rule in RULES:
             for batch in [n for n in batches if n <= MOST_TOGETHER]:
                 if budget.allows(f"{rule.name}, batch {batch}"):
@@ -89,6 +90,13 @@ async def _lines(
                 line.answers += [one.text for one in answers]
     [first, *_] = lines.values()
     return {str(passes): _told(line, first) for passes, line in lines.items()}
+
+
+def _endless(engine: DiffusionEngine) -> DiffusionEngine:
+    """The engine with a vocabulary in which nothing ends a text."""
+    assert engine._open is not None
+    engine._open.maker.lexicon.eos_ids = frozenset()
+    return engine
 
 
 def _told(line: _Line, first: _Line) -> dict[str, Any]:

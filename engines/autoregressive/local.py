@@ -120,10 +120,10 @@ class AutoregressiveEngine(LocalEngine[OpenEngine]):
     async def _end(self) -> None:
         plain, self._plain = self._plain, None
         try:
+            await super()._end()
+        finally:
             if plain is not None:
                 await plain.__aexit__(None, None, None)
-        finally:
-            await super()._end()
 
     def _is_for_plain(self, request: Request) -> bool:
         is_free = isinstance(request.output, Text) and request.adapter is None
