@@ -1,7 +1,7 @@
 """Part 5: free text, with the host reading each pass and with several passes back to back (`passes_per_sync`).
 
-The weights are those without an adapter, so the text is of no use; a pass takes as long as any other. Texts have no end,
-so that all are as long. Blocks of 32 are settled in eight passes (`fixed_steps`) or by the threshold 0.9, and the
+The weights are those without an adapter, so the text is of no use; a pass takes as long as any other. Texts have no
+end, so that all are as long. Blocks of 32 are settled in eight passes (`fixed_steps`) or by the threshold 0.9, and the
 settings take turns.
 """
 

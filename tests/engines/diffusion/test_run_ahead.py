@@ -19,6 +19,7 @@ from torch import Tensor
 
 from carrara.engines.contract import Choice, Contract, Text
 from carrara.engines.diffusion import canvas_pass
+from carrara.engines.diffusion import run_ahead as module_of_runs
 from carrara.engines.diffusion.batch import Batcher, BatchLimits
 from carrara.engines.diffusion.engine import DiffusionEngine, default_limits
 from carrara.engines.diffusion.free_canvas import FreeCanvas
@@ -199,6 +200,43 @@ def test_a_canvas_without_numbers_is_found_out_and_the_others_go_on() -> None:
         run_ahead(model, jobs, 2, 0)
     assert jobs[0].canvas.tokens == fine[0].canvas.tokens
     assert jobs[1].passes == 0
+
+
+class Nowhere:
+    """A transfer that says that nobody is frozen, and in the end that nothing happened."""
+
+    def __init__(self, source: Tensor) -> None:
+        self.source = source
+
+    def number(self) -> float:
+        return 0.0
+
+    def values(self) -> Any:
+        return torch.zeros(self.source.shape).tolist()
+
+
+class MetaTable(MaskTable):
+    def masks(self, rows: Any) -> Tensor:
+        return torch.ones(len(rows), VOCABULARY, dtype=torch.bool, device="meta")
+
+
+@pytest.mark.parametrize("most", [None, 5])
+def test_nothing_in_a_run_asks_the_device_for_a_value_or_mixes_it_with_the_host(
+    most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On tensors that have a device and no values, either would be an error."""
+    monkeypatch.setattr(module_of_runs, "Transfer", Nowhere)
+    meta = torch.device("meta")
+    jobs = [a_job(rule, 6, 6, 2, most, True) for rule in AHEAD]
+    fed = [job.view.tokens for job in jobs if job.view is not None]
+    for job in jobs:
+        job.last = torch.zeros(HIDDEN, device=meta)
+    weight, places = torch.zeros(HIDDEN, VOCABULARY, device=meta), [range(6)] * len(jobs)
+    reader = Reader(lambda states: states @ weight, MetaTable(), Tiles(5))
+    ahead = RunAhead(jobs, fed, [0] * len(jobs), places, reader, meta)
+    hidden = torch.zeros(len(jobs), 6, HIDDEN, device=meta)
+    found = ahead.run(lambda tokens: hidden + tokens.sum(), 3)
+    assert [one.passes for one in found] == [0] * len(jobs)
 
 
 @pytest.mark.parametrize("name", RULES)
