@@ -37,59 +37,56 @@ class _Line:
     answers: list[str] = field(default_factory=list)
 
 
-async def several_passes(
-    shared: LocalModel,
-    per_sync: Sequence[int],
-    batches: Sequence[int],
-    rounds: int,
-    tokens: int,
-    seed: int,
-    budget: Budget,
-) -> dict[str, Any]:
-    """Milliseconds a pass and round trips an answer, by rule, batch and setting; and how many answers differ from those
-    of the first setting."""
-    found: dict[str, Any] = {"tokens": tokens}
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is written: `rounds` times texts of `tokens`, with each of the settings `per_sync`, by `batches` at once."""
+
+    per_sync: Sequence[int]
+    batches: Sequence[int]
+    rounds: int
+    tokens: int
+    seed: int
+
+
+async def several_passes(shared: LocalModel, texts: Texts, budget: Budget) -> dict[str, Any]:
+    """Milliseconds a pass and round trips to the host, by rule, batch and setting; and how many answers differ from
+    those of the first setting."""
+    found: dict[str, Any] = {"tokens": texts.tokens}
     settings = Settings(text_block_tokens=32, rule=RULES[0])
     async with AsyncExitStack() as stack:
         local = await stack.enter_async_context(shared.without_adapter())
         engines = {}
-        for passes in per_sync:
+        for passes in texts.per_sync:
             limits = replace(default_limits(local), passes_per_sync=passes)
             engine = DiffusionEngine(local, settings=settings, limits=limits)
             engines[passes] = _endless(await stack.enter_async_context(engine))
         for rule in RULES:
-            for batch in [n for n in batches if n <= MOST_TOGETHER]:
+            for batch in [n for n in texts.batches if n <= MOST_TOGETHER]:
                 if budget.allows(f"{rule.name}, batch {batch}"):
-                    lines = await _lines(local, engines, rule, batch, rounds, tokens, seed, budget)
+                    lines = await _lines(engines, rule, batch, texts, budget)
                     found.setdefault(rule.name, {})[str(batch)] = lines
     return found | {"left_out": budget.left_out}
 
 
 async def _lines(
-    local: LocalModel,
-    engines: dict[int, DiffusionEngine],
-    rule: Rule,
-    batch: int,
-    rounds: int,
-    tokens: int,
-    seed: int,
-    budget: Budget,
+    engines: dict[int, DiffusionEngine], rule: Rule, batch: int, texts: Texts, budget: Budget
 ) -> dict[str, Any]:
     lines = {passes: _Line() for passes in engines}
-    for number in range(-1, rounds):  # the first round records what is recorded, and is not counted
+    for number in range(-1, texts.rounds):  # what is recorded is, in a round that is not counted
         if number > 0 and budget.is_spent:
             break
+        first = texts.seed + batch * number
+        asked = [_request(rule, first + n, texts.tokens) for n in range(batch)]
         for passes, engine in engines.items():
-            asked = [_request(rule, seed + batch * number + n, tokens) for n in range(batch)]
-            took, trips, answers = await _answers(local, engine, asked)
+            took, trips, answers = await _answers(engine, asked)
             if number >= 0:
                 line = lines[passes]
                 line.times.append(took)
                 line.trips.append(trips)
                 line.passes.append(max(one.usage.passes for one in answers))
                 line.answers += [one.text for one in answers]
-    [first, *_] = lines.values()
-    return {str(passes): _told(line, first) for passes, line in lines.items()}
+    [first_line, *_] = lines.values()
+    return {str(passes): _told(line, first_line) for passes, line in lines.items()}
 
 
 def _endless(engine: DiffusionEngine) -> DiffusionEngine:
@@ -113,10 +110,11 @@ def _told(line: _Line, first: _Line) -> dict[str, Any]:
 
 
 async def _answers(
-    local: LocalModel, engine: DiffusionEngine, asked: Sequence[Request]
+    engine: DiffusionEngine, asked: Sequence[Request]
 ) -> tuple[Taken, int, list[Completion]]:
     """All at once: how long it took, and how often the loop went to the model's thread and back."""
-    trips, plain = count(), local.run
+    local, trips = engine.local, count()
+    plain = local.run
 
     def run(fn: Any, *args: Any, **kwargs: Any) -> Any:
         if fn.__name__ == "perform":

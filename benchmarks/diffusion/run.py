@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.diffusion import calls
-from benchmarks.diffusion.ahead import several_passes
+from benchmarks.diffusion.ahead import Texts, several_passes
 from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
 from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
 from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
@@ -112,15 +112,8 @@ async def _part(
     if part == "shapes":
         return await local.run(_shapes, plan, local, copy, budget, settled, options.seed)
     if part == "ahead":
-        return await several_passes(
-            local,
-            plan.per_sync,
-            plan.batches,
-            plan.rounds,
-            plan.text_tokens,
-            options.seed,
-            budget,
-        )
+        texts = Texts(plan.per_sync, plan.batches, plan.rounds, plan.text_tokens, options.seed)
+        return await several_passes(local, texts, budget)
     slots = 1 if part == "chain" else max(plan.batches)
     async with _decoders(local, plan, options, slots) as (decoders, canvases):
         match part:
