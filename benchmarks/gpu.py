@@ -29,8 +29,8 @@ from carrara.engines.model.llama import Llama
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import Card
 
-ORDER = ("passes", "calls", "shapes", "chain", "crowd")
-SHARES = {"passes": 0.15, "calls": 0.2, "shapes": 0.3, "chain": 0.05, "crowd": 0.15}
+ORDER = ("passes", "ahead", "calls", "shapes", "chain", "crowd")
+SHARES = {"passes": 0.15, "ahead": 0.1, "calls": 0.2, "shapes": 0.25, "chain": 0.05, "crowd": 0.1}
 """Of the minutes. Loading, recording and the profile take the rest."""
 
 

@@ -21,11 +21,12 @@ class Watchdog:
     clock: Callable[[], float]
     sleep: Sleep = asyncio.sleep
     _begun: float | None = None
+    _passes: int = 1
     _told: bool = False
 
-    def begin(self) -> None:
-        """A pass begins."""
-        self._begun, self._told = self.clock(), False
+    def begin(self, passes: int = 1) -> None:
+        """A pass begins, or so many of them back to back, which may take as many times as long."""
+        self._begun, self._passes, self._told = self.clock(), passes, False
 
     def end(self) -> None:
         """It came back."""
@@ -37,7 +38,7 @@ class Watchdog:
         if self._begun is None:
             return None
         taken = self.clock() - self._begun
-        return taken if taken > self.bound_s else None
+        return taken if taken > self.bound_s * self._passes else None
 
     @property
     def line(self) -> str | None:
@@ -45,7 +46,10 @@ class Watchdog:
         taken = self.overdue_s
         if taken is None:
             return None
-        return f"a pass has been running for {taken:,.0f} s, it may take {self.bound_s:,.0f} s"
+        several = self._passes > 1
+        what, they = (f"{self._passes} passes have", "they") if several else ("a pass has", "it")
+        most_s = self.bound_s * self._passes
+        return f"{what} been running for {taken:,.0f} s, {they} may take {most_s:,.0f} s"
 
     async def run(self, tick: Callable[[], object], report: Callable[[str], None]) -> None:
         """Look every few seconds, until cancelled: call `tick`, and `report` once for each overdue pass."""

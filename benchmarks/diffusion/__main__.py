@@ -1,15 +1,16 @@
 """The speed of the diffusion engine, beside AR decoding of the same weights and llama.cpp. Prints one JSON object.
 
-    python -m benchmarks.diffusion [--out FILE] [--parts calls chain crowd passes shapes] [--threads 1]
+    python -m benchmarks.diffusion [--out FILE] [--parts calls chain crowd passes ahead shapes] [--threads 1]
                                    [--rounds 3] [--batches 1 8] [--records 32] [--seconds 240] [--seed 1] [--small]
                                    [--vllm PYTHON]
     python -m benchmarks.diffusion --table FILE
 
 Parts: whole calls (extraction, choice, repair of a draft) by batch; a chain of ten dependent calls; many extractions
-at once; denoising passes beside the weight-read floor, for the embedded model and for 8B shapes. On a CPU the shapes
-are divided by eight and llama.cpp (`pip install xllamacpp`) decodes the same merged weights as GGUF. With --vllm its
-server is started on the same merged weights by an interpreter that has it. Every part stops after --seconds and what
-there is by then is written to --out. --small is for tests: the smallest of everything.
+at once; denoising passes beside the weight-read floor, for the embedded model and for 8B shapes; free text with one
+and with several passes before the host reads one. On a CPU the shapes are divided by eight and llama.cpp (`pip install
+xllamacpp`) decodes the same merged weights as GGUF. With --vllm its server is started on the same merged weights by an
+interpreter that has it. Every part stops after --seconds and what there is by then is written to --out. --small is for
+tests: the smallest of everything.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ SMALL = Plan(
     records=3,
     part_s=60.0,
     copy_bytes=1 << 20,
+    per_sync=(1, 4),
+    text_tokens=12,
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.diffusion import calls
+from benchmarks.diffusion.ahead import Texts, several_passes
 from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
 from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
 from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
@@ -26,7 +27,7 @@ from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.local import LocalModel
 from carrara.engines.weights.gguf_export import ensure_gguf
 
-PARTS = ("calls", "chain", "crowd", "passes", "shapes")
+PARTS = ("calls", "chain", "crowd", "passes", "ahead", "shapes")
 
 ASSUMED_TOKENS_PER_PASS = 12.0
 """Where calls were not measured before: about what six address fields take."""
@@ -39,7 +40,8 @@ EXACT = "diffusion, exact"
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How much of everything. `part_s` seconds for each part; `scale` divides the 8B shapes, 1: as they are.
-    `exact`: compare the exact engine, too."""
+    `exact`: compare the exact engine, too. `per_sync`: passes before the host reads one, in free text of
+    `text_tokens`."""
 
     parts: tuple[str, ...] = PARTS
     sizes: Sizes = field(default_factory=Sizes)
@@ -54,6 +56,8 @@ class Plan:
     copy_bytes: int = 1 << 30
     llama_kinds: tuple[str, ...] = ()
     exact: bool = False
+    per_sync: tuple[int, ...] = (1, 2, 4, 8)
+    text_tokens: int = 96
 
 
 def plan_for(device: torch.device) -> Plan:
@@ -68,6 +72,7 @@ def plan_for(device: torch.device) -> Plan:
         part_s=240.0,
         copy_bytes=1 << 28,
         llama_kinds=("q8_0", "q4_1"),
+        per_sync=(1, 4),
         exact=True,
     )
 
@@ -107,6 +112,9 @@ async def _part(
         return found | {"beside_ar": ar}
     if part == "shapes":
         return await local.run(_shapes, plan, local, copy, budget, settled, options.seed)
+    if part == "ahead":
+        texts = Texts(plan.per_sync, plan.batches, plan.rounds, plan.text_tokens, options.seed)
+        return await several_passes(local, texts, budget)
     slots = 1 if part == "chain" else max(plan.batches)
     async with _decoders(local, plan, options, slots) as (decoders, canvases):
         match part:

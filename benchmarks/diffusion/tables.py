@@ -8,7 +8,11 @@ from typing import Any
 
 def tables(found: dict[str, Any]) -> str:
     """All parts that a results file holds."""
-    parts = [_calls(found.get("calls", {}), found.get("chain", {})), _passes(found)]
+    parts = [
+        _calls(found.get("calls", {}), found.get("chain", {})),
+        _ahead(found.get("ahead", {})),
+        _passes(found),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -48,6 +52,32 @@ def _calls(calls: dict[str, Any], chain: dict[str, Any]) -> str:
         "ms (wall)",
         "ms (CPU)",
         "times diffusion (CPU)",
+    )
+    return _table(heads, rows) if rows else ""
+
+
+def _ahead(found: dict[str, Any]) -> str:
+    rows = [
+        (
+            rule,
+            batch,
+            passes,
+            line["ms_a_pass"],
+            line["trips"],
+            f"{line['differ']} of {line['answers']}",
+        )
+        for rule, batches in found.items()
+        if isinstance(batches, dict)
+        for batch, lines in batches.items()
+        for passes, line in lines.items()
+    ]
+    heads = (
+        "rule",
+        "batch",
+        "passes a sync",
+        "ms a pass",
+        "trips to the host",
+        "answers that differ",
     )
     return _table(heads, rows) if rows else ""
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from carrara.engines.answer_text import AnswerText
 from carrara.engines.autoregressive.confidence import Written, confidence_of, mean
 from carrara.engines.autoregressive.guide import Guide
 from carrara.engines.autoregressive.narrow import was_cut
 from carrara.engines.autoregressive.sampling import Warmth
-from carrara.engines.autoregressive.text import AnswerText
 from carrara.engines.contract import Json, Text
 from carrara.engines.errors import ContractError, EngineError, EngineFailed
 from carrara.engines.pieces import Piece, of_tokens, progress
@@ -63,8 +63,17 @@ class Answer:
         self.opening = len(self.tokens)
 
     @property
+    def is_finished(self) -> bool:
+        return self.stop is not None
+
+    @property
     def completion_tokens(self) -> int:
         return len(self.tokens) - self.prompt + (self._ending is not None)
+
+    @property
+    def standing(self) -> str:
+        most = self.request.limits.max_tokens
+        return f"with {self.completion_tokens} of at most {most} tokens written"
 
     def decide(self, token: int, chance: float) -> None:
         """Take the next token and its probability, and all that the grammar forces after it.
@@ -115,28 +124,26 @@ class Answer:
     def _decoded(self, ids: Sequence[int]) -> str:
         return b"".join(self._vocabulary[i] for i in ids).decode("utf-8", "replace")
 
-    def text(self) -> str:
-        return self._text.final()
-
-    def finish(self) -> tuple[Any, StopReason]:
-        """The value and the reason for the end.
+    def finish(self) -> tuple[str, Any, StopReason, Confidence]:
+        """Text, value, the reason for the end, and confidence.
 
         Where the limit cut a grammar off there is no value: what stands may look whole, as a list whose
         last word is half does. A whole JSON answer in which a string reached the bound that `narrowed`
         set keeps its value, but says "length" too.
         """
-        stop = self.stop or "length"
-        if self.guide is not None and stop == "length":
-            return None, stop
-        try:
-            value = self.request.output.parse(self.text())
-        except ContractError:
-            return None, stop
+        text, stop = self._text.final(), self.stop or "length"
+        value = None if self.guide is not None and stop == "length" else self._parsed(text)
         if isinstance(self.request.output, Json) and was_cut(value, self._longest):
             stop = "length"
-        return value, stop
+        return text, value, stop, self._confidence(value)
 
-    def confidence(self, value: Any) -> Confidence:
+    def _parsed(self, text: str) -> Any:
+        try:
+            return self.request.output.parse(text)
+        except ContractError:
+            return None
+
+    def _confidence(self, value: Any) -> Confidence:
         """Per token and, where the answer holds to its contract, per field."""
         if value is None:
             decided = tuple(w.chance for w in self._written if w.chance is not None)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from carrara.engines.seats import Feed, Seats
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -34,16 +36,6 @@ class BatchLimits:
     quiet_chunk: int = 512
     padding: int = 6
     width: int = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Feed `count` tokens of a request from its token `start` on; they go into the same slots of `row`."""
-
-    ticket: int
-    row: int
-    start: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +86,13 @@ class _Seat:
         return self.fed >= self.prompt
 
 
-class Batcher:
+class Batcher(Seats[_Seat]):
     """The state of one batch. Not thread-safe: one owner calls it between passes."""
 
     def __init__(self, limits: BatchLimits = BatchLimits()) -> None:
+        super().__init__()
         self.limits = limits
         self._arrivals = count()
-        self._waiting: list[tuple[tuple[float, int], _Seat]] = []
-        self._seated: dict[int, _Seat] = {}
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def seated(self) -> int:
-        return len(self._seated)
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._waiting and not self._seated
 
     def offer(self, ticket: int, prompt: int, need: int, priority: float = 0.0) -> bool:
         """Queue a request of `prompt` tokens that may grow to `need`; False where the queue is full.
@@ -133,12 +112,6 @@ class Batcher:
     def grew(self, ticket: int, tokens: int) -> None:
         """A request got more tokens to feed, decided or forced."""
         self._seated[ticket].known += tokens
-
-    def leave(self, ticket: int) -> None:
-        """A request is done or was given up, waiting or seated; its row is free."""
-        if self._seated.pop(ticket, None) is None:
-            self._waiting = [entry for entry in self._waiting if entry[1].ticket != ticket]
-            heapq.heapify(self._waiting)
 
     def plan(self, found: Callable[[int], int] = lambda ticket: 0) -> Plan:
         """Seat whom there is room for and decide the next passes: at most one of prompts, one of

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from carrara.engines.autoregressive.answer import Answer
-from carrara.engines.autoregressive.batch import Feed, Pass, Plan
+from carrara.engines.autoregressive.batch import Pass, Plan
 from carrara.engines.autoregressive.sampling import choose
 from carrara.engines.errors import EngineError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.pattern import STEADY_TOKENS
+from carrara.engines.seats import Feed
 
 
 class Decoder:

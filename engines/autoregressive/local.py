@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.infill_grammar import with_room
 from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
-from carrara.engines.facts import EngineFacts
+from carrara.engines.errors import EngineError, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.local_engine import LocalEngine
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
-from carrara.engines.request import Completion, Progress, Request, Watch
-from carrara.engines.shared import Shared
-from carrara.engines.stream import stream
+from carrara.engines.request import Completion, Request, Watch
 
 if TYPE_CHECKING:
     from carrara.engines.autoregressive.answer import Answer
@@ -51,7 +48,7 @@ class OpenEngine:
     loop: asyncio.Task[None]
 
 
-class AutoregressiveEngine(Shared):
+class AutoregressiveEngine(LocalEngine[OpenEngine]):
     """See `carrara.engines.engine.Engine`. `limits` None: 16 rows and 1 GiB of cache on a CPU, 128 and 8
     GiB on a GPU.
 
@@ -65,18 +62,9 @@ class AutoregressiveEngine(Shared):
         limits: BatchLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__()
-        self.local = local
-        self._name = name
+        super().__init__(local, name, clock)
         self._limits = limits
-        self._clock = clock
-        self._tickets = count()
-        self._open: OpenEngine | None = None
         self._plain: AutoregressiveEngine | None = None
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def can(self) -> frozenset[Ability]:
@@ -85,14 +73,6 @@ class AutoregressiveEngine(Shared):
     @property
     def fingerprint(self) -> str:
         return f"ar-{self.local.fingerprint}"
-
-    @property
-    def context_tokens(self) -> int:
-        return self.local.config.max_positions
-
-    @property
-    def facts(self) -> EngineFacts:
-        return EngineFacts(device=self.local.device_kind)
 
     def refusal(self, contract: Contract) -> str | None:
         from carrara.engines.autoregressive.guide import usable_grammar
@@ -107,6 +87,8 @@ class AutoregressiveEngine(Shared):
         if self._open is None:
             return Health(False, f"{self._name}: {self.local.line}")
         rounds, stats = self._open.rounds, self.local.prefix_cache.stats()
+        if rounds.trouble is not None:
+            return Health(False, f"{self._name}: {self.local.line}; {rounds.trouble}")
         return Health(
             True,
             f"{self._name}: {self.local.line}; {rounds.seated} answering, {rounds.waiting} waiting, "
@@ -119,13 +101,7 @@ class AutoregressiveEngine(Shared):
         A JSON string without a bound of its own ends at `longest_string` characters, because a small
         model may never close one. An answer in which that happened has its value, and `stop` "length".
         """
-        from carrara.engines.autoregressive.rounds import Live
-
-        now = self._open
-        if now is None:
-            raise EngineFailed(
-                f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
-            )
+        now = self._now()
         if self._is_for_plain(request):
             return await (await self._opened_plain()).complete(request, watch)
         submitted = self._clock()
@@ -139,35 +115,15 @@ class AutoregressiveEngine(Shared):
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
-        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        live = Live(next(self._tickets), answer, watch, submitted, done)
-        if answer.stop is not None:  # the grammar left nothing to decide
-            return now.rounds.completion(live)
-        return await now.rounds.answer(live)
-
-    def stream(self, request: Request) -> AsyncIterator[Progress | Completion]:
-        """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
-        return stream(self, request)
-
-    async def _begin(self) -> None:
-        await self.local.__aenter__()
-        try:
-            self._open = self._started()
-        except BaseException:
-            await self.local.__aexit__(None, None, None)
-            raise
+        return await self._answered(now, answer, watch, submitted)
 
     async def _end(self) -> None:
-        now, self._open = self._open, None
         plain, self._plain = self._plain, None
         try:
-            if now is not None:
-                now.rounds.close()
-                await now.loop
+            await super()._end()
+        finally:
             if plain is not None:
                 await plain.__aexit__(None, None, None)
-        finally:
-            await self.local.__aexit__(None, None, None)
 
     def _is_for_plain(self, request: Request) -> bool:
         is_free = isinstance(request.output, Text) and request.adapter is None

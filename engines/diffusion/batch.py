@@ -18,42 +18,30 @@ from collections.abc import Callable
 from itertools import count
 
 from carrara.engines.diffusion.memory import Costs
-from carrara.engines.diffusion.plan import BatchLimits, Block, Feed, Move, Plan, Seat, Spot
+from carrara.engines.diffusion.plan import BatchLimits, Block, Move, Plan, Seat
 from carrara.engines.diffusion.room import Room
+from carrara.engines.seats import Feed, Seats, Spot
 
 _MOST_LOOKED_AT = 8
 """How many of those for whom there is no room are looked at in one plan."""
 
 
-class Batcher:
+class Batcher(Seats[Seat]):
     """The state of one batch. Not thread-safe: one owner calls it between passes."""
 
     def __init__(self, limits: BatchLimits | None = None, costs: Costs | None = None) -> None:
+        super().__init__()
         self.limits, self.costs = limits or BatchLimits(), costs or Costs()
         self._room = Room(self.limits, self.costs)
         self._arrivals = count()
         self._plans = 0
-        self._waiting: list[tuple[tuple[float, int], Seat]] = []
-        self._seated: dict[int, Seat] = {}
         self._blocked: tuple[int, int] | None = None
         self._together = self.limits.rows
         self._relief = 0
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def seated(self) -> int:
-        return len(self._seated)
-
-    @property
     def seated_tickets(self) -> frozenset[int]:
         return frozenset(self._seated)
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._waiting and not self._seated
 
     @property
     def together(self) -> int:
@@ -92,12 +80,6 @@ class Batcher:
             seat.known += tokens
             seat.block = block or seat.block
 
-    def leave(self, ticket: int) -> None:
-        """A request is done or was given up, waiting or seated."""
-        if self._seated.pop(ticket, None) is None:
-            self._waiting = [entry for entry in self._waiting if entry[1].ticket != ticket]
-            heapq.heapify(self._waiting)
-
     def again(self, ticket: int) -> None:
         """What the cache holds of a request is worth nothing: it gives up its row, and is encoded anew in its turn."""
         seat = self._seated.pop(ticket, None)
@@ -134,7 +116,13 @@ class Batcher:
         feeds = self._feeds(self.limits.chunk if ready else self.limits.quiet_chunk, found)
         groups = self._groups()
         rows, slots = self._room.settle()
-        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused)
+        passes = 1 if self._somebody_waits else self.limits.passes_per_sync
+        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused, passes)
+
+    @property
+    def _somebody_waits(self) -> bool:
+        """Whether another round would seat somebody, or read more of a prompt."""
+        return bool(self._waiting) or any(not seat.is_ready for seat in self._seated.values())
 
     # Seats
 

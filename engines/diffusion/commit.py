@@ -61,14 +61,13 @@ def surest(confidence: Tensor, undecided: Tensor, counts: Tensor) -> Tensor:
     return undecided & (ranks < counts[:, None])
 
 
-def at_least(rule: CommitRule, count: int) -> CommitRule:
-    """What `rule` commits, and the surest further positions up to `count` of each canvas."""
+def at_least(rule: CommitRule, count: int | Tensor) -> CommitRule:
+    """What `rule` commits, and the surest further positions up to `count`, one number or one for each canvas [B]."""
 
     def wider(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
         commit = rule(confidence, undecided, step)
-        ranked = confidence.masked_fill(~undecided, -torch.inf).masked_fill(commit, torch.inf)
-        best = ranked.topk(min(count, ranked.shape[1]), dim=1).indices
-        return undecided & commit.scatter(1, best, True)
+        counts = torch.as_tensor(count, device=confidence.device).expand(len(confidence))
+        return commit | surest(confidence.masked_fill(commit, torch.inf), undecided, counts)
 
     return wider
 

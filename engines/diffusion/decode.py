@@ -6,26 +6,35 @@ Legend: B rows, T token places a row, S slots looked at, K positions whose logit
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from carrara.engines.diffusion.batch import Feed, Plan, Spot
+from carrara.engines.diffusion.batch import Plan
 from carrara.engines.diffusion.canvas import Reading
+from carrara.engines.diffusion.canvas_pass import (
+    CanvasPasses,
+    on_device,
+    switch,
+    zero_filled,
+)
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
-from carrara.engines.diffusion.stale import Stale
+from carrara.engines.diffusion.run_ahead import Reader, RunAhead, can_run_ahead
 from carrara.engines.diffusion.together import Glance, Tiles, read_together
 from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
-from carrara.engines.model.attention import full, visible_up_to
-from carrara.engines.model.buckets import BucketPasses, Canvases, Record, recorder
-from carrara.engines.model.kv import KVCache
-from carrara.engines.model.pattern import STEADY_TOKENS, Pattern, each_row
+from carrara.engines.model.attention import visible_up_to
+from carrara.engines.model.buckets import Canvases, Record, Run, padded
+from carrara.engines.model.kv import KVCache, cache_rows
+from carrara.engines.model.pattern import STEADY_TOKENS
+from carrara.engines.seats import Feed, Spot
 
 F = TypeVar("F", Feed, Spot)
 
@@ -52,13 +61,10 @@ class Decoder:
         self._model = local.model
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
-        self._stale = Stale()
-        record = record or recorder(local.device)
-        self._buckets = None if record is None else BucketPasses(self._model, record)
+        self._passes = CanvasPasses(local, record)
         self._tiles = Tiles.suiting(
             local.device, local.config.vocab_size, self._model.small == "int8"
         )
-        self._least_slots = 0
 
     @property
     def cache_bytes(self) -> int:
@@ -68,10 +74,11 @@ class Decoder:
         """Give the memory of the cache back; nobody may be seated."""
         self._cache = self._empty_cache()
 
-    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> Performed:
+    def perform(self, plan: Plan, jobs: Mapping[int, Job], passes: int = 1) -> Performed:
         """Do all that the plan says; the jobs go on, finish where they do, or say why they cannot.
 
-        A pass that breaks is tried again over fewer of them, so that whoever it breaks with fails alone.
+        Up to `passes` denoising passes are made before the host reads one, where the canvases allow it (`run_ahead`). A
+        pass that breaks is tried again over fewer of them, so that whoever it breaks with fails alone.
 
         Raises:
             NoRoom: no memory for the cache.
@@ -87,11 +94,10 @@ class Decoder:
             full_at = self._blame(parts, jobs)
             self._keep_prefixes(self._sound(feeds, jobs), jobs)
         encoded_s = time.monotonic() - begun
-        self._stale.keep([spot.ticket for spot in plan.spots])
+        self._passes.stale.keep([spot.ticket for spot in plan.spots])
         for group in plan.groups:
             spots = [spot for spot in group if jobs[spot.ticket].is_sound]
-            with self._local.pace.timed("canvas", len(spots)):
-                broken = in_parts(spots, lambda some: self._denoise(some, jobs), self._release)
+            broken = in_parts(spots, lambda some: self._denoise(some, jobs, passes), self._release)
             full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
         return Performed(encoded_s, full_at)
 
@@ -100,16 +106,16 @@ class Decoder:
         if plan.is_empty:
             self._forget_all()
         for move in plan.moves:
-            length = max(move.length, self._stale.moved(move.source, move.target))
+            length = max(move.length, self._passes.stale.moved(move.source, move.target))
             self._cache.put(move.target, 0, self._cache.take(move.source, 0, length))
         for is_last in (False, True):
             try:
-                self._cache.resize(plan.rows, max(plan.slots, self._least_slots))
+                self._cache.resize(plan.rows, max(plan.slots, self._passes.least_slots))
                 return
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                self._least_slots = 0
+                self._passes.least_slots = 0
                 if is_last:
                     self._forget_all()
                     raise NoRoom(str(error)) from None
@@ -118,8 +124,8 @@ class Decoder:
 
     def _forget_all(self) -> None:
         """Begin with an empty cache."""
-        self._cache, self._least_slots = self._empty_cache(), 0
-        self._stale.keep([])
+        self._cache, self._passes.least_slots = self._empty_cache(), 0
+        self._passes.stale.keep([])
 
     def _release(self) -> None:
         """Hand memory that nothing holds any more back to the device."""
@@ -136,7 +142,7 @@ class Decoder:
     def _blank(self, ticket: int, row: int) -> None:
         """Leave nothing of a canvas in its row: masked numbers that are none would spread to the next one there."""
         self._cache.blank(row)
-        self._stale.forget(ticket)
+        self._passes.stale.forget(ticket)
 
     def _sound(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> list[Feed]:
         """The feeds that left numbers in the cache.
@@ -189,9 +195,9 @@ class Decoder:
             positions,
             self._sight(feeds, batch, positions),
             self._cache,
-            rows=self._rows([feed.row for feed in feeds]),
+            rows=cache_rows([feed.row for feed in feeds], self._local.device),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
-            switch=self._on_device(self._switch(batch)),
+            switch=on_device(switch(batch), self._local.device),
             head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
@@ -211,82 +217,72 @@ class Decoder:
             limits.append((row // block * block + block - 1).clamp_max(last))
         return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
 
-    def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job]) -> None:
-        """One pass over all blocks, each seeing its row's cache and itself in both directions.
+    def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job], passes: int) -> None:
+        """One pass over all blocks, each seeing its row's cache and itself in both directions; or several of them.
 
         Clean tokens that see the block are computed with it. It writes the blocks behind the rows' lengths,
         where the next pass writes over them.
         """
         batch = [jobs[spot.ticket] for spot in spots]
-        canvases = self._canvases(spots, batch, [job.context_start for job in batch])
+        canvases = self._passes.canvases(spots, batch)
+        most = min(passes, max(map(_most_passes, batch), default=1))
+        takes: Sequence[Callable[[], None]]
         try:
-            hidden = self._computed(canvases) if self._buckets is None else self._replayed(canvases)
-            states = [hidden[number, : len(found)] for number, found in enumerate(canvases.wanted)]
-            said = self._read(batch, states)
+            run = self._passes.opened(canvases, self._cache)
+            if most > 1 and can_run_ahead(batch):
+                takes = self._run_ahead(batch, canvases, run, most)
+            else:
+                with self._timed(batch):
+                    hidden = run()
+                    wanted = enumerate(map(len, canvases.wanted))
+                    said = self._read(batch, [hidden[row, :count] for row, count in wanted])
+                takes = [
+                    partial(job.take, one, self._table)
+                    for job, one in zip(batch, said, strict=True)
+                ]
         except BaseException:
-            self._stale.keep([])  # nobody knows what was computed
+            self._passes.stale.keep([])  # nobody knows what was computed
             raise
-        for spot, job, one in zip(spots, batch, said, strict=True):
-            self._settle(job, one)
+        for spot, job, take in zip(spots, batch, takes, strict=True):
+            self._settle(job, take)
             if not job.is_sound:
                 self._blank(spot.ticket, spot.row)
 
-    def _canvases(
-        self, spots: Sequence[Spot], batch: Sequence[Job], starts: Sequence[int]
-    ) -> Canvases:
-        """What to compute of each block: all of it, or what is asked about and what changed (`stale`)."""
-        tokens, positions, ends, wanted = [], [], [], []
-        for spot, job, start in zip(spots, batch, starts, strict=True):
-            fed, asked = _fed(job, start), _sources(job, start)
-            refresh = job.settings.canvas_refresh_passes
-            chosen = self._stale.offsets(spot.ticket, spot.row, start, fed, asked, refresh)
-            places = {offset: number for number, offset in enumerate(chosen)}
-            tokens.append([fed[offset] for offset in chosen])
-            positions.append([start + offset for offset in chosen])
-            ends.append(start + len(fed))
-            wanted.append([places[offset] for offset in asked])
-        rows = [spot.row for spot in spots]
-        return Canvases(rows, tokens, positions, ends, wanted, self._switch(batch))
-
-    def _computed(self, canvases: Canvases) -> Tensor:
-        """Hidden states [B, K, D] of the wanted places."""
-        width, device = canvases.width, self._local.device
-        most = max(map(len, canvases.wanted))
-        tokens, positions = canvases.padded(width)
-        hidden: Tensor = self._model(
-            torch.tensor(tokens, device=device),
-            torch.tensor(positions, device=device),
-            self._visible(canvases, width),
-            self._cache,
-            rows=self._rows(canvases.rows),
-            pick=torch.tensor(_filled(canvases.wanted, most), device=device),
-            switch=self._on_device(canvases.switch),
-            quick="canvas",
-            head=False,
+    def _run_ahead(
+        self,
+        batch: Sequence[Job],
+        canvases: Canvases,
+        run: Run,
+        passes: int,
+    ) -> list[Callable[[], None]]:
+        """Up to so many passes in which the device goes on by itself; how each job takes what came of them."""
+        numbers = count()
+        cells = [[next(numbers) for _ in tokens] for tokens in canvases.tokens]
+        ahead = RunAhead(
+            batch,
+            canvases.tokens,
+            [len(job.tokens) - job.context_start for job in batch],
+            padded(cells, *self._passes.shape(canvases)),
+            Reader(self._head, self._table, self._tiles),
+            self._local.device,
         )
-        return hidden
 
-    def _visible(self, canvases: Canvases, width: int) -> Tensor | Pattern:
-        """All that lies in a row is seen. On a CPU each row attends by itself: its bits are the same in any company."""
-        ends, device = canvases.ends, self._local.device
-        if device.type == "cpu":
-            counts = [len(tokens) for tokens in canvases.tokens]
-            return each_row(ends, counts, self._model.config.group, self._local.dtype)
-        return full(torch.tensor(ends, device=device), width, max(ends))
+        def forward(tokens: Tensor) -> Tensor:
+            with self._timed(batch):
+                return run(tokens)
 
-    def _replayed(self, canvases: Canvases) -> Tensor:
-        """The same out of a recording, where there is one."""
-        assert self._buckets is not None
-        self._least_slots = max(self._least_slots, self._buckets.room(canvases))
-        self._cache.reserve(self._cache.rows, self._least_slots)
-        return self._buckets.run(canvases, self._cache)
+        found = ahead.run(forward, passes)
+        return [partial(job.take_committed, one) for job, one in zip(batch, found, strict=True)]
+
+    def _timed(self, batch: Sequence[Job]) -> AbstractContextManager[None]:
+        return self._local.pace.timed("canvas", len(batch))
 
     def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
         """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""
         found: dict[int, Tensor | Reading] = {}
         glances: dict[int, Glance] = {}
         for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
-            if _needs_last(job):
+            if job.needs_last:
                 assert job.last is not None
                 hidden = torch.cat((job.last[None], hidden[1:]))
             if job.needs_logits or job.view is None:
@@ -306,11 +302,11 @@ class Decoder:
     def _head(self, hidden: Tensor) -> Tensor:
         return self._model.logits(hidden[None], "canvas")[0]
 
-    def _settle(self, job: Job, said: Tensor | Reading) -> None:
-        """Let one job take what was read for it; what goes wrong there is its own affair, unless the device is lost."""
+    def _settle(self, job: Job, take: Callable[[], None]) -> None:
+        """Let one job take what came of a pass; what goes wrong there is its own affair, unless the device is lost."""
         for is_last in (False, True):
             try:
-                job.take(said, self._table)
+                take()
                 return
             except Exception as error:
                 if is_device_lost(error):
@@ -326,23 +322,9 @@ class Decoder:
         """Tokens and positions [B, T]; padding repeats token 0 at positions that go on counting."""
         device = self._local.device
         first = torch.tensor(starts, device=device)[:, None]
-        return torch.tensor(_filled(tokens, width), device=device), first + torch.arange(
+        return torch.tensor(zero_filled(tokens, width), device=device), first + torch.arange(
             width, device=device
         )
-
-    def _rows(self, rows: Sequence[int]) -> slice | Tensor:
-        """A slice where the rows follow one another: it copies no keys."""
-        if list(rows) == list(range(rows[0], rows[0] + len(rows))):
-            return slice(rows[0], rows[0] + len(rows))
-        return torch.tensor(rows, device=self._local.device)
-
-    def _switch(self, batch: Sequence[Job]) -> list[float] | None:
-        if not any(job.adapted for job in batch):
-            return None
-        return [float(job.adapted) for job in batch]
-
-    def _on_device(self, values: Sequence[float] | None) -> Tensor | None:
-        return None if values is None else torch.tensor(values, device=self._local.device)
 
     def _load_prefixes(self, feeds: Sequence[Feed], jobs: Mapping[int, Job]) -> None:
         for feed in feeds:
@@ -362,29 +344,10 @@ class Decoder:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
 
 
-def _filled(rows: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    return [[*row, *[0] * (width - len(row))] for row in rows]
-
-
-def _fed(job: Job, start: int) -> list[int]:
-    """What a denoising pass computes of a job: clean tokens from `start` on, and the block."""
-    assert job.view is not None
-    return [*job.tokens[start:], *job.view.tokens]
-
-
-def _sources(job: Job, start: int) -> list[int]:
-    """The places among what is fed whose logits say something about the wanted positions."""
-    if job.view is None:
-        return []
-    context, shift = len(job.tokens) - start, int(job.settings.logit_shift)
-    return [max(context + offset - shift, 0) for offset in job.view.offsets]
-
-
-def _needs_last(job: Job) -> bool:
-    """Whether the logits of the block's first position come from a pass before: nothing in front was fed."""
-    if job.view is None or not job.settings.logit_shift or job.view.offsets[0] != 0:
-        return False
-    return job.context_start == len(job.tokens)
+def _most_passes(job: Job) -> int:
+    """How many passes its block may still take: each commits something."""
+    sites = 0 if job.view is None else len(job.view.sites)
+    return sites if job.passes_left is None else min(sites, job.passes_left)
 
 
 def _from_border(feed: Feed, job: Job) -> Feed:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.errors import EngineError, EngineRefused, LoadingError
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
+from carrara.engines.local_engine import LocalEngine
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
-from carrara.engines.request import Completion, Progress, Request, Watch
-from carrara.engines.shared import Shared
-from carrara.engines.stream import stream
+from carrara.engines.request import Completion, Request, Watch
 from carrara.engines.watchdog import Sleep, Watchdog
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ class _Open:
     loop: asyncio.Task[None]
 
 
-class DiffusionEngine(Shared):
+class DiffusionEngine(LocalEngine[_Open]):
     """See `carrara.engines.engine.Engine`.
 
     `settings` None: those of the model's adapter, without one those of its checkpoint and its folder. `limits` None: 16
@@ -71,19 +69,10 @@ class DiffusionEngine(Shared):
         pass_bound_s: float = 600.0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        super().__init__()
-        self.local = local
-        self._name = name
+        super().__init__(local, name, clock)
         self._settings = settings
         self._limits = limits
-        self._clock = clock
         self._pass_bound_s, self._sleep = pass_bound_s, sleep
-        self._tickets = count()
-        self._open: _Open | None = None
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def can(self) -> frozenset[Ability]:
@@ -109,10 +98,6 @@ class DiffusionEngine(Shared):
         settings = self._usual_settings()
         self._check_ids(settings)
         return settings
-
-    @property
-    def context_tokens(self) -> int:
-        return self.local.config.max_positions
 
     def refusal(self, contract: Contract) -> str | None:
         from carrara.engines.diffusion.scaffold.compile import refusal
@@ -146,11 +131,7 @@ class DiffusionEngine(Shared):
         The answer holds to its contract whatever the weights. `stop` is "length" where `max_tokens` kept a list from
         going on or a string from being longer. `watch` gets the canvas after each pass.
         """
-        now = self._open
-        if now is None:
-            raise EngineFailed(
-                f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
-            )
+        now = self._now()
         submitted = self._clock()
         tokenizer = self.local.tokenizer
         try:
@@ -166,34 +147,7 @@ class DiffusionEngine(Shared):
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
-        from carrara.engines.diffusion.live import Live
-
-        done: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
-        live = Live(next(self._tickets), job, watch, submitted, done)
-        if job.is_finished:  # the contract leaves nothing to decide
-            return now.rounds.completion(live)
-        return await now.rounds.answer(live)
-
-    def stream(self, request: Request) -> AsyncIterator[Progress | Completion]:
-        """The drafts of a request as they come, then its completion; see `carrara.engines.stream`."""
-        return stream(self, request)
-
-    async def _begin(self) -> None:
-        await self.local.__aenter__()
-        try:
-            self._open = self._started()
-        except BaseException:
-            await self.local.__aexit__(None, None, None)
-            raise
-
-    async def _end(self) -> None:
-        now, self._open = self._open, None
-        try:
-            if now is not None:
-                now.rounds.close()
-                await now.loop
-        finally:
-            await self.local.__aexit__(None, None, None)
+        return await self._answered(now, job, watch, submitted)
 
     def _started(self) -> _Open:
         from carrara.engines.diffusion.decode import Decoder
@@ -273,5 +227,7 @@ def default_limits(local: LocalModel) -> BatchLimits:
         import torch
 
         free, _ = torch.cuda.mem_get_info(local.device)
-        return BatchLimits(64, bytes=int(free * _GPU_SHARE), chunk=4096, quiet_chunk=16384)
+        return BatchLimits(
+            64, bytes=int(free * _GPU_SHARE), chunk=4096, quiet_chunk=16384, passes_per_sync=4
+        )
     return BatchLimits(bytes=_CPU_BYTES)

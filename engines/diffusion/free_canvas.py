@@ -4,7 +4,7 @@ what was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -78,11 +78,13 @@ class FreeCanvas:
             commit |= edited
             done = self.edits.most_more if not was_open and not edited.any() else self._looks + 1
             self._looks = 0 if was_open else done
-        for i, token, value, commits in zip(
-            at, reading.tokens, reading.chance, commit[0].tolist(), strict=True
-        ):
-            if commits:
-                self.tokens[i], self.sure[i] = token, value
+        found = zip(at, reading.tokens, reading.chance, commit[0].tolist(), strict=True)
+        self.commit((i - self.begin, token, value) for i, token, value, commits in found if commits)
+
+    def commit(self, decided: Iterable[tuple[int, int, float]]) -> None:
+        """Put tokens at offsets of the current block, each with its probability."""
+        for offset, token, chance in decided:
+            self.tokens[self.begin + offset], self.sure[self.begin + offset] = token, chance
         self._cut_at_end()
 
     def finish(self) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ class GemmaDecoder(Decoder):
     def clear(self) -> None:
         self._open.clear()
 
-    def perform(self, plan: Plan, jobs: Mapping[int, Job]) -> Performed:
+    def perform(self, plan: Plan, jobs: Mapping[int, Job], passes: int = 1) -> Performed:
         begun = time.monotonic()
         self._open = {ticket: row for ticket, row in self._open.items() if ticket in jobs}
         for feed in plan.feeds:
@@ -126,7 +127,7 @@ class GemmaDecoder(Decoder):
         raw = row.cache.denoise(canvas, row.said)
         row.said = raw / (how.t_min + (how.t_max - how.t_min) * left)
         row.step += 1
-        self._settle(job, row.said[0, view.offsets])
+        self._settle(job, partial(job.take, row.said[0, view.offsets], self._table))
 
 
 @contextmanager

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from carrara.engines.answer_text import AnswerText
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import Reading, View
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
 from carrara.engines.diffusion.judge import PLAIN
-from carrara.engines.diffusion.reader import MaskTable, checked, read
+from carrara.engines.diffusion.reader import NOT_FINITE, MaskTable, checked, read
 from carrara.engines.diffusion.refine import within
-from carrara.engines.diffusion.rules import Ruling, ruling
+from carrara.engines.diffusion.rules import Ruling
+from carrara.engines.diffusion.rules import ruling as made_ruling
 from carrara.engines.diffusion.scaffold import read as reading
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
@@ -26,7 +27,17 @@ from carrara.engines.errors import EngineError, EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.pieces import progress
 from carrara.engines.prefix_cache import Hit
-from carrara.engines.request import Confidence, Progress, Request, StopReason
+from carrara.engines.request import Confidence, Progress, Request, Rule, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What `passes` that nobody read committed on a canvas: the number of the pass, from 1, offset, token and
+    probability of each decision, in order. `is_faulty`: the last pass gave no numbers."""
+
+    passes: int
+    decisions: tuple[tuple[int, int, int, float], ...]
+    is_faulty: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +47,8 @@ class Job:
     `tokens` belong into the cache: the prompt, then the clean tokens of settled blocks. `view` is the block to denoise
     next, None once the answer is finished. `last` is the hidden state at the last cached token: where logits are
     shifted it predicts the first position of a block. `adapted`: it goes through the adapter. `is_spoilt`: what a
-    cache gave it was no numbers; it has to be encoded anew.
+    cache gave it was no numbers; it has to be encoded anew. `step` counts the passes over the block, `ruling` picks
+    what is committed in them, by the `rule` asked for.
     """
 
     request: Request
@@ -53,13 +65,15 @@ class Job:
     cut: bool = False
     failure: EngineError | None = None
     is_spoilt: bool = False
-    _ruling: Ruling = field(init=False)
+    step: int = field(init=False, default=0)
+    rule: Rule = field(init=False)
+    ruling: Ruling = field(init=False)
     _generator: torch.Generator | None = field(init=False, default=None)
-    _step: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.prompt = len(self.tokens)
-        self._ruling = ruling(self.settings.rule_of(self.request.rule), self.canvas.mask_id)
+        self.rule = self.settings.rule_of(self.request.rule)
+        self.ruling = made_ruling(self.rule, self.canvas.mask_id)
         sampling = self.request.sampling
         if sampling.temperature > 0:
             seed = random.getrandbits(62) if sampling.seed is None else sampling.seed
@@ -74,6 +88,15 @@ class Job:
     @property
     def is_finished(self) -> bool:
         return self.view is None
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.tokens) - self.prompt
+
+    @property
+    def standing(self) -> str:
+        share = self.canvas.settled_share
+        return f"after {self.passes} passes with {share:.0%} of the canvas settled"
 
     @property
     def need(self) -> int:
@@ -105,7 +128,7 @@ class Job:
     @property
     def context_start(self) -> int:
         """From which of its tokens on the next denoising pass computes them together with the block."""
-        return self.settings.context_start(len(self.tokens), self._step)
+        return self.settings.context_start(len(self.tokens), self.step)
 
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
@@ -117,7 +140,34 @@ class Job:
     @property
     def needs_logits(self) -> bool:
         """Whether a reading of its best tokens is not enough: it draws them, or its rule looks at distributions."""
-        return self._generator is not None or self._ruling.judge is not PLAIN
+        return self._generator is not None or self.ruling.judge is not PLAIN
+
+    @property
+    def needs_last(self) -> bool:
+        """Whether the logits of the block's first position come from a pass before: nothing in front is fed."""
+        if self.view is None or not self.settings.logit_shift or self.view.offsets[0] != 0:
+            return False
+        return self.context_start == len(self.tokens)
+
+    @property
+    def can_run_ahead(self) -> bool:
+        """Whether passes over its block need no host in between: free text, picked by what the pass says alone."""
+        settings = self.settings
+        is_steady = settings.attention != "full" or settings.context_refresh_passes == 1
+        return (
+            self.view is not None
+            and type(self.canvas) is FreeCanvas
+            and self.canvas.edits is None
+            and self._generator is None
+            and not self.ruling.remembers
+            and settings.canvas_refresh_passes == 1
+            and is_steady
+        )
+
+    @property
+    def passes_left(self) -> int | None:
+        """How many more passes it may take, None for any number."""
+        return None if self._most_steps is None else self._most_steps - self.passes
 
     def take(self, said: Tensor | Reading, table: MaskTable) -> None:
         """Let the canvas settle what the logits [K, V] or a reading of the view say, and look at what comes next."""
@@ -126,13 +176,27 @@ class Job:
         if isinstance(said, Reading):
             found = checked(said)
         else:
-            judge, sampling = self._ruling.judge, self.request.sampling
+            judge, sampling = self.ruling.judge, self.request.sampling
             found = read(said, self.view, table, sampling, self._generator, judge)
-        limit = self._most_steps
-        left = None if limit is None else limit - self.passes
-        self.canvas.settle(found, within(self._ruling.commit, self.canvas, left), self._step)
-        self.passes += 1
-        self._step += 1
+        rule = within(self.ruling.commit, self.canvas, self.passes_left)
+        self.canvas.settle(found, rule, self.step)
+        self._passed(1)
+
+    def take_committed(self, found: Committed) -> None:
+        """Let the canvas have what passes committed that ran ahead of the host, and look at what comes next.
+
+        Raises:
+            FloatingPointError: the model gave NaN, or no allowed token has a finite logit.
+        """
+        assert isinstance(self.canvas, FreeCanvas)
+        if found.is_faulty:
+            raise FloatingPointError(NOT_FINITE)
+        self.canvas.commit(decision[1:] for decision in found.decisions)
+        self._passed(found.passes)
+
+    def _passed(self, passes: int) -> None:
+        self.passes += passes
+        self.step += passes
         self._look()
 
     def progress(self) -> Progress:
@@ -167,30 +231,22 @@ class Job:
             self.cut, self.view = True, None
         clean = self.canvas.take_clean()
         if clean:
-            self._step = 0
+            self.step = 0
             self.tokens += clean
 
     def _free_text(self, canvas: FreeCanvas) -> tuple[str, StopReason]:
-        text = canvas.decode(canvas.answer)
-        end = first_stop(text, self.request.stop)
+        found = ended_text(canvas.decode(canvas.answer), self.request)
         stop: StopReason = "end" if canvas.ended else "length"
-        if end is not None:
-            text, stop = text[:end], "stop"
-        if (kept := _bound(self.request).cut(text)) != text:
-            text, stop = kept, "length"
-        return text.strip(), "steps" if self.cut else stop
+        if found.is_full:
+            stop = "length"
+        elif found.is_stopped:
+            stop = "stop"
+        return found.final().strip(), "steps" if self.cut else stop
 
 
-def is_over(text: str, request: Request) -> bool:
-    """Whether settled free text holds a stop string, or more than it may have."""
-    return _bound(request).cut(text) != text or first_stop(text, request.stop) is not None
-
-
-def _bound(request: Request) -> Text:
-    return request.output if isinstance(request.output, Text) else Text()
-
-
-def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first of the stop strings begins, None if none is there."""
-    places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return min(places, default=None)
+def ended_text(text: str, request: Request) -> AnswerText:
+    """Settled free text, cut before a stop string and at what it may have at most."""
+    bound = request.output if isinstance(request.output, Text) else Text()
+    found = AnswerText(request.stop, bound)
+    found.add(text.encode())
+    return found

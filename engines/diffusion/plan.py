@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carrara.engines.seats import Feed, Spot
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -11,7 +13,8 @@ class BatchLimits:
 
     `chunk` prompt tokens a pass while others are denoising, `quiet_chunk` while nobody is. `patience`: who came so many
     passes earlier goes before a priority that is higher by one. `least`: narrower passes over prompts are padded to so
-    many tokens a row.
+    many tokens a row. `passes_per_sync`: so many denoising passes may be made before the host reads one, while nobody
+    waits for it (`run_ahead`).
     """
 
     rows: int = 16
@@ -21,6 +24,11 @@ class BatchLimits:
     quiet_chunk: int = 1024
     patience: int = 64
     least: int = 16
+    passes_per_sync: int = 1
+
+    def __post_init__(self) -> None:
+        if self.passes_per_sync < 1:
+            raise ValueError(f"passes_per_sync is at least 1, not {self.passes_per_sync}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +37,6 @@ class Block:
 
     width: int = 1
     wanted: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Encode `count` tokens of a request from its token `start` on, into the same slots of `row`."""
-
-    ticket: int
-    row: int
-    start: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +49,13 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """A block to denoise, behind the first `length` slots of `row`."""
-
-    ticket: int
-    row: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """First the moves, then the cache gets `rows` rows of `slots` (what is beyond goes; all of it, if `is_empty`), then
     one causal pass over the feeds, then a denoising pass over each group of spots.
 
     There is one group, unless their passes together would take too much memory. `refused` can never be denoised within
-    the limit of bytes; they have left.
+    the limit of bytes; they have left. `passes` may be made over each group before the host reads one: more than one
+    only where nobody waits for a row or for the rest of a prompt.
     """
 
     moves: tuple[Move, ...]
@@ -75,6 +65,7 @@ class Plan:
     slots: int
     is_empty: bool = False
     refused: tuple[int, ...] = ()
+    passes: int = 1
 
     @property
     def spots(self) -> tuple[Spot, ...]:

@@ -10,7 +10,7 @@ from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.diffusion.drafts import Renoised, take_draft
 from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
-from carrara.engines.diffusion.job import is_over
+from carrara.engines.diffusion.job import ended_text
 from carrara.engines.diffusion.noise_canvas import NoiseCanvas
 from carrara.engines.diffusion.rules import Bar, Edits
 from carrara.engines.diffusion.scaffold.compile import compiled
@@ -114,7 +114,7 @@ class CanvasMaker:
             self.lexicon.eos_ids,
             self.lexicon.text_row(),
             self.lexicon.text,
-            lambda text: is_over(text, request),
+            lambda text: ended_text(text, request).is_over,
             prompt - settings.context_start(prompt) if settings.attention == "block" else 0,
             edits,
         )

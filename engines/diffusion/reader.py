@@ -18,6 +18,7 @@ from carrara.engines.diffusion.scaffold.lexicon import Row
 from carrara.engines.request import Sampling
 
 GREEDY = Sampling()
+NOT_FINITE = "the model gave no finite logits"
 _MOST_ROWS = 512
 
 
@@ -102,7 +103,7 @@ def read(
         total = wanted.logsumexp(1)
         if sampling.temperature > 0 and not total.isfinite().all():
             # Drawing by shares that are none would be an error of the device, which a GPU does not survive.
-            raise FloatingPointError("the model gave no finite logits")
+            raise FloatingPointError(NOT_FINITE)
         if any(row is not None for row in rows):
             kept = [row for row in rows if row is not None]
             if len(kept) < len(rows):
@@ -114,7 +115,7 @@ def read(
         tokens, chance = best.tolist(), (chosen - total).exp().tolist()
         sure = judge.rank(view, weighed, best).tolist()
         if not all(map(math.isfinite, (*sure, *chance))):
-            raise FloatingPointError("the model gave no finite logits")
+            raise FloatingPointError(NOT_FINITE)
     return Reading(tokens, sure, chance, _pair_logits(logits, view, where), judge.gate)
 
 
@@ -124,8 +125,8 @@ def checked(reading: Reading) -> Reading:
     Raises:
         FloatingPointError: the model gave NaN, or no allowed token has a finite logit.
     """
-    if not all(value == value for value in (*reading.sure, *reading.logits)):
-        raise FloatingPointError("the model gave no finite logits")
+    if not all(value == value for value in (*reading.sure, *reading.chance, *reading.logits)):
+        raise FloatingPointError(NOT_FINITE)
     return reading
 
 
@@ -136,7 +137,7 @@ def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[floa
     token = torch.tensor([token for _, token in view.pairs], device=logits.device)
     found: list[float] = logits[at, token].float().tolist()
     if not all(map(math.isfinite, found)):
-        raise FloatingPointError("the model gave no finite logits")
+        raise FloatingPointError(NOT_FINITE)
     return found
 
 

@@ -30,10 +30,15 @@ from carrara.engines.request import Rule
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one request commits in each pass, from what `judge` says."""
+    """What one request commits in each pass, from what `judge` says.
+
+    `counts_steps`: it looks at the number of the pass. `remembers`: at what passes before said, too.
+    """
 
     commit: CommitRule
     judge: Judge = PLAIN
+    counts_steps: bool = False
+    remembers: bool = False
 
 
 def ruling(rule: Rule, mask_id: int) -> Ruling:
@@ -53,7 +58,7 @@ def threshold(mask_id: int, threshold: float, gates: float) -> Ruling:
 
 def fixed_steps(mask_id: int, steps: float) -> Ruling:
     """An equal share of a block in each of `steps` passes, the surest first. LLaDA (arXiv 2502.09992)."""
-    return Ruling(commit.in_steps(int(steps)))
+    return Ruling(commit.in_steps(int(steps)), counts_steps=True)
 
 
 def factor(mask_id: int, factor: float) -> Ruling:
@@ -77,14 +82,16 @@ def klass(mask_id: int, threshold: float, drift: float, history: float) -> Rulin
     """What is `threshold` sure and whose distribution moved by less than `drift` nats (KL) in each of the last
     `history` passes; else the surest. Gates count as steady. KLASS (arXiv 2511.05664)."""
     steady = Steadiness(mask_id, threshold, drift, int(history))
-    return Ruling(commit.confidence_threshold(threshold), Judge(rank=steady.rank))
+    judge = Judge(rank=steady.rank)
+    return Ruling(commit.confidence_threshold(threshold), judge, remembers=True)
 
 
 def credit(mask_id: int, threshold: float, strength: float, decay: float, power: float) -> Ruling:
     """As `threshold`, but a token that stays the best one gains credit, so that it is sure earlier. CreditDecoding
     (arXiv 2510.06133)."""
     credits = Credit(mask_id, strength, decay, power)
-    return Ruling(commit.confidence_threshold(threshold), Judge(weigh=credits.weigh))
+    judge = Judge(weigh=credits.weigh)
+    return Ruling(commit.confidence_threshold(threshold), judge, remembers=True)
 
 
 def edit(mask_id: int, threshold: float, edit_threshold: float, most_more: float) -> Ruling:
@@ -99,7 +106,7 @@ def prophet(mask_id: int, steps: float, early: float, middle: float, late: float
     or `late` in logits on average, in the first, second and last third of the steps. Prophet (arXiv
     2508.19982)."""
     rule = commit.early_exit((early, middle, late), int(steps))
-    return Ruling(rule, Judge(rank=lead, gate=lead_of_gate))
+    return Ruling(rule, Judge(rank=lead, gate=lead_of_gate), counts_steps=True)
 
 
 _MAKERS: Mapping[str, Callable[..., Ruling]] = {

@@ -101,11 +101,8 @@ def _tile(
 ) -> Tensor:
     """Best token, its probability among the allowed and among all, for each state: [3 * rows] float64."""
     count = len(states)
-    if tiles.steady and count < tiles.rows:
-        states = torch.cat((states, states[:1].expand(tiles.rows - count, -1)))
-        rows = [*rows, *[rows[0]] * (tiles.rows - count)]
-    logits = head(states).float()
-    total = logits.logsumexp(1)
+    logits = head(filled(states, tiles)).float()[:count]
+    forbidden: Tensor | None = None
     masked = [row for row in rows if row is not None]
     if masked:
         # A row without a mask allows everything; canvases of both kinds may share a pass.
@@ -113,11 +110,28 @@ def _tile(
         if len(masked) < len(rows):
             where = _indexes([n for n, row in enumerate(rows) if row is not None], logits)
             forbidden = torch.zeros_like(logits, dtype=torch.bool).index_copy_(0, where, forbidden)
+    best, sure, chance = judged(logits, forbidden)
+    return torch.stack((best.double(), sure.double(), chance.double()), dim=1).flatten()
+
+
+def filled(states: Tensor, tiles: Tiles) -> Tensor:
+    """The states of a tile [R, D], with copies of the first up to the size of a steady one."""
+    missing = tiles.rows - len(states)
+    if not tiles.steady or missing <= 0:
+        return states
+    return torch.cat((states, states[:1].expand(missing, -1)))
+
+
+def judged(logits: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The best allowed token of each row [R], its probability among the allowed ones and among all.
+
+    Puts -inf into the logits [R, V] where they are `forbidden`, [R or 1, V] bool.
+    """
+    total = logits.logsumexp(1)
+    if forbidden is not None:
         logits.masked_fill_(forbidden, -torch.inf)
     chosen, best = logits.max(1)
-    sure, chance = (chosen - logits.logsumexp(1)).exp(), (chosen - total).exp()
-    found = torch.stack((best.double(), sure.double(), chance.double()), dim=1)
-    return found[:count].flatten()
+    return best, (chosen - logits.logsumexp(1)).exp(), (chosen - total).exp()
 
 
 def _pair_logits(said: Tensor, pairs: Sequence[tuple[int, int]], weight: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +35,12 @@ RECORDED_AT = 2
 
 Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
 """Records a function without arguments: how to replay it, and the tensor in which its result then lies."""
+
+
+class Run(Protocol):
+    """A pass whose inputs are on the device: hidden states [B, K, D], of its own tokens or of others [B, T]."""
+
+    def __call__(self, tokens: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +90,6 @@ class Canvases:
     def width(self) -> int:
         return max(map(len, self.tokens))
 
-    def padded(self, width: int) -> tuple[list[list[int]], list[list[int]]]:
-        """Tokens and positions [B, width]: the last one of a row is repeated, which changes nothing."""
-        return (
-            [[*row, *[row[-1]] * (width - len(row))] for row in self.tokens],
-            [[*row, *[row[-1]] * (width - len(row))] for row in self.positions],
-        )
-
     @property
     def bucket(self) -> Bucket:
         most = max(map(len, self.wanted))
@@ -125,15 +125,15 @@ class Buffers:
 
     def fill(self, canvases: Canvases, bucket: Bucket) -> None:
         """Copy a pass into the buffers, in one transfer."""
-        spare = bucket.rows - len(canvases.rows)
-        tokens, positions = canvases.padded(bucket.width)
         wanted = [[*row, *[0] * (bucket.wanted - len(row))] for row in canvases.wanted]
         ends, rows = ([[value] for value in part] for part in (canvases.ends, canvases.rows))
+        parts = (canvases.tokens, canvases.positions, wanted, ends, rows)
+        widths = (bucket.width, bucket.width, bucket.wanted, 1, 1)
         flat = torch.tensor(
             [
                 value
-                for part in (tokens, positions, wanted, ends, rows)
-                for row in [*part, *[part[0]] * spare]
+                for part, width in zip(parts, widths, strict=True)
+                for row in padded(part, width, bucket.rows)
                 for value in row
             ]
         ).to(self.tokens.device, non_blocking=True)
@@ -142,7 +142,15 @@ class Buffers:
             target.copy_(found.view_as(target))
         if self.switch is not None:
             given = canvases.switch or [0.0] * len(canvases.rows)
+            spare = bucket.rows - len(given)
             self.switch.copy_(torch.tensor([*given, *[given[0]] * spare]))
+
+
+def padded(rows: Sequence[Sequence[int]], width: int, count: int) -> list[list[int]]:
+    """Rows of `width`, each filled up with its last value, and `count` of them, filled up with the first: tokens and
+    positions that are computed twice change nothing."""
+    found = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
+    return [*found, *[found[0]] * (count - len(found))]
 
 
 def _cut(flat: Tensor, sizes: Sequence[int]) -> list[Tensor]:
@@ -192,15 +200,30 @@ class BucketPasses:
         """Slots that the cache must have for this pass: those of its bucket."""
         return canvases.bucket.slots
 
-    @torch.inference_mode()
     def run(self, canvases: Canvases, cache: KVCache) -> Tensor:
         """Hidden states [B, K, D], K of the bucket; those beyond the rows and places given mean nothing.
 
         Valid until the next call. Reserve `room` before.
         """
+        return self.opened(canvases, cache)()
+
+    @torch.inference_mode()
+    def opened(self, canvases: Canvases, cache: KVCache) -> Run:
+        """The pass over these canvases, to be run again and again: over the tokens given, or over others [B, T] of the
+        bucket's shape that are on the device already."""
         bucket = canvases.bucket
         kept = self._kept(bucket, cache)
         kept.buffers.fill(canvases, bucket)
+
+        @torch.inference_mode()
+        def run(tokens: Tensor | None = None) -> Tensor:
+            if tokens is not None:
+                kept.buffers.tokens.copy_(tokens)
+            return self._run(kept, bucket, cache)
+
+        return run
+
+    def _run(self, kept: _Kept, bucket: Bucket, cache: KVCache) -> Tensor:
         kept.uses += 1
         if kept.replay is not None and kept.result is not None:
             kept.replay()

@@ -16,6 +16,8 @@ Conventions, shared by every decoder:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -149,6 +151,13 @@ class CacheView:
         old_k, old_v = self.cache.read(layer, self.rows, self.slots - kv.shape[1])
         new_k, new_v = kv.permute(2, 0, 3, 1, 4)
         return torch.cat((old_k, new_k), dim=2), torch.cat((old_v, new_v), dim=2)
+
+
+def cache_rows(rows: Sequence[int], device: torch.device) -> slice | Tensor:
+    """What stands for these rows in a pass: a slice where they follow one another, as it copies no keys."""
+    if list(rows) == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return torch.tensor(rows, device=device)
 
 
 def slot_bytes(config: LlamaConfig, dtype: torch.dtype) -> int:

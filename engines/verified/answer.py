@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from carrara.engines.answer_text import whole_characters
 from carrara.engines.autoregressive.answer import Answer
 from carrara.engines.autoregressive.guide import Guide
-from carrara.engines.autoregressive.text import whole_characters
 from carrara.engines.contract import Text
 from carrara.engines.pieces import Piece
 from carrara.engines.request import Request

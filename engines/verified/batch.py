@@ -10,19 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carrara.engines.autoregressive.batch import Batcher, BatchLimits, Feed, Pass, Plan
+from carrara.engines.autoregressive.batch import Batcher, BatchLimits, Pass, Plan
+from carrara.engines.seats import Feed, Spot
 
 if TYPE_CHECKING:
     from carrara.engines.autoregressive.batch import _Seat
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """An answer whose canvas is to be denoised; the first `length` slots of `row` hold its tokens."""
-
-    ticket: int
-    row: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from carrara.engines.autoregressive.answer import Answer
-from carrara.engines.autoregressive.batch import Feed, Pass
+from carrara.engines.autoregressive.batch import Pass
 from carrara.engines.autoregressive.decode import Decoder, blaming
 from carrara.engines.autoregressive.sampling import choose
 from carrara.engines.local import LocalModel
+from carrara.engines.model.kv import cache_rows
+from carrara.engines.seats import Feed
 from carrara.engines.verified.ahead import Point
 from carrara.engines.verified.answer import VerifiedAnswer
 from carrara.engines.verified.batch import VerifyingPlan
@@ -97,7 +99,7 @@ class VerifyingDecoder(Decoder):
             torch.tensor(rows, device=device),
             starts + torch.arange(part.width, device=device),
             cache=self._cache,
-            rows=self._rows([feed.row for feed in part.feeds]),
+            rows=cache_rows([feed.row for feed in part.feeds], device),
             pick=torch.tensor(
                 [[*found, *[0] * (most - len(found))] for found in picks],
                 dtype=torch.int64,
@@ -152,12 +154,6 @@ class VerifyingDecoder(Decoder):
         flags = np.unpackbits(bits.view(np.uint8), axis=-1, bitorder="little")
         found = torch.from_numpy(flags[..., :size].view(np.bool_))
         return found.to(self._local.device) & self._speakable
-
-    def _rows(self, rows: list[int]) -> slice | Tensor:
-        """A slice where the rows follow one another: it copies no keys."""
-        if rows == list(range(rows[0], rows[0] + len(rows))):
-            return slice(rows[0], rows[0] + len(rows))
-        return torch.tensor(rows, device=self._local.device)
 
     def _count(self, batch: Sequence[VerifiedAnswer], begun: float) -> None:
         each = (self._clock() - begun) / len(batch)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from carrara.engines.autoregressive.text import whole_characters
+from carrara.engines.answer_text import whole_characters
 
 Encode = Callable[[str], Sequence[int]]
 

@@ -21,8 +21,8 @@ from carrara.engines.diffusion.settings import Settings
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
 from carrara.engines.request import Sampling
+from carrara.engines.seats import Spot
 from carrara.engines.verified.answer import VerifiedAnswer
-from carrara.engines.verified.batch import Spot
 from carrara.engines.verified.draft import Draft
 from carrara.engines.verified.sketch import Sketch
 from carrara.engines.verified.worth import Way

@@ -43,7 +43,7 @@ class VerifyingRounds(Rounds):
         now = self._clock()
         for live in served.values():
             live.started = now if live.started is None else live.started
-        answers = {ticket: _verified(live.answer) for ticket, live in served.items()}
+        answers = {ticket: _verified(live.job) for ticket, live in served.items()}
         await self._local.run(self.decoder.serve, plan, answers)
         for feed in feeds:
             # What the draft got wrong is in the cache beyond the row's length, where it is written over.

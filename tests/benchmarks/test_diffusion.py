@@ -84,6 +84,7 @@ def test_the_script_for_a_gpu_runs_through_on_a_small_machine(tiny: Path, tmp_pa
     assert {"machine", *gpu.ORDER} == set(found)
     text = tables(found)
     assert "| extract | 1 | diffusion |" in text
+    assert "| fixed_steps | 1 | 4 |" in text
     assert "| llada-8b |" in text
 
 

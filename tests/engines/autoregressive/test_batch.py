@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.autoregressive.batch import Batcher, BatchLimits, Feed, Plan
+from carrara.engines.autoregressive.batch import Batcher, BatchLimits, Plan
+from carrara.engines.seats import Feed
 
 
 @dataclass

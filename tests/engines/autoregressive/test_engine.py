@@ -440,7 +440,7 @@ def test_closing_the_engine_ends_what_is_in_flight(tiny_folder: Path) -> None:
 def test_nothing_is_left_running_or_kept_after_the_last_answer(
     with_engine: With, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carrara.engines.autoregressive.rounds._KEPT_CACHE_BYTES", 0)
+    monkeypatch.setattr("carrara.engines.rounds._KEPT_CACHE_BYTES", 0)
 
     async def body(engine: AutoregressiveEngine) -> None:
         await asyncio.gather(*(engine.complete(ask(n, most=5)) for n in "abc"))

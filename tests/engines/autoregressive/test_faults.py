@@ -66,3 +66,27 @@ def test_an_answer_without_numbers_fails_alone_and_leaves_nothing_behind(
             assert "finite" not in (await engine.complete(ODD)).text
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [AutoregressiveEngine, VerifiedEngine])
+def test_a_lost_device_fails_everybody_and_the_engine_says_that_it_is_down(
+    kind: type[AutoregressiveEngine], tiny_folder: Path
+) -> None:
+    def lost(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    async def main() -> None:
+        local = LocalModel.open(tiny_folder, dtype=torch.float32, device="cpu", threads=1)
+        async with kind(local) as engine:
+            handle = local.model.register_forward_pre_hook(lost)
+            calls = map(engine.complete, FEW)
+            for one in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(one, EngineFailed)
+                assert "is down: the device was lost (CUDA error: an illegal memory" in str(one)
+            handle.remove()
+            assert not engine.health().ready
+            assert "start the process again" in engine.health().line
+            with pytest.raises(EngineFailed, match="is down"):
+                await engine.complete(FEW[0])
+
+    asyncio.run(main())

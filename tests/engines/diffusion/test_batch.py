@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.diffusion.batch import Batcher, BatchLimits, Block, Feed, Plan, Spot
+from carrara.engines.diffusion.batch import Batcher, BatchLimits, Block, Plan
 from carrara.engines.diffusion.memory import Costs
+from carrara.engines.seats import Feed, Spot
 
 
 def finish(batch: Batcher, found: int = 0) -> list[Plan]:

@@ -82,6 +82,17 @@ def test_a_rule_can_be_made_to_commit_more() -> None:
     assert rule(confidence, undecided, 0).tolist() == [[True, False, False, True]]
 
 
+def test_each_canvas_can_be_made_to_commit_as_much_as_it_needs() -> None:
+    rule = at_least(confidence_threshold(0.9), torch.tensor([0, 3, 9]))
+    confidence = torch.tensor([[0.2, 0.1, 0.3, 0.1]] * 3)
+    undecided = torch.tensor([[True] * 4, [True] * 4, [True, False, True, True]])
+    assert rule(confidence, undecided, 0).tolist() == [
+        [False, False, True, False],
+        [True, True, True, False],
+        [True, False, True, True],
+    ]
+
+
 def of(*rows: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Confidence and undecided from rows in which 0 stands at what is decided."""
     confidence = torch.tensor(rows)

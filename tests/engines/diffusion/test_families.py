@@ -121,14 +121,15 @@ def test_company_does_not_change_an_answer(family: Path) -> None:
         assert (one.text, one.usage.passes) == (other.text, other.usage.passes)
 
 
-def test_free_text_is_decoded_pass_by_pass_as_the_family_does(family: Path) -> None:
+@pytest.mark.parametrize("passes", [1, 4])
+def test_free_text_is_decoded_pass_by_pass_as_the_family_does(family: Path, passes: int) -> None:
     """The same threshold rule over the same blocks through `passes`, where the references are proven.
 
     Answers in which the end of text comes up are left out: the engine gives up what stands behind it.
     """
     tokenizer = Tokenizer.from_folder(family)
     asked = [request(Text(), f"the cat {words}", tokens=24) for words in ("", "on", "12", "inn it")]
-    found = complete(family, asked)[0]
+    found = complete(family, asked, limits=BatchLimits(passes_per_sync=passes))[0]
     model, settings = asyncio.run(opened(family))
     compared = 0
     for one, answer in zip(asked, found, strict=True):

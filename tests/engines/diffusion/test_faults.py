@@ -316,11 +316,18 @@ def test_a_pass_that_does_not_come_back_is_reported_and_nobody_waits_for_it(
     run(work, clock=lambda: now[0], sleep=sleep, pass_bound_s=10.0)
 
 
-def test_a_watchdog_reports_a_pass_once() -> None:
+@pytest.mark.parametrize(
+    ("passes", "line"),
+    [
+        (1, "a pass has been running for 12 s, it may take 10 s"),
+        (2, "2 passes have been running for 24 s, they may take 20 s"),
+    ],
+)
+def test_a_watchdog_reports_a_pass_once(passes: int, line: str) -> None:
     now, told = [0.0], []
 
     async def main() -> None:
-        turns = iter(range(6))
+        turns = iter(range(8))
 
         async def sleep(seconds: float) -> None:
             assert seconds == 2.5
@@ -330,14 +337,14 @@ def test_a_watchdog_reports_a_pass_once() -> None:
             await asyncio.sleep(0)
 
         dog = Watchdog(10.0, lambda: now[0], sleep)
-        dog.begin()
+        dog.begin(passes)
         with pytest.raises(asyncio.CancelledError):
             await dog.run(lambda: None, told.append)
         dog.end()
         assert dog.overdue_s is None
 
     asyncio.run(main())
-    assert told == ["a pass has been running for 12 s, it may take 10 s"]
+    assert told == [line]
 
 
 def test_what_takes_more_memory_than_there_is_is_refused_with_the_numbers(

@@ -126,9 +126,9 @@ def assert_same(answer: Completion, alone: Completion, within: float) -> None:
     assert answer.confidence.tokens == pytest.approx(alone.confidence.tokens, abs=within, rel=0)
 
 
-@pytest.mark.parametrize("quick", [True, None])
+@pytest.mark.parametrize(("quick", "passes"), [(True, 1), (None, 1), (True, 4)])
 def test_200_mixes_of_requests_get_the_answers_that_each_got_alone(
-    quick: bool | None, tiny_folder: Path
+    quick: bool | None, passes: int, tiny_folder: Path
 ) -> None:
     requests, chance = pool(), random.Random(20)
 
@@ -140,6 +140,8 @@ def test_200_mixes_of_requests_get_the_answers_that_each_got_alone(
         async with DiffusionEngine(local, settings=SETTINGS, limits=limits) as engine:
             for number, request in enumerate(requests):
                 ALONE[number] = await engine.complete(request)
+        limits = replace(limits, passes_per_sync=passes)
+        async with DiffusionEngine(local, settings=SETTINGS, limits=limits) as engine:
             for _ in range(MIXES):
                 await mixed(engine, requests, chance, EXACT[quick])
             assert "0 canvases, 0 waiting" in engine.health().line

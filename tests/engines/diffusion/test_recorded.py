@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.contract import Choice, Contract, Json, Text
-from carrara.engines.diffusion import decode
+from carrara.engines.diffusion import canvas_pass
 from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.local import LocalModel
@@ -72,7 +72,7 @@ def test_recorded_passes_give_the_answers_of_plain_ones(
 ) -> None:
     plain = answers(tiny_folder, together, refresh)
     recorder = Recorder()
-    monkeypatch.setattr(decode, "recorder", lambda device: recorder)
+    monkeypatch.setattr(canvas_pass, "recorder", lambda device: recorder)
     found = answers(tiny_folder, together, refresh)
     assert recorder.replayed > 3
 

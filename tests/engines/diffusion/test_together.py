@@ -96,3 +96,11 @@ def test_tiles_are_as_large_as_memory_and_steadiness_allow() -> None:
     assert Tiles.suiting(cpu, 49152, steady=True) == Tiles(8, True)
     assert Tiles.suiting(cpu, 49152, steady=False) == Tiles(85)
     assert Tiles.suiting(torch.device("cuda"), 1 << 30, steady=False).rows == 1
+
+
+@pytest.mark.parametrize("part", ["sure", "chance", "logits"])
+def test_a_reading_is_of_numbers_alone(part: str) -> None:
+    fine = {"sure": [0.5], "chance": [0.4], "logits": [1.0]}
+    assert checked(Reading([1], **fine)).tokens == [1]
+    with pytest.raises(FloatingPointError, match="no finite logits"):
+        checked(Reading([1], **{**fine, part: [float("nan")]}))

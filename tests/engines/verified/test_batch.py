@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.engines.autoregressive.batch import BatchLimits, Feed
+from carrara.engines.autoregressive.batch import BatchLimits
+from carrara.engines.seats import Feed
 from carrara.engines.verified.batch import VerifyingBatcher, VerifyingPlan
 
 LIMITS = BatchLimits(rows=6, padding=4, width=10)

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.engines.autoregressive.text import AnswerText, whole_characters
+from carrara.engines.answer_text import AnswerText, whole_characters
 from carrara.engines.contract import Text
 
 CUTS = st.lists(st.integers(0, 200), max_size=12)

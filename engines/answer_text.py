@@ -27,10 +27,15 @@ class AnswerText:
     def raw(self) -> bytes:
         return bytes(self._raw)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow: it is stopped or full."""
+        return self.is_stopped or self.is_full
+
     def add(self, piece: bytes) -> None:
         """Append what a token writes; sets `is_stopped` and cuts the text when that completes a stop
         string, or `is_full` when it is longer than it may be."""
-        if self.is_stopped or self.is_full:
+        if self.is_over:
             return
         start = max(0, len(self._raw) - self._reach + 1)
         self._raw += piece
@@ -47,11 +52,7 @@ class AnswerText:
     def shown(self) -> str:
         """The text that is settled: what may still become a stop string or a character is held back."""
         raw = self._raw
-        held = (
-            0
-            if self.is_stopped or self.is_full
-            else max((_overlap(raw, stop) for stop in self._stops), default=0)
-        )
+        held = 0 if self.is_over else max((_overlap(raw, stop) for stop in self._stops), default=0)
         return whole_characters(raw[: len(raw) - held])
 
     def final(self) -> str:
