@@ -155,7 +155,9 @@ class Binder:
         needed = [name for name in self._open if name not in parameters.defaults]
         self._needed = frozenset(needed)
         sole = needed or self._open
-        self._sole = sole[0] if len(sole) == 1 else None
+        self._usual = {name: (name,) for name in self._open}
+        if len(sole) == 1:
+            self._usual[sole[0]] = (sole[0], "text", "input")
 
     def bind(self, record: Record) -> Mapping[str, Any]:
         """The typed arguments for a record.
@@ -201,9 +203,10 @@ class Binder:
     def _column(self, record: Record, name: str) -> str:
         if name in self._columns:
             return self._columns[name]
-        usual = (name, "text", "input") if name == self._sole else (name,)
-        there = (record.fields, record.unused)
-        return next((column for column in usual if any(column in of for of in there)), name)
+        for column in self._usual[name]:
+            if column in record.fields or column in record.unused:
+                return column
+        return name
 
 
 def _nothing_given(record: Record, inputs: Sequence[str]) -> str:

@@ -254,7 +254,7 @@ async def run_job(
             name=job_name(workflow),
             source=job.source,
             run_id=run_id,
-            listeners=(opened.listen, *listeners),
+            listeners=(*opened.listeners, *listeners),
             settings_of=workflow,
             policy=policy,
             reuse="any" if accept_changes else None,

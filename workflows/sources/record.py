@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.codec import json_writer
 
-_in_order = json.JSONEncoder(sort_keys=True).encode
+_in_order = json_writer(json.JSONEncoder(sort_keys=True))
 MAX_TEXT_BYTES = 64 * 2**20
 """A single document larger than this is refused: it cannot be one model call, or a thousand."""
 
