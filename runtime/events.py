@@ -227,6 +227,18 @@ class DraftShown(StepEvent):
 Listener = Callable[[Event], None]
 """Called on the event loop, must return at once. One that raises is logged and gets no more events."""
 
+
+@dataclass(frozen=True, slots=True)
+class OfRun:
+    """A listener that hears of the run's own beginning and end alone: for it no events of steps are built."""
+
+    tell: Listener
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted | RunFinished):
+            self.tell(event)
+
+
 MOST_EDITS_TOLD = 50
 
 _PARTS: Mapping[str, type[Any]] = {"usage": Usage, "timings": Timings, "progress": Progress}

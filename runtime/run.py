@@ -246,14 +246,14 @@ def submit_map(
 def submit_feed(
     spec: StepSpec,
     items: Iterator[Any],
-    limit: int,
+    limit: int | Callable[[], int],
     room: Callable[[int], bool] | None = None,
 ) -> Handle[None]:
     """Add a sub-workflow `name[i]` for item `i` of an iterator.
 
-    It is asked for the next one only when fewer than `limit` are under way and `room(i)` is true (or none is under
-    way), and again when one has ended. None runs for an item that is ABSENT. Nothing is kept of what has ended, so
-    `items` may be without end. It is the only feed of its name.
+    It is asked for the next one only when fewer than `limit` (or `limit()`, as of now) are under way and `room(i)` is
+    true, or none is under way, and again when one has ended. None runs for an item that is ABSENT. Nothing is kept of
+    what has ended, so `items` may be without end. It is the only feed of its name.
 
     Raises:
         ScopeError: no workflow runs here, it has ended, or a step of this name is there already.

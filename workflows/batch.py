@@ -24,9 +24,11 @@ from carrara.workflows.parameters import MISSING
 from carrara.workflows.records import Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of a record: its `value`, or the `error`. `seconds` is wall time in the workflow."""
+    """What became of a record: its `value`, or the `error`. `seconds` is wall time in the workflow.
+
+    Not frozen, like rows and records, only because a frozen one takes three times as long to make."""
 
     record: Record
     value: Any

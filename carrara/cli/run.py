@@ -35,7 +35,7 @@ from carrara.cli.options import (
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
-    from carrara.runtime.events import Event, Listener
+    from carrara.runtime.events import Listener
     from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
@@ -407,14 +407,11 @@ async def _watched(how: How, work: Work[R], workflow: Callable[[], Definition[..
     """Do `work` in a session, with progress on standard error and the report at the end."""
     from asyncio import CancelledError
 
-    from carrara.runtime.events import RunStarted
+    from carrara.runtime.events import OfRun
     from carrara.workflows.session import opened_journal
 
     begun: list[str] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, RunStarted):
-            begun.append(event.run_id)
+    listen = OfRun(lambda event: begun.append(event.run_id))
 
     try:
         with opened_journal(how.journal) as journal:

@@ -27,7 +27,7 @@ class Unreadable(Exception):
     """A document or a value in it cannot be used; the message goes into its record's `problem`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
     `problem` says why the record is broken (its `fields` are then empty).
