@@ -40,6 +40,17 @@ class RunFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFilled(Event):
+    """How full an engine's batch was while a job had records to begin; see `engines.occupancy.Occupancy`."""
+
+    engine: str = ""
+    rounds: int = 0
+    seats: int = 0
+    taken: int = 0
+    denoised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent(Event):
     path: str
     node: int = 0

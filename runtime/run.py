@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from carrara.runtime.context import StepContext
 from carrara.runtime.errors import RunCancelled, RunDeadline, ScopeError, StepError, reason_of
-from carrara.runtime.events import Listener, RunFinished, RunStarted, StepFailed
+from carrara.runtime.events import Event, Listener, RunFinished, RunStarted, StepFailed
 from carrara.runtime.executor import Executor
 from carrara.runtime.handle import Handle
 from carrara.runtime.journal.api import Journal, RunRecord
@@ -293,10 +293,24 @@ def run_id_here() -> str:
     Raises:
         ScopeError: none does.
     """
+    return _executor_here().info.id
+
+
+def tell_here(kind: type[Event], /, **fields: Any) -> None:
+    """Tell an event of the run whose workflow function runs here to its journal and listeners.
+
+    Raises:
+        ScopeError: none does.
+    """
+    executor = _executor_here()
+    executor.stream.emit(kind(executor.info.id, time.time(), **fields))
+
+
+def _executor_here() -> Executor:
     scope = current.get()
     if not isinstance(scope, Scope):
         raise ScopeError("no workflow runs here, and so there is no run")
-    return scope.executor.info.id
+    return scope.executor
 
 
 def in_workflow() -> bool:

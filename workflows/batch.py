@@ -65,7 +65,7 @@ def batch_of(
     binder: Binder,
     each: Each,
     *,
-    concurrency: int,
+    concurrency: int | Callable[[], int],
     room: Callable[[int], bool] | None = None,
     elsewhere: Callable[[Record], Awaitable[Any]] | None = None,
 ) -> Callable[[], Awaitable[None]]:
@@ -74,9 +74,9 @@ def batch_of(
     Each record is a child `record[i]` with a scope of its own, where `i` counts all of `records`: what is DONE
     among them takes its place and is passed over, so that a record keeps its path in the journal. Its failure
     is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run. `records` are read
-    one by one as there is room for them: fewer than `concurrency` under way, and `room(i)` true. An error in reading
-    them ends the run when those under way have ended. With `elsewhere` it gives the workflow's value for a record
-    or raises a CarraraError (or Halt), and nothing of the workflow runs here.
+    one by one as there is room for them: fewer than `concurrency` (as it is then) under way, and `room(i)` true. An
+    error in reading them ends the run when those under way have ended. With `elsewhere` it gives the workflow's value
+    for a record or raises a CarraraError (or Halt), and nothing of the workflow runs here.
     """
 
     broken: list[Exception] = []
@@ -157,7 +157,7 @@ class Binder:
         needed = [name for name in self._open if name not in parameters.defaults]
         self._needed = frozenset(needed)
         sole = needed or self._open
-        self._usual = {name: (name,) for name in self._open}
+        self._usual: dict[str, tuple[str, ...]] = {name: (name,) for name in self._open}
         if len(sole) == 1:
             self._usual[sole[0]] = (sole[0], "text", "input")
 

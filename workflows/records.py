@@ -35,7 +35,6 @@ from carrara.workflows.sources.record import (
 )
 from carrara.workflows.sources.sql import is_database, read_sql
 
-
 _decoded = json.JSONDecoder().decode
 
 

@@ -216,7 +216,7 @@ def run(
         mapped,
         given,
         limit,
-        concurrency or 16,
+        concurrency,
         order.value,
         key=key,
         where=where or "",

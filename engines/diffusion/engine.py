@@ -19,6 +19,7 @@ from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Progress, Request, Watch
@@ -98,6 +99,16 @@ class DiffusionEngine(Shared):
         """The share of its answers that a router may expect to take, by the contract's shape, as its adapter says."""
         return {} if self._open is None else self._open.settings.accepted
 
+    @property
+    def seats(self) -> int:
+        """How many canvases a pass takes at most, 0 while it is not open."""
+        return 0 if self._open is None else self._open.rounds.seats
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full the rounds were since it was opened."""
+        return Occupancy() if self._open is None else self._open.rounds.occupancy
+
     def checked_settings(self) -> Settings:
         """How the model, which is open, is denoised here.
 
@@ -134,7 +145,7 @@ class DiffusionEngine(Shared):
             line += "; a pass ran out of memory, so passes take fewer canvases for a while"
         return Health(
             True,
-            f"{line}; {rounds.seated} canvases, {rounds.waiting} waiting, "
+            f"{line}; {rounds.seated} canvases, {rounds.waiting} waiting, {rounds.occupancy.line}, "
             f"{stats.found_tokens:,} of {stats.asked_tokens:,} prompt tokens from the prefix cache",
         )
 

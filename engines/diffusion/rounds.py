@@ -26,6 +26,7 @@ from carrara.engines.errors import (
 )
 from carrara.engines.faults import is_device_lost
 from carrara.engines.local import LocalModel
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.request import Completion, Watch
 from carrara.engines.watchdog import Watchdog
 
@@ -35,7 +36,7 @@ _KEPT_CACHE_BYTES = 256 << 20
 
 
 class Rounds:
-    """The requests of one open engine and the loop that serves them."""
+    """The requests of one open engine and the loop that serves them. `occupancy` counts the seats of its rounds."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Rounds:
         self._wake = asyncio.Event()
         self._closing = False
         self._down = ""
+        self.occupancy = Occupancy()
 
     @property
     def trouble(self) -> str | None:
@@ -66,6 +68,11 @@ class Rounds:
     def is_crowded(self) -> bool:
         """Whether passes take fewer canvases than they may, after one ran out of memory."""
         return self._batch.together < self._limits.rows
+
+    @property
+    def seats(self) -> int:
+        """How many canvases a pass takes at most while memory allows it."""
+        return self._limits.rows
 
     @property
     def seated(self) -> int:
@@ -186,13 +193,26 @@ class Rounds:
         """What a finished answer comes to."""
         return live.completion(self._name, self._local.source, self._clock())
 
+    async def _gather(self) -> None:
+        """Let free seats be taken by those whose canvas is being made. The model's thread makes them before the next
+        pass in any case; a pass that is planned now would go without them: the first of many with a single one."""
+        if not self._preparing or self.seated + self.waiting >= self.seats:
+            return
+        self._watchdog.begin()
+        try:
+            await asyncio.wait(self._preparing)
+        finally:
+            self._watchdog.end()
+
     async def _round(self) -> None:
+        await self._gather()
         plan = self._batch.plan(self._find_prefix)
         for ticket in plan.refused:
             live = self._live[ticket]
             size = self._batch.bytes_alone(live.job.need, live.job.block, live.job.lead)
             self._refuse(live, EngineRefused(self._too_large(live.job, size)))
             self._drop(ticket)
+        self.occupancy += Occupancy(1, self.seats, self.seated, len(plan.spots))
         now = self._clock()
         for feed in plan.feeds:
             live = self._live[feed.ticket]

@@ -17,6 +17,9 @@ from carrara.workflows.session import Session
 if TYPE_CHECKING:
     from carrara.workflows.job import Job
 
+WINDOW = 16
+"""Records under way in each worker where the job does not say how many."""
+
 
 def part_of(job: Job, session: Session, workflow: Definition[..., Any], on: OnRay) -> Part:
     """What workers need to know.
@@ -45,13 +48,16 @@ def part_of(job: Job, session: Session, workflow: Definition[..., Any], on: OnRa
 async def pool_of(
     job: Job, session: Session, workflow: Definition[..., Any], on: OnRay
 ) -> AsyncIterator[Pool]:
-    """Workers for the records of a job; gone at the end. Each works on `job.concurrency` records at once."""
+    """Workers for the records of a job; gone at the end. Each works on `job.concurrency` records at once, or
+    on WINDOW."""
     part = part_of(job, session, workflow, on)
     async with (
         ray_cluster(on) as (cluster, sized),
-        Pool(cluster, part, workflow.returns, window=job.concurrency, chunk=sized.chunk) as pool,
+        Pool(
+            cluster, part, workflow.returns, window=job.concurrency or WINDOW, chunk=sized.chunk
+        ) as pool,
     ):
         yield pool
 
 
-__all__ = ["part_of", "pool_of"]
+__all__ = ["WINDOW", "part_of", "pool_of"]
