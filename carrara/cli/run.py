@@ -132,7 +132,11 @@ def run(
         typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Records (or, without --input, steps) at once; of records by default as many as keep engines full.",
+        ),
     ] = None,
     order: Annotated[
         Order, typer.Option(help="In which order the rows of a job come.")

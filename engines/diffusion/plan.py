@@ -12,12 +12,15 @@ class BatchLimits:
     `chunk` prompt tokens a pass while others are denoising, `quiet_chunk` while nobody is. `patience`: who came so many
     passes earlier goes before a priority that is higher by one. `least`: narrower passes over prompts are padded to so
     many tokens a row.
+
+    About a quarter of the canvases of short answers end in each round, and as many prompts come: with 16 rows and a
+    `chunk` of 256, one seat in five waited for its prompt instead of being denoised; with 512 nearly none does.
     """
 
     rows: int = 16
     waiting: int = 256
     bytes: int = 1 << 30
-    chunk: int = 256
+    chunk: int = 512
     quiet_chunk: int = 1024
     patience: int = 64
     least: int = 16
