@@ -1,12 +1,18 @@
 """What a job costs beside the work itself, and how fast it is beside others. Prints JSON.
 
     python -m benchmarks.job overhead [--records 100000] [--memory-records 1000000] [--sink .jsonl] [--concurrency 16]
-    python -m benchmarks.job compare --data FOLDER [--records 64] [--concurrency 24] [--threads 1] [--model MODEL]
+    python -m benchmarks.job turns --before CHECKOUT [--records 50000] [--rounds 3] [--sink .jsonl] [--concurrency 16]
+    python -m benchmarks.job compare --data FOLDER [--records 64] [--concurrency N] [--threads 1] [--model MODEL]
                                      [--systems diffusion,ar,llama.cpp,langextract] [--langextract PYTHON]
+                                     [--tasks e2e_restaurant,sroie_receipt]
 
 "overhead": CPU µs per record of a job whose only step does nothing, with journal and sink, and the most memory that a
 job of many tiny records takes. Each job is a process of its own; the records are JSON lines. "bare" is the same loop
 over the records without a job (read, JSON line written), on the same machine at the same time.
+
+"turns": the same overhead by turns of another checkout of this repository (its `benchmarks.job`, which must have
+"overhead") and of this one, so that a busy spell of the machine falls on both; "least" is what a record cost in the
+quietest turn of each.
 
 "compare": records/s and tokens/s of jobs on the embedded model, by diffusion and AR decoding, against llama.cpp's
 server on the same weights under a plain asyncio loop and under LangExtract, with the occupancy of the diffusion
@@ -18,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,7 +33,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from benchmarks.job_engines import SYSTEMS, Plan, compare
+from benchmarks.job_engines import SYSTEMS, TASKS, Plan, compare
 from benchmarks.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,20 +55,28 @@ GOAL_US, GOAL_MB = 150, 300
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["overhead", "compare"], nargs="?", default="overhead")
+    parser.add_argument(
+        "part", choices=["overhead", "turns", "compare"], nargs="?", default="overhead"
+    )
     parser.add_argument("--records", type=int)
     parser.add_argument("--memory-records", type=int, default=1_000_000)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sink", default=".jsonl")
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--langextract", metavar="PYTHON")
     parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part == "compare":
         compared(given)
+        return
+    if given.part == "turns":
+        by_turns(given)
         return
     given.records = given.records or 100_000
     given.concurrency = given.concurrency or 16
@@ -89,11 +104,12 @@ def compared(given: argparse.Namespace) -> None:
     plan = Plan(
         given.data,
         given.records or 64,
-        given.concurrency or 24,
+        given.concurrency,
         given.threads,
         given.model,
         given.langextract,
         tuple(given.systems.split(",")),
+        tuple(given.tasks.split(",")),
     )
     found = asyncio.run(compare(plan))
     about = {"concurrency": plan.concurrency, "model": plan.model or "embedded"}
@@ -101,8 +117,40 @@ def compared(given: argparse.Namespace) -> None:
     print(json.dumps(told, indent=2))
 
 
-def overhead(count: int, sink: str, concurrency: int) -> dict[str, Any]:
-    """One job in a process of its own."""
+def by_turns(given: argparse.Namespace) -> None:
+    if given.before is None:
+        raise SystemExit("turns needs --before CHECKOUT")
+    trees = {"before": given.before.resolve(), "after": ROOT}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in trees}
+    loads: list[float] = []
+    for number in range(given.rounds):
+        for name in trees if number % 2 == 0 else reversed(trees):
+            loads.append(round(os.getloadavg()[0], 2))
+            records, at_once = given.records or 50_000, given.concurrency or 16
+            runs[name].append(overhead(records, given.sink, at_once, trees[name]))
+    costs = {name: [run["cpu_us_per_record"] for run in told] for name, told in runs.items()}
+    found = {
+        "commits": {name: commit(tree) for name, tree in trees.items()},
+        **runs,
+        "least": {name: min(each) for name, each in costs.items()},
+        "loads": loads,
+        "goals": {"cpu_us_per_record": GOAL_US},
+        **machine(1),
+        **versions(),
+    }
+    print(json.dumps(found, indent=2))
+
+
+def commit(tree: Path) -> str:
+    """The commit of a checkout, with "+" behind it where files differ from it."""
+    words = ["git", "describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*"]
+    return subprocess.run(
+        words, cwd=tree, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def overhead(count: int, sink: str, concurrency: int, tree: Path = ROOT) -> dict[str, Any]:
+    """One job in a process of its own, by the code of a checkout."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with (folder / "in.jsonl").open("w") as lines:
@@ -113,7 +161,7 @@ def overhead(count: int, sink: str, concurrency: int) -> dict[str, Any]:
         words += ["--concurrency", str(concurrency)]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.job", *words],
-            cwd=ROOT,
+            cwd=tree,
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -1,9 +1,11 @@
 """The same texts through several systems on the same weights; see `benchmarks.job compare`.
 
-"diffusion" and "ar" are jobs of this project (journal and JSON lines included) that ask only that engine. "llama.cpp"
+"diffusion" and "ar" are jobs of this project (journal and JSON lines included) that ask only that engine; "occupancy"
+is what the engine counted of its seats from the first round until the last record was begun. "llama.cpp"
 is its server in a process of its own, on the merged weights as GGUF, asked by a plain asyncio loop with the same
 prompts and the schema. "langextract" drives that same server through its OpenAI provider, from an environment of its
-own. All of them have `concurrency` records under way. Rates are over the wall time from the first record to the last,
+own. All of them have `concurrency` records under way; without one, jobs have as many as they have by default, the
+others 32. Rates are over the wall time from the first record to the last,
 engines warm; answer tokens are those of the answer as compact JSON by the model's tokenizer, so that they count alike.
 """
 
@@ -15,16 +17,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 from carrara.engines.contract import Json
+from carrara.engines.occupancy import Occupancy
 from carrara.workflows.job import Job, run_job
 from carrara.workflows.run import session
 from carrara.workflows.scoring.score import Scoring, score, total
+from carrara.workflows.seats import FEWEST
 from carrara.workflows.yaml import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,21 +54,28 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`model` as `--model` takes it, None for the embedded one; `python` is that of LangExtract's environment."""
+    """`model` as `--model` takes it, None for the embedded one; `python` is that of LangExtract's environment.
+    `concurrency` None: what a job has by default."""
 
     data: Path
     records: int
-    concurrency: int
+    concurrency: int | None
     threads: int
     model: str | None = None
     python: str | None = None
     systems: tuple[str, ...] = SYSTEMS
+    tasks: tuple[str, ...] = TASKS
+
+    @property
+    def slots(self) -> int:
+        """Requests at once to a server that is no job of this project."""
+        return self.concurrency or FEWEST
 
 
 async def compare(plan: Plan) -> dict[str, Any]:
     """Marks and rates by task and system; a system that cannot be run says why."""
     found: dict[str, Any] = {}
-    for task in TASKS:
+    for task in plan.tasks:
         with (plan.data / task / "test.jsonl").open(encoding="utf-8") as lines:
             rows = [json.loads(line) for _, line in zip(range(plan.records), lines, strict=False)]
         found[task] = {}
@@ -107,7 +118,7 @@ def _told(plan: Plan, task: str, rows: Rows, run: Run) -> dict[str, Any]:
 
 
 async def _job(engine: str, plan: Plan, task: str, rows: Rows) -> Run:
-    with tempfile.TemporaryDirectory() as name, _watched(len(rows), plan.concurrency) as seats:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder / "in.jsonl", ({"id": row["id"], "input": row["input"]} for row in rows))
         target = str(PIPELINES / f"{task}.yaml")
@@ -129,55 +140,20 @@ async def _job(engine: str, plan: Plan, task: str, rows: Rows) -> Run:
         answers = {row["key"]: row["answer"] for row in _lines(folder / "out.jsonl")}
         failed = [line["error"] for line in _lines(folder / "out.failed.jsonl")]
     more: dict[str, Any] = {"failed": result.failed, "first_failure": (failed or [None])[0]}
-    if engine == "diffusion":
-        more["occupancy"] = seats.told()
+    if counted := result.occupancy.get(engine):
+        more["occupancy"] = _occupancy(counted)
     return Run(seconds, [answers.get(row["id"]) for row in rows], cpu, more)
 
 
-@dataclass(slots=True)
-class Seats:
-    """Seats that were taken at each plan of the batcher while records were still to come."""
-
-    records: int
-    seats: int
-    offered: int = 0
-    taken: list[int] = field(default_factory=list)
-
-    def told(self) -> dict[str, Any]:
-        """None where there were never more records than seats."""
-        mean = sum(self.taken) / len(self.taken) / self.seats if self.taken else None
-        return {
-            "seats": self.seats,
-            "plans": len(self.taken),
-            "mean_share": None if mean is None else round(mean, 4),
-            "goal": 0.9,
-        }
-
-
-@contextmanager
-def _watched(records: int, concurrency: int) -> Iterator[Seats]:
-    """Count the seats of every batcher that is made meanwhile."""
-    from carrara.engines.diffusion import rounds
-    from carrara.engines.diffusion.batch import Batcher, BatchLimits
-
-    known = Seats(records, min(BatchLimits().rows, concurrency))
-
-    class Counted(Batcher):
-        def offer(self, *args: Any, **kwargs: Any) -> bool:
-            known.offered += 1
-            return super().offer(*args, **kwargs)
-
-        def plan(self, *args: Any, **kwargs: Any) -> Any:
-            made = super().plan(*args, **kwargs)
-            if known.seats <= known.offered < known.records:
-                known.taken.append(min(self.seated, known.seats))
-            return made
-
-    rounds.Batcher = Counted  # type: ignore[misc]
-    try:
-        yield known
-    finally:
-        rounds.Batcher = Batcher  # type: ignore[misc]
+def _occupancy(counted: Occupancy) -> dict[str, Any]:
+    """Shares of all seats of the rounds that began while there were records to begin."""
+    return {
+        "seats": counted.seats // counted.rounds,
+        "rounds": counted.rounds,
+        "taken_share": round(counted.taken / counted.seats, 4),
+        "denoised_share": round(counted.denoised / counted.seats, 4),
+        "goal": 0.9,
+    }
 
 
 # -- llama.cpp ---------------------------------------------------------------------------------------
@@ -206,7 +182,7 @@ async def _server(plan: Plan) -> AsyncIterator[str]:
     """
     import xllamacpp  # noqa: F401 - found missing here
 
-    words = [str(_gguf(plan)), str(plan.concurrency), str(plan.threads)]
+    words = [str(_gguf(plan)), str(plan.slots), str(plan.threads)]
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -247,7 +223,7 @@ async def _loop(plan: Plan, task: str, rows: Rows) -> Run:
     contract = step.contract
     assert isinstance(contract, Json)
     schema = {"name": "answer", "schema": contract.schema}
-    room = asyncio.Semaphore(plan.concurrency)
+    room = asyncio.Semaphore(plan.slots)
     async with _server(plan) as address, httpx2.AsyncClient(timeout=600) as client:
 
         async def ask(row: Mapping[str, Any]) -> Any:
@@ -288,7 +264,7 @@ async def _langextract(plan: Plan, task: str, rows: Rows) -> Run:
                         "address": address,
                         "rows": rows,
                         "examples": examples,
-                        "concurrency": plan.concurrency,
+                        "concurrency": plan.slots,
                         "max_tokens": MAX_TOKENS,
                     }
                 )

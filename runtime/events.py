@@ -40,6 +40,17 @@ class RunFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFilled(Event):
+    """How full an engine's batch was while a job had records to begin; see `engines.occupancy.Occupancy`."""
+
+    engine: str = ""
+    rounds: int = 0
+    seats: int = 0
+    taken: int = 0
+    denoised: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent(Event):
     path: str
     node: int = 0
@@ -228,6 +239,18 @@ class DraftShown(StepEvent):
 
 Listener = Callable[[Event], None]
 """Called on the event loop, must return at once. One that raises is logged and gets no more events."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfRun:
+    """A listener that hears of the run's own beginning and end alone: for it no events of steps are built."""
+
+    tell: Listener
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted | RunFinished):
+            self.tell(event)
+
 
 MOST_EDITS_TOLD = 50
 

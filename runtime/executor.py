@@ -168,7 +168,7 @@ class Executor:
     def move_on(self) -> None:
         """Something ended: start what can start now."""
         scheduler = self.scheduler
-        if self._pumping or not (scheduler.fresh or scheduler.loose):
+        if self._due or self._pumping or not (scheduler.fresh or scheduler.loose):
             return
         if scheduler.queued:
             # Whoever waits for what has just ended may still submit something more urgent.

@@ -27,7 +27,8 @@ _BURST = 256  # items taken in one turn of the loop, at most
 
 class Feed:
     """`node` is the feed itself, with the step of its children; `pools` are the places each of them needs. At most
-    `window` of them are alive. `items` is None once it has ended, or is not to be asked any more."""
+    `window()` of them are alive, which is asked anew each time; one may be in any case. `items` is None once it has
+    ended, or is not to be asked any more."""
 
     __slots__ = ("alive", "context", "due", "items", "next", "node", "pools", "room", "window")
 
@@ -39,7 +40,7 @@ class Feed:
         node: StepNode,
         pools: tuple[Pool, ...],
         items: Iterator[Any],
-        window: int,
+        window: Callable[[], int],
         room: Callable[[int], bool] | None,
     ) -> None:
         assert node.context is not None
@@ -103,10 +104,12 @@ class Feed:
     def _may_take(self) -> bool:
         if self.node.state == CANCELLED or self.node.scope.executor.closing:
             self.items = None
-        if self.items is None or self.alive >= self.window:
+        if self.items is None:
             return False
         # With none under way, nothing that ends could make room.
-        return self.room is None or not self.alive or self.room(self.next)
+        if not self.alive:
+            return True
+        return self.alive < self.window() and (self.room is None or self.room(self.next))
 
     def _make_child(self, index: int, item: Any) -> None:
         self.alive += 1

@@ -11,6 +11,7 @@ from carrara.runtime.events import (
     DraftShown,
     Event,
     Listener,
+    OfRun,
     RunFinished,
     RunStarted,
     StepEvent,
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stream:
-    """`watched`: somebody listens to every event; `kept`: the journal takes those that are not its own."""
+    """`watched`: somebody listens to the events of steps; `kept`: the journal takes those that are not its own."""
 
     __slots__ = ("_listeners", "journal", "kept", "run_id", "watched")
 
@@ -35,7 +36,7 @@ class Stream:
         self.run_id = run_id
         self._listeners = list(listeners)
         self.journal = journal
-        self.watched = bool(self._listeners)
+        self.watched = any(not isinstance(each, OfRun) for each in listeners)
         self.kept = journal is not None
 
     def emit(self, event: Event) -> None:

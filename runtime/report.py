@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.request import Timings, Usage
 from carrara.runtime.alike import Alike
 from carrara.runtime.events import (
     Accepted,
     EngineAnswered,
     EngineCalled,
+    EngineFilled,
     Escalated,
     Event,
     Hedged,
@@ -124,7 +126,8 @@ class StepReport:
 class RunReport:
     """A run as its events tell it. `ok` None: it has not ended; `cut`: it was stopped. `seconds` from the first
     start to the last event, over all openings without the time between them (`opened_at`: when the last one
-    began). `degraded` says in words what ran in a lesser mode."""
+    began). `degraded` says in words what ran in a lesser mode. `occupancy` tells of a job how full the batches of its
+    engines were while it had records to begin."""
 
     run_id: str = ""
     workflow: str = ""
@@ -136,6 +139,7 @@ class RunReport:
     seconds: float = 0.0
     openings: int = 0
     steps: dict[str, StepReport] = field(default_factory=dict)
+    occupancy: dict[str, Occupancy] = field(default_factory=dict)
 
     @property
     def usage(self) -> Usage:
@@ -198,6 +202,9 @@ class Reporter:
         if isinstance(event, RunFinished):
             found.ok, found.error, found.cut = event.ok, event.error, event.cut
             found.seconds = self._before_s + event.seconds
+        elif isinstance(event, EngineFilled):
+            counted = Occupancy(event.rounds, event.seats, event.taken, event.denoised)
+            found.occupancy[event.engine] = found.occupancy.get(event.engine, Occupancy()) + counted
         elif isinstance(event, StepEvent):
             self._on_step(event)
 

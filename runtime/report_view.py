@@ -35,7 +35,14 @@ _TEXT = frozenset({"step", "engine", "notes", "run", "workflow", "status", "star
 _STATES = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
 
 _ENDS = {True: "done", False: "failed", None: "not ended"}
-_STYLES = {"route": "dim", "degraded": "yellow", "changed": "cyan", "cost": "dim", "failed": "red"}
+_STYLES = {
+    "route": "dim",
+    "degraded": "yellow",
+    "changed": "cyan",
+    "occupancy": "dim",
+    "cost": "dim",
+    "failed": "red",
+}
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
 
@@ -144,6 +151,10 @@ def remarks(found: RunReport) -> list[str]:
     """What deserves a sentence: why which engine, lesser modes, changed definitions, errors."""
     lines = [f"route: {step.path}: {_route(step)}" for step in found.steps.values() if step.engines]
     lines += [f"degraded: {line}" for line in found.degraded]
+    lines += [
+        f"occupancy: {name}: {counted.line}, while there were records to begin"
+        for name, counted in found.occupancy.items()
+    ]
     if found.cost:
         lines.append(f"cost: ${found.cost:.4f} by the policy's prices")
     for step in found.steps.values():

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from carrara.runtime.context import StepContext
 from carrara.runtime.errors import RunCancelled, RunDeadline, ScopeError, StepError, reason_of
-from carrara.runtime.events import Listener, RunFinished, RunStarted, StepFailed
+from carrara.runtime.events import Event, Listener, RunFinished, RunStarted, StepFailed
 from carrara.runtime.executor import Executor
 from carrara.runtime.handle import Handle
 from carrara.runtime.journal.api import Journal, RunRecord
@@ -246,14 +246,14 @@ def submit_map(
 def submit_feed(
     spec: StepSpec,
     items: Iterator[Any],
-    limit: int,
+    limit: int | Callable[[], int],
     room: Callable[[int], bool] | None = None,
 ) -> Handle[None]:
     """Add a sub-workflow `name[i]` for item `i` of an iterator.
 
-    It is asked for the next one only when fewer than `limit` are under way and `room(i)` is true (or none is under
-    way), and again when one has ended. None runs for an item that is ABSENT. Nothing is kept of what has ended, so
-    `items` may be without end. It is the only feed of its name.
+    It is asked for the next one only when fewer than `limit` (or `limit()`, as of now) are under way and `room(i)` is
+    true, or none is under way, and again when one has ended. None runs for an item that is ABSENT. Nothing is kept of
+    what has ended, so `items` may be without end. It is the only feed of its name.
 
     Raises:
         ScopeError: no workflow runs here, it has ended, or a step of this name is there already.
@@ -293,10 +293,24 @@ def run_id_here() -> str:
     Raises:
         ScopeError: none does.
     """
+    return _executor_here().info.id
+
+
+def tell_here(kind: type[Event], /, **fields: Any) -> None:
+    """Tell an event of the run whose workflow function runs here to its journal and listeners.
+
+    Raises:
+        ScopeError: none does.
+    """
+    executor = _executor_here()
+    executor.stream.emit(kind(executor.info.id, time.time(), **fields))
+
+
+def _executor_here() -> Executor:
     scope = current.get()
     if not isinstance(scope, Scope):
         raise ScopeError("no workflow runs here, and so there is no run")
-    return scope.executor.info.id
+    return scope.executor
 
 
 def in_workflow() -> bool:

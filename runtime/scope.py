@@ -11,6 +11,7 @@ from carrara.runtime.arguments import capture, resolve
 from carrara.runtime.errors import HandleError, RunError, exited
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
+from carrara.runtime.shapes import PLAIN
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
@@ -105,7 +106,7 @@ async def run_in_scope(
             result = body(*args, **(kwargs or {}))
             if isawaitable(result):
                 result = await result
-            taken = capture(result, inputs)
+            taken = result if type(result) in PLAIN else capture(result, inputs)
             for node in inputs:
                 await Handle(node)
         except (Exception, SystemExit) as error:
@@ -120,11 +121,12 @@ async def run_in_scope(
         finally:
             scope.closed = True
             current.reset(token)
-        await scope.settled()
+        if scope.left:
+            await scope.settled()
     except asyncio.CancelledError:
         scope.executor.abandon(scope)
         raise
-    failure = scope.unseen_failure()
+    failure = scope.unseen_failure() if scope.failures else None
     if failure is not None:
         raise failure
     return result if scope.node is None and not inputs else resolve(taken)

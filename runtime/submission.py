@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -84,18 +85,18 @@ def submit_feed_to(
     scope: Scope,
     spec: StepSpec,
     items: Iterator[Any],
-    limit: int,
+    limit: int | Callable[[], int],
     room: Callable[[int], bool] | None,
 ) -> Handle[None]:
     """Add a sub-workflow for every item, taken from `items` as there is room for it; see `run.submit_feed`."""
-    if limit < 1 or scope.counts.get(spec.name):
+    window = limit if callable(limit) else partial(int, limit)
+    if window() < 1 or scope.counts.get(spec.name):
         raise ScopeError(
             f"step {spec.name!r}: a feed is the only one of its name, with a limit of 1 or more"
         )
     node = _new_node(scope, spec)
-    pools = (Pool(f"feed of {spec.name}", limit, MAP), *node.pools)
-    node.pools = ()
-    node.fan = Feed(node, pools, items, limit, room)
+    pools, node.pools = node.pools, ()
+    node.fan = Feed(node, pools, items, window, room)
     scope.executor.adopt(node, [])
     return Handle(node)
 

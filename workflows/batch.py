@@ -24,9 +24,11 @@ from carrara.workflows.parameters import MISSING
 from carrara.workflows.records import Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What became of a record: its `value`, or the `error`. `seconds` is wall time in the workflow."""
+    """What became of a record: its `value`, or the `error`. `seconds` is wall time in the workflow.
+
+    Not frozen, like rows and records, only because a frozen one takes three times as long to make."""
 
     record: Record
     value: Any
@@ -63,7 +65,7 @@ def batch_of(
     binder: Binder,
     each: Each,
     *,
-    concurrency: int,
+    concurrency: int | Callable[[], int],
     room: Callable[[int], bool] | None = None,
     elsewhere: Callable[[Record], Awaitable[Any]] | None = None,
 ) -> Callable[[], Awaitable[None]]:
@@ -72,9 +74,9 @@ def batch_of(
     Each record is a child `record[i]` with a scope of its own, where `i` counts all of `records`: what is DONE
     among them takes its place and is passed over, so that a record keeps its path in the journal. Its failure
     is handed to `each` like its value; an error that `each` raises (a full disk, say) ends the run. `records` are read
-    one by one as there is room for them: fewer than `concurrency` under way, and `room(i)` true. An error in reading
-    them ends the run when those under way have ended. With `elsewhere` it gives the workflow's value for a record
-    or raises a CarraraError (or Halt), and nothing of the workflow runs here.
+    one by one as there is room for them: fewer than `concurrency` (as it is then) under way, and `room(i)` true. An
+    error in reading them ends the run when those under way have ended. With `elsewhere` it gives the workflow's value
+    for a record or raises a CarraraError (or Halt), and nothing of the workflow runs here.
     """
 
     broken: list[Exception] = []
@@ -156,7 +158,9 @@ class Binder:
         self._needed = frozenset(needed)
         self._texts = [name for name in needed if self._reader.needs_text(name)]
         sole = needed or self._open
-        self._sole = sole[0] if len(sole) == 1 else None
+        self._usual: dict[str, tuple[str, ...]] = {name: (name,) for name in self._open}
+        if len(sole) == 1:
+            self._usual[sole[0]] = (sole[0], "text", "input")
 
     def bind(self, record: Record) -> Mapping[str, Any]:
         """The typed arguments for a record.
@@ -206,9 +210,10 @@ class Binder:
     def _column(self, record: Record, name: str) -> str:
         if name in self._columns:
             return self._columns[name]
-        usual = (name, "text", "input") if name == self._sole else (name,)
-        there = (record.fields, record.unused)
-        return next((column for column in usual if any(column in of for of in there)), name)
+        for column in self._usual[name]:
+            if column in record.fields or column in record.unused:
+                return column
+        return name
 
 
 def _is_blank(value: Any) -> bool:

@@ -14,6 +14,7 @@ from carrara.workflows.job import Job
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
 from carrara.workflows.row_use import EngineUse, RowUse, UseListener
+from carrara.workflows.seats import FEWEST
 from carrara.workflows.selection import sampled
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
@@ -101,7 +102,7 @@ async def estimate(job: Job, session: Session, count: int) -> Estimate:
         sum(outcome.error is not None for outcome in outcomes),
         sum(_seconds(outcome, use.row(number)) for number, outcome in enumerate(outcomes)),
         sum(row.cost for row in use.rows.values()),
-        job.concurrency,
+        job.concurrency or FEWEST,
         use.engines,
     )
 

@@ -22,6 +22,9 @@ class InputReader:
     """
 
     def __init__(self, workflow: Definition[..., Any]) -> None:
+        from pydantic import ValidationError
+
+        self._refused = ValidationError
         self.name = workflow.name
         self.parameters = workflow.parameters
         self._adapters: dict[str, TypeAdapter[Any]] = {
@@ -91,19 +94,17 @@ class InputReader:
                 raise InputError(f"{self.name} takes no input {name!r}. {hint}", name=name)
 
     def _value(self, name: str, value: Any) -> Any:
-        from pydantic import ValidationError
-
         adapter = self._adapters.get(name)
         if adapter is None:
             return value
         try:
             return adapter.validate_python(value)
-        except ValidationError as error:
+        except self._refused as error:
             cause = error
             if isinstance(value, str):
                 try:
                     return adapter.validate_json(value)
-                except ValidationError as of_json:
+                except self._refused as of_json:
                     if value.lstrip().startswith(("{", "[")):  # meant as JSON
                         cause = of_json
             reason = str(refusal(cause)).removeprefix("value: ")

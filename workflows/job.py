@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import EngineDown, LoadingError
+from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import StepError
-from carrara.runtime.events import Listener
+from carrara.runtime.events import EngineFilled, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
-from carrara.runtime.run import run_id_here
+from carrara.runtime.run import run_id_here, tell_here
 from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
@@ -36,6 +37,7 @@ from carrara.workflows.places import OutputError
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record, SourceError, content_hash, read_records
 from carrara.workflows.rows import Order, Row
+from carrara.workflows.seats import Seats
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.declared import DeclaredRows
@@ -60,6 +62,7 @@ class Job:
     `target` is a pipeline file, "module:name" or "file.py:name"; `columns` maps inputs to the record's
     fields, `constants` gives inputs one value for all records. `key` names the field that is a record's key; `where`,
     `shard`, `sample` and `seed` choose among the records (see Selection), of which `limit` takes the first only.
+    `concurrency` records are under way at once; None: as many as keep the engines' seats taken.
     `flatten` names a list whose items become rows. `trust` writes what is known of each field beside the output,
     `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
     folder; a job that begins notes it down, so that it goes on from anywhere. A password in the URL of a database is
@@ -72,7 +75,7 @@ class Job:
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
-    concurrency: int = 16
+    concurrency: int | None = None
     order: Order = "input"
     folder: str = ""
     trust: bool = False
@@ -153,6 +156,8 @@ class JobResult:
     before its records did, "" where it did not. `dropped` rows were given up because the source had changed;
     those of `moved` records, which only stand elsewhere now, were made again of what the journal holds.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
+    `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
+    process that count it.
     """
 
     run_id: str
@@ -168,6 +173,7 @@ class JobResult:
     to_review: int = 0
     review_output: Path | None = None
     moved: int = 0
+    occupancy: Mapping[str, Occupancy] = field(default_factory=dict)
 
 
 Seen = Callable[[Outcome], None]
@@ -195,7 +201,7 @@ async def run_job(
     steps are taken from the journal.
 
     Memory does not grow with the number of records. With `on` the workflow runs on a cluster: each of its workers has
-    `job.concurrency` records under way. This process reads, and writes journal and sink.
+    `job.concurrency` records (16) under way. This process reads, and writes journal and sink.
 
     Raises:
         SourceError: the input cannot be read at all, or is another one than before, or cannot be read twice, which
@@ -217,7 +223,7 @@ async def run_job(
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
-    end = _End(until, clock)
+    end, seats = _End(until, clock), Seats(session.engines)
     started = clock()
     writer: _Writer
 
@@ -240,15 +246,18 @@ async def run_job(
                 journal.forget_rows(run_id_here(), opened.earlier.dropped)
             declared = DeclaredRows(row_columns(workflow))
             writer = _Writer(journal, opened, declared, definition, seen, end)
+            to_do = still_open(records, job.limit, opened.earlier, shown_url(job.input))
             await batch_of(
                 workflow,
-                end.cut(still_open(records, job.limit, opened.earlier, shown_url(job.input))),
+                seats.until_the_end(end.cut(to_do)),
                 binder,
                 writer.write,
-                concurrency=job.concurrency if pool is None else pool.capacity,
+                concurrency=(job.concurrency or seats.enough) if pool is None else pool.capacity,
                 room=opened.rows.has_room,
                 elsewhere=None if pool is None else pool.run,
             )()
+            for name, counted in seats.occupancy.items():
+                tell_here(EngineFilled, engine=name, **asdict(counted))
             opened.close()  # while the run is still this process's
 
         result = await session.execute(
@@ -256,16 +265,22 @@ async def run_job(
             name=job_name(workflow),
             source=job.source,
             run_id=run_id,
-            listeners=(opened.listen, *listeners),
+            listeners=(*opened.listeners, *listeners),
             settings_of=workflow,
             policy=policy,
             reuse="any" if accept_changes else None,
         )
-    return _result(job, result.run_id, opened, writer, end, clock() - started)
+    return _result(job, result.run_id, opened, writer, end, seats, clock() - started)
 
 
 def _result(
-    job: Job, run_id: str, opened: Opened, writer: _Writer, end: _End, seconds: float
+    job: Job,
+    run_id: str,
+    opened: Opened,
+    writer: _Writer,
+    end: _End,
+    seats: Seats,
+    seconds: float,
 ) -> JobResult:
     earlier, trusted = opened.earlier, opened.trusted
     unsure = trusted.files.get("review") if trusted is not None else None
@@ -283,6 +298,7 @@ def _result(
         0 if unsure is None else unsure.count,
         None if unsure is None else unsure.path,
         earlier.moved,
+        seats.occupancy,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from carrara.runtime.events import Event
+from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
@@ -79,7 +79,12 @@ class Opened:
             self.rows.put_failed(fields)
             self.still_failed += 1
 
-    def listen(self, event: Event) -> None:
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who is to hear the run's events: nobody where nothing is put beside the output, so that none are made."""
+        return (self._listen,) if _has_beside(self._job) else ()
+
+    def _listen(self, event: Event) -> None:
         if self.trusted is not None:
             self.trusted.listen(event)
 
@@ -103,6 +108,11 @@ class Opened:
         self._stack.__exit__(kind, error, trace)
 
 
+def _has_beside(job: Job) -> bool:
+    """Whether something is put beside the output."""
+    return job.trust or job.review is not None
+
+
 def _trusted(
     job: Job,
     workflow: Definition[..., Any],
@@ -113,7 +123,7 @@ def _trusted(
     done: EarlierRows,
 ) -> Trusted | None:
     """What writes beside the output, where that was asked for: a file as a table has its side files."""
-    if not job.trust and job.review is None:
+    if not _has_beside(job):
         return None
     if failed is None:
         raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")

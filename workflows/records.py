@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ from carrara.workflows.sources.record import (
     writable,
 )
 from carrara.workflows.sources.sql import is_database, read_sql
+
+_decoded = json.JSONDecoder().decode
 
 
 def read_records(
@@ -192,9 +195,9 @@ def _open(path: Path) -> io.BufferedReader:
 def _jsonl(lines: Any, name: str) -> Iterator[Record]:
     index = 0
     for number, raw in enumerate(lines, start=1):
-        if not raw.strip():
+        if raw.isspace():
             continue
-        yield _json_line(Record(index, f"line:{number}", f"{name}:{number}"), raw)
+        yield _json_line(raw, index, f"line:{number}", f"{name}:{number}")
         index += 1
     if not index:
         raise EmptySource(f"{name}: empty, there is no record in it")
@@ -205,21 +208,24 @@ def _json_lines(path: Path) -> Iterator[Record]:
         yield from _jsonl(lines, str(path))
 
 
-def _json_line(empty: Record, raw: bytes) -> Record:
+def _json_line(raw: bytes, index: int, usual: str, where: str) -> Record:
+    """The record of one line; its key is `usual` where the line gives none."""
     try:
-        row = json.loads(raw.decode("utf-8-sig"))
+        row = _decoded(raw.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError as error:
-        return broken(empty, f"not UTF-8 text (byte {error.start} of the line)")
+        problem = f"not UTF-8 text (byte {error.start} of the line)"
     except json.JSONDecodeError as error:
-        return broken(empty, f"not JSON: {error.msg} (column {error.colno})")
+        problem = f"not JSON: {error.msg} (column {error.colno})"
     except ValueError:  # Python reads no longer integers: that would take quadratic time
         most = sys.get_int_max_str_digits()
-        return broken(empty, f"not usable JSON: an integer of more than {most} digits")
+        problem = f"not usable JSON: an integer of more than {most} digits"
     except RecursionError:
-        return broken(empty, "not usable JSON: nested too deeply")
-    if not isinstance(row, dict):
-        return broken(empty, f"a JSON object is needed, found {type(row).__name__}")
-    return Record(empty.index, key_of(row, empty.key), empty.where, row)
+        problem = "not usable JSON: nested too deeply"
+    else:
+        if isinstance(row, dict):
+            return Record(index, key_of(row, usual), where, row)
+        problem = f"a JSON object is needed, found {type(row).__name__}"
+    return Record(index, usual, where, {}, problem)
 
 
 _TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {

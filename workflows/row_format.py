@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, is_typeddict
 
+from carrara.runtime.codec import json_writer
 from carrara.workflows.calls import Definition
 from carrara.workflows.places import OutputError, PlaceError, is_stream
 from carrara.workflows.types import unaliased
@@ -34,7 +35,7 @@ class RowFormat:
     line: Callable[[Fields], bytes]
 
 
-_written = json.JSONEncoder(ensure_ascii=False).encode
+_written = json_writer(json.JSONEncoder(ensure_ascii=False))
 
 
 def json_line(fields: Fields) -> bytes:

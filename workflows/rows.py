@@ -21,7 +21,7 @@ MOST_WAITING = 4096
 """A row may be so far ahead of the first one that is missing: no record further on is begun."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """What a record became: its outputs, or why it failed (then `fields` say so). `made` is the row as the sink takes
     it."""

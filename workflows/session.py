@@ -183,6 +183,12 @@ class Session:
         await room.open()
         return room
 
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """Those that are open by now."""
+        room: Mapping[str, Engine] = self._resources.get("engines", {})
+        return room
+
     def policy_of(self, definition: Definition[..., Any] | None) -> Policy:
         """The routing policy that holds for its steps: the session's, else its own, else AUTO."""
         return self._policy or getattr(definition, "policy", None) or AUTO

@@ -35,7 +35,7 @@ from carrara.cli.options import (
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
-    from carrara.runtime.events import Event, Listener
+    from carrara.runtime.events import Listener
     from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
@@ -132,7 +132,11 @@ def run(
         typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Records (or, without --input, steps) at once.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Records (or, without --input, steps) at once; of records by default as many as keep engines full.",
+        ),
     ] = None,
     order: Annotated[
         Order, typer.Option(help="In which order the rows of a job come.")
@@ -216,7 +220,7 @@ def run(
         mapped,
         given,
         limit,
-        concurrency or 16,
+        concurrency,
         order.value,
         key=key,
         where=where or "",
@@ -413,14 +417,11 @@ async def _watched(how: How, work: Work[R], workflow: Callable[[], Definition[..
     """Do `work` in a session, with progress on standard error and the report at the end."""
     from asyncio import CancelledError
 
-    from carrara.runtime.events import RunStarted
+    from carrara.runtime.events import OfRun
     from carrara.workflows.session import opened_journal
 
     begun: list[str] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, RunStarted):
-            begun.append(event.run_id)
+    listen = OfRun(lambda event: begun.append(event.run_id))
 
     try:
         with opened_journal(how.journal) as journal:

@@ -20,6 +20,7 @@ from carrara.engines.errors import EngineError, EngineRefused, LoadingError
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.local_engine import LocalEngine
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Request, Watch
@@ -89,6 +90,16 @@ class DiffusionEngine(LocalEngine[_Open]):
         accepted = {} if self._open is None else self._open.settings.accepted
         return EngineFacts(device=self.local.device_kind, accepted=accepted)
 
+    @property
+    def seats(self) -> int:
+        """How many canvases a pass takes at most, 0 while it is not open."""
+        return 0 if self._open is None else self._open.rounds.seats
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How full the rounds were since it was opened."""
+        return Occupancy() if self._open is None else self._open.rounds.occupancy
+
     def checked_settings(self) -> Settings:
         """How the model, which is open, is denoised here.
 
@@ -121,7 +132,7 @@ class DiffusionEngine(LocalEngine[_Open]):
             line += "; a pass ran out of memory, so passes take fewer canvases for a while"
         return Health(
             True,
-            f"{line}; {rounds.seated} canvases, {rounds.waiting} waiting, "
+            f"{line}; {rounds.seated} canvases, {rounds.waiting} waiting, {rounds.occupancy.line}, "
             f"{stats.found_tokens:,} of {stats.asked_tokens:,} prompt tokens from the prefix cache",
         )
 

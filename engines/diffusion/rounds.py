@@ -19,13 +19,14 @@ from carrara.engines.diffusion.plan import Plan
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
 from carrara.engines.live import Live, late_in_queue
 from carrara.engines.local import LocalModel
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
 
 class Rounds(rounds.Rounds[Job]):
-    """The requests of one open engine and the loop that serves them."""
+    """The requests of one open engine and the loop that serves them. `occupancy` counts the seats of its rounds."""
 
     _seats_are = "canvases"
     _batch: Batcher
@@ -43,6 +44,7 @@ class Rounds(rounds.Rounds[Job]):
         self._watchdog = watchdog
         self._limits, self._costs = limits, Costs.of(local.config, local.dtype)
         self._preparing: dict[asyncio.Task[Job], float] = {}
+        self.occupancy = Occupancy()
         super().__init__(name, local, decoder, clock)
 
     @property
@@ -54,6 +56,11 @@ class Rounds(rounds.Rounds[Job]):
     def is_crowded(self) -> bool:
         """Whether passes take fewer canvases than they may, after one ran out of memory."""
         return self._batch.together < self._limits.rows
+
+    @property
+    def seats(self) -> int:
+        """How many canvases a pass takes at most while memory allows it."""
+        return self._limits.rows
 
     async def prepared(
         self, work: Coroutine[Any, Any, Job], submitted: float, deadline_s: float | None
@@ -132,13 +139,26 @@ class Rounds(rounds.Rounds[Job]):
         else:
             self._fail_all(error)
 
+    async def _gather(self) -> None:
+        """Let free seats be taken by those whose canvas is being made. The model's thread makes them before the next
+        pass in any case; a pass that is planned now would go without them: the first of many with a single one."""
+        if not self._preparing or self.seated + self.waiting >= self.seats:
+            return
+        self._watchdog.begin()
+        try:
+            await asyncio.wait(self._preparing)
+        finally:
+            self._watchdog.end()
+
     async def _round(self) -> None:
+        await self._gather()
         plan = self._batch.plan(self._find_prefix)
         for ticket in plan.refused:
             live = self._live[ticket]
             size = self._batch.bytes_alone(live.job.need, live.job.block, live.job.lead)
             self._refuse(live, EngineRefused(self._too_large(live.job, size)))
             self._drop(ticket)
+        self.occupancy += Occupancy(1, self.seats, self.seated, len(plan.spots))
         now = self._clock()
         for feed in plan.feeds:
             live = self._live[feed.ticket]

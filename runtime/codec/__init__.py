@@ -8,6 +8,6 @@ constructor named by a text is called that the program has not loaded itself.
 """
 
 from carrara.runtime.codec.errors import CodecError
-from carrara.runtime.codec.text import decode, dumps, encode, lower
+from carrara.runtime.codec.text import decode, dumps, encode, json_writer, lower
 
-__all__ = ["CodecError", "decode", "dumps", "encode", "lower"]
+__all__ = ["CodecError", "decode", "dumps", "encode", "json_writer", "lower"]

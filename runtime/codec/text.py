@@ -15,27 +15,31 @@ from carrara.runtime.codec.errors import At, CodecError, index, key, path_of, re
 _ATOMS = frozenset({str, int, bool, NoneType})
 
 
-def _compact() -> Callable[[Any], str]:
-    """A JSON writer for values already known to be plain.
+def json_writer(ordinary: json.JSONEncoder) -> Callable[[Any], str]:
+    """What `ordinary.encode` does, faster, for values without circles and an encoder without indent.
 
     Building the C encoder once instead of once a call (as JSONEncoder.encode does) takes a small value from
     2.1 to 0.6 µs; where there is no C encoder the ordinary one serves.
     """
     make: Any = getattr(_json, "c_make_encoder", None)
-    ordinary = json.JSONEncoder(
-        ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
-    ).encode
     if make is None:
-        return ordinary
+        return ordinary.encode
+    quote = _json.encode_basestring_ascii if ordinary.ensure_ascii else _json.encode_basestring
+    separators = (ordinary.key_separator, ordinary.item_separator)
+    rules = (ordinary.sort_keys, ordinary.skipkeys, ordinary.allow_nan)
     try:
-        write = make(None, None, _json.encode_basestring, None, ":", ",", False, False, False)
+        write = make(None, ordinary.default, quote, None, *separators, *rules)
         "".join(write({"a": [1]}, 0))
     except TypeError:  # another Python's C encoder takes other arguments
-        return ordinary
+        return ordinary.encode
     return lambda value: "".join(write(value, 0))
 
 
-_write = _compact()
+_write = json_writer(
+    json.JSONEncoder(
+        ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+    )
+)
 quoted: Callable[[str], str] = _json.encode_basestring
 """A string as JSON text, other alphabets as they are."""
 _write_ascii = json.JSONEncoder(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, RootModel, SecretStr
 
 from carrara.engines.contract import Choice, Column, Table
-from carrara.runtime.codec import CodecError, decode, encode
+from carrara.runtime.codec import CodecError, decode, encode, json_writer
 
 T = TypeVar("T")
 
@@ -346,3 +346,26 @@ def test_uuid_and_decimal_keep_every_digit() -> None:
     back = decode(encode(value))
     assert back == value
     assert str(back["price"]) == "1.2300"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
+)
+_ENCODERS = (
+    json.JSONEncoder(ensure_ascii=False),
+    json.JSONEncoder(sort_keys=True),
+    json.JSONEncoder(separators=(",", ":"), check_circular=False),
+)
+
+
+@given(_JSON, st.sampled_from(_ENCODERS))
+def test_a_json_writer_writes_what_its_encoder_does(value: Any, encoder: json.JSONEncoder) -> None:
+    assert json_writer(encoder)(value) == encoder.encode(value)
+
+
+def test_a_json_writer_refuses_what_its_encoder_does() -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json_writer(json.JSONEncoder())({"a": object()})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_writer(json.JSONEncoder(allow_nan=False))([math.nan])

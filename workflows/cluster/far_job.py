@@ -17,6 +17,9 @@ from carrara.workflows.session import Session
 if TYPE_CHECKING:
     from carrara.workflows.job import Job
 
+WINDOW = 16
+"""Records under way in each worker where the job does not say how many."""
+
 
 def part_of(
     job: Job,
@@ -52,13 +55,16 @@ async def pool_of(
     on: OnRay,
     policy: Policy | None = None,
 ) -> AsyncIterator[Pool]:
-    """Workers for the records of a job; gone at the end. Each works on `job.concurrency` records at once."""
+    """Workers for the records of a job; gone at the end. Each works on `job.concurrency` records at once, or
+    on WINDOW."""
     part = part_of(job, session, workflow, on, policy)
     async with (
         ray_cluster(on) as (cluster, sized),
-        Pool(cluster, part, workflow.returns, window=job.concurrency, chunk=sized.chunk) as pool,
+        Pool(
+            cluster, part, workflow.returns, window=job.concurrency or WINDOW, chunk=sized.chunk
+        ) as pool,
     ):
         yield pool
 
 
-__all__ = ["part_of", "pool_of"]
+__all__ = ["WINDOW", "part_of", "pool_of"]

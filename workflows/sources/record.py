@@ -12,8 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.codec import json_writer
 
-_in_order = json.JSONEncoder(sort_keys=True).encode
+_in_order = json_writer(json.JSONEncoder(sort_keys=True))
 MAX_TEXT_BYTES = 64 * 2**20
 """A single document larger than this is refused: it cannot be one model call, or a thousand."""
 
@@ -30,7 +31,7 @@ class Unreadable(Exception):
     """A document or a value in it cannot be used; the message goes into its record's `problem`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One input row. `key` is unique in its source, `where` reads `file:line` or the file's path,
     `problem` says why the record is broken (its `fields` are then empty).

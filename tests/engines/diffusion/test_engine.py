@@ -19,7 +19,17 @@ from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
-from carrara.engines.request import Completion, Draft, Limits, Message, Progress, Request, Sampling
+from carrara.engines.occupancy import Occupancy
+from carrara.engines.request import (
+    Completion,
+    Draft,
+    Limits,
+    Message,
+    Progress,
+    Request,
+    Sampling,
+    Watch,
+)
 
 T = TypeVar("T")
 PERSON = {
@@ -399,3 +409,30 @@ def test_two_users_share_one_open_engine(tiny_folder: Path) -> None:
         assert not engine.health().ready
 
     asyncio.run(main())
+
+
+def test_the_first_round_seats_all_whose_canvas_is_being_made(run: Callable[..., Any]) -> None:
+    async def work(engine: DiffusionEngine) -> Occupancy:
+        assert engine.seats == 4
+        assert engine.occupancy == Occupancy()
+        after: list[Occupancy] = []
+        asked = [request(Text(), f"the cat {number}") for number in range(6)]
+        watch: Watch = lambda progress: after.append(engine.occupancy)  # noqa: E731
+        await asyncio.gather(*(engine.complete(one, watch) for one in asked))
+        return after[0]
+
+    first = run(work, limits=BatchLimits(rows=4, chunk=512))
+    assert (first.rounds, first.seats, first.taken) == (1, 4, 4)
+
+
+def test_seats_are_counted_round_by_round(run: Callable[..., Any]) -> None:
+    async def work(engine: DiffusionEngine) -> tuple[Completion, Occupancy, str]:
+        found = await engine.complete(request(Choice(("one", "two"))))
+        return found, engine.occupancy, engine.health().line
+
+    found, counted, line = run(work, limits=BatchLimits(rows=4))
+    assert counted.seats == 4 * counted.rounds
+    assert counted.taken == counted.rounds  # it was alone
+    assert counted.denoised == found.usage.passes
+    assert counted.share == 0.25
+    assert f"25% of 4 seats taken over {counted.rounds} rounds" in line

@@ -32,6 +32,7 @@ SAMPLES = [
         fields={"/a": 0.25},
     ),
     events.Escalated("r", 1.0, "w/a", 7, origin="diffusion", target="ar", reason="low confidence"),
+    events.EngineFilled("r", 1.0, engine="ar", rounds=2, seats=32, taken=30, denoised=20),
     events.DraftShown("r", 1.0, "w/a", 7, progress=Progress("half", 0.5, 3, (Span(0, 2, 0.9),))),
 ]
 
@@ -86,6 +87,24 @@ def test_without_listeners_no_event_is_built(
     monkeypatch.setattr(events.Routed, "__init__", refuse)
     monkeypatch.setattr(events.StepStarted, "__init__", refuse)
     assert run_virtual(execute(workflow)).value is False
+
+
+def test_for_a_listener_of_the_run_alone_no_event_of_a_step_is_built(
+    run_virtual: Virtual, step: Callable[..., StepSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None: ...
+
+    async def workflow() -> Any:
+        return submit(step(body), (), {})
+
+    def refuse(self: object, *args: object, **kwargs: object) -> None:
+        raise AssertionError("built an event that nobody takes")
+
+    for kind in (events.StepReady, events.StepStarted, events.StepFinished):
+        monkeypatch.setattr(kind, "__init__", refuse)
+    story: list[events.Event] = []
+    run_virtual(execute(workflow, listeners=[events.OfRun(story.append)]))
+    assert [type(event) for event in story] == [events.RunStarted, events.RunFinished]
 
 
 def test_the_core_loads_nothing_heavy() -> None:

@@ -78,6 +78,28 @@ def test_a_feed_without_room_goes_on_one_by_one() -> None:
     assert (most, ended) == (1, 5)
 
 
+def test_the_bound_of_a_feed_may_grow_while_it_runs() -> None:
+    alive = 0
+    seen: list[int] = []
+
+    async def one(number: int) -> None:
+        nonlocal alive
+        alive += 1
+        await asyncio.sleep(0)
+        seen.append(alive)
+        await asyncio.sleep(0)
+        alive -= 1
+
+    async def work() -> None:
+        spec = StepSpec("one", one, kind="workflow")
+        await submit_feed(spec, iter(range(60)), lambda: 6 if len(seen) > 5 else 2)
+
+    asyncio.run(execute(work))
+    assert max(seen[:5]) == 2
+    assert max(seen) == 6
+    assert len(seen) == 60
+
+
 def test_absent_items_keep_their_numbers() -> None:
     paths: list[str] = []
 
