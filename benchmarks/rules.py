@@ -1,6 +1,7 @@
 """Commit rules beside each other on labelled rows: passes, tokens a pass, marks and confidence. Prints one JSON object.
 
     python -m benchmarks.rules [--data FOLDER] [--split dev] [--rows 36] [--out benchmarks/results/rules.json]
+    python -m benchmarks.rules --small --rules "threshold, threshold 0.9, gates 0.5"
     python -m benchmarks.rules --table benchmarks/results/rules.json
 
 The embedded model with its adapter, one engine after the other on the same weights and the same rows, drawn by --seed.
@@ -64,12 +65,17 @@ class Counting(DiffusionEngine):
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    local = LocalModel.open(options.model, adapter=options.adapter, threads=options.threads)
+    local = LocalModel.open(
+        options.model,
+        adapter=options.adapter,
+        threads=options.threads,
+        quick=True if options.small else None,
+    )
     async with local:
         usual = Settings.of_adapter(local.adapter.folder) if local.adapter else PLAIN
         report = {
             "measures": "commit rules of the diffusion engine",
-            "model": local.line,
+            "model": local.line + (", small copies for canvases" if options.small else ""),
             "fingerprint": local.fingerprint,
             "settings": usual.data,
             "data": "sample rows" if options.data is None else options.split,
@@ -143,7 +149,7 @@ def tasks(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def rules(names: Sequence[str]) -> Iterator[Rule]:
-    return (rule for rule in RULES if not names or rule.name in names)
+    return (rule for rule in RULES if not names or rule.name in names or name_of(rule) in names)
 
 
 def name_of(rule: Rule) -> str:
@@ -187,7 +193,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here")
     parser.add_argument("--table", type=Path, help="print the table of such a file instead")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--rules", nargs="+", default=[], help="these alone")
+    parser.add_argument(
+        "--rules", nargs="+", default=[], help="these alone, by name with or without parameters"
+    )
+    parser.add_argument("--small", action="store_true", help="canvas passes in int8 (or float8)")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)

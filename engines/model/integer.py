@@ -7,6 +7,10 @@ tokens and keeps the activations in bfloat16.
 - Weights have 7 bits and one scale an output. Two products of 8 and 8 bits overflow the 16 bits in which
   processors without VNNI add them; 7 and 8 bits do not, and give the same sums on every processor.
 - Activations have 8 bits and one scale a row: every row is divided by its own peak, and zero lies at 128.
+- A few inputs of a trained model are many times as large as the others, in every row, and would take the steps away
+  from all others (outlier features, LLM.int8(), arXiv 2208.07339). They are split into copies that add up to them
+  (outlier channel splitting, arXiv 1901.09504), so that no copy is larger than the rest: the sums stay exact, and a
+  twentieth more inputs takes five sixths of the error away on SmolLM2 (`docs/diffusion.md`). `outliers` finds them.
 
 The operator is oneDNN's, which torch's compiler emits for quantised models; it takes plain tensors of integers.
 Sums of integers are exact, so the result for a row does not depend on how many rows are computed together,
@@ -16,6 +20,7 @@ to the last bit. What it costs in accuracy is in `docs/diffusion.md`.
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -24,32 +29,48 @@ from torch import Tensor
 
 _TOP = 63
 _PEAK, _ZERO = 127, 128
+_MORE, _ALIGNED = 1 / 18, 32
+"""How many more inputs splitting may make: a share of them, in whole groups."""
 
 
 class IntegerWeight:
-    """A 7-bit copy of a weight [outputs, inputs], symmetric, one scale an output."""
+    """A 7-bit copy of a weight [outputs, inputs], symmetric, one scale an output.
 
-    def __init__(self, weight: Tensor) -> None:
-        low, high = weight.aminmax(dim=1)
+    `peaks` [inputs]: the largest that each input was seen to hold. Without them no input is split.
+    """
+
+    def __init__(self, weight: Tensor, peaks: Tensor | None = None) -> None:
+        low, high = weight.float().aminmax(dim=1)
+        self.outputs = len(weight)
         self._scale = torch.maximum(-low, high).clamp_min(1e-30) / _TOP
-        values = (weight / self._scale[:, None]).round_().clamp_(-_TOP, _TOP).to(torch.int8)
+        self._split = None if peaks is None else Split.of(peaks)
+        values = weight / self._scale[:, None]
+        if self._split is not None:
+            # The copies of a weight are rounded apart, too: their mean is as fine as their number.
+            values = self._split.apart(values.mul_(self._split.parts).round_())
+        values = values.round_().clamp_(-_TOP, _TOP).to(torch.int8)
         self._packed = torch.ops.onednn.qlinear_prepack(values, None)
         self._zeros = torch.zeros(len(weight), dtype=torch.int32)
-        self.outputs = len(weight)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [..., inputs] -> [..., outputs] in the dtype of x."""
         flat = x.reshape(-1, x.shape[-1]).float()
-        peak = torch.maximum(flat.amax(1, keepdim=True), -flat.amin(1, keepdim=True))
-        peak = peak.clamp_min_(1e-30)
+        peak = self._peak(flat).clamp_min_(1e-30)
         scaled = flat / peak
         if not bool(peak.isfinite().all()):
-            scaled.nan_to_num_(
-                0.0
-            )  # a row without numbers has none after it either, and harms no other
-        steps = scaled.mul_(_PEAK).round_().add_(_ZERO).to(torch.uint8)
-        y = self._product(steps).mul_(peak)
+            # a row without numbers has none after it either, and harms no other
+            scaled.nan_to_num_(0.0)
+        steps = scaled.mul_(_PEAK).round_()
+        if self._split is not None:
+            steps = self._split.apart(steps)
+        y = self._product(steps.add_(_ZERO).to(torch.uint8)).mul_(peak)
         return y.to(x.dtype).view(*x.shape[:-1], self.outputs)
+
+    def _peak(self, flat: Tensor) -> Tensor:
+        """The largest that a row holds once it is split, [rows, 1]."""
+        if self._split is None:
+            return torch.maximum(flat.amax(1, keepdim=True), -flat.amin(1, keepdim=True))
+        return (flat / self._split.parts).abs_().amax(1, keepdim=True)
 
     def _product(self, steps: Tensor) -> Tensor:
         """steps [rows, inputs] uint8, each 1 / _PEAK, from _ZERO on -> [rows, outputs] float32."""
@@ -57,6 +78,45 @@ class IntegerWeight:
         plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")  # nothing after the sum
         found: Tensor = torch.ops.onednn.qlinear_pointwise(steps, 1 / _PEAK, _ZERO, *weight, *plain)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Into how many `parts` [inputs] each input is split. Beyond the first, copy `number` of input `source` follow."""
+
+    parts: Tensor
+    split: Tensor
+    source: Tensor
+    number: Tensor
+
+    @classmethod
+    def of(cls, peaks: Tensor) -> Split:
+        """By the largest that each input [inputs] was seen to hold, so that the largest of all parts is least."""
+        most = max(1, round(len(peaks) * _MORE / _ALIGNED)) * _ALIGNED
+        parts = (peaks.float() / _bar(peaks.float(), most)).ceil_().clamp_min_(1)
+        split = (parts > 1).nonzero()[:, 0]
+        more = parts.long() - 1
+        counts = [torch.arange(1.0, many) for many in parts.tolist() if many > 1]
+        number = torch.cat([torch.zeros(0), *counts])
+        source = torch.arange(len(peaks)).repeat_interleave(more)
+        return cls(parts, split, source, number)
+
+    def apart(self, whole: Tensor) -> Tensor:
+        """Whole numbers [rows, inputs] -> [rows, inputs and copies] of the same sum, as even as they can be."""
+        # The sum of floor((n + k) / parts) over k below parts is n (Hermite's identity).
+        first = (whole[:, self.split] / self.parts[self.split]).floor_()
+        others = ((whole[:, self.source] + self.number) / self.parts[self.source]).floor_()
+        return torch.cat((whole.index_copy(1, self.split, first), others), 1)
+
+
+def _bar(peaks: Tensor, most: int) -> Tensor:
+    """The lowest bar under which all `peaks` come with at most `most` copies more (bisection)."""
+    low, high = torch.zeros(()), peaks.max().clamp_min(1e-30)
+    for _ in range(30):
+        middle = (low + high) / 2
+        fits = ((peaks / middle).ceil_() - 1).clamp_min_(0).sum() <= most
+        low, high = (low, middle) if fits else (middle, high)
+    return high
 
 
 @cache

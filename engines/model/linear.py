@@ -46,6 +46,7 @@ class JoinedLinear(nn.Module):
         self.register_buffer("adapter_up", None, persistent=False)
         self.quick = self.small = None
         self.small_kind: Small | None = None
+        self.peaks: Tensor | None = None
 
     def rows_of(self, part: str | None) -> slice:
         """Where the outputs of `part` lie among all outputs; None stands for all of them."""
@@ -73,7 +74,7 @@ class JoinedLinear(nn.Module):
         if quick != "canvas":
             return self.quick if quick else None
         if self.small is None and self.small_kind is not None:
-            self.small = small_weight(self.small_kind, self.weight)
+            self.small = small_weight(self.small_kind, self.weight, self.peaks)
         return self.small
 
 

@@ -61,6 +61,7 @@ from carrara.engines.model.kv import CacheView, KVCache
 from carrara.engines.model.layer import Layer, norm, parameter
 from carrara.engines.model.linear import JoinedLinear, Quick, QuickWeight
 from carrara.engines.model.pattern import Pattern, steady, step_by_step, whole
+from carrara.engines.model.peaks import find_peaks
 from carrara.engines.model.rope import Turns
 from carrara.engines.model.small import Small, SmallWeight, small_weight
 
@@ -85,6 +86,7 @@ class Llama(nn.Module):
         self.quick_head: QuickWeight | None = None
         self.small: Small | None = None
         self._small_head: SmallWeight | None = None
+        self._head_peaks: Tensor | None = None
         self._turns = Turns(config)
 
     @classmethod
@@ -166,7 +168,7 @@ class Llama(nn.Module):
         """The head alone, over what a pass with `head` False returned: [B, K, D] -> [B, K, V]."""
         if quick == "canvas" and self.small is not None:
             if self._small_head is None:
-                self._small_head = small_weight(self.small, self.head)
+                self._small_head = small_weight(self.small, self.head, self._head_peaks)
             logits = self._small_head(x)
         elif quick and quick != "canvas" and self.quick_head is not None:
             return self._quick_logits(x, self.quick_head, allowed)
@@ -206,9 +208,12 @@ class Llama(nn.Module):
         )
         return cos, sin
 
-    def shrink(self, kind: Small) -> None:
-        """Let "canvas" passes use small copies of the weights, which the first of them makes."""
+    def shrink(self, kind: Small, sample: Tensor | None = None) -> None:
+        """Let "canvas" passes use small copies of the weights, which the first of them makes. A pass over `sample`
+        [1, T], tokens of text as the model reads it, finds how large the inputs of each layer get."""
         self.small = kind
+        if sample is not None:
+            self._head_peaks = find_peaks(self, sample)
         for module in self.modules():
             if isinstance(module, JoinedLinear) and module.weight.numel():
                 module.small_kind = kind

@@ -25,6 +25,7 @@ from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, weight_files
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
+from carrara.engines.model.peaks import SAMPLE
 from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
@@ -90,6 +91,9 @@ def load(opening: Opening) -> Loaded:
     device = pick_device(opening.device)
     model, adapter = _model(folder, opening, device)
     tokenizer = _tokenizer(folder, model, adapter)
+    small = small_kind(device, opening.quick)
+    if small is not None and isinstance(model, Llama):
+        model.shrink(small, torch.tensor([tokenizer.encode(SAMPLE)], device=device))
     budget = opening.prefix_cache_bytes
     if budget is None:
         budget = _GPU_CACHE_BYTES if device.type == "cuda" else _CPU_CACHE_BYTES
@@ -123,8 +127,6 @@ def _model(
     adapter = _use_adapter(model, opening)
     if opening.quick is not False and can_be_quick(device):
         model.quicken()
-    if (small := small_kind(device, opening.quick)) is not None:
-        model.shrink(small)
     return model, adapter
 
 

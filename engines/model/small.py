@@ -23,6 +23,6 @@ def small_kind(device: torch.device, asked: bool | None) -> Small | None:
     return "float8" if can_be_float8(device) else None
 
 
-def small_weight(kind: Small, weight: Tensor) -> SmallWeight:
-    """The copy of one weight [outputs, inputs]."""
-    return IntegerWeight(weight) if kind == "int8" else Float8Weight(weight)
+def small_weight(kind: Small, weight: Tensor, peaks: Tensor | None = None) -> SmallWeight:
+    """The copy of one weight [outputs, inputs]; `peaks` [inputs], the largest it is given, make int8 more exact."""
+    return IntegerWeight(weight, peaks) if kind == "int8" else Float8Weight(weight)
