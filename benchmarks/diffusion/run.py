@@ -117,6 +117,7 @@ async def _part(
         return await several_passes(local, texts, budget)
     slots = 1 if part == "chain" else max(plan.batches)
     async with _decoders(local, plan, options, slots) as (decoders, canvases):
+        budget.restart()
         match part:
             case "calls":
                 old = results.found.get("calls", {})

@@ -65,6 +65,10 @@ class Budget:
     def __post_init__(self) -> None:
         self.begun = self.clock()
 
+    def restart(self) -> None:
+        """Count from now: what went before was making ready."""
+        self.begun = self.clock()
+
     @property
     def is_spent(self) -> bool:
         return self.clock() - self.begun >= self.seconds

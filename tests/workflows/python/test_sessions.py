@@ -16,6 +16,7 @@ import carrara
 from carrara import CarraraError, Policy, StepError, llm, step, workflow
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused, LoadingError
+from carrara.engines.facts import EngineFacts
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import DraftShown, Event, Routed, RunFinished, StepFinished
@@ -286,10 +287,8 @@ def test_a_judge_is_opened_with_the_engines_of_the_rules() -> None:
 def test_a_policy_that_cannot_work_is_told_before_the_run(policy: Policy, told: str) -> None:
     heard: list[Event] = []
 
-    class Local(ScriptedEngine):
-        device = "cpu"
-
-    engines = {"ar": ScriptedEngine("ar", {}), "local": Local("local", {})}
+    local = ScriptedEngine("local", {}, facts=EngineFacts(device="cpu"))
+    engines = {"ar": ScriptedEngine("ar", {}), "local": local}
     with pytest.raises(EngineRefused, match=re.escape(told)):
         carrara.run_sync(measure, "hey", engines=engines, policy=policy, listeners=[heard.append])
     assert heard == []
