@@ -10,7 +10,7 @@ tokens and keeps the activations in bfloat16.
 - A few inputs of a trained model are many times as large as the others, in every row, and would take the steps away
   from all others (outlier features, LLM.int8(), arXiv 2208.07339). They are split into copies that add up to them
   (outlier channel splitting, arXiv 1901.09504), so that no copy is larger than the rest: the sums stay exact, and a
-  twentieth more inputs takes five sixths of the error away on SmolLM2 (`docs/diffusion.md`). `outliers` finds them.
+  twentieth more inputs takes most of the error away. `peaks` finds them.
 
 The operator is oneDNN's, which torch's compiler emits for quantised models; it takes plain tensors of integers.
 Sums of integers are exact, so the result for a row does not depend on how many rows are computed together,
