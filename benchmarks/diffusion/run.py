@@ -25,6 +25,7 @@ from benchmarks.diffusion.work import KINDS
 from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.local import LocalModel
+from carrara.engines.model.opening import dtype_name
 from carrara.engines.weights.gguf_export import ensure_gguf
 
 PARTS = ("calls", "chain", "crowd", "passes", "ahead", "shapes")
@@ -184,7 +185,8 @@ async def _decoders(
                 print(f"without llama.cpp: {error}", file=sys.stderr)
                 break
         if options.vllm is not None:
-            server = vllm(options.vllm, options.model, adapter, threads, slots)
+            dtype = dtype_name(local.dtype)
+            server = vllm(options.vllm, options.model, adapter, dtype, threads, slots)
             found.append(await stack.enter_async_context(server))
         stack.enter_context(_counted(local, canvases))
         yield found, canvases

@@ -43,9 +43,9 @@ class Vllm:
 
 @asynccontextmanager
 async def vllm(
-    python: Path, model: str, adapter: Path | None, threads: int, slots: int
+    python: Path, model: str, adapter: Path | None, dtype: str, threads: int, slots: int
 ) -> AsyncIterator[Vllm]:
-    """A server on loopback in a session of its own; on a CPU it has `threads` cores.
+    """A server on loopback in a session of its own, computing in `dtype`; on a CPU it has `threads` cores.
 
     Raises:
         RuntimeError: it ended or was not ready in time; names its log, which then stays.
@@ -56,7 +56,7 @@ async def vllm(
         port, log = _free_port(), Path(tempfile.gettempdir()) / "carrara-vllm.log"
         with log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
-                *_command(python, folder, port, slots),
+                *_command(python, folder, dtype, port, slots),
                 env=os.environ | _environment(threads),
                 stdout=out,
                 stderr=out,
@@ -76,11 +76,20 @@ async def vllm(
         log.unlink(missing_ok=True)
 
 
-def _command(python: Path, folder: Path, port: int, slots: int) -> list[str]:
+def _command(python: Path, folder: Path, dtype: str, port: int, slots: int) -> list[str]:
     structured = '{"backend": "xgrammar", "disable_any_whitespace": true}'
     return [
         *(str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)),
-        *("--served-model-name", "model", "--host", "127.0.0.1", "--port", str(port)),
+        *(
+            "--served-model-name",
+            "model",
+            "--dtype",
+            dtype,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ),
         *("--max-model-len", str(CONTEXT_TOKENS), "--max-num-seqs", str(slots)),
         *("--structured-outputs-config", structured),
     ]
