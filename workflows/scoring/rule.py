@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.contract import Contract, Json, Outline, Table
+from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.workflows.calls import Definition
 from carrara.workflows.decimal_texts import with_numbers
@@ -41,14 +41,29 @@ class Marker:
         """Gold as JSON data, with numbers where rows have decimals; a table or nested list may be given as Markdown.
 
         Raises:
-            ValueError: Markdown that is not of the contract's form.
+            ValueError: Markdown that is not of the contract's form, and gold that no answer can equal: an object where
+                the answer is a text, a text where it is an object.
         """
+        self._check_shape(gold)
         if isinstance(gold, str) and isinstance(self.contract, Table | Outline):
             try:
                 return plain(self.contract.parse(gold))
             except ContractError as error:
                 raise ValueError(f"gold does not fit the answer's type: {error}") from error
         return with_numbers(gold, self.contract.schema) if isinstance(self.contract, Json) else gold
+
+    def _check_shape(self, gold: Any) -> None:
+        is_object = isinstance(gold, Mapping)
+        if isinstance(self.contract, Choice | Regex | Text) and is_object:
+            raise ValueError(
+                f"gold is an object with the keys {', '.join(gold) or '(none)'}, and the answer is a text: give gold "
+                "as the text alone"
+            )
+        of_object = isinstance(self.contract, Json) and self.contract.schema.get("type") == "object"
+        if of_object and not is_object and gold is not None:
+            raise ValueError(
+                f"gold is {gold!r:.60}, and the answer is an object: give gold as an object, too"
+            )
 
 
 def marker_of(workflow: Definition[..., Any], given: Scoring | None = None) -> Marker:
