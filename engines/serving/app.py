@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first that is open and can be reached. A client that leaves cancels its request. With a token
-every call but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open and can be reached. A client that leaves cancels its
+request. With a token every call but `/health` needs it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.contract import Choice, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.contract import Contract, Json, Outline, Table
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.workflows.calls import Definition
 from carrara.workflows.decimal_texts import with_numbers
@@ -54,13 +54,14 @@ class Marker:
 
     def _check_shape(self, gold: Any) -> None:
         is_object = isinstance(gold, Mapping)
-        if isinstance(self.contract, Choice | Regex | Text) and is_object:
+        rule = self.scoring.rule if self.scoring is not None else ""
+        if rule in ("label", "number", "answers") and is_object:
             raise ValueError(
-                f"gold is an object with the keys {', '.join(gold) or '(none)'}, and the answer is a text: give gold "
-                "as the text alone"
+                f"gold is an object with the keys {', '.join(gold) or '(none)'}, and the answer is scored as one "
+                f"{rule}: give gold as the text alone"
             )
         of_object = isinstance(self.contract, Json) and self.contract.schema.get("type") == "object"
-        if of_object and not is_object and gold is not None:
+        if rule == "fields" and of_object and not is_object and gold is not None:
             raise ValueError(
                 f"gold is {gold!r:.60}, and the answer is an object: give gold as an object, too"
             )
