@@ -275,7 +275,7 @@ def _headers(found: Mapping[str, Any], where: str) -> dict[str, str]:
             )
         if not _HEADER_NAME.fullmatch(name):
             raise LoadingError(
-                f"{where}: headers: {name!r} is no name of a header: that has letters, digits and marks such as -, no spaces"
+                f"{where}: headers: {name!r} is no name of a header, which has no spaces"
             )
         if not _HEADER_VALUE.fullmatch(value):
             raise LoadingError(

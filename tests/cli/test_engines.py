@@ -242,6 +242,8 @@ def test_a_wrong_configuration_is_told_once(shell: Any) -> None:
     ended = shell("run", "greet.yaml", "--set", "name=Ada", "--engine", "x")
     assert ended.code == 2
     assert "carrara.toml: engines.x: no preset is called 'opnai'" in ended.err
+    listed = shell("engines")
+    assert (listed.code, listed.errors) == (2, ended.errors)
 
 
 def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Server) -> None:
