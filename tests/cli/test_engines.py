@@ -247,13 +247,7 @@ def test_a_wrong_configuration_is_told_once(shell: Any) -> None:
 
 
 def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Server) -> None:
-    shell.write(
-        "carrara.toml",
-        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _to_serve_tiny(shell, server)
     command = [sys.executable, "-m", "carrara", "serve", "--engine", "tiny", "--port", str(port)]
     child = subprocess.Popen(
         command,
@@ -286,13 +280,7 @@ def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Se
 def test_ctrl_c_tells_of_answers_under_way_and_does_not_wait_for_ever(
     shell: Any, server: Server
 ) -> None:
-    shell.write(
-        "carrara.toml",
-        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _to_serve_tiny(shell, server)
     server.free.clear()
     child = subprocess.Popen(
         [sys.executable, "-m", "carrara", "serve", "--engine", "tiny", "--port", str(port)],
@@ -317,6 +305,17 @@ def test_ctrl_c_tells_of_answers_under_way_and_does_not_wait_for_ever(
         server.free.set()
         child.kill()
         child.wait()
+
+
+def _to_serve_tiny(shell: Any, server: Server) -> int:
+    """A port that is free; the engine `tiny` is configured."""
+    shell.write(
+        "carrara.toml",
+        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _connected(port: int) -> socket.socket:

@@ -133,7 +133,8 @@ def test_too_few_rows_and_one_engine_are_refused(tmp_path: Path) -> None:
 def test_rows_that_no_engine_can_be_asked_about_end_the_calibration(tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(f'{{"id": "{n}", "n": {n}, "gold": "odd"}}\n' for n in range(60)))
-    with pytest.raises(SourceError, match="no field 'number' for the input 'number'; its fields"):
+    told = "no field 'number' for the input 'number'; its fields are: id, n, gold. Give another the name 'number'"
+    with pytest.raises(SourceError, match=told):
         calibrated(data, Target("accuracy", 0.9))
 
 
