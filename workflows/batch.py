@@ -247,4 +247,6 @@ def _missing(record: Record, column: str, name: str, can_map: bool) -> str:
 
 
 def _remedy(which: str, name: str, can_map: bool) -> str:
-    return f"Name {which} with --map {name}=FIELD." if can_map else f"Give {which} the name {name!r}."
+    return (
+        f"Name {which} with --map {name}=FIELD." if can_map else f"Give {which} the name {name!r}."
+    )
