@@ -135,7 +135,7 @@ class Binder:
 
     An input takes its constant, else the field that `columns` names for it, else the field of its own
     name. The only input that must be given, or else the only one there is, takes the field `text` or `input` if none
-    has its name.
+    has its name. `can_map`: who reads the errors can name fields with --map.
 
     Raises:
         InputError: `columns` or `constants` name an input that the workflow does not have.
@@ -147,7 +147,9 @@ class Binder:
         *,
         columns: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
+        can_map: bool = True,
     ) -> None:
+        self._can_map = can_map
         self._reader = InputReader(workflow)
         self._columns = dict(columns or {})
         parameters = workflow.parameters
@@ -186,12 +188,12 @@ class Binder:
                 else:
                     given[name] = value
             elif name in self._needed or name in self._columns:
-                raise RecordError(_missing(record, column, name))
+                raise RecordError(_missing(record, column, name, self._can_map))
         for name in self._texts:
             if _is_blank(given.get(name, MISSING)):
                 raise RecordError(_without_text(record, self._column(record, name), name))
         if self._open and not (given or empty):
-            raise RecordError(_nothing_given(record, self._open))
+            raise RecordError(_nothing_given(record, self._open, self._can_map))
         try:
             return {**self._constants, **self._reader.read_some(given)}
         except CarraraError as error:
@@ -227,18 +229,24 @@ def _without_text(record: Record, column: str, name: str) -> str:
     )
 
 
-def _nothing_given(record: Record, inputs: Sequence[str]) -> str:
+def _nothing_given(record: Record, inputs: Sequence[str], can_map: bool) -> str:
     """Each row would be that of the defaults: surely a misspelt field."""
     there = ", ".join(record.fields) or "none"
     return (
         f"{record.where}: no field for any input ({', '.join(inputs)}); its fields are: {there}. "
-        f"Name one with --map {inputs[0]}=FIELD."
+        f"{_remedy('one', inputs[0], can_map)}"
     )
 
 
-def _missing(record: Record, column: str, name: str) -> str:
+def _missing(record: Record, column: str, name: str, can_map: bool) -> str:
     there = ", ".join(record.fields) or "none"
     return (
         f"{record.where}: no field {column!r} for the input {name!r}; its fields are: {there}. "
-        f"Name another with --map {name}=FIELD."
+        f"{_remedy('another', name, can_map)}"
+    )
+
+
+def _remedy(which: str, name: str, can_map: bool) -> str:
+    return (
+        f"Name {which} with --map {name}=FIELD." if can_map else f"Give {which} the name {name!r}."
     )

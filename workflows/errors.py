@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, EngineRefused
 
 
 class DefinitionError(CarraraError):
@@ -40,6 +40,10 @@ class InputError(CarraraError, ValueError):
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
         self.name = name
+
+
+class PolicyRefused(EngineRefused):
+    """A run's routing policy names what there is not, or cannot work. Raised before anything runs."""
 
 
 class RenderError(CarraraError):

@@ -96,7 +96,9 @@ async def evaluate_records(
         if seen is not None:
             seen(outcome)
 
-    batch = batch_of(workflow, rows(), Binder(workflow), each, concurrency=concurrency)
+    batch = batch_of(
+        workflow, rows(), Binder(workflow, can_map=False), each, concurrency=concurrency
+    )
     result = await session.execute(
         batch,
         name=f"{workflow.name} (evaluation)",

@@ -41,7 +41,7 @@ def session(
 ) -> Session:
     """Engines kept warm over many runs: `async with carrara.session() as session: await session.run(...)`.
 
-    `engines` are engines by name, or names to open (default: the embedded diffusion and AR engines) with
+    `engines` are engines by name, or the name or names to open (default: the embedded diffusion and AR engines) with
     `model` as their weights; they are opened when the first model is asked. `journal` is a file or an open
     journal. `reuse="any"` takes finished steps of all earlier runs with the same definition and inputs.
     `policy` and `limits` (by engine) go before those that a pipeline brings along. `record` writes every

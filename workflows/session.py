@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.events import Listener
 from carrara.runtime.journal.api import Journal
@@ -28,6 +28,7 @@ from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import EngineRoom, MakeEngine, engines_of
+from carrara.workflows.errors import PolicyRefused
 from carrara.workflows.isolation.processes import Processes
 
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ class Session:
         make: MakeEngine | None = None,
     ) -> None:
         self._journal = journal
-        self._engines = engines
+        self._engines = (engines,) if isinstance(engines, str) else engines
         self._model = model
         self._policy = policy
         self._limits = dict(limits or {})
@@ -255,7 +256,10 @@ class Session:
         room = self._room_for(definition, policy)
         policy = policy or self.policy_of(definition)
         if only is None and self._replay is None:  # one engine alone is never judged
-            room.check_policy(policy)
+            try:
+                room.check_policy(policy)
+            except EngineRefused as error:
+                raise PolicyRefused(str(error)) from error
         router = self._routers.setdefault(id(policy), Router(policy))
         limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
         gates = {

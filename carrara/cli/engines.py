@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.models import failing
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ def show_engines(
 
     from carrara.engines.registry import availability
 
-    with failing():
-        found = availability(model)
+    found = availability(model)
     table = Table("engine", "", "", box=None, pad_edge=False)
     for one in found:
         table.add_row(one.name, "ready" if one.ok else "not ready", escape(one.line))

@@ -118,12 +118,12 @@ def report_error(error: Exception) -> int:
 def is_usage(error: Exception) -> bool:
     from carrara.runtime.cassette import CassetteError
     from carrara.runtime.errors import UnknownRun
-    from carrara.workflows.errors import DefinitionError, InputError
+    from carrara.workflows.errors import DefinitionError, InputError, PolicyRefused
     from carrara.workflows.places import FileError, PlaceError
     from carrara.workflows.records import SourceError
 
     of_files = FileError | SourceError | PlaceError | CassetteError | LoadingError | UnknownRun
-    return isinstance(error, DefinitionError | InputError | of_files)
+    return isinstance(error, DefinitionError | InputError | PolicyRefused | of_files)
 
 
 def _told(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from socket import socket
 from typing import Annotated
 
 import typer
@@ -11,6 +12,9 @@ from carrara.cli.options import engine_names
 from carrara.cli.outcome import finish, note, usage
 
 TOKEN = "CARRARA_API_KEY"
+_GRACE_S = 5
+"""How long answers that are under way may go on after Ctrl-C."""
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -53,6 +57,15 @@ async def _serve(
             f"serving needs the package {error.name!r}: pip install 'carrara[serve]'"
         ) from error
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket] | None = None) -> None:
+            if count := len(self.server_state.tasks):
+                answers = "the answer" if count == 1 else f"the {count} answers"
+                note(
+                    f"stopping: {answers} under way may go on for {_GRACE_S} s; Ctrl-C again ends at once"
+                )
+            await super().shutdown(sockets)
+
     async def opened(name: str) -> None:
         await room.open((name,))
 
@@ -61,6 +74,8 @@ async def _serve(
         for one in room.values():
             note(one.health().line)
         app = app_of(room, token, opened)
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+        config = uvicorn.Config(
+            app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S
+        )
         note(f"serving {', '.join(room)} at http://{host}:{port}/v1")
-        await uvicorn.Server(config).serve()
+        await Server(config).serve()

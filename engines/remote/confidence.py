@@ -106,14 +106,15 @@ def _option(chosen: str, contract: Choice, raw: str, tokens: Sequence[TokenChanc
 
 
 def _among(token: TokenChance, written: bytes, options: Sequence[bytes]) -> float:
-    """The probability of `token` among the alternatives with which some option goes on."""
+    """The probability of `token` among the alternatives with which some option goes on; its own where none is told."""
     rest = [option[len(written) :] for option in options if option.startswith(written)]
     if len(rest) == 1:
         return 1.0  # only one option goes on like this: the rest of it is forced
+    others = [(raw, found) for raw, found in token.others if raw != token.raw]
+    if not others:
+        return token.chance  # the server tells of no alternative: what they add up to is not known
     fitting = sum(
-        found
-        for raw, found in token.others
-        if raw != token.raw and any(_goes_on(raw.strip(b' "'), left) for left in rest)
+        found for raw, found in others if any(_goes_on(raw.strip(b' "'), left) for left in rest)
     )
     return token.chance / (token.chance + fitting) if token.chance else 0.0
 

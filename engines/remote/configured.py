@@ -72,8 +72,13 @@ def defined(name: str, given: Any, where: str, folder: Path | None = None) -> Pr
     has no price unless the definition gives one.
 
     Raises:
-        LoadingError: no preset, an unknown key, a wrong value.
+        LoadingError: a name that cannot be asked for, no preset, an unknown key, a wrong value.
     """
+    if name == "auto" or not name or "," in name or name != name.strip():
+        raise LoadingError(
+            f"{where}: no engine can be called {name!r}: --engine takes names with commas between, and auto leaves the "
+            "choice to the router; give it another name"
+        )
     if not isinstance(given, Mapping):
         raise LoadingError(f"{where}: an engine is a table with a preset, got {given!r}")
     changes = dict(given)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -70,6 +69,7 @@ class RemoteEngine(Shared):
         self._clock = clock
         self._working: set[asyncio.Task[Any]] = set()
         self._is_unnamed = False
+        self._is_cut_off = False
         self._talk = self._dialogue(key or NO_KEY)
 
     @property
@@ -108,6 +108,8 @@ class RemoteEngine(Shared):
             line += f"; the server takes no {', '.join(sorted(without))}"
         if self._users == 0:
             return Health(False, f"{line}, not open")
+        if self._is_cut_off:  # the engine itself is ready: to open it again would change nothing
+            line += "; the server could not be reached when it was asked last"
         return Health(True, line)
 
     async def _begin(self) -> None:
@@ -116,8 +118,11 @@ class RemoteEngine(Shared):
             raise LoadingError(f"engine {self._name!r} {missing}")
         await self._talk.line.open()
         self._is_unnamed = not self.preset.model
-        with suppress(EngineFailed):  # so the first call finds out that the server is down
+        self._is_cut_off = False
+        try:
             await self._name_model()
+        except EngineFailed as error:  # told by the first call
+            self._is_cut_off = error.is_unreachable
 
     async def _end(self) -> None:
         for task in tuple(self._working):
@@ -157,7 +162,12 @@ class RemoteEngine(Shared):
         self._working.add(task)
         try:
             async with asyncio.timeout(deadline_s):
-                return await task
+                found = await task
+            self._is_cut_off = False
+            return found
+        except EngineFailed as error:
+            self._is_cut_off = error.is_unreachable
+            raise
         except Wrong as error:
             bad = BadReply(
                 f"engine {self._name!r}: {self._talk.line.where} sent an answer in another format: {error}"

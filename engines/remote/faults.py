@@ -34,6 +34,9 @@ from carrara.engines.errors import (
 )
 from carrara.engines.remote.keys import Key
 
+SILENCE = "timeouts.read_s of the engine"
+"""What bounds the silence of a server, unless a caller has a bound of its own."""
+
 _BUSY = (408, 409, 425, 429, 502, 503, 504, 529)
 _QUOTED = 300
 _LONGEST_WAIT_S = 24 * 3600.0
@@ -159,8 +162,10 @@ def error_of_exception(
     *,
     text: str = "",
     reading: bool = False,
+    silence: str = SILENCE,
 ) -> EngineError:
-    """The error to raise for an exception of httpx2. `reading`: the answer had begun; `text` had come of it."""
+    """The error to raise for an exception of httpx2. `reading`: the answer had begun; `text` had come of it. `silence`
+    names what bounds the server's silence."""
     import httpx2
 
     said = quoted(str(error) or type(error).__name__, key)
@@ -170,7 +175,7 @@ def error_of_exception(
         )
         return placed(busy, engine, "connect")
     if isinstance(error, httpx2.TimeoutException):
-        return _timeout(error, engine, where, reading)
+        return _timeout(error, engine, where, reading, silence)
     if isinstance(error, httpx2.ConnectError | httpx2.ProxyError | httpx2.UnsupportedProtocol):
         return placed(Unreachable(_unreachable(error, engine, where, said)), engine, "connect")
     if isinstance(error, httpx2.SSEError | httpx2.DecodingError):
@@ -246,7 +251,9 @@ def _error_in(found: Mapping[str, Any]) -> tuple[str, str, float | None]:
     return text, " ".join(str(kind) for kind in kinds if kind), wait_s
 
 
-def _timeout(error: BaseException, engine: str, where: str, reading: bool) -> EngineError:
+def _timeout(
+    error: BaseException, engine: str, where: str, reading: bool, silence: str
+) -> EngineError:
     import httpx2
 
     phase: Phase = "read" if reading else "wait"
@@ -255,9 +262,12 @@ def _timeout(error: BaseException, engine: str, where: str, reading: bool) -> En
         phase, what = "connect", "took no connection"
     elif isinstance(error, httpx2.WriteTimeout):
         phase, what = "send", "took no request"
-    name = {"connect": "connect_s", "send": "write_s"}.get(phase, "read_s")
+    bound = {
+        "connect": "timeouts.connect_s of the engine",
+        "send": "timeouts.write_s of the engine",
+    }
     late = EngineTimeout(
-        f"engine {engine!r}: {where} {what} in time; timeouts.{name} of the engine bounds that"
+        f"engine {engine!r}: {where} {what} in time; {bound.get(phase, silence)} bounds that"
     )
     return placed(late, engine, phase)
 
@@ -304,6 +314,7 @@ def _bounded(seconds: float) -> float:
 
 
 __all__ = [
+    "SILENCE",
     "Told",
     "duration",
     "error_of",

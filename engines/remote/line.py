@@ -13,7 +13,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carrara.engines.errors import BadReply, EngineError, StreamCut
-from carrara.engines.remote.faults import Told, error_of, error_of_exception, placed, quoted, told
+from carrara.engines.remote.faults import (
+    SILENCE,
+    Told,
+    error_of,
+    error_of_exception,
+    placed,
+    quoted,
+    told,
+)
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.preset import Preset
 
@@ -71,10 +79,10 @@ class Line(Protocol):
 
 
 class HttpLine:
-    """A `Line` over HTTP."""
+    """A `Line` over HTTP. `silence` names in errors what bounds the server's silence."""
 
-    def __init__(self, engine: str, preset: Preset, key: Key) -> None:
-        self._engine, self._preset, self._key = engine, preset, key
+    def __init__(self, engine: str, preset: Preset, key: Key, silence: str = SILENCE) -> None:
+        self._engine, self._preset, self._key, self._silence = engine, preset, key, silence
         self._client: httpx2.AsyncClient | None = None
 
     @property
@@ -225,7 +233,9 @@ class HttpLine:
         raise placed(bad, self._engine, "parse")
 
     def _error(self, error: BaseException, *, reading: bool) -> EngineError:
-        return error_of_exception(error, self._engine, self.where, self._key, reading=reading)
+        return error_of_exception(
+            error, self._engine, self.where, self._key, reading=reading, silence=self._silence
+        )
 
 
 @cache

@@ -172,6 +172,9 @@ _SECRET_HEADERS = (
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~]*")
+"""The characters of RFC 9110, section 5, less those beyond ASCII, which servers read differently."""
 _TAKEN_HEADERS = (
     "accept",
     "accept-encoding",
@@ -249,6 +252,8 @@ def _wrong_in(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "an IPv6 address stands in brackets, [::1]"
+    if any(c.isspace() for c in url):
+        return "it holds no white space"
     if parts.scheme not in ("http", "https"):
         return "it begins with http:// or https://"
     try:
@@ -267,6 +272,14 @@ def _headers(found: Mapping[str, Any], where: str) -> dict[str, str]:
         if not isinstance(value, str):
             raise LoadingError(
                 f"{where}: headers: {name} takes a string, not {type(value).__name__}"
+            )
+        if not _HEADER_NAME.fullmatch(name):
+            raise LoadingError(
+                f"{where}: headers: {name!r} is no name of a header, which has no spaces"
+            )
+        if not _HEADER_VALUE.fullmatch(value):
+            raise LoadingError(
+                f"{where}: headers: {name}: the value of a header is one line of plain ASCII"
             )
     return dict(found)
 

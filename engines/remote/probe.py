@@ -117,7 +117,9 @@ class _Prober:
         self.preset, self.key, self.patience = base, key, patience
         self.wire = WIRES[base.wire]()
         quick = replace(base, timeouts=replace(base.timeouts, read_s=timeout_s))
-        self.line = HttpLine(base.name, quick, key)
+        self.line = HttpLine(
+            base.name, quick, key, silence=f"the probe's --timeout of {timeout_s:g} s"
+        )
 
     @property
     def headers(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first that is open. A client that leaves cancels its request. With a token
-every call but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open and can be reached. A client that leaves cancels its
+request. With a token every call but `/health` needs it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,8 +21,14 @@ from starlette.routing import Route
 
 from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError, ContextOverflow, EngineBusy, EngineRefused
-from carrara.engines.request import Completion, Progress, Request
+from carrara.engines.errors import (
+    CarraraError,
+    ContextOverflow,
+    EngineBusy,
+    EngineFailed,
+    EngineRefused,
+)
+from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.engines.serving.bodies import ChatBody, chunk, fault, read_body, whole
 
 _MOST_BYTES = 16 << 20
@@ -81,42 +87,63 @@ class _Served:
             return refused
         try:
             body = read_body(await _json(http))
-            name = self._name(body.model)
+            names = self._names(body.model)
             request = body.request()
         except EngineRefused as error:
             return JSONResponse(fault(str(error), "invalid_request_error", "model_not_found"), 404)
         except CarraraError as error:
             return JSONResponse(fault(str(error), "invalid_request_error"), 400)
         try:
-            await self._opened(name)
+            await self._opened(names[0])
         except CarraraError as error:
             return JSONResponse(fault(str(error), "server_error"), 503)
-        engine = self._engines[name]
+        turn = _Turn([self._engines[name] for name in names])
         call_id = f"chatcmpl-{uuid.uuid4().hex}"
         if body.stream:
-            events = _events(engine, request, body, call_id)
+            events = _events(turn, request, body, call_id)
             return StreamingResponse(events, media_type="text/event-stream")
         try:
-            completion = await _unless_left(http, engine, request)
+            completion = await _unless_left(http, turn, request)
         except CarraraError as error:
             return _answer_of(error)
         return JSONResponse(whole(call_id, completion))
 
-    def _name(self, model: str) -> str:
+    def _names(self, model: str) -> list[str]:
+        """The engines to ask, one after the other until one can be reached."""
         if model == "auto":
             names = list(self._engines)
-            is_open = (n for n in names if not isinstance(self._engines[n], ClosedEngine))
-            return next(is_open, names[0])
+            is_open = [n for n in names if not isinstance(self._engines[n], ClosedEngine)]
+            return is_open or names[:1]
         if model not in self._engines:
             known = ", ".join(self._engines)
             raise EngineRefused(f"no model is called {model!r}; there are: auto, {known}")
-        return model
+        return [model]
 
     def _refused(self, http: HttpRequest) -> Response | None:
         given = http.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not self._token or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         return JSONResponse(fault("the token is missing or wrong", "authentication_error"), 401)
+
+
+class _Turn:
+    """A request at the first of `engines` that can be reached; `engine` is the one that is asked now."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = engines
+        self.engine = engines[0]
+
+    async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+        """Raises what the engine raises that was asked last."""
+        for engine in self._engines[:-1]:
+            self.engine = engine
+            try:
+                return await engine.complete(request, watch)
+            except EngineFailed as error:
+                if not error.is_unreachable:
+                    raise
+        self.engine = self._engines[-1]
+        return await self.engine.complete(request, watch)
 
 
 async def _json(http: HttpRequest) -> Any:
@@ -131,9 +158,9 @@ async def _json(http: HttpRequest) -> Any:
         raise CarraraError(f"the body is no JSON: {error}") from error
 
 
-async def _unless_left(http: HttpRequest, engine: Engine, request: Request) -> Completion:
+async def _unless_left(http: HttpRequest, turn: _Turn, request: Request) -> Completion:
     """The completion; a client that leaves cancels it."""
-    work = asyncio.ensure_future(engine.complete(request))
+    work = asyncio.ensure_future(turn.complete(request))
     left = asyncio.ensure_future(_left(http))
     try:
         await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
@@ -153,7 +180,7 @@ async def _left(http: HttpRequest) -> None:
 
 
 async def _events(
-    engine: Engine, request: Request, body: ChatBody, call_id: str
+    turn: _Turn, request: Request, body: ChatBody, call_id: str
 ) -> AsyncIterator[str]:
     """The stream. Text goes out when it is settled: a canvas that still changes is not shown."""
     shown: asyncio.Queue[str] = asyncio.Queue()
@@ -162,20 +189,20 @@ async def _events(
         if progress.settled == 1.0:
             shown.put_nowait(progress.text)
 
-    work = asyncio.ensure_future(engine.complete(request, watch))
+    work = asyncio.ensure_future(turn.complete(request, watch))
     work.add_done_callback(lambda _: shown.put_nowait(""))
     sent = ""
     try:
-        yield _event(chunk(call_id, engine.name, {"role": "assistant", "content": ""}))
+        yield _event(chunk(call_id, turn.engine.name, {"role": "assistant", "content": ""}))
         while not work.done():
             text = await shown.get()
             if len(text) > len(sent) and text.startswith(sent):
-                yield _event(chunk(call_id, engine.name, {"content": text[len(sent) :]}))
+                yield _event(chunk(call_id, turn.engine.name, {"content": text[len(sent) :]}))
                 sent = text
         completion = work.result()
         rest = completion.text[len(sent) :] if completion.text.startswith(sent) else ""
         if rest:
-            yield _event(chunk(call_id, engine.name, {"content": rest}))
+            yield _event(chunk(call_id, turn.engine.name, {"content": rest}))
         yield _event(chunk(call_id, completion.model, {}, completion))
         yield "data: [DONE]\n\n"
     except CarraraError as error:
@@ -208,6 +235,8 @@ def _status(error: CarraraError) -> tuple[int, dict[str, Any]]:
             return 400, fault(str(error), "invalid_request_error", "context_length_exceeded")
         case EngineRefused():
             return 400, fault(str(error), "invalid_request_error")
+        case EngineFailed() if error.is_unreachable:
+            return 503, fault(str(error), "server_error")
         case _:
             return 500, fault(str(error), "server_error")
 

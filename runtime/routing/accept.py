@@ -63,10 +63,8 @@ class Accept:
         for name in ("overall", "field"):
             check_number(f"the threshold {name!r}", getattr(self, name), least=0, most=1)
         for pointer, share in self.fields.items():
-            if pointer and not pointer.startswith("/"):
-                raise CarraraError(
-                    f"a field is named by its JSON pointer: {'/' + pointer!r}, not {pointer!r}"
-                )
+            if told := wrong_pointer(pointer):
+                raise CarraraError(told)
             check_number(f"the threshold of field {pointer!r}", share, least=0, most=1)
         for part, kind in (("agreement", Agreement), ("judge", Judge)):
             if not isinstance(found := getattr(self, part), kind | None):
@@ -99,6 +97,13 @@ class Accept:
             ):
                 return share
         return self.field
+
+
+def wrong_pointer(pointer: str) -> str:
+    """What to tell of the name of a field that is no JSON pointer, "" for one that is."""
+    if not pointer or pointer.startswith("/"):
+        return ""
+    return f"a field is named by its JSON pointer: {'/' + pointer!r}, not {pointer!r}"
 
 
 def accept_data(accept: Accept) -> dict[str, Any]:
@@ -153,4 +158,4 @@ def _parts_of(found: Any) -> Mapping[str, Any]:
     return found
 
 
-__all__ = ["Accept", "Agreement", "Judge", "accept_data", "accept_from"]
+__all__ = ["Accept", "Agreement", "Judge", "accept_data", "accept_from", "wrong_pointer"]

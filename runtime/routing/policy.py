@@ -43,6 +43,8 @@ class Rule:
             )
         if not names:
             raise CarraraError("a rule names no engine: give it one, or leave the rule out")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise CarraraError(f"a rule names the engine {twice[0]!r} twice: name it once")
         for part in ("kinds", "tags", "languages", "devices"):
             if isinstance(found := getattr(self, part), str):
                 raise CarraraError(
@@ -161,11 +163,17 @@ class Policy:
         Raises:
             CarraraError: a number out of its range, or a part of another type.
         """
-        known_keys(self.accept, KINDS, "contract kind")
         whose = f"of policy {self.name!r}"
         for part, kind in (("accept", Accept), ("steps", Accept), ("prices", Price)):
-            for key, value in getattr(self, part).items():
+            if not isinstance(found := getattr(self, part), Mapping):
+                raise CarraraError(
+                    f"{part!r} {whose} is a mapping to {kind.__name__}(…), not {found!r}"
+                )
+            for key, value in found.items():
                 _check_is(value, kind, f"{part}[{key!r}] {whose}")
+        known_keys(self.accept, KINDS, "contract kind")
+        if not isinstance(self.rules, tuple | list):
+            raise CarraraError(f"the rules {whose} are a tuple, (Rule(…),), not {self.rules!r}")
         for rule in self.rules:
             _check_is(rule, Rule, f"each of the rules {whose}")
         _check_is(self.budget, Budget, f"the budget {whose}")

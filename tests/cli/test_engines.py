@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,12 +20,14 @@ import pytest
 
 class Server(ThreadingHTTPServer):
     """Speaks a little of the OpenAI wire format; `asked` are the bodies that came, those with the key
-    `broken` get a 503."""
+    `broken` get a 503. Answers wait until it is `free`."""
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Answers)
         self.asked: list[Any] = []
         self.broken = ""
+        self.free = threading.Event()
+        self.free.set()
 
     @property
     def url(self) -> str:
@@ -40,6 +43,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
+        self.server.free.wait()
         if body.get(self.server.broken):
             self.give(503, {"error": {"message": "worker died"}}, {"Retry-After": "0"})
             return
@@ -238,16 +242,12 @@ def test_a_wrong_configuration_is_told_once(shell: Any) -> None:
     ended = shell("run", "greet.yaml", "--set", "name=Ada", "--engine", "x")
     assert ended.code == 2
     assert "carrara.toml: engines.x: no preset is called 'opnai'" in ended.err
+    listed = shell("engines")
+    assert (listed.code, listed.errors) == (2, ended.errors)
 
 
 def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Server) -> None:
-    shell.write(
-        "carrara.toml",
-        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _to_serve_tiny(shell, server)
     command = [sys.executable, "-m", "carrara", "serve", "--engine", "tiny", "--port", str(port)]
     child = subprocess.Popen(
         command,
@@ -275,6 +275,57 @@ def test_serving_forwards_to_an_engine_and_ends_by_ctrl_c(shell: Any, server: Se
         child.wait(timeout=60)
         child.stderr.close()
     assert server.asked
+
+
+def test_ctrl_c_tells_of_answers_under_way_and_does_not_wait_for_ever(
+    shell: Any, server: Server
+) -> None:
+    port = _to_serve_tiny(shell, server)
+    server.free.clear()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "carrara", "serve", "--engine", "tiny", "--port", str(port)],
+        cwd=shell.folder,
+        env=shell.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    asked = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "x"}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
+    try:
+        with _connected(port) as client:
+            client.sendall(head.encode() + asked)
+            while not server.asked:
+                time.sleep(0.02)
+            os.kill(child.pid, signal.SIGINT)
+            told = child.communicate(timeout=60)[1]
+        assert "stopping: the answer under way may go on for 5 s" in told
+        assert "interrupted" in told
+    finally:
+        server.free.set()
+        child.kill()
+        child.wait()
+
+
+def _to_serve_tiny(shell: Any, server: Server) -> int:
+    """A port that is free; the engine `tiny` is configured."""
+    shell.write(
+        "carrara.toml",
+        f'[engines.tiny]\npreset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\n',
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _connected(port: int) -> socket.socket:
+    """A connection to a server that is starting."""
+    for _ in range(600):
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise AssertionError("nothing listens")
 
 
 def _until_up(shell: Any, words: tuple[str, ...], env: dict[str, str]) -> Any:

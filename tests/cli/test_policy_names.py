@@ -114,7 +114,7 @@ def test_a_policy_in_python_is_checked_too(shell: Any) -> None:
     assert "no engine is called 'opnai'" in validated.err
     assert "names a step 'mod' that is not there. Did you mean 'mood'?" in validated.err
     ran = shell("run", "own.py:moods", "--set", "text=x", "-q")
-    assert ran.code != 0
+    assert ran.code == 2
     assert "unknown engine 'opnai' of policy 'auto'. Did you mean 'openai'?" in ran.err
 
 

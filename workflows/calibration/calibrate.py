@@ -11,6 +11,7 @@ from carrara.engines.errors import CarraraError
 from carrara.engines.registry import KINDS
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
+from carrara.workflows.batch import Binder, RecordError
 from carrara.workflows.calibration.broken import (
     LeftOut,
     check_enough,
@@ -89,12 +90,13 @@ async def calibrate(
     on which a call broke are left out.
 
     Raises:
-        SourceError: the rows cannot be read, or are too few. EngineDown: too many calls broke.
+        SourceError: the rows cannot be read, lack an input, or are too few. EngineDown: too many calls broke.
         CarraraError: fewer than two engines.
     """
     if len(dict.fromkeys(engines)) < 2:
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
     records = list(labelled(source, limit, seed))
+    _check_can_be_asked(workflow, records)
     kept = records[: round(len(records) * (1 - holdout))]
     if len(kept) < FEWEST_ROWS:
         raise SourceError(
@@ -120,6 +122,16 @@ async def calibrate(
     tell(f"the policy answers the other {len(rest)} rows")
     trial = await _tried(workflow, rest, session, made, concurrency, scoring)
     return replace(made, trial=trial)
+
+
+def _check_can_be_asked(workflow: Definition[..., Any], records: Sequence[Record]) -> None:
+    """A row that no engine is asked about would count as answered wrongly by all of them."""
+    binder = Binder(workflow, can_map=False)
+    for record in records:
+        try:
+            binder.bind(record)
+        except RecordError as error:
+            raise SourceError(str(error)) from error
 
 
 def fitted(

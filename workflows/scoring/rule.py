@@ -41,14 +41,30 @@ class Marker:
         """Gold as JSON data, with numbers where rows have decimals; a table or nested list may be given as Markdown.
 
         Raises:
-            ValueError: Markdown that is not of the contract's form.
+            ValueError: Markdown that is not of the contract's form, and gold that no answer can equal: an object where
+                the answer is a text, a text where it is an object.
         """
+        self._check_shape(gold)
         if isinstance(gold, str) and isinstance(self.contract, Table | Outline):
             try:
                 return plain(self.contract.parse(gold))
             except ContractError as error:
                 raise ValueError(f"gold does not fit the answer's type: {error}") from error
         return with_numbers(gold, self.contract.schema) if isinstance(self.contract, Json) else gold
+
+    def _check_shape(self, gold: Any) -> None:
+        is_object = isinstance(gold, Mapping)
+        rule = self.scoring.rule if self.scoring is not None else ""
+        if rule in ("label", "number", "answers") and is_object:
+            raise ValueError(
+                f"gold is an object with the keys {', '.join(gold) or '(none)'}, and the answer is scored as one "
+                f"{rule}: give gold as the text alone"
+            )
+        of_object = isinstance(self.contract, Json) and self.contract.schema.get("type") == "object"
+        if rule == "fields" and of_object and not is_object and gold is not None:
+            raise ValueError(
+                f"gold is {gold!r:.60}, and the answer is an object: give gold as an object, too"
+            )
 
 
 def marker_of(workflow: Definition[..., Any], given: Scoring | None = None) -> Marker:

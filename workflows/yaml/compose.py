@@ -27,8 +27,12 @@ _AS_TEXT = {_TAG + "str", _TAG + "timestamp"}
 _PLAIN = {_TAG + "int", _TAG + "float", _TAG + "bool", _TAG + "null"}
 
 
-def read(path: Path, name: str, mistakes: Mistakes) -> Source | None:
-    """The file at `path`, shown as `name` in messages; None if it has no content to go on with."""
+_PIPELINE = "a pipeline needs 'steps'"
+
+
+def read(path: Path, name: str, mistakes: Mistakes, needs: str = _PIPELINE) -> Source | None:
+    """The file at `path`, shown as `name` in messages; None if it has no content to go on with. `needs` says of an
+    empty one what it lacks."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -39,10 +43,10 @@ def read(path: Path, name: str, mistakes: Mistakes) -> Source | None:
         text = f"not UTF-8 text: byte 0x{error.object[error.start]:02x} cannot be read"
         mistakes.add(Mistake(name, line, 1, text))
         return None
-    return parse(text, name, mistakes)
+    return parse(text, name, mistakes, needs)
 
 
-def parse(text: str, name: str, mistakes: Mistakes) -> Source | None:
+def parse(text: str, name: str, mistakes: Mistakes, needs: str = _PIPELINE) -> Source | None:
     """The YAML `text` as a Source, None (and a mistake) if it is empty or no YAML."""
     source = Source(name, text)
     try:
@@ -54,7 +58,7 @@ def parse(text: str, name: str, mistakes: Mistakes) -> Source | None:
         mistakes.add(_unreadable(error, source))
         return None
     if root is None:
-        mistakes.add(Mistake(name, 1, 1, "the file is empty: a pipeline needs 'steps'"))
+        mistakes.add(Mistake(name, 1, 1, f"the file is empty: {needs}"))
         return None
     return source if _Builder(source, mistakes).build_root(root) else None
 

@@ -142,6 +142,10 @@ class EngineDoc(Doc):
     key_env: str | None = Field(
         None, description="The environment variable that holds the key. Only with preset."
     )
+    key_header: str | None = Field(
+        None,
+        description="The header that carries the key, such as api-key; else that of the wire format. Only with preset.",
+    )
     context_tokens: AtLeastOne | None = Field(
         None, description="How many tokens prompt and answer may have. Only with preset."
     )

@@ -66,6 +66,8 @@ def _words(written: object) -> object:
         return [written]
     if isinstance(written, list) and written and all(isinstance(word, str) for word in written):
         return written
+    if written == []:
+        raise ValueError("must hold at least one name")
     raise ValueError("must be a name or a list of names")
 
 
@@ -151,6 +153,9 @@ class Doc(BaseModel):
 
     nullable: ClassVar[tuple[str, ...]] = ("default", "answer")
     """The keys that may hold null; of all others it is taken for a value that was forgotten."""
+
+    called: ClassVar[str] = "the pipeline"
+    """The whole of a file of this form, for a sentence."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from carrara.engines.errors import CarraraError
 from carrara.engines.registry import KINDS as IN_PROCESS
 from carrara.engines.registry import kinds_by_name
+from carrara.runtime.routing.accept import wrong_pointer
 from carrara.runtime.routing.misnamed import Asked, misnamed
 from carrara.runtime.routing.policy import AUTO, KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
@@ -33,6 +34,7 @@ def read_policy(doc: PolicyDoc, engines: Collection[str], notes: Notes) -> Polic
     found = doc.model_dump(exclude_none=True, exclude_unset=True)
     if doc.hedge is not None:
         found["hedge"] = doc.hedge.model_dump(exclude_unset=True)  # null switches a sign off
+    _drop_faults(found, notes)
     try:
         policy = from_data(found)
     except CarraraError as error:
@@ -61,7 +63,7 @@ def load_policy(
         PipelineError: it has mistakes; all of them are in it, each with file, line and column.
     """
     mistakes = Mistakes()
-    source = read(Path(path), str(path), mistakes)
+    source = read(Path(path), str(path), mistakes, needs="a policy file needs 'policy'")
     found = None
     if source is not None:
         notes = Notes(source, mistakes)
@@ -120,6 +122,30 @@ def _bare(part: Any) -> Any:
             if inner not in (None, [], {}) and (key, inner) not in _SAYS_NOTHING
         }
     return [_bare(inner) for inner in part] if isinstance(part, list) else part
+
+
+def _drop_faults(found: dict[str, Any], notes: Notes) -> None:
+    """Note what a policy's data holds and no policy can, and take it out, so that it does not hide other mistakes."""
+    for i, rule in enumerate(found.get("rules") or ()):
+        names = rule["engines"]
+        rule["engines"] = list(dict.fromkeys(names))
+        for name in rule["engines"]:
+            if names.count(name) > 1:
+                where = ("policy", "rules", i, "engines")
+                notes.at_value(where, f"a rule names the engine '{name}' twice: name it once")
+    for part in ("accept", "steps"):
+        for key, accept in (found.get(part) or {}).items():
+            place: Location = ("policy", part, key)
+            _drop_fields(accept, place, notes)
+            for name, inner in (accept.get("engines") or {}).items():
+                _drop_fields(inner, (*place, "engines", name), notes)
+
+
+def _drop_fields(accept: dict[str, Any], place: Location, notes: Notes) -> None:
+    for pointer in list(accept.get("fields") or ()):
+        if told := wrong_pointer(pointer):
+            notes.at_key((*place, "fields", pointer), told)
+            del accept["fields"][pointer]
 
 
 def _named(doc: PolicyDoc) -> Iterator[tuple[Location, str]]:

@@ -174,6 +174,8 @@ class PolicyDoc(Doc):
 class PolicyFileDoc(Doc):
     """A routing policy in a file of its own."""
 
+    called: ClassVar[str] = "the policy file"
+
     policy: PolicyDoc = Field(description="How engines are chosen.")
 
 

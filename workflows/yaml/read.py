@@ -48,7 +48,7 @@ RESERVED: Final = frozenset(keyword.kwlist) | {
 }  # fmt: skip
 
 
-_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "context_tokens", "price")
+_SERVER_KEYS = ("preset", "model", "base_url", "key_env", "key_header", "context_tokens", "price")
 
 
 class PipelineReader:

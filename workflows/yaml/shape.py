@@ -107,45 +107,51 @@ def _mapping_key(loc: Location) -> Location:
 def _note(
     error: ErrorDetails, model: type[Doc], loc: Location, spot: Location, notes: Notes
 ) -> None:
-    kind, place = error["type"], context(spot)
+    kind, place = error["type"], _place(spot, model)
+    subject = _subject(spot, model)
     key = str(spot[-1]) if spot else ""
     match kind:
         case "extra_forbidden":
             hint = did_you_mean(key, _keys_of(model, loc[:-1]))
             notes.at_key(spot, f"unknown key '{key}' in {place}{hint}")
         case "missing":
-            notes.at_key(spot, f"{_subject(spot)} needs the key '{error['loc'][-1]}'")
+            notes.at_key(spot, f"{subject} needs the key '{error['loc'][-1]}'")
         case _ if kind in _WANTED:
             found = noun(error["input"])
-            notes.at_value(spot, f"{_subject(spot)} must be {_WANTED[kind]}, not {found}")
+            notes.at_value(spot, f"{subject} must be {_WANTED[kind]}, not {found}")
         case "literal_error":
             hint = did_you_mean(
                 str(error["input"]), re.findall(r"'(.*?)'", error["ctx"]["expected"])
             )
-            notes.at_value(spot, f"{_subject(spot)} cannot be {error['input']!r}{hint}")
+            notes.at_value(spot, f"{subject} cannot be {error['input']!r}{hint}")
         case "value_error":
-            notes.at_value(spot, f"{_subject(spot)}: {error['ctx']['error']}")
+            notes.at_value(spot, f"{subject}: {error['ctx']['error']}")
         case "no_value":
-            notes.at_key(spot, f"{_subject(spot)} is empty: give it a value, or leave the key out")
+            notes.at_key(spot, f"{subject} is empty: give it a value, or leave the key out")
         case "too_short":
-            notes.at_value(spot, f"{_subject(spot)} must not be empty")
+            notes.at_value(spot, f"{subject} must not be empty")
         case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
             (bound,) = error["ctx"].values()
             notes.at_value(
-                spot, f"{_subject(spot)} must be {_BOUNDS[kind]} {bound:g}, not {error['input']:g}"
+                spot, f"{subject} must be {_BOUNDS[kind]} {bound:g}, not {error['input']:g}"
             )
         case "string_pattern_mismatch":
             notes.at_value(
                 spot,
-                f"{_subject(spot)} must be a name of letters, digits and _, not {error['input']!r}",
+                f"{subject} must be a name of letters, digits and _, not {error['input']!r}",
             )
         case _:
-            notes.at_value(spot, f"{_subject(spot)}: {_lower(error['msg'])}")
+            notes.at_value(spot, f"{subject}: {_lower(error['msg'])}")
 
 
-def _subject(spot: Location) -> str:
+def _place(spot: Location, model: type[Doc]) -> str:
     place = context(spot)
-    inside = {"the pipeline": 0, "the policy": 1, "the score": 1}.get(place, 2)
+    return model.called if place == "the pipeline" else place
+
+
+def _subject(spot: Location, model: type[Doc]) -> str:
+    place = _place(spot, model)
+    inside = {model.called: 0, "the policy": 1, "the score": 1}.get(place, 2)
     words = [str(part) for part in spot[inside:]]
     if not words:
         return place

@@ -209,7 +209,21 @@ def _checked(text: str, found: list[tuple[int, int, str, str]]) -> JsonRepair | 
         value = json.loads(mended)
     except (ValueError, RecursionError):
         return None
+    if any(edit.rule == "extra_close" for edit in edits) and _has_key_twice(mended):
+        return None  # the member behind the bracket would replace another of its name
     return JsonRepair(tuple(edits), mended, value)
+
+
+def _has_key_twice(text: str) -> bool:
+    """Whether an object in JSON `text` has two members of one name, of which a parser keeps the last."""
+    twice = False
+
+    def read(members: list[tuple[str, Any]]) -> None:
+        nonlocal twice
+        twice = twice or len(dict(members)) < len(members)
+
+    json.loads(text, object_pairs_hook=read)
+    return twice
 
 
 def _edit(text: str, start: int, end: int, after: str, rule: str) -> Edit:

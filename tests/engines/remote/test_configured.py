@@ -133,6 +133,21 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
             "key_env is the name of an environment variable",
         ),
         ("[engines.x]\npreset = 'openai'\nheaders = {a = 3}", "headers: a takes a string"),
+        *(
+            (
+                f"[engines.x]\npreset = 'openai'\nheaders = {{a = \"{value}\"}}",
+                "engines.x: headers: a: the value of a header is one line of plain ASCII",
+            )
+            for value in ("b\\nc", "b\\r", "ü")
+        ),
+        (
+            "[engines.x]\npreset = 'openai'\nheaders = {'a b' = 'c'}",
+            "engines.x: headers: 'a b' is no name of a header",
+        ),
+        *(
+            (f"[engines.'{name}']\npreset = 'openai'", f"no engine can be called '{name}'")
+            for name in ("auto", "a,z", " a", "")
+        ),
         ("[engines.x]\npreset = 'openai'\nconcurrency = 0", "concurrency is at least 1, got 0"),
         ("[engines.x]\npreset = 'openai'\ncontext_tokens = 0", "context_tokens is at least 1"),
         ("[engines.x]\npreset = 'openai'\ntimeouts = {read_s = 0}", "timeouts.read_s is above 0"),
@@ -140,6 +155,7 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
         ("[engines.x]\npreset = 'openai'\nprice = {as_of = 2026}", "price.as_of is a string"),
         ("[engines.x]\npreset = 'openai'\nbase_url = 'box:80/v1'", "base_url is an http(s) URL"),
         ("[engines.x]\npreset = 'openai'\nbase_url = 'https:///v1'", "base_url is an http(s) URL"),
+        ("[engines.x]\npreset = 'openai'\nbase_url = 'http://a b/v1'", "it holds no white space"),
         (
             "[engines.x]\npreset = 'openai'\nbase_url = 'https://me:secret@host/v1'",
             "engines.x: base_url holds no user, password or query",
@@ -234,6 +250,13 @@ def test_a_pipeline_brings_its_own_engine_which_answers_after_diffusion(
             return result.value, server.asked[0].body["model"]
 
     assert asyncio.run(main()) == ({"mood": "sad"}, "m2")
+
+
+def test_a_pipeline_names_the_header_that_carries_its_key() -> None:
+    text = PIPELINE.replace("preset: mine.toml", "preset: openai, key_header: api-key")
+    definition = loads(text).definition
+    assert definition.servers["fast"]["key_header"] == "api-key"
+    assert loads(dumps(definition)).definition.servers == definition.servers
 
 
 def test_a_pipeline_gives_its_engine_a_price() -> None:

@@ -132,6 +132,7 @@ def test_a_server_that_hangs_up_or_stalls_at_one_question_leaves_it_unknown(net:
     assert (counts["logprobs"], counts["seed"]) == (2, 1)  # a time-out is tried twice
     assert found.preset.schema == "full"
     assert found.preset.timeouts == Preset("", "", "").timeouts
+    assert "the probe's --timeout of 0.2 s bounds that" in found.unknown["seed"]
 
 
 def test_a_refusal_is_a_no_also_where_it_comes_as_a_500(net: Any) -> None:

@@ -20,6 +20,7 @@ from carrara.engines.errors import (
     EngineFailed,
     EngineRefused,
     LoadingError,
+    Unreachable,
 )
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
@@ -263,6 +264,36 @@ def test_an_engine_that_is_not_open_is_not_listed_and_tried_again_by_each_call()
 
     served(ScriptedEngine("inner", ["hello"]), work, before={"away": away}, opened=opened)
     assert tried == ["away", "inner"]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_auto_goes_past_an_engine_whose_server_cannot_be_reached(streams: bool) -> None:
+    gone = ScriptedEngine("gone", lambda _: Unreachable("nothing listens", engine="gone"))
+
+    async def work(url: str) -> None:
+        async with gone, httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}]}
+            asked = {**body, "model": "auto", "stream": streams}
+            found = await client.post(f"{url}/chat/completions", json=asked)
+            assert found.status_code == 200
+            assert '"content":"Q"' in found.text.replace(" ", "")
+            found = await client.post(f"{url}/chat/completions", json={**body, "model": "gone"})
+            assert found.status_code == 503
+            assert "nothing listens" in found.json()["error"]["message"]
+
+    served(Slow("inner", ["Q"]), work, before={"gone": gone})
+
+
+def test_health_says_that_a_server_could_not_be_reached() -> None:
+    preset = presets()["vllm-server"].but({"base_url": "http://127.0.0.1:9/v1"}, "t")
+    remote = RemoteEngine("far", preset, key=Key(""))
+
+    async def work(url: str) -> None:
+        async with remote, httpx2.AsyncClient() as client:
+            health = await client.get(url.removesuffix("/v1") + "/health")
+            assert "could not be reached" in health.json()["engines"]["far"]
+
+    served(ScriptedEngine("inner", ["x"]), work, before={"far": remote})
 
 
 def test_messages_may_come_in_parts_and_usage_is_told() -> None:

@@ -107,6 +107,16 @@ def test_a_lost_value_is_a_hole_with_its_path_and_type(broken: str, path: str, k
     assert report.text[start:end] in ("null", '""')
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": {"b": 1}}, "a": 3}', '{"a": 1}, "a": 3}', '{"x": {"a": 1}}, "x": 3, "c": 4}'],
+)
+def test_a_bracket_too_many_is_left_where_its_member_would_replace_another(text: str) -> None:
+    report = repair(text, "json")
+    assert (report.text, report.edits, report.ok) == (text, (), False)
+    assert report.problems
+
+
 def test_the_schema_says_the_type_of_a_hole_and_whether_the_value_fits() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "string"}}}
     report = repair('{"a": , "b": 2}', "json", schema)

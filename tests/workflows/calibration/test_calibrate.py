@@ -130,6 +130,22 @@ def test_too_few_rows_and_one_engine_are_refused(tmp_path: Path) -> None:
         asyncio.run(alone())
 
 
+def test_rows_that_no_engine_can_be_asked_about_end_the_calibration(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(f'{{"id": "{n}", "n": {n}, "gold": "odd"}}\n' for n in range(60)))
+    told = "no field 'number' for the input 'number'; its fields are: id, n, gold. Give another the name 'number'"
+    with pytest.raises(SourceError, match=told):
+        calibrated(data, Target("accuracy", 0.9))
+
+
+def test_gold_of_another_shape_than_the_answer_ends_the_calibration(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    line = '{{"id": "{0}", "number": {0}, "gold": {{"answer": "odd"}}}}\n'
+    data.write_text("".join(line.format(n) for n in range(60)))
+    with pytest.raises(SourceError, match="gold is an object with the keys answer"):
+        calibrated(data, Target("accuracy", 0.9))
+
+
 def test_calls_that_broke_are_told_and_left_out_of_the_fit(tmp_path: Path) -> None:
     data = rows(tmp_path / "rows.jsonl", 200)
     whole = calibrated(data, Target("accuracy", None))

@@ -173,6 +173,11 @@ def test_an_unknown_engine_is_named_with_the_nearest() -> None:
         carrara.run_sync(measure, "hey", engines=["difusion"])
 
 
+def test_a_text_as_engines_is_the_name_of_one() -> None:
+    with pytest.raises(StepError, match=r"unknown engine 'difusion'\. Did you mean 'diffusion'"):
+        carrara.run_sync(measure, "hey", engines="difusion")
+
+
 def test_a_session_answers_llm_steps_called_directly() -> None:
     engine = Watched("ar", lambda request: "HEY")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.registry import KINDS as IN_PROCESS
 from carrara.runtime.routing.accept import Accept, Agreement, Judge
+from carrara.runtime.routing.misnamed import Asked
 from carrara.runtime.routing.policy import (
     AUTO,
     KINDS,
@@ -100,10 +101,10 @@ policies = st.builds(
 )
 
 
-def read(folder: Path, text: str) -> Policy:
+def read(folder: Path, text: str, asked: Asked | None = None) -> Policy:
     path = folder / "policy.yaml"
     path.write_text(text, encoding="utf-8")
-    return load_policy(path)
+    return load_policy(path, asked=asked)
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +145,40 @@ def test_a_hedge_watches_for_the_signs_that_it_names(folder: Path, text: str, he
 def test_a_hedge_with_no_sign_is_refused(folder: Path) -> None:
     with pytest.raises(PipelineError, match="a hedge needs after_s, times, share or passes"):
         read(folder, "policy: {hedge: {times: null}}")
+
+
+def test_a_mistake_stands_at_its_place_and_hides_no_other(folder: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        read(
+            folder,
+            "policy:\n"
+            "  rules: [{engines: [ar, ar, diffuson]}]\n"
+            "  accept: {json: {fields: {zip: 0.5}}}\n"
+            "  steps:\n"
+            "    mood: {engines: {ar: {fields: {a/b: 0.5}}}}\n"
+            "    mod: {overall: 0.5}\n",
+            Asked({"mood": None}, frozenset(), True),
+        )
+    assert [str(mistake).partition("policy.yaml:")[2] for mistake in caught.value.mistakes] == [
+        "2:21: a rule names the engine 'ar' twice: name it once",
+        "2:21: unknown engine 'diffuson' in the policy. Did you mean 'diffusion'?",
+        "3:28: a field is named by its JSON pointer: '/zip', not 'zip'",
+        "5:36: a field is named by its JSON pointer: '/a/b', not 'a/b'",
+        "6:5: the policy names a step 'mod' that is not there. Did you mean 'mood'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty: a policy file needs 'policy'"),
+        ("rules: []", "the policy file needs the key 'policy'"),
+        ("policy: {}\nrule: []", "unknown key 'rule' in the policy file"),
+        ("policy: {rules: [{engines: []}]}", "of the policy: must hold at least one name"),
+    ],
+)
+def test_a_policy_file_is_told_of_as_one(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        read(folder, text)
+    assert message in str(caught.value)
+    assert "pipeline" not in str(caught.value)
