@@ -184,8 +184,9 @@ def _close(
     executor: Executor, journal: Journal | None, error: BaseException | None, seconds: float
 ) -> None:
     info = executor.info
-    reason = "" if error is None else reason_of(error)
-    cut = isinstance(error, RunCancelled) or not isinstance(error, Exception | None)
+    stopped = isinstance(error, RunCancelled)
+    reason = "" if error is None else str(error) if stopped else reason_of(error)
+    cut = stopped or not isinstance(error, Exception | None)
     try:
         if executor.recall is not None:
             executor.recall.close()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from carrara.engines.errors import EngineDown, LoadingError
 from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
-from carrara.runtime.errors import StepError
+from carrara.runtime.errors import RunCancelled, StepError
 from carrara.runtime.events import EngineFilled, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
@@ -200,6 +200,8 @@ async def run_job(
     records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
     steps are taken from the journal.
 
+    A job that ends before its records do is "interrupted" in the journal, with the reason (`JobResult.stopped`).
+
     Memory does not grow with the number of records. With `on` the workflow runs on a cluster: each of its workers has
     `job.concurrency` records (16) under way. This process reads, and writes journal and sink.
 
@@ -239,7 +241,7 @@ async def run_job(
         pool = await _pool(stack, job, session, workflow, on, policy)
 
         async def whole() -> None:
-            nonlocal writer
+            nonlocal writer, run_id
             if run_id is not None:
                 begin()  # only now: no other process has the run, and with it the files
             if opened.earlier.dropped:
@@ -259,18 +261,26 @@ async def run_job(
             for name, counted in seats.occupancy.items():
                 tell_here(EngineFilled, engine=name, **asdict(counted))
             opened.close()  # while the run is still this process's
+            run_id = run_id_here()
+            if end.reason:
+                raise RunCancelled(end.reason, run=run_id)
 
-        result = await session.execute(
-            whole,
-            name=job_name(workflow),
-            source=job.source,
-            run_id=run_id,
-            listeners=(*opened.listeners, *listeners),
-            settings_of=workflow,
-            policy=policy,
-            reuse="any" if accept_changes else None,
-        )
-    return _result(job, result.run_id, opened, writer, end, seats, clock() - started)
+        try:
+            await session.execute(
+                whole,
+                name=job_name(workflow),
+                source=job.source,
+                run_id=run_id,
+                listeners=(*opened.listeners, *listeners),
+                settings_of=workflow,
+                policy=policy,
+                reuse="any" if accept_changes else None,
+            )
+        except RunCancelled:
+            if not end.reason:
+                raise
+    assert run_id is not None
+    return _result(job, run_id, opened, writer, end, seats, clock() - started)
 
 
 def _result(

@@ -152,6 +152,14 @@ def test_a_deadline_ends_a_job_and_says_how_to_go_on(typed: Any) -> None:
     ended = typed(*call("out.jsonl", "--deadline", "0.0001ms", "-q"))
     assert ended.code == 1
     assert "the deadline of 1e-07 s has passed; `carrara resume" in ended.err
+    assert " --deadline 0.0001ms` goes on" in ended.err
+    again = typed("resume", "last", "--deadline", "0.0001ms", "-q")
+    assert again.code == 1
+    assert "0 rows in out.jsonl" in again.err
+    assert " --deadline 0.0001ms` goes on" in again.err
+    priceless = typed("resume", "last", "--max-cost", "1")
+    assert (priceless.code, len(priceless.errors)) == (2, 1)
+    assert "--max-cost: no engine has a price" in priceless.err
     assert typed(*call("out.jsonl", "--resume", "-q")).code == 0
     assert [row["key"] for row in typed.rows("out.jsonl")] == ["a", "b", "c"]
 
@@ -176,6 +184,13 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_runs(
     assert (ended.code, len(ended.errors)) == (2, 1), ended.err
     assert told in ended.err
     assert not (typed.folder / "calls.log").exists()
+
+
+def test_limits_of_jobs_are_refused_for_other_runs(shell: Any) -> None:
+    assert shell("run", "flows.py:quadruple", "--set", "number=4", "-q").code == 0
+    ended = shell("resume", "last", "--max-cost", "1")
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert "--max-cost and --deadline are for jobs, and run " in ended.err
 
 
 def test_options_of_jobs_need_an_input(shell: Any) -> None:

@@ -58,7 +58,8 @@ class JobFacts:
     alike ones as the first of them, the MOST_REASONS most frequent; `confidence` the accepted answers by engine in BINS
     bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput` the records that ended in
     each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates` (rows with equal values) hold
-    the first of each; `spread` every `spread_step`th record that ended, in the order of their beginnings."""
+    the first of each, without records that are still open; `spread` every `spread_step`th record that ended, in the
+    order of their beginnings."""
 
     run: RunReport
     workflow: str
@@ -154,13 +155,11 @@ class _Gatherer:
 
     def facts(self, rows: Iterable[JobRow]) -> JobFacts:
         run, ledger = self.reporter.in_order(), self.ledger
-        ended, escalated, repaired = ledger.totals()
-        step = max(1, -(-ended // MOST_LINES))
-        slowest, most = ledger.slowest(SLOWEST), ledger.most_escalated(SLOWEST)
-        spread = ledger.spread(step)
-        told = _Rows(ledger, [*slowest, *most, *spread])
+        told = _Rows(ledger)
         for row in rows:
             told.take(row)
+        ended, escalated, repaired = ledger.totals()
+        step = max(1, -(-ended // MOST_LINES))
         return JobFacts(
             run,
             run.workflow.removesuffix(" (job)"),
@@ -175,9 +174,9 @@ class _Gatherer:
             escalated,
             repaired,
             ended,
-            slowest,
-            most,
-            spread,
+            ledger.slowest(SLOWEST),
+            ledger.most_escalated(SLOWEST),
+            ledger.spread(step),
             step,
             told.failures,
             [Alike(count, keys) for count, keys in ledger.alike(MOST_GROUPS, MOST_KEYS)],
@@ -185,26 +184,20 @@ class _Gatherer:
 
 
 class _Rows:
-    """Counts rows as they come, and tells the records that are shown their keys."""
+    """Counts rows as they come, and puts them into the ledger."""
 
-    def __init__(self, ledger: Ledger, shown: Iterable[RecordFacts]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._shown: dict[int, list[RecordFacts]] = {}
-        for record in shown:
-            self._shown.setdefault(record.place, []).append(record)
         self.done = self.failed = 0
         self.failures: list[JobRow] = []
         self.fill = Fill()
 
     def take(self, row: JobRow) -> None:
-        for record in self._shown.get(row.place, ()):
-            record.key, record.failed = row.key, not row.ok
+        values = values_hash(row.fields) if row.ok else None
+        self._ledger.add_row(row.place, row.key, failed=not row.ok, values=values)
         if row.ok:
             self.done += 1
             self.fill.take(row.fields)
-            values = values_hash(row.fields)
-            if values is not None:
-                self._ledger.add_row(values, row.key)
             return
         self.failed += 1
         self._ledger.count_reason(reason_of(row.error))

@@ -40,10 +40,20 @@ def markdown(found: JobFacts) -> str:
 def summary(found: JobFacts) -> str:
     """The job in a sentence or two."""
     state = "ended" if found.ended else "has not ended"
+    if found.run.cut:
+        state = "was stopped"
     return (
         f"{found.done:,} rows, {found.failed:,} failed records. The job began on {when(found.run.started_at)} and "
-        f"{state} after {seconds(found.seconds)}: {found.rate:.2f} records/s. {headline(found.run)}."
+        f"{state} after {seconds(found.seconds)}: {found.rate:.2f} records/s. {headline(found.run)}.{_to_go_on(found)}"
     )
+
+
+def _to_go_on(found: JobFacts) -> str:
+    """Why the job stopped before its records ended, and what goes on from there; "" where it did not."""
+    if not found.run.cut:
+        return ""
+    why = f", {found.run.error}" if found.run.error else ""
+    return f" It stopped early{why}; `carrara resume {found.run.run_id}` goes on from there."
 
 
 def reasons(found: JobFacts) -> list[tuple[str, ...]]:
@@ -75,7 +85,6 @@ def slowest(found: JobFacts) -> list[tuple[str, ...]]:
     return [
         (record.key, seconds(record.seconds), str(record.escalations), ", ".join(record.engines))
         for record in found.slowest
-        if record.ended is not None
     ]
 
 
