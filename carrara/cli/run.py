@@ -184,6 +184,10 @@ def run(
     mapped = assignments(columns or (), "--map")
     if where is not None and not where.strip():
         raise usage("--where is given no expression; leave it out to take all records")
+    if source is not None and not source.strip():
+        raise usage(
+            "--input is empty; name a file, a quoted glob, a table, or - for standard input"
+        )
     if source is None:
         only = (
             mapped,

@@ -174,6 +174,7 @@ def test_a_deadline_ends_a_job_and_says_how_to_go_on(typed: Any) -> None:
         (("--sample", "0"), "it is for --dry-run"),
         (("--deadline", "soon"), "--deadline: 'soon' is no duration"),
         (("--max-cost", "1"), "no engine has a price"),
+        (("--input", " "), "--input is empty"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused_before_anything_runs(
@@ -184,6 +185,15 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_runs(
     assert (ended.code, len(ended.errors)) == (2, 1), ended.err
     assert told in ended.err
     assert not (typed.folder / "calls.log").exists()
+
+
+def test_a_sqlite_file_is_no_duckdb_file(typed: Any) -> None:
+    typed.write("in.jsonl", lines("a"))
+    assert typed(*call("sqlite:///x.db#t")).code == 0
+    for words in (call("duckdb:///x.db#t"), ("diff", "duckdb:///x.db#t", "in.jsonl")):
+        ended = typed(*words)
+        assert (ended.code, len(ended.errors)) == (2, 1), ended.err
+        assert "x.db is a SQLite file; write 'sqlite:///x.db#t'" in ended.err
 
 
 def test_limits_of_jobs_are_refused_for_other_runs(shell: Any) -> None:

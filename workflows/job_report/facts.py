@@ -38,6 +38,8 @@ MOST_FIELDS = 1000
 """Fields whose filling is counted: a mapping may have any keys."""
 
 _RECORD = re.compile(r"/record\[(\d+)\](?:/|$)")
+_ATTEMPTS = re.compile(r" answer in \d+ attempts?\.$")
+_ATTEMPT = re.compile(r"^  \d+\. (.+)$", re.MULTILINE)
 _STEP = re.compile(r"(?:\w+Error: )?step '[^']*'(?: in run \w+ failed)?: ")
 
 
@@ -55,11 +57,11 @@ class JobRow:
 @dataclass(slots=True)
 class JobFacts:
     """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts failures,
-    alike ones as the first of them, the MOST_REASONS most frequent; `confidence` the accepted answers by engine in BINS
-    bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput` the records that ended in
-    each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates` (rows with equal values) hold
-    the first of each, without records that are still open; `spread` every `spread_step`th record that ended, in the
-    order of their beginnings."""
+    alike ones as the first of them (see `shown_as`), the MOST_REASONS most frequent; `confidence` the accepted
+    answers by engine in BINS bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput`
+    the records that ended in each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates`
+    (rows with equal values) hold the first of each, without records that are still open; `spread` every
+    `spread_step`th record that ended, in the order of their beginnings."""
 
     run: RunReport
     workflow: str
@@ -206,9 +208,21 @@ class _Rows:
 
 
 def reason_of(error: str) -> str:
-    """The first line of an error without the paths of steps, cut to what a table can hold."""
-    line = _STEP.sub("", error).strip().partition("\n")[0] or "no reason was given"
-    return line[:240]
+    """An error as `line_of`, without the paths of steps."""
+    return line_of(_STEP.sub("", error)) or "no reason was given"
+
+
+def line_of(error: str) -> str:
+    """The first line of an error that says something, cut to what a table can hold. What ends with a colon goes on with
+    the next line, and what counts attempts with the last of them (see `AnswerError`)."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    attempts = _ATTEMPT.findall(error)
+    if first.endswith(":") and len(lines) > 1:
+        first = f"{first} {lines[1]}"
+    elif _ATTEMPTS.search(first) and attempts:
+        first = f"{first.removesuffix('.')}, the last: {attempts[-1]}"
+    return first[:240]
 
 
 class Fill:
@@ -238,5 +252,6 @@ def _fields(value: Mapping[str, Any], above: str) -> Iterable[tuple[str, bool]]:
 
 
 __all__ = [
-    "BINS", "BUCKETS", "MOST_LINES", "Fill", "JobFacts", "JobRow", "RecordFacts", "job_facts", "reason_of",
+    "BINS", "BUCKETS", "MOST_LINES", "Fill", "JobFacts", "JobRow", "RecordFacts", "job_facts", "line_of",
+    "reason_of",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Self
 
-from carrara.runtime.alike import kind_of
+from carrara.runtime.alike import kind_of, shown_as
 
 MOST_OPEN = 4096
 """So many records lie in memory: those that something happened to last."""
@@ -48,7 +48,8 @@ class Ledger:
             "CREATE TABLE rows (place INTEGER PRIMARY KEY, key TEXT, failed INTEGER, hash INTEGER)",
             "CREATE VIEW ended_records AS SELECT place, key, began, ended, failed, escalations, repairs, engines"
             " FROM records JOIN rows USING (place) WHERE ended IS NOT NULL",
-            "CREATE TABLE reasons (kind TEXT PRIMARY KEY, reason TEXT, count INTEGER) WITHOUT ROWID",
+            "CREATE TABLE reasons (kind TEXT PRIMARY KEY, reason TEXT, count INTEGER, varied INTEGER)"
+            " WITHOUT ROWID",
             "BEGIN",
         ):
             self._database.execute(statement)
@@ -67,16 +68,20 @@ class Ledger:
 
     def count_reason(self, reason: str) -> None:
         self._database.execute(
-            "INSERT INTO reasons VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            "INSERT INTO reasons VALUES (?, ?, 1, 0) ON CONFLICT DO UPDATE SET count = count + 1,"
+            " varied = varied OR reason <> excluded.reason",
             (kind_of(reason), reason),
         )
 
     def reasons(self, limit: int) -> Counter[str]:
-        """The most frequent kinds, each by its first reason."""
+        """The most frequent kinds, each by its first reason, with a mark where the others differ from it."""
         asked = self._database.execute(
-            "SELECT reason, count FROM reasons ORDER BY count DESC, reason LIMIT ?", (limit,)
+            "SELECT reason, count, varied FROM reasons ORDER BY count DESC, reason LIMIT ?",
+            (limit,),
         )
-        return Counter(dict(asked.fetchall()))
+        return Counter(
+            {shown_as(reason, varied=bool(varied)): count for reason, count, varied in asked}
+        )
 
     def add_row(self, place: int, key: str, *, failed: bool, values: int | None = None) -> None:
         """The row of a record; `values` is the hash of its values, equal for rows that say the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from carrara.runtime.report_view import headline, remarks, seconds, tables, when
-from carrara.workflows.job_report.facts import JobFacts
+from carrara.workflows.job_report.facts import JobFacts, line_of
 
 _FAILURES = 50
 
@@ -30,7 +30,7 @@ def markdown(found: JobFacts) -> str:
     told = remarks(found.run)
     if told:
         parts += ["## Remarks", "\n".join(f"- {line}" for line in told)]
-    shown = [(row.key, row.error.splitlines()[0] if row.error else "") for row in found.failures]
+    shown = [(row.key, line_of(row.error)) for row in found.failures]
     parts += _section(
         f"Failed records (the first {_FAILURES})", ("record", "error"), shown[:_FAILURES]
     )
