@@ -196,6 +196,18 @@ def test_a_sqlite_file_is_no_duckdb_file(typed: Any) -> None:
         assert "x.db is a SQLite file; write 'sqlite:///x.db#t'" in ended.err
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_rows_do_not_go_into_the_file_that_is_read(typed: Any, kind: str) -> None:
+    typed.write("in.jsonl", lines("a", "b"))
+    assert typed(*call(f"{kind}:///x.db#t")).code == 0
+    source = f"{kind}:///x.db#SELECT key AS id, said AS text FROM t"
+    words = ("run", "typed.py:typed", "--input", source, "--output")
+    ended = typed(*words, f"{kind}:///{typed.folder}/x.db#new")
+    assert (ended.code, len(ended.errors)) == (2, 1), ended.err
+    assert "the input is in the same file, which cannot be written while it is read" in ended.err
+    assert typed(*words, f"{kind}:///y.db#new").code == 0
+
+
 def test_limits_of_jobs_are_refused_for_other_runs(shell: Any) -> None:
     assert shell("run", "flows.py:quadruple", "--set", "number=4", "-q").code == 0
     ended = shell("resume", "last", "--max-cost", "1")
