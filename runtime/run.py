@@ -184,9 +184,8 @@ def _close(
     executor: Executor, journal: Journal | None, error: BaseException | None, seconds: float
 ) -> None:
     info = executor.info
-    stopped = isinstance(error, RunCancelled)
-    reason = "" if error is None else str(error) if stopped else reason_of(error)
-    cut = stopped or not isinstance(error, Exception | None)
+    reason = _told(error)
+    cut = isinstance(error, RunCancelled) or not isinstance(error, Exception | None)
     try:
         if executor.recall is not None:
             executor.recall.close()
@@ -211,6 +210,19 @@ def _close(
             cut,
         )
     )
+
+
+def _told(error: BaseException | None) -> str:
+    """Why a run ended, "" for one that ended well."""
+    match error:
+        case None:
+            return ""
+        case RunCancelled():
+            return str(error)
+        case asyncio.CancelledError() | KeyboardInterrupt():
+            return "cancelled from outside"
+        case _:
+            return reason_of(error)
 
 
 def submit(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Handle[Any]:

@@ -211,7 +211,8 @@ async def run_job(
             `accept_changes` needs.
         InputError: an input is named that the workflow does not have; a selection that cannot be; no prices for
             `until.cost`.
-        OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
+        OutputError: an output cannot be written, or (PlaceError) holds something already, does not fit, or is a table
+            in the file that is read.
         JournalError: the journal cannot be written, or another process runs this job.
         CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """

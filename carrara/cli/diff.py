@@ -107,7 +107,8 @@ def _change(change: Change) -> str:
     old = "(not there)" if change.new else _text_of(change.before)
     new = "(not there)" if change.gone else _text_of(change.after)
     pairs = enumerate(zip(old, new, strict=False))
-    same = next((place for place, (one, other) in pairs if one != other), 0)
+    shorter = min(len(old), len(new))
+    same = next((place for place, (one, other) in pairs if one != other), shorter)
     start = same - _BEFORE if same > _LONGEST // 2 and max(len(old), len(new)) > _LONGEST else 0
     return f"{change.key} {change.pointer}: {_cut(old, start)} -> {_cut(new, start)}"
 

@@ -248,7 +248,7 @@ def run(
 
 def _limits(max_cost: float | None, deadline: str | None) -> tuple[str, ...]:
     """The options again, for the command that goes on."""
-    cost = () if max_cost is None else ("--max-cost", f"{max_cost:g}")
+    cost = () if max_cost is None else ("--max-cost", f"{max_cost:.15g}")
     return cost if deadline is None else (*cost, "--deadline", shlex.quote(deadline))
 
 
