@@ -13,7 +13,7 @@ def test_a_job_is_reported_as_markdown_and_as_a_page(shell: Any) -> None:
     ended = shell("report")
     assert ended.code == 0, ended.err
     assert "1 rows, 1 failed records." in ended.out
-    assert "in.jsonl:…: the field 'text' is empty" in ended.out
+    assert "in.jsonl:2: the field 'text' is empty" in ended.out
     assert shell("report", "last", "-o", "out.html").code == 0
     assert shell.read("out.html").startswith("<!doctype html>")
 
