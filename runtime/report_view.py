@@ -42,6 +42,7 @@ _STYLES = {
     "occupancy": "dim",
     "cost": "dim",
     "failed": "red",
+    "stopped": "yellow",
 }
 _TOLD = frozenset({"run_id", "at", "path", "node"})
 
@@ -54,10 +55,12 @@ def headline(found: RunReport) -> str:
         for name in ("done", "reused", "failed", "skipped", "cancelled", "running")
         if (total := found.total(name))
     )
-    again = f" in {found.openings} openings" if found.openings > 1 else ""
+    again, which = "", "steps"
+    if found.openings > 1:
+        again, which = f" in {found.openings} openings", "steps of the last"
     return (
         f"run {found.run_id} of {found.workflow}: {state} after {seconds(found.seconds)}{again}, "
-        f"steps: {counts or 'none'}"
+        f"{which}: {counts or 'none'}"
     )
 
 
@@ -166,7 +169,7 @@ def remarks(found: RunReport) -> list[str]:
         if left > 0:
             lines.append(f"failed: {step.path}: and {left} other errors")
     if found.error and not any(step.errors for step in found.steps.values()):
-        lines.append(f"failed: {found.error}")
+        lines.append(f"{'stopped' if found.cut else 'failed'}: {found.error}")
     return lines
 
 

@@ -184,7 +184,7 @@ def _close(
     executor: Executor, journal: Journal | None, error: BaseException | None, seconds: float
 ) -> None:
     info = executor.info
-    reason = "" if error is None else reason_of(error)
+    reason = _told(error)
     cut = isinstance(error, RunCancelled) or not isinstance(error, Exception | None)
     try:
         if executor.recall is not None:
@@ -210,6 +210,19 @@ def _close(
             cut,
         )
     )
+
+
+def _told(error: BaseException | None) -> str:
+    """Why a run ended, "" for one that ended well."""
+    match error:
+        case None:
+            return ""
+        case RunCancelled():
+            return str(error)
+        case asyncio.CancelledError() | KeyboardInterrupt():
+            return "cancelled from outside"
+        case _:
+            return reason_of(error)
 
 
 def submit(spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Handle[Any]:

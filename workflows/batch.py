@@ -183,6 +183,8 @@ class Binder:
                 value = record.fields[column]
                 if record.is_cells and value == "":
                     value = self._reader.of_empty(name)
+                elif value is None:
+                    value = self._reader.of_null(name)
                 if value is MISSING:
                     empty = True
                 else:

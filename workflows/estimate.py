@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from carrara.runtime.report_view import seconds as span
 from carrara.workflows.batch import Binder, Outcome, RecordError, batch_of
+from carrara.workflows.calls import Definition
 from carrara.workflows.job import Job
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
 from carrara.workflows.row_use import EngineUse, RowUse, UseListener
-from carrara.workflows.seats import FEWEST
+from carrara.workflows.seats import Seats
 from carrara.workflows.selection import sampled
 from carrara.workflows.session import Session
 from carrara.workflows.target import load_workflow
@@ -28,7 +30,8 @@ class Estimate:
     """`records` would be run, `broken` of them cannot be; `tokens` is about what their inputs hold.
 
     The rest is of a sample: `sampled` records were run and `failed` of these failed; `seconds` they took one by one,
-    without loading weights, `cost` in US dollars, by `engines` what they did.
+    without loading weights, `concurrency` of them would be worked on at the same time, `cost` in US dollars, by
+    `engines` what they did.
     """
 
     records: int
@@ -53,10 +56,11 @@ class Estimate:
         good = self.records - self.broken
         times = good / self.sampled
         each = self.seconds / self.sampled
+        at_once = max(1, min(self.concurrency, good))
         told.append(
-            f"{self.sampled} of them were run ({self.failed} failed): {each:.2f} s each; all of them take "
-            f"{_span(each * good / self.concurrency)} if {self.concurrency} at once are no slower than one, "
-            f"{_span(each * good)} one by one"
+            f"{self.sampled} of them were run ({self.failed} failed): {span(each)} each; all of them take "
+            f"{span(each * good / at_once)} if {at_once} at once are no slower than one, "
+            f"{span(each * good)} one by one"
         )
         for name, use in self.engines.items():
             usage = use.usage
@@ -102,9 +106,15 @@ async def estimate(job: Job, session: Session, count: int) -> Estimate:
         sum(outcome.error is not None for outcome in outcomes),
         sum(_seconds(outcome, use.row(number)) for number, outcome in enumerate(outcomes)),
         sum(row.cost for row in use.rows.values()),
-        job.concurrency or FEWEST,
+        _at_once(job, session, workflow, use),
         use.engines,
     )
+
+
+def _at_once(job: Job, session: Session, workflow: Definition[..., Any], use: UseListener) -> int:
+    """How many records would be worked on at the same time: others wait for their engine."""
+    records = job.concurrency or Seats(session.engines).enough()
+    return min(records, session.at_once(workflow, use.engines) or records)
 
 
 def _seconds(outcome: Outcome, use: RowUse) -> float:
@@ -151,12 +161,6 @@ def _dollars(amount: float) -> str:
         return f"{amount:,.2f}"
     behind = max(2, 1 - math.floor(math.log10(amount)))
     return f"{amount:.{behind}f}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 __all__ = ["CHARACTERS", "Estimate", "estimate"]

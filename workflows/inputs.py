@@ -33,6 +33,7 @@ class InputReader:
             if annotation is not MISSING
         }
         self._of_empty: dict[str, Any] = {}
+        self._of_null: dict[str, Any] = {}
 
     def read(self, values: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
         """The arguments by name. Text may stand for a number or a date, and JSON text for a list or object.
@@ -68,6 +69,15 @@ class InputReader:
         if name not in self._of_empty:
             self._of_empty[name] = self._empty(name)
         return self._of_empty[name]
+
+    def of_null(self, name: str) -> Any:
+        """What null is for the input: MISSING where it has a default and takes no null, else None."""
+        if name not in self._of_null:
+            adapter = self._adapters.get(name)
+            refused = adapter is not None and not _takes(adapter, None)
+            falls_back = refused and name in self.parameters.defaults
+            self._of_null[name] = MISSING if falls_back else None
+        return self._of_null[name]
 
     def needs_text(self, name: str) -> bool:
         """Whether an input takes a text and neither null nor a default: a blank text is nothing to work on."""

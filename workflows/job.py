@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from carrara.engines.errors import EngineDown, LoadingError
 from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
-from carrara.runtime.errors import StepError
+from carrara.runtime.errors import RunCancelled, StepError
 from carrara.runtime.events import EngineFilled, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.budget import OverBudget
@@ -42,6 +42,7 @@ from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
+from carrara.workflows.sinks.same_file import refuse_same_file
 from carrara.workflows.sinks.shape import row_columns
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
@@ -200,6 +201,8 @@ async def run_job(
     records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
     steps are taken from the journal.
 
+    A job that ends before its records do is "interrupted" in the journal, with the reason (`JobResult.stopped`).
+
     Memory does not grow with the number of records. With `on` the workflow runs on a cluster: each of its workers has
     `job.concurrency` records (16) under way. This process reads, and writes journal and sink.
 
@@ -208,7 +211,8 @@ async def run_job(
             `accept_changes` needs.
         InputError: an input is named that the workflow does not have; a selection that cannot be; no prices for
             `until.cost`.
-        OutputError: an output cannot be written, or (PlaceError) holds something already, or does not fit.
+        OutputError: an output cannot be written, or (PlaceError) holds something already, does not fit, or is a table
+            in the file that is read.
         JournalError: the journal cannot be written, or another process runs this job.
         CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """
@@ -218,6 +222,7 @@ async def run_job(
     if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
+    refuse_same_file(job.input, job.output, job.folder)
     records = _begun(job.records())
     policy = None if until.cost is None else _within(until.cost, session, workflow)
     definition = definition_hash(workflow)
@@ -239,7 +244,7 @@ async def run_job(
         pool = await _pool(stack, job, session, workflow, on, policy)
 
         async def whole() -> None:
-            nonlocal writer
+            nonlocal writer, run_id
             if run_id is not None:
                 begin()  # only now: no other process has the run, and with it the files
             if opened.earlier.dropped:
@@ -259,18 +264,26 @@ async def run_job(
             for name, counted in seats.occupancy.items():
                 tell_here(EngineFilled, engine=name, **asdict(counted))
             opened.close()  # while the run is still this process's
+            run_id = run_id_here()
+            if end.reason:
+                raise RunCancelled(end.reason, run=run_id)
 
-        result = await session.execute(
-            whole,
-            name=job_name(workflow),
-            source=job.source,
-            run_id=run_id,
-            listeners=(*opened.listeners, *listeners),
-            settings_of=workflow,
-            policy=policy,
-            reuse="any" if accept_changes else None,
-        )
-    return _result(job, result.run_id, opened, writer, end, seats, clock() - started)
+        try:
+            await session.execute(
+                whole,
+                name=job_name(workflow),
+                source=job.source,
+                run_id=run_id,
+                listeners=(*opened.listeners, *listeners),
+                settings_of=workflow,
+                policy=policy,
+                reuse="any" if accept_changes else None,
+            )
+        except RunCancelled:
+            if not end.reason:
+                raise
+    assert run_id is not None
+    return _result(job, run_id, opened, writer, end, seats, clock() - started)
 
 
 def _result(

@@ -34,6 +34,7 @@ from carrara.workflows.sources.record import (
     broken,
     content_hash,
     key_of,
+    key_text,
     writable,
 )
 from carrara.workflows.sources.sql import is_database, read_sql
@@ -147,7 +148,7 @@ def _keyed(records: Iterator[Record], name: str) -> Iterator[Record]:
             there = ", ".join(record.fields) or "none"
             yield broken(record, f"no key in the field {name!r}; its fields are: {there}")
         else:
-            yield replace(record, key=str(found))
+            yield replace(record, key=key_text(found))
 
 
 def _nameable(record: Record) -> Record:

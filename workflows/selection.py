@@ -16,6 +16,10 @@ from carrara.workflows.errors import InputError, RenderError
 from carrara.workflows.sources.record import Record, broken
 from carrara.workflows.template import environment
 
+_AS_NUMBER = (
+    ". Cells of CSV and decimals of tables are texts here; `FIELD | float` makes a number of one"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -115,7 +119,8 @@ def _holds(condition: Any, record: Record) -> bool:
     try:
         return bool(condition({"record": fields, **fields}))
     except Exception as error:  # expressions call methods of values: anything may come out
-        raise RenderError(f"{type(error).__name__}: {error}") from error
+        advice = _AS_NUMBER if isinstance(error, TypeError) and "'str'" in str(error) else ""
+        raise RenderError(f"{type(error).__name__}: {error}{advice}") from error
 
 
 __all__ = ["Selection", "sampled"]

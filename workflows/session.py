@@ -17,6 +17,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused
+from carrara.engines.occupancy import seats_of
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.events import Listener
 from carrara.runtime.journal.api import Journal
@@ -190,6 +191,14 @@ class Session:
         room: Mapping[str, Engine] = self._resources.get("engines", {})
         return room
 
+    def at_once(self, definition: Definition[..., Any], names: Iterable[str]) -> int | None:
+        """How many calls the open engines of these names work on at the same time: the fewest that one of them does by
+        its limits or its seats, None where there is no such bound."""
+        limits = self._limits_of(definition)
+        bounds = [limits[name].concurrency for name in names if name in limits]
+        seats = [seats_of(self.engines[name]) for name in names if name in self.engines]
+        return min((bound for bound in (*bounds, *seats) if bound), default=None)
+
     def policy_of(self, definition: Definition[..., Any] | None) -> Policy:
         """The routing policy that holds for its steps: the session's, else its own, else AUTO."""
         return self._policy or getattr(definition, "policy", None) or AUTO
@@ -261,12 +270,15 @@ class Session:
             except EngineRefused as error:
                 raise PolicyRefused(str(error)) from error
         router = self._routers.setdefault(id(policy), Router(policy))
-        limits = {**(getattr(definition, "limits", None) or {}), **self._limits}
+        limits = self._limits_of(definition)
         gates = {
             name: self._gates.setdefault((name, limit), EngineGate(limit))
             for name, limit in limits.items()
         }
         return {**self._resources, "router": router, "gates": gates}
+
+    def _limits_of(self, definition: Definition[..., Any] | None) -> dict[str, EngineLimits]:
+        return {**(getattr(definition, "limits", None) or {}), **self._limits}
 
     def _room_for(
         self, definition: Definition[..., Any] | None, policy: Policy | None = None

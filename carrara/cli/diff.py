@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from carrara.workflows.comparing.compare import Change, Comparison
 
 _LONGEST = 60
+_BEFORE = 20
+"""So many characters of what is the same are shown before what differs, where texts are long."""
 
 
 def diff(
@@ -36,6 +38,8 @@ def diff(
 
     The exit code is 0 where they are the same, 1 where they differ, 2 where they cannot be compared.
     """
+    if before == after == "-":
+        raise usage("only one of the two outputs may be -: standard input is read once")
     from carrara.engines.errors import CarraraError
     from carrara.workflows.comparing.compare import compare
     from carrara.workflows.comparing.rows import read_output
@@ -100,16 +104,25 @@ def _values(count: int) -> str:
 
 
 def _change(change: Change) -> str:
-    old = "(not there)" if change.new else _shown(change.before)
-    new = "(not there)" if change.gone else _shown(change.after)
-    return f"{change.key} {change.pointer}: {old} -> {new}"
+    old = "(not there)" if change.new else _text_of(change.before)
+    new = "(not there)" if change.gone else _text_of(change.after)
+    pairs = enumerate(zip(old, new, strict=False))
+    shorter = min(len(old), len(new))
+    same = next((place for place, (one, other) in pairs if one != other), shorter)
+    start = same - _BEFORE if same > _LONGEST // 2 and max(len(old), len(new)) > _LONGEST else 0
+    return f"{change.key} {change.pointer}: {_cut(old, start)} -> {_cut(new, start)}"
 
 
-def _shown(value: Any) -> str:
+def _text_of(value: Any) -> str:
     from carrara.workflows.plain import as_text
 
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else as_text(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]} …"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else as_text(value)
+
+
+def _cut(text: str, start: int) -> str:
+    """The part of a text from `start` on that can be shown."""
+    left = text[start:] if start == 0 else f"… {text[start:]}"
+    return left if len(left) <= _LONGEST else f"{left[: _LONGEST - 2]} …"
 
 
 __all__ = ["diff"]

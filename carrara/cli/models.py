@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from carrara.cli.outcome import FAILED, INTERRUPTED, USAGE, note
+from carrara.cli.outcome import FAILED, INTERRUPTED, USAGE, note, usage
 from carrara.engines.errors import CarraraError
 from carrara.engines.weights.gguf_export import Kind
 
@@ -87,6 +87,7 @@ def export(
 ) -> None:
     """Write a model with its adapter merged in, for vLLM, SGLang, llama.cpp or Ollama to serve."""
     from carrara.engines.local import adapter_folder
+    from carrara.engines.model.lora import CONFIG_FILE
     from carrara.engines.weights import store
     from carrara.engines.weights.folder_export import export_folder
     from carrara.engines.weights.gguf_export import export_gguf
@@ -101,10 +102,15 @@ def export(
     with failing():
         folder = store.ensure(name, progress=note)
         merged = adapter_folder(name, None if adapter == "none" else adapter)
-        if target.suffix == ".gguf":
-            export_gguf(folder, target, merged, precisions[kind])
-        else:
-            export_folder(folder, target, merged)
+        if merged is not None and not (merged / CONFIG_FILE).is_file():
+            raise usage(f"--adapter {adapter}: there is no {merged / CONFIG_FILE}; name a folder")
+        try:
+            if target.suffix == ".gguf":
+                export_gguf(folder, target, merged, precisions[kind])
+            else:
+                export_folder(folder, target, merged)
+        except OSError as error:
+            raise usage(f"cannot write {target}: {error.strerror or error}") from error
     print(target)
 
 

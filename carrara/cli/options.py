@@ -89,6 +89,14 @@ GpusOption = Annotated[
 WatchOption = Annotated[
     bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
 ]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Take no more records once so many dollars are spent."),
+]
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 
 
@@ -171,6 +179,7 @@ class How:
     concurrency: int | None = None
     policy: Path | None = None
     watch: bool = False
+    limits: tuple[str, ...] = ()  # the words of --max-cost and --deadline, to go on with
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
@@ -236,4 +245,5 @@ class How:
             if self.journal == JOURNAL
             else f" --journal {shlex.quote(without_password(self.journal))}"
         )
-        return f"`carrara resume {run_id}{journal}`"
+        limits = "".join(f" {word}" for word in self.limits)
+        return f"`carrara resume {run_id}{journal}{limits}`"

@@ -16,10 +16,12 @@ import typer
 from carrara.cli.options import (
     AUTO,
     JOURNAL,
+    DeadlineOption,
     EngineOption,
     GpusOption,
     How,
     JournalOption,
+    MaxCostOption,
     ModelOption,
     OnOption,
     PolicyOption,
@@ -123,14 +125,8 @@ def run(
             help="Count records and tokens, estimate time and cost from --sample records (3), write nothing.",
         ),
     ] = False,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(min=0, help="Take no more records once so many dollars are spent."),
-    ] = None,
-    deadline: Annotated[
-        str | None,
-        typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
-    ] = None,
+    max_cost: MaxCostOption = None,
+    deadline: DeadlineOption = None,
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -182,11 +178,16 @@ def run(
     from carrara.workflows.inputs import assignments
 
     most = None if source else concurrency
-    how = How(engine, model, record, replay, quiet, journal, most, policy, watch)
+    limits = _limits(max_cost, deadline)
+    how = How(engine, model, record, replay, quiet, journal, most, policy, watch, limits)
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if where is not None and not where.strip():
         raise usage("--where is given no expression; leave it out to take all records")
+    if source is not None and not source.strip():
+        raise usage(
+            "--input is empty; name a file, a quoted glob, a table, or - for standard input"
+        )
     if source is None:
         only = (
             mapped,
@@ -245,6 +246,12 @@ def run(
     finish(work)
 
 
+def _limits(max_cost: float | None, deadline: str | None) -> tuple[str, ...]:
+    """The options again, for the command that goes on."""
+    cost = () if max_cost is None else ("--max-cost", f"{max_cost:.15g}")
+    return cost if deadline is None else (*cost, "--deadline", shlex.quote(deadline))
+
+
 def _until(max_cost: float | None, deadline: str | None) -> Until:
     from carrara.workflows.job import Until
     from carrara.workflows.yaml.durations import seconds
@@ -261,6 +268,8 @@ def resume(
         str | None, typer.Option("--output", "-o", help="A folder, file or table for the result.")
     ] = None,
     accept_changes: AcceptOption = False,
+    max_cost: MaxCostOption = None,
+    deadline: DeadlineOption = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     policy: PolicyOption = None,
@@ -274,10 +283,17 @@ def resume(
     watch: WatchOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Go on with a run that was interrupted or failed. What had finished is not done again."""
-    how = How(engine, model, record, replay, quiet, journal, policy=policy, watch=watch)
+    """Go on with a run that was interrupted or failed. What had finished is not done again.
+
+    --max-cost and --deadline are for jobs, and count from this start of the job on.
+    """
+    limits = _limits(max_cost, deadline)
+    how = How(
+        engine, model, record, replay, quiet, journal, policy=policy, watch=watch, limits=limits
+    )
+    until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)
-    finish(_resume(how, run_id, output, accept_changes=accept_changes, on=cluster))
+    finish(_resume(how, run_id, output, until, accept_changes=accept_changes, on=cluster))
 
 
 class Ended(Protocol):
@@ -367,6 +383,7 @@ async def _resume(
     how: How,
     name: str,
     output: str | None,
+    until: Until,
     *,
     accept_changes: bool = False,
     on: OnRay | None = None,
@@ -386,13 +403,22 @@ async def _resume(
     if job is not None:
         job = job if output is None else job.moved(output)
         await _run_job(
-            how, job, go_on=True, run_id=found.run_id, accept_changes=accept_changes, on=on
+            how,
+            job,
+            go_on=True,
+            run_id=found.run_id,
+            until=until,
+            accept_changes=accept_changes,
+            on=on,
         )
         return
-    if accept_changes:
-        raise usage(f"--accept-changes is for jobs, and run {found.run_id} is none")
-    if on is not None:
-        raise usage(f"--on is for jobs, and run {found.run_id} is none")
+    for option, given in (
+        ("--accept-changes is", accept_changes),
+        ("--on is", on is not None),
+        ("--max-cost and --deadline are", how.limits),
+    ):
+        if given:
+            raise usage(f"{option} for jobs, and run {found.run_id} is none")
     how.check_engines(lambda: workflow)
 
     async def work(

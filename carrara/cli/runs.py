@@ -57,7 +57,8 @@ def show_run(
         return
     show(found, Console())
     if summary.status == "interrupted":
-        print(f"it was interrupted: `carrara resume {summary.run_id}` goes on from here")
+        why = f", {summary.error}" if summary.error else ""
+        print(f"it was interrupted{why}; `carrara resume {summary.run_id}` goes on from here")
     for event in timeline:
         print(event_line(event, summary.started_at))
 

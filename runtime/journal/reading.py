@@ -34,7 +34,7 @@ class RunSummary:
 
     "interrupted": it was stopped, or its process is gone; `resume` takes it up. A job is "failed" where none of
     its records succeeded. `seconds` of the last opening, None while it runs or where the process died; `steps`
-    that ended well, `failures` that did not, over all openings; of a job at least the records that failed.
+    that ended well, `failures` that did not, over all openings; of a job that has rows the records that failed.
     `openings` is 1, and 1 more for each resume. `no_resume` says why it cannot be resumed from its stored
     inputs, "" if it can.
     """
@@ -287,7 +287,7 @@ class Reader:
             ended_at=row[7],
             seconds=row[8],
             steps=steps,
-            failures=max(failures, bad),
+            failures=bad if records else failures,
             openings=row[10],
             versions=json.loads(versions),
             no_resume="" if inputs is not None else row[12],

@@ -61,3 +61,19 @@ def test_what_cannot_be_compared_is_a_wrong_call(shell: Any, one: str, told: str
     ended = shell("diff", one, "a.jsonl")
     assert (ended.code, len(ended.errors)) == (2, 1)
     assert told in ended.err
+
+
+def test_standard_input_is_read_once(shell: Any) -> None:
+    ended = shell("diff", "-", "-", stdin='{"key": "a"}\n')
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert "only one of the two outputs may be -" in ended.err
+
+
+def test_long_texts_are_shown_where_they_differ(shell: Any) -> None:
+    same = "x" * 200
+    shell.write("a.jsonl", f'{{"key": "a", "t": "{same}one{same}", "u": "{same}"}}\n')
+    shell.write("b.jsonl", f'{{"key": "a", "t": "{same}two{same}", "u": "y"}}\n')
+    told = shell("diff", "a.jsonl", "b.jsonl").out.splitlines()[-2:]
+    before = "… " + 20 * "x"
+    assert told[0] == f"a /t: {before}one{'x' * 33} … -> {before}two{'x' * 33} …"
+    assert told[1] == f'a /u: "{57 * "x"} … -> "y"'

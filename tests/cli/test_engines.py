@@ -198,11 +198,24 @@ def test_a_job_on_a_dead_server_stops_at_once_and_goes_on_when_it_is_back(shell:
     assert "stopped early, no engine could answer (start it, or name another" in ended.err
     assert "Is the server running?" in ended.err
     assert "`carrara resume " in ended.err
+    (listed,) = shell("runs", "--json").data
+    assert (listed["status"], listed["failures"] > 0) == ("interrupted", True)
+    assert "no engine could answer" in listed["error"]
+    told = shell("report").out
+    assert "It stopped early, no engine could answer" in told
+    assert f"`carrara resume {listed['run_id']}` goes on from there" in told
+    assert "Slowest records" not in told  # all of them are still open
+    assert shell("report", "-o", "r.html").code == 0
+    assert "stopped early: no engine could answer" in shell.read("r.html")
+    assert "it was interrupted, no engine could answer" in shell("show").out
     with serving(port) as server:
         again = shell("resume", "last", "--engine", "mine", "-q")
         assert again.code == 0, again.err
         assert "500 rows in out.jsonl, 0 failed" in again.err
         assert len(server.asked) >= 1
+    (listed,) = shell("runs", "--json").data
+    assert (listed["status"], listed["failures"]) == ("done", 0)
+    assert " in 2 openings, steps of the last: " in shell("show").out
 
 
 def test_engines_that_cannot_be_opened_are_told_and_not_served(shell: Any, server: Server) -> None:

@@ -25,7 +25,7 @@ def test_ctrl_c_ends_a_job_with_130_and_resume_finishes_it(shell: Any) -> None:
     assert (ended.code, ended.out) == (130, "")
     assert "interrupted" in ended.err
     (run,) = shell("runs", "--json").data
-    assert run["status"] == "interrupted"
+    assert (run["status"], run["error"]) == ("interrupted", "cancelled from outside")
     assert f"`carrara resume {run['run_id']}` goes on from there" in ended.err
     assert shell.rows("out.jsonl") == WHOLE[:3]
     again = shell(*JOB, "--resume")

@@ -152,6 +152,14 @@ def test_a_deadline_ends_a_job_and_says_how_to_go_on(typed: Any) -> None:
     ended = typed(*call("out.jsonl", "--deadline", "0.0001ms", "-q"))
     assert ended.code == 1
     assert "the deadline of 1e-07 s has passed; `carrara resume" in ended.err
+    assert " --deadline 0.0001ms` goes on" in ended.err
+    again = typed("resume", "last", "--deadline", "0.0001ms", "-q")
+    assert again.code == 1
+    assert "0 rows in out.jsonl" in again.err
+    assert " --deadline 0.0001ms` goes on" in again.err
+    priceless = typed("resume", "last", "--max-cost", "1")
+    assert (priceless.code, len(priceless.errors)) == (2, 1)
+    assert "--max-cost: no engine has a price" in priceless.err
     assert typed(*call("out.jsonl", "--resume", "-q")).code == 0
     assert [row["key"] for row in typed.rows("out.jsonl")] == ["a", "b", "c"]
 
@@ -166,6 +174,7 @@ def test_a_deadline_ends_a_job_and_says_how_to_go_on(typed: Any) -> None:
         (("--sample", "0"), "it is for --dry-run"),
         (("--deadline", "soon"), "--deadline: 'soon' is no duration"),
         (("--max-cost", "1"), "no engine has a price"),
+        (("--input", " "), "--input is empty"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused_before_anything_runs(
@@ -176,6 +185,34 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_runs(
     assert (ended.code, len(ended.errors)) == (2, 1), ended.err
     assert told in ended.err
     assert not (typed.folder / "calls.log").exists()
+
+
+def test_a_sqlite_file_is_no_duckdb_file(typed: Any) -> None:
+    typed.write("in.jsonl", lines("a"))
+    assert typed(*call("sqlite:///x.db#t")).code == 0
+    for words in (call("duckdb:///x.db#t"), ("diff", "duckdb:///x.db#t", "in.jsonl")):
+        ended = typed(*words)
+        assert (ended.code, len(ended.errors)) == (2, 1), ended.err
+        assert "x.db is a SQLite file; write 'sqlite:///x.db#t'" in ended.err
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_rows_do_not_go_into_the_file_that_is_read(typed: Any, kind: str) -> None:
+    typed.write("in.jsonl", lines("a", "b"))
+    assert typed(*call(f"{kind}:///x.db#t")).code == 0
+    source = f"{kind}:///x.db#SELECT key AS id, said AS text FROM t"
+    words = ("run", "typed.py:typed", "--input", source, "--output")
+    ended = typed(*words, f"{kind}:///{typed.folder}/x.db#new")
+    assert (ended.code, len(ended.errors)) == (2, 1), ended.err
+    assert "the input is in the same file, which cannot be written while it is read" in ended.err
+    assert typed(*words, f"{kind}:///y.db#new").code == 0
+
+
+def test_limits_of_jobs_are_refused_for_other_runs(shell: Any) -> None:
+    assert shell("run", "flows.py:quadruple", "--set", "number=4", "-q").code == 0
+    ended = shell("resume", "last", "--max-cost", "1")
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert "--max-cost and --deadline are for jobs, and run " in ended.err
 
 
 def test_options_of_jobs_need_an_input(shell: Any) -> None:

@@ -122,7 +122,7 @@ def test_an_engine_whose_answers_were_not_taken_is_a_degraded_mode() -> None:
         event for i in range(12) for event in asked(f"book/a[{i}]", i, 11.0 + i, 0.02 + i / 50)
     ]
     assert report(run(*events)).degraded == [
-        "book/a: diffusion: 12 of 12 answers rejected (confidence 0.02 is below 0.60 for json; "
+        "book/a: diffusion: 12 of 12 answers rejected (confidence 0.02 is below 0.60 for json (and like it); "
         "confidence 0.02 to 0.24); answered by ar"
     ]
     assert report(run(*step("book/a", 1, 11.0))).degraded == []
@@ -135,12 +135,12 @@ def test_reasons_count_together_whatever_their_numbers_and_keep_their_names_whol
     events = [Routed(R, 11.0, "book/a", n, "gpt-4o", said.format(n)) for n in range(3)]
     found = report(run(*events, Routed(R, 12.0, "book/a", 4, "gpt-4o", "the step names it")))
     assert found.steps["book/a"].engines["gpt-4o"].reasons == {
-        said.format(0): 3,
+        f"{said.format(0)} (and like it)": 3,
         "the step names it": 1,
     }
     assert f"3 x {said.format(0)}" in " ".join(text(found).split())
     assert found.to_data()["steps"][0]["engines"]["gpt-4o"]["reasons"] == {
-        said.format(0): 3,
+        f"{said.format(0)} (and like it)": 3,
         "the step names it": 1,
     }
 

@@ -38,6 +38,8 @@ MOST_FIELDS = 1000
 """Fields whose filling is counted: a mapping may have any keys."""
 
 _RECORD = re.compile(r"/record\[(\d+)\](?:/|$)")
+_ATTEMPTS = re.compile(r" answer in \d+ attempts?\.$")
+_ATTEMPT = re.compile(r"^  \d+\. (.+)$", re.MULTILINE)
 _STEP = re.compile(r"(?:\w+Error: )?step '[^']*'(?: in run \w+ failed)?: ")
 
 
@@ -55,10 +57,11 @@ class JobRow:
 @dataclass(slots=True)
 class JobFacts:
     """A job as its report shows it. `seconds` of all openings without the time between. `reasons` counts failures,
-    alike ones as the first of them, the MOST_REASONS most frequent; `confidence` the accepted answers by engine in BINS
-    bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput` the records that ended in
-    each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates` (rows with equal values) hold
-    the first of each; `spread` every `spread_step`th record that ended, in the order of their beginnings."""
+    alike ones as the first of them (see `shown_as`), the MOST_REASONS most frequent; `confidence` the accepted
+    answers by engine in BINS bins of [0, 1]; `fill` the share of rows in which a field holds something; `throughput`
+    the records that ended in each of BUCKETS equal times. `slowest`, `most_escalated`, `failures` and `duplicates`
+    (rows with equal values) hold the first of each, without records that are still open; `spread` every
+    `spread_step`th record that ended, in the order of their beginnings."""
 
     run: RunReport
     workflow: str
@@ -154,13 +157,11 @@ class _Gatherer:
 
     def facts(self, rows: Iterable[JobRow]) -> JobFacts:
         run, ledger = self.reporter.in_order(), self.ledger
-        ended, escalated, repaired = ledger.totals()
-        step = max(1, -(-ended // MOST_LINES))
-        slowest, most = ledger.slowest(SLOWEST), ledger.most_escalated(SLOWEST)
-        spread = ledger.spread(step)
-        told = _Rows(ledger, [*slowest, *most, *spread])
+        told = _Rows(ledger)
         for row in rows:
             told.take(row)
+        ended, escalated, repaired = ledger.totals()
+        step = max(1, -(-ended // MOST_LINES))
         return JobFacts(
             run,
             run.workflow.removesuffix(" (job)"),
@@ -175,9 +176,9 @@ class _Gatherer:
             escalated,
             repaired,
             ended,
-            slowest,
-            most,
-            spread,
+            ledger.slowest(SLOWEST),
+            ledger.most_escalated(SLOWEST),
+            ledger.spread(step),
             step,
             told.failures,
             [Alike(count, keys) for count, keys in ledger.alike(MOST_GROUPS, MOST_KEYS)],
@@ -185,26 +186,20 @@ class _Gatherer:
 
 
 class _Rows:
-    """Counts rows as they come, and tells the records that are shown their keys."""
+    """Counts rows as they come, and puts them into the ledger."""
 
-    def __init__(self, ledger: Ledger, shown: Iterable[RecordFacts]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._shown: dict[int, list[RecordFacts]] = {}
-        for record in shown:
-            self._shown.setdefault(record.place, []).append(record)
         self.done = self.failed = 0
         self.failures: list[JobRow] = []
         self.fill = Fill()
 
     def take(self, row: JobRow) -> None:
-        for record in self._shown.get(row.place, ()):
-            record.key, record.failed = row.key, not row.ok
+        values = values_hash(row.fields) if row.ok else None
+        self._ledger.add_row(row.place, row.key, failed=not row.ok, values=values)
         if row.ok:
             self.done += 1
             self.fill.take(row.fields)
-            values = values_hash(row.fields)
-            if values is not None:
-                self._ledger.add_row(values, row.key)
             return
         self.failed += 1
         self._ledger.count_reason(reason_of(row.error))
@@ -213,9 +208,21 @@ class _Rows:
 
 
 def reason_of(error: str) -> str:
-    """The first line of an error without the paths of steps, cut to what a table can hold."""
-    line = _STEP.sub("", error).strip().partition("\n")[0] or "no reason was given"
-    return line[:240]
+    """An error as `line_of`, without the paths of steps."""
+    return line_of(_STEP.sub("", error)) or "no reason was given"
+
+
+def line_of(error: str) -> str:
+    """The first line of an error that says something, cut to what a table can hold. What ends with a colon goes on with
+    the next line, and what counts attempts with the last of them (see `AnswerError`)."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    attempts = _ATTEMPT.findall(error)
+    if first.endswith(":") and len(lines) > 1:
+        first = f"{first} {lines[1]}"
+    elif _ATTEMPTS.search(first) and attempts:
+        first = f"{first.removesuffix('.')}, the last: {attempts[-1]}"
+    return first[:240]
 
 
 class Fill:
@@ -245,5 +252,6 @@ def _fields(value: Mapping[str, Any], above: str) -> Iterable[tuple[str, bool]]:
 
 
 __all__ = [
-    "BINS", "BUCKETS", "MOST_LINES", "Fill", "JobFacts", "JobRow", "RecordFacts", "job_facts", "reason_of",
+    "BINS", "BUCKETS", "MOST_LINES", "Fill", "JobFacts", "JobRow", "RecordFacts", "job_facts", "line_of",
+    "reason_of",
 ]  # fmt: skip

@@ -48,7 +48,7 @@ def page(found: JobFacts) -> str:
     body = [
         f"<h1>{escape(found.workflow)}</h1>",
         f'<p class="sub">run {escape(found.run.run_id)}, begun {when(found.run.started_at)}'
-        f"{'' if found.ended else ', not ended'}</p>",
+        f"{_state(found)}</p>",
         _tiles(found),
         "<h2>Throughput</h2>",
         charts.throughput(found.throughput, found.seconds),
@@ -80,6 +80,12 @@ def page(found: JobFacts) -> str:
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def _state(found: JobFacts) -> str:
+    if found.run.cut:
+        return escape(f", stopped early: {found.run.error or 'interrupted'}")
+    return "" if found.ended else ", not ended"
 
 
 def _tiles(found: JobFacts) -> str:

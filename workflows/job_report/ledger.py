@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Self
 
-from carrara.runtime.alike import kind_of
+from carrara.runtime.alike import kind_of, shown_as
 
 MOST_OPEN = 4096
 """So many records lie in memory: those that something happened to last."""
@@ -16,7 +16,7 @@ MOST_OPEN = 4096
 @dataclass(slots=True)
 class RecordFacts:
     """What happened to one record: seconds since the job's start when it began and ended, and how. `key` and `failed`
-    come from its row."""
+    come from its row; one that has none is still open, and not among those that ended."""
 
     place: int
     key: str = ""
@@ -45,8 +45,11 @@ class Ledger:
             "PRAGMA cache_size = -8192",
             "CREATE TABLE records (place INTEGER PRIMARY KEY, began REAL, ended REAL, escalations INTEGER,"
             " repairs INTEGER, engines TEXT)",
-            "CREATE TABLE rows (hash INTEGER, key TEXT)",
-            "CREATE TABLE reasons (kind TEXT PRIMARY KEY, reason TEXT, count INTEGER) WITHOUT ROWID",
+            "CREATE TABLE rows (place INTEGER PRIMARY KEY, key TEXT, failed INTEGER, hash INTEGER)",
+            "CREATE VIEW ended_records AS SELECT place, key, began, ended, failed, escalations, repairs, engines"
+            " FROM records JOIN rows USING (place) WHERE ended IS NOT NULL",
+            "CREATE TABLE reasons (kind TEXT PRIMARY KEY, reason TEXT, count INTEGER, varied INTEGER)"
+            " WITHOUT ROWID",
             "BEGIN",
         ):
             self._database.execute(statement)
@@ -65,40 +68,44 @@ class Ledger:
 
     def count_reason(self, reason: str) -> None:
         self._database.execute(
-            "INSERT INTO reasons VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            "INSERT INTO reasons VALUES (?, ?, 1, 0) ON CONFLICT DO UPDATE SET count = count + 1,"
+            " varied = varied OR reason <> excluded.reason",
             (kind_of(reason), reason),
         )
 
     def reasons(self, limit: int) -> Counter[str]:
-        """The most frequent kinds, each by its first reason."""
+        """The most frequent kinds, each by its first reason, with a mark where the others differ from it."""
         asked = self._database.execute(
-            "SELECT reason, count FROM reasons ORDER BY count DESC, reason LIMIT ?", (limit,)
+            "SELECT reason, count, varied FROM reasons ORDER BY count DESC, reason LIMIT ?",
+            (limit,),
         )
-        return Counter(dict(asked.fetchall()))
+        return Counter(
+            {shown_as(reason, varied=bool(varied)): count for reason, count, varied in asked}
+        )
 
-    def add_row(self, values: int, key: str) -> None:
-        """A row with the hash of its values, equal for rows that say the same."""
-        self._database.execute("INSERT INTO rows VALUES (?, ?)", (values, key))
+    def add_row(self, place: int, key: str, *, failed: bool, values: int | None = None) -> None:
+        """The row of a record; `values` is the hash of its values, equal for rows that say the same."""
+        self._database.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", (place, key, failed, values))
 
     def alike(self, groups: int, keys: int) -> list[tuple[int, list[str]]]:
         """How many rows have the same values, and the first keys of them: the largest groups first."""
         self._database.execute("CREATE INDEX IF NOT EXISTS by_hash ON rows (hash)")
         found = self._database.execute(
-            "SELECT hash, count(*), min(rowid) AS first FROM rows GROUP BY hash HAVING count(*) > 1"
-            " ORDER BY 2 DESC, first LIMIT ?",
+            "SELECT hash, count(*), min(place) AS first FROM rows WHERE hash IS NOT NULL GROUP BY hash"
+            " HAVING count(*) > 1 ORDER BY 2 DESC, first LIMIT ?",
             (groups,),
         ).fetchall()
-        asked = "SELECT key FROM rows WHERE hash = ? ORDER BY rowid LIMIT ?"
+        asked = "SELECT key FROM rows WHERE hash = ? ORDER BY place LIMIT ?"
         return [
             (count, [key for (key,) in self._database.execute(asked, (values, keys))])
             for values, count, _ in found
         ]
 
     def totals(self) -> tuple[int, int, int]:
-        """How many records ended, were escalated, were repaired."""
+        """How many records ended, and of these were escalated, were repaired."""
         self._put_all_away()
         found = self._database.execute(
-            "SELECT count(ended), coalesce(sum(escalations > 0), 0), coalesce(sum(repairs > 0), 0) FROM records"
+            "SELECT count(*), coalesce(sum(escalations > 0), 0), coalesce(sum(repairs > 0), 0) FROM ended_records"
         ).fetchone()
         return tuple(found)
 
@@ -108,8 +115,7 @@ class Ledger:
         counts = [0] * buckets
         if seconds > 0:
             asked = self._database.execute(
-                "SELECT min(?, cast(ended / ? * ? AS INTEGER)), count(*) FROM records"
-                " WHERE ended IS NOT NULL GROUP BY 1",
+                "SELECT min(?, cast(ended / ? * ? AS INTEGER)), count(*) FROM ended_records GROUP BY 1",
                 (buckets - 1, seconds, buckets),
             )
             for bucket, count in asked:
@@ -117,9 +123,7 @@ class Ledger:
         return counts
 
     def slowest(self, limit: int) -> list[RecordFacts]:
-        return self._some(
-            "WHERE ended IS NOT NULL ORDER BY ended - began DESC, place LIMIT ?", limit
-        )
+        return self._some("ORDER BY ended - began DESC, place LIMIT ?", limit)
 
     def most_escalated(self, limit: int) -> list[RecordFacts]:
         return self._some("WHERE escalations > 0 ORDER BY escalations DESC, place LIMIT ?", limit)
@@ -128,20 +132,22 @@ class Ledger:
         """Every `step`th of the records that ended, in the order in which they began."""
         self._put_all_away()
         asked = self._database.execute(
-            f"SELECT {_COLUMNS} FROM (SELECT *, row_number() OVER (ORDER BY began, place) AS number FROM records"
-            " WHERE ended IS NOT NULL) WHERE (number - 1) % ? = 0 ORDER BY number",
+            "SELECT place, key, began, ended, failed, escalations, repairs, engines FROM"
+            " (SELECT *, row_number() OVER (ORDER BY began, place) AS number FROM ended_records)"
+            " WHERE (number - 1) % ? = 0 ORDER BY number",
             (step,),
         )
         return [_record(row) for row in asked]
 
     def _some(self, which: str, limit: int) -> list[RecordFacts]:
         self._put_all_away()
-        asked = self._database.execute(f"SELECT {_COLUMNS} FROM records {which}", (limit,))
+        asked = self._database.execute(f"SELECT * FROM ended_records {which}", (limit,))
         return [_record(row) for row in asked]
 
     def _stored(self, place: int) -> RecordFacts | None:
         row = self._database.execute(
-            f"SELECT {_COLUMNS} FROM records WHERE place = ?", (place,)
+            "SELECT place, '', began, ended, 0, escalations, repairs, engines FROM records WHERE place = ?",
+            (place,),
         ).fetchone()
         return None if row is None else _record(row)
 
@@ -152,7 +158,7 @@ class Ledger:
     def _put_away(self, record: RecordFacts) -> None:
         self._highest = max(self._highest, record.place)
         self._database.execute(
-            f"INSERT OR REPLACE INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)",
             (
                 record.place, record.began, record.ended, record.escalations, record.repairs,
                 "\n".join(record.engines),
@@ -166,15 +172,14 @@ class Ledger:
         self._database.close()
 
 
-_COLUMNS = "place, began, ended, escalations, repairs, engines"
-
-
-def _record(row: tuple[int, float, float | None, int, int, str]) -> RecordFacts:
-    place, began, ended, escalations, repairs, engines = row
+def _record(row: tuple[int, str, float, float | None, int, int, int, str]) -> RecordFacts:
+    place, key, began, ended, failed, escalations, repairs, engines = row
     return RecordFacts(
         place,
+        key,
         began=began,
         ended=ended,
+        failed=bool(failed),
         escalations=escalations,
         repairs=repairs,
         engines=dict.fromkeys(engines.split("\n") if engines else ()),

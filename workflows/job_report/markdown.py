@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from carrara.runtime.report_view import headline, remarks, seconds, tables, when
-from carrara.workflows.job_report.facts import JobFacts
+from carrara.workflows.job_report.facts import JobFacts, line_of
 
 _FAILURES = 50
 
@@ -30,7 +30,7 @@ def markdown(found: JobFacts) -> str:
     told = remarks(found.run)
     if told:
         parts += ["## Remarks", "\n".join(f"- {line}" for line in told)]
-    shown = [(row.key, row.error.splitlines()[0] if row.error else "") for row in found.failures]
+    shown = [(row.key, line_of(row.error)) for row in found.failures]
     parts += _section(
         f"Failed records (the first {_FAILURES})", ("record", "error"), shown[:_FAILURES]
     )
@@ -40,10 +40,20 @@ def markdown(found: JobFacts) -> str:
 def summary(found: JobFacts) -> str:
     """The job in a sentence or two."""
     state = "ended" if found.ended else "has not ended"
+    if found.run.cut:
+        state = "was stopped"
     return (
         f"{found.done:,} rows, {found.failed:,} failed records. The job began on {when(found.run.started_at)} and "
-        f"{state} after {seconds(found.seconds)}: {found.rate:.2f} records/s. {headline(found.run)}."
+        f"{state} after {seconds(found.seconds)}: {found.rate:.2f} records/s. {headline(found.run)}.{_to_go_on(found)}"
     )
+
+
+def _to_go_on(found: JobFacts) -> str:
+    """Why the job stopped before its records ended, and what goes on from there; "" where it did not."""
+    if not found.run.cut:
+        return ""
+    why = f", {found.run.error}" if found.run.error else ""
+    return f" It stopped early{why}; `carrara resume {found.run.run_id}` goes on from there."
 
 
 def reasons(found: JobFacts) -> list[tuple[str, ...]]:
@@ -75,7 +85,6 @@ def slowest(found: JobFacts) -> list[tuple[str, ...]]:
     return [
         (record.key, seconds(record.seconds), str(record.escalations), ", ".join(record.engines))
         for record in found.slowest
-        if record.ended is not None
     ]
 
 

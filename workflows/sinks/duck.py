@@ -16,7 +16,7 @@ from carrara.workflows.sinks.shape import KEY, PLACES, Shape
 from carrara.workflows.sinks.sink import KEPT
 from carrara.workflows.sinks.tables import TableSink
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
-from carrara.workflows.sources.duck import quoted, said
+from carrara.workflows.sources.duck import is_sqlite, quoted, said, sqlite_meant
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,6 +58,8 @@ class DuckTable(TableSink):
 
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.is_file() and is_sqlite(self._path):
+                raise PlaceError(sqlite_meant(self._path, ".".join(self._parts)))
             self._connection = duckdb.connect(str(self._path))
             columns = ", ".join(
                 f"{quoted(name)} {_type(shape)}" + (" PRIMARY KEY" if name == KEY else "")

@@ -21,6 +21,7 @@ from carrara.workflows.sources.sql import QUERY, in_folder
 
 _URL = re.compile(r"^duckdb:///(?P<file>[^#?]+)(?:\?[^#]*)?(?:#(?P<what>.*))?$", re.DOTALL)
 _BATCH = 1024
+_SQLITE = b"SQLite format 3\0"
 
 
 def is_duckdb(source: str) -> bool:
@@ -53,6 +54,8 @@ def read_duckdb(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Reco
     path = Path(in_folder(shown, folder).removeprefix("duckdb:///"))
     if not path.is_file():  # DuckDB would say so at length
         raise SourceError(f"{shown}: there is no file {path}")
+    if is_sqlite(path):
+        raise SourceError(sqlite_meant(path, what))
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             asked = connection.execute(
@@ -88,6 +91,16 @@ def _query(connection: Any, table: str, shown: str) -> str:
     return f"SELECT * FROM {'.'.join(quoted(part) for part in (schema, name) if part)}{order}"
 
 
+def is_sqlite(path: Path) -> bool:
+    """Whether it is a SQLite file, which DuckDB would fetch an extension for. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+def sqlite_meant(path: Path, what: str) -> str:
+    return f"{path} is a SQLite file; write 'sqlite:///{path}#{what}'"
+
+
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -102,4 +115,4 @@ def _record(shown: str, index: int, row: dict[str, Any], keep: Kept) -> Record:
     return from_columns(empty, row, keep)
 
 
-__all__ = ["is_duckdb", "quoted", "read_duckdb", "said"]
+__all__ = ["is_duckdb", "is_sqlite", "quoted", "read_duckdb", "said", "sqlite_meant"]

@@ -68,7 +68,9 @@ def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
 
 
 def key_text(value: Any) -> str:
-    """A value as a key or a part of one."""
+    """A value as a key or a part of one: true, false, lists and objects as JSON."""
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return value.hex() if isinstance(value, bytes) else str(value)
 
 

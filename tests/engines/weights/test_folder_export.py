@@ -114,3 +114,23 @@ def test_the_command_writes_folders_and_gguf_files(folder: Path, tmp_path: Path)
     assert torch.equal(logits_of(load_model(back)), wanted)
     wrong = CliRunner().invoke(models, [*words, "x.gguf", "--kind", "q3"])
     assert (wrong.exit_code, "there are f32, f16" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["a.gguf", "a"])
+def test_a_target_that_cannot_be_written_is_a_wrong_call(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    target = tmp_path / "file" / name
+    words = ["export", str(target), "--model", str(folder), "--adapter", "none"]
+    found = CliRunner().invoke(models, words)
+    assert found.exit_code == 2, found.output
+    assert f"error: cannot write {target}: " in found.stderr
+
+
+def test_an_adapter_that_is_not_there_is_a_wrong_call(folder: Path, tmp_path: Path) -> None:
+    words = ["export", str(tmp_path / "a"), "--model", str(folder), "--adapter", "nope"]
+    found = CliRunner().invoke(models, words)
+    assert found.exit_code == 2, found.output
+    assert "--adapter nope: there is no nope/adapter_config.json" in found.stderr
+    assert not (tmp_path / "a").exists()

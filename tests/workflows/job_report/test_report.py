@@ -158,3 +158,21 @@ def test_rows_with_equal_values_under_other_keys_are_possible_duplicates() -> No
     assert found.duplicates == [Alike(2, ["k0", "k1"])]
     assert "| 2 | k0, k1 |" in markdown(found)
     assert "Possible duplicates" in page(found)
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        (["answered 400: x", "answered 500: x"], "answered 400: x (and like it)"),
+        (["answered 400: x", "answered 400: x"], "answered 400: x"),
+        (["step 's' in run a1 failed: RuntimeError: \n\nthe disk\nis full"], "RuntimeError: the disk"),
+        (["\n\n"], "no reason was given"),
+        (
+            ["step 's': no acceptable json answer in 2 attempts.\n  1. ar (first): cut\n  2. ar (again): bad"],
+            "no acceptable json answer in 2 attempts, the last: ar (again): bad",
+        ),
+    ],
+)  # fmt: skip
+def test_a_reason_tells_what_went_wrong(errors: list[str], told: str) -> None:
+    rows = [JobRow(n, f"k{n}", False, {}, error) for n, error in enumerate(errors)]
+    assert job_facts([], rows).reasons == {told: len(errors)}

@@ -126,6 +126,17 @@ def test_the_only_input_takes_the_text_of_a_file_even_if_it_has_a_default(
     assert "no field for any input (who); its fields are: whoo" in unfit["error"]
 
 
+def test_null_is_the_default_of_an_input_that_has_one(
+    tmp_path: Path, pipeline: str, journal: SqliteJournal
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a", "suffix": null}\n{"text": null}\n')
+    result, _ = run(Job(pipeline, str(source), str(tmp_path / "out.jsonl")), journal)
+    assert [row["key"] for row in rows_of(result.output)] == ["line:1"]
+    (unfit,) = rows_of(result.failed_output)
+    assert "Give the input a default if it may be empty" in unfit["error"]
+
+
 def test_columns_and_constants_are_bound(
     tmp_path: Path, pipeline: str, journal: SqliteJournal
 ) -> None:

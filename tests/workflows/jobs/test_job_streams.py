@@ -138,6 +138,8 @@ def test_a_spent_budget_ends_the_job_and_leaves_its_records_open(desk: Desk) -> 
     assert 0 < first.done < 6
     assert first.failed == 0
     assert "budget" in first.stopped
+    run = desk.journal.find(first.run_id)
+    assert (run.status, run.error) == ("interrupted", first.stopped)
     assert len(asked) == first.done
     assert not (desk.folder / "out.failed.jsonl").exists()
     second, again = desk.run(job, policy=PRICED, run_id=find_job(job, desk.journal))

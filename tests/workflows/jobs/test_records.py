@@ -13,6 +13,15 @@ def read(source: Path | str) -> list[Record]:
     return list(read_records(str(source)))
 
 
+def test_a_key_that_is_no_text_is_json(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"id": {"b": 1, "a": "é"}}\n{"id": true}\n{"id": [1, null]}\n{"id": 7}\n')
+    keys = ['{"a": "é", "b": 1}', "true", "[1, null]", "7"]
+    assert [record.key for record in read_records(str(path))] == keys
+    path.write_text('{"done": false}\n')
+    assert [record.key for record in read_records(str(path), key="done")] == ["false"]
+
+
 def test_text_files_become_records_in_the_order_of_their_names(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.txt").write_text(f"text of {name}")

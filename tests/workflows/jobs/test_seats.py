@@ -14,8 +14,10 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime import events
 from carrara.runtime.cassette import Cassette
 from carrara.runtime.journal.reading import Reader
+from carrara.runtime.limits import EngineLimits
 from carrara.runtime.report import report
 from carrara.runtime.report_view import remarks
+from carrara.workflows.estimate import Estimate, estimate
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.run import session
 from carrara.workflows.seats import AHEAD, FEWEST, MOST, Seats
@@ -48,15 +50,20 @@ class Batching(ScriptedEngine):
         return found
 
 
-def run(folder: Path, count: int, engine: ScriptedEngine, **more: Any) -> JobResult:
+def job_in(folder: Path, count: int, **more: Any) -> Job:
     (folder / "shout.yaml").write_text(PIPELINE)
     lines = [json.dumps({"id": f"r{number}", "text": f"t{number}"}) for number in range(count)]
     (folder / "in.jsonl").write_text("\n".join(lines))
     places = (str(folder / name) for name in ("shout.yaml", "in.jsonl", "out.jsonl"))
+    return Job(*places, **more)
+
+
+def run(folder: Path, count: int, engine: ScriptedEngine, **more: Any) -> JobResult:
+    job = job_in(folder, count, **more)
 
     async def work() -> JobResult:
         async with session(journal=folder / "j.db", engines={"ar": engine}) as kept:
-            return await run_job(Job(*places, **more), kept)
+            return await run_job(job, kept)
 
     return asyncio.run(work())
 
@@ -137,3 +144,31 @@ def test_a_source_is_counted_to_its_end_and_no_further() -> None:
     assert list(seats.until_the_end(records())) == [0, 1, 2]
     engine.occupancy += Occupancy(1, 4, 1, 1)
     assert seats.occupancy["ar"] == Occupancy(3, 12, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "told"),
+    [
+        (9, {}, "if 3 at once"),
+        (9, {"limits": {"ar": EngineLimits(concurrency=2)}}, "if 2 at once"),
+        (1, {}, "if 1 at once"),
+    ],
+)
+def test_an_estimate_counts_no_more_records_at_once_than_engines_take(
+    tmp_path: Path, count: int, limit: dict[str, Any], told: str
+) -> None:
+    job = job_in(tmp_path, count)
+
+    async def work() -> Estimate:
+        async with session(engines={"ar": Batching(3)}, **limit) as kept:
+            return await estimate(job, kept, 1)
+
+    assert told in "\n".join(asyncio.run(work()).lines())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.29, "290 ms"), (0.0051, "5 ms"), (30.0, "30.0 s"), (150, "2 min 30 s")]
+)
+def test_short_times_are_no_0_s(seconds: float, told: str) -> None:
+    lines = Estimate(3, 0, 1, 1, seconds=seconds, concurrency=10).lines()
+    assert f": {told} each; all of them take {told} if 3 at once" in lines[-1]

@@ -24,6 +24,7 @@ def records(keys: list[str], **fields: Any) -> list[Record]:
     ]
 
 
+BLANKS: list[dict[str, Any]] = [{"text": ""}, {"text": " \n"}, {"text": None}, {}]
 keys = st.lists(st.text(max_size=4), unique=True, max_size=30)
 
 
@@ -72,6 +73,19 @@ def test_a_condition_that_fails_makes_the_record_broken() -> None:
     assert "--where" in (found.problem or "")
     assert "total" in (found.problem or "")
     assert not list(Selection(where="total is defined and total > 3").of(records(["a"])))
+
+
+def test_a_text_compared_with_a_number_says_how_to_compare_it() -> None:
+    (found,) = Selection(where="p > 1").of(records(["a"], p="1.50"))
+    assert "`FIELD | float` makes a number of one" in (found.problem or "")
+    assert len(list(Selection(where="p | float > 1").of(records(["a"], p="1.50")))) == 1
+
+
+def test_the_condition_of_the_documentation_leaves_blank_and_missing_texts_out() -> None:
+    blank = [Record(n, f"b{n}", "x", fields) for n, fields in enumerate(BLANKS)]
+    where = "text is defined and text and text | trim"
+    (found,) = Selection(where=where).of([*blank, Record(9, "a", "x", {"text": "a"})])
+    assert (found.key, found.problem) == ("a", None)
 
 
 def test_a_broken_record_is_chosen_whatever_the_condition() -> None:
