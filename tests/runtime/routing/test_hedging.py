@@ -132,7 +132,9 @@ def test_a_second_that_fails_leaves_the_first_to_answer(
 
 
 def test_both_failing_is_the_seconds_error(run_virtual: Run, context: Any) -> None:
-    first, second = engines(after(3.0, EngineFailed("one")), after(0.1, EngineBusy("two")))
+    first, second = engines(
+        after(3.0, EngineFailed("one")), after(0.1, EngineBusy("two", retry_after_s=1e4))
+    )
     ctx = context(first, second, router=hedged(after_s=1.0))
     with pytest.raises(EngineBusy, match="two"):
         asked(run_virtual, ctx)
