@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from carrara.engines.errors import EngineBusy, EngineDown, EngineError, EngineFailed
+from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.routing.asking import Answered, Asking
 from carrara.runtime.routing.bill import Bill, is_server_fault
 from carrara.runtime.routing.breaker import FIRST_PAUSE_S, Breakers, Recovering
@@ -66,7 +67,8 @@ async def answer_in_the_end(
         except Reserved:
             await bill.room()
         except Recovering:
-            await bill.recovery(now())
+            with uncounted():
+                await bill.recovery(now())
         except (EngineBusy, EngineFailed) as error:
             if (own := outage.is_of_the_call(error)) is not None:
                 raise own from None
@@ -77,7 +79,8 @@ async def answer_in_the_end(
                 rejected(str(error))
             bill.failed(error, now())
             if outage.pause_s > 0:
-                await asyncio.sleep(outage.pause_s)
+                with uncounted():
+                    await asyncio.sleep(outage.pause_s)
 
 
 __all__ = ["answer_in_the_end"]

@@ -11,9 +11,15 @@ from carrara.engines.errors import EngineBusy, EngineDown, EngineError, EngineFa
 from carrara.engines.remote.faults import placed
 from carrara.engines.request import Message, Request
 from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.errors import StepError
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Policy, Rule
+from carrara.runtime.run import context as run_context
+from carrara.runtime.run import execute, submit
+from carrara.runtime.step import StepOptions, StepSpec
+from carrara.workflows.engine_room import EngineRoom
+from carrara.workflows.steps import ask_engines
 
 POLICY = Policy(rules=(Rule(("only",)),), break_s=3.0)
 BOUND_S = 12.0
@@ -131,3 +137,77 @@ def test_a_wait_that_is_too_long_is_told_at_once(run_virtual: Any, context: Any)
     found, seconds = endings(run_virtual, context, server, ["x"], 1)
     assert isinstance(found[0], EngineBusy)
     assert (server.asked, seconds < 1.0) == (1, True)
+
+
+PROMPT = LlmCall((Message("user", "x"),))
+
+
+async def answered() -> Any:
+    return await answer(PROMPT, run_context())
+
+
+async def opened_and_answered() -> Any:
+    return await ask_engines(PROMPT, run_context())
+
+
+def run_step(run_virtual: Any, body: Any, engines: Any, timeout_s: float) -> tuple[Any, float]:
+    """What a workflow of one step in a sub-workflow, both with the same timeout, ends with, and after which time."""
+    options = StepOptions(timeout_s=timeout_s)
+
+    async def inner() -> Any:
+        return await submit(StepSpec("ask", body, "llm", options=options), (), {})
+
+    async def flow() -> Any:
+        return await submit(StepSpec("inner", inner, "workflow", options=options), (), {})
+
+    async def work() -> tuple[Any, float]:
+        resources = {"engines": engines, "router": Router(POLICY)}
+        try:
+            found: Any = (await execute(flow, (), {}, resources=resources)).value
+        except StepError as error:
+            found = error
+        if isinstance(engines, EngineRoom):
+            await engines.__aexit__(None, None, None)
+        return found, asyncio.get_running_loop().time()
+
+    ended: tuple[Any, float] = run_virtual(work())
+    return ended
+
+
+@TROUBLES
+def test_waiting_for_an_engine_counts_in_no_timeout(run_virtual: Any, trouble: Any) -> None:
+    engine = ScriptedEngine("only", Server(trouble, 0.0, 6.0).reply)
+    found, seconds = run_step(run_virtual, answered, {"only": engine}, timeout_s=1.2)
+    assert found == "fine"
+    assert seconds > 6.0
+
+
+def test_an_engine_that_stays_away_is_down_whatever_the_timeout(run_virtual: Any) -> None:
+    engine = ScriptedEngine("only", Server(loading, 0.0, 1e9).reply)
+    found, _ = run_step(run_virtual, answered, {"only": engine}, timeout_s=1.2)
+    causes = [found]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    assert isinstance(causes[-1], EngineDown)
+
+
+class Slow(ScriptedEngine):
+    """Takes 20 s to open."""
+
+    async def _begin(self) -> None:
+        await asyncio.sleep(20.0)
+
+
+@pytest.mark.parametrize(("takes_s", "wanted"), [(1.0, "fine"), (3.0, "timeout_s of 2 s")])
+def test_opening_an_engine_counts_in_no_timeout_and_answering_does(
+    run_virtual: Any, takes_s: float, wanted: str
+) -> None:
+    async def reply(_: Request) -> str:
+        await asyncio.sleep(takes_s)
+        return "fine"
+
+    room = EngineRoom({"only": Slow("only", reply)})
+
+    found, seconds = run_step(run_virtual, opened_and_answered, room, timeout_s=2.0)
+    assert wanted in str(found)
+    assert seconds == pytest.approx(20.0 + min(takes_s, 2.0), abs=0.1)
