@@ -117,6 +117,8 @@ class Dialogue:
         self.draft: tuple[Completion, str] | None = None
         """The last rejected answer with its text, mended where it was."""
         self.error: EngineError | None = None
+        self.waited_out: EngineError | None = None
+        """The last error of an engine that was waited for; it is told."""
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
@@ -218,8 +220,9 @@ class Dialogue:
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
 
-        def rejected(reason: str) -> None:
-            self.ctx.tell(Rejected, engine=engine, reason=reason, confidence=None)
+        def rejected(error: EngineError) -> None:
+            self.waited_out = error
+            self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
 
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
@@ -384,10 +387,13 @@ class Dialogue:
         fields = {**self.draft[0].confidence.fields, **sure.fields}
         return replace(completion, confidence=replace(sure, fields=fields))
 
-    def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
+    def _keep(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
         attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
         self.attempts = (*self.attempts, attempt)
         self.fallback.note(rejection)
+
+    def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
+        self._keep(move, rejection, text, sure)
         self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
@@ -405,7 +411,10 @@ class Dialogue:
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
-        self._reject(move, rejection, "", None)
+        if isinstance(error, EngineDown) or error is self.waited_out:  # no further call was made
+            self._keep(move, rejection, "", None)
+        else:
+            self._reject(move, rejection, "", None)
         return Verdict("", rejection=rejection)
 
     def _after(self, rejection: Rejection) -> Move | None:

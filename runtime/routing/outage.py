@@ -49,7 +49,7 @@ class _Outage:
 
 
 async def answer_in_the_end(
-    asking: Asking, bill: Bill, breakers: Breakers, rejected: Callable[[str], None]
+    asking: Asking, bill: Bill, breakers: Breakers, rejected: Callable[[EngineError], None]
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
     under way, and an engine without which nothing can be had is back. `rejected` is told of each try in vain.
@@ -76,7 +76,7 @@ async def answer_in_the_end(
                 raise
             if bill.is_asked:  # else it joined a call that another step made
                 outage.note(error)
-                rejected(str(error))
+                rejected(error)
             bill.failed(error, now())
             if outage.pause_s > 0:
                 with uncounted():

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.errors import EngineBusy, EngineDown, EngineError, EngineFailed
+from carrara.engines.errors import EngineBusy, EngineDown, EngineError, EngineFailed, Unreachable
 from carrara.engines.remote.faults import placed
 from carrara.engines.request import Message, Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import StepError
+from carrara.runtime.events import EngineCalled, Rejected
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Policy, Rule
@@ -39,6 +40,10 @@ def broken() -> EngineError:
 
 def dropped() -> EngineError:
     return placed(EngineFailed("closed the connection"), "only", "wait")
+
+
+def unreachable() -> EngineError:
+    return placed(Unreachable("no connection"), "only", "connect")
 
 
 TROUBLES = pytest.mark.parametrize("trouble", [loading, held_off, broken, dropped])
@@ -211,3 +216,26 @@ def test_opening_an_engine_counts_in_no_timeout_and_answering_does(
     found, seconds = run_step(run_virtual, opened_and_answered, room, timeout_s=2.0)
     assert wanted in str(found)
     assert seconds == pytest.approx(20.0 + min(takes_s, 2.0), abs=0.1)
+
+
+@pytest.mark.parametrize("answers_before", [False, True])
+@pytest.mark.parametrize("gone", [loading, broken, unreachable])
+def test_each_call_in_vain_is_told_once(
+    run_virtual: Any, context: Any, gone: Any, answers_before: bool
+) -> None:
+    server = Server(gone, 1.0 if answers_before else 0.0, 1e9)
+    engine = ScriptedEngine("only", server.reply)
+    router = Router(POLICY)
+
+    async def work() -> Any:
+        if answers_before:
+            await answer(PROMPT, context(engine, router=router))
+            await asyncio.sleep(1.0)
+            server.asked = 0
+        ctx = context(engine, router=router)
+        with pytest.raises(EngineFailed):
+            await answer(PROMPT, ctx)
+        return ctx
+
+    ctx = run_virtual(work())
+    assert len(ctx.told(EngineCalled)) == len(ctx.told(Rejected)) == server.asked > 0
