@@ -122,12 +122,16 @@ class Bill:
                 PATIENT * policy.break_s,
             )
 
-    def cancelled(self) -> None:
-        """The call was taken back; its prompt is paid for."""
+    def cancelled(self) -> Spending:
+        """The call was taken back; its prompt is paid for, if it was asked. What that is."""
+        if not self.is_asked:
+            return Spending()
         usage = Usage(prompt_tokens=self.prompt_tokens)
         price = self._router.purse.prices.get(self.engine)
-        self._close(spending_of(usage, price))
+        spent = spending_of(usage, price)
+        self._close(spent)
         self._let_others_try()
+        return spent
 
     def _let_others_try(self) -> None:
         if self._is_probe:

@@ -23,6 +23,7 @@ from carrara.engines.request import Completion, Confidence, Progress, Request, U
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
     Accepted,
+    CalledOff,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -239,7 +240,9 @@ class Dialogue:
             self._heard(bill, Usage())
             raise
         except BaseException:
-            bill.cancelled()
+            spent = bill.cancelled()
+            if spent.tokens:
+                self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
             raise
         cost = bill.settle(answered.completion)
         self._heard(bill, Usage() if answered.joined else answered.completion.usage)
