@@ -14,6 +14,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+from carrara.runtime.attempt_clock import AttemptClock
 from carrara.runtime.errors import ScopeError, StepTimeout
 from carrara.runtime.node import StepNode
 from carrara.runtime.scope import MOST_NESTED, Scope, run_in_scope
@@ -74,7 +75,7 @@ async def call_workflow(node: StepNode) -> Any:
 
 
 async def call_within(seconds: float, call: Call, node: StepNode) -> Any:
-    """`call(node)`, but at most so long.
+    """`call(node)`, but at most so long, without what is `uncounted`.
 
     Raises:
         StepTimeout: it took longer.
@@ -82,7 +83,11 @@ async def call_within(seconds: float, call: Call, node: StepNode) -> Any:
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await call(node)
+            node.clock = AttemptClock(limit)
+            try:
+                return await call(node)
+            finally:
+                node.clock = None
     except TimeoutError as error:
         if not limit.expired():
             raise

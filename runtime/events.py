@@ -153,6 +153,16 @@ class RouteRefused(StepEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CalledOff(StepEvent):
+    """The call that `engine` worked on was taken back, as another was first or its time was up. It is booked with the
+    `tokens` of its prompt (estimated), and their `cost` as that of EngineAnswered."""
+
+    engine: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected(StepEvent):
     """An answer was not accepted."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from carrara.runtime.events import (
     Accepted,
+    CalledOff,
     EngineAnswered,
     EngineCalled,
     Escalated,
@@ -29,6 +30,7 @@ _TOLD = (
     RouteRefused,
     EngineCalled,
     EngineAnswered,
+    CalledOff,
     Rejected,
     Escalated,
     Hedged,
@@ -97,6 +99,8 @@ def _told(event: StepEvent) -> str:
             return f"ask {event.engine}: {event.reason}"
         case EngineAnswered():
             return _answer(event)
+        case CalledOff():
+            return f"call off {event.engine}"
         case Rejected():
             return f"not taken from {event.engine}: {event.reason}"
         case Accepted(unjudged=why) if why:

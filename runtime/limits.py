@@ -14,6 +14,8 @@ from heapq import heappop, heappush
 from types import TracebackType
 from typing import Protocol
 
+from carrara.runtime.attempt_clock import uncounted
+
 TOKEN_WINDOW_S = 1.0
 """Tokens are let through in portions worth at most this many seconds, so that no minute holds more than its
 quota and one such portion."""
@@ -175,8 +177,9 @@ class EngineGate:
             await self._places.acquire(rank)
         try:
             loop = asyncio.get_running_loop()
-            while (wait_s := self._open_at - loop.time()) > 0:  # noqa: ASYNC110 - may be prolonged
-                await asyncio.sleep(wait_s)
+            while (wait_s := self._open_at - loop.time()) > 0:
+                with uncounted():
+                    await asyncio.sleep(wait_s)
             await self._requests.acquire()
             if self._tokens is not None:
                 await self._tokens.acquire(tokens)

@@ -10,6 +10,7 @@ from carrara.runtime.errors import RunError
 from carrara.runtime.scheduler import STATES, WAITING, Node, Pool
 
 if TYPE_CHECKING:
+    from carrara.runtime.attempt_clock import AttemptClock
     from carrara.runtime.fanout import Fanout
     from carrara.runtime.feed import Feed
     from carrara.runtime.journal.api import Key
@@ -21,7 +22,8 @@ class StepNode(Node):
     """`args` and `kwargs` are as captured until the node starts, then resolved, then dropped.
 
     `index` is the place in a map, `fan` the state of the map if this node is one (see `fanout`, `feed`). `error` is
-    what awaiting it raises: of a skipped node that of the step which failed first. `entry` names the node
+    what awaiting it raises: of a skipped node that of the step which failed first. `clock` is that of an attempt
+    under way that has a timeout. `entry` names the node
     in the journal, None without one.
     """
 
@@ -29,6 +31,7 @@ class StepNode(Node):
         "args",
         "attempt",
         "bound",
+        "clock",
         "context",
         "entry",
         "error",
@@ -82,6 +85,7 @@ class StepNode(Node):
         self.waiters: list[asyncio.Future[None]] | None = None
         self.task: asyncio.Task[None] | None = None
         self.attempt = 1
+        self.clock: AttemptClock | None = None
         self.ready_at = 0.0
         self.started_at = 0.0
         self.entry: Key | None = None

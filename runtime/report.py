@@ -13,6 +13,7 @@ from carrara.engines.request import Timings, Usage
 from carrara.runtime.alike import Alike
 from carrara.runtime.events import (
     Accepted,
+    CalledOff,
     EngineAnswered,
     EngineCalled,
     EngineFilled,
@@ -47,7 +48,7 @@ class EngineReport:
     `unanswered` counts the calls that it refused or that failed: they gave no answer that could be rejected.
     `reasons` tell why it was chosen, `rejections` why its answers were not taken, `failures` why it gave none,
     all counted (`Alike`); `confidences` the lowest and the highest of the answers that were not taken, None where the
-    engine could not tell. `cost` in US dollars, by the policy's prices.
+    engine could not tell. `cost` in US dollars, by the policy's prices, with the prompts of calls that were taken back.
     `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
     answers that had been rejected were taken all the same, `unjudged` why others were taken without their judge.
     """
@@ -298,6 +299,8 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             engine.usage += event.usage
             engine.cost += event.cost
             _add_timings(engine, event.timings)
+        case CalledOff():
+            _engine(step, event.engine).cost += event.cost
         case Hedged():
             step.hedges += 1
             _engine(step, event.target).reasons.note(event.reason)

@@ -14,12 +14,12 @@ RetryOn = tuple[type[BaseException], ...] | Callable[[Exception], bool]
 class StepOptions:
     """How a step is run.
 
-    `retries` is the number of further attempts after the first, `retry_on` the errors that deserve one
-    (None: all but those that can never succeed, such as EngineRefused). `timeout_s` bounds one attempt.
-    `concurrency` bounds how many nodes of this step name run at once in a run (None: only the run's own
-    bound). `cache` allows the journal to keep the result and to use it again. `inline` runs a sync body on
-    the event loop instead of a worker thread: for bodies of microseconds. `isolated` asks for a process of its own; the
-    runtime only carries it, like `engine` and `tags`, which are for the router.
+    `retries` is the number of further attempts after the first, `retry_on` the errors that deserve one (None: all but
+    those that can never succeed, such as EngineRefused). `timeout_s` bounds one attempt, without waits for an engine
+    that is away or being opened. `concurrency` bounds how many nodes of this step name run at once in a run (None:
+    only the run's own bound). `cache` allows the journal to keep the result and to use it again. `inline` runs a sync
+    body on the event loop instead of a worker thread: for bodies of microseconds. `isolated` asks for a process of
+    its own; the runtime only carries it, like `engine` and `tags`, which are for the router.
     """
 
     retries: int = 0

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrara.engines.errors import EngineDown, LoadingError
+from carrara.engines.errors import EngineBusy, EngineDown, LoadingError
 from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import RunCancelled, StepError
@@ -415,6 +415,8 @@ def _why_all_end(error: BaseException) -> str | None:
             return f"the budget has no room for more: {error}"
         case EngineDown():
             return f"no engine could answer (start it, or name another with --engine): {error}"
+        case EngineBusy():
+            return f"the engine is busy for longer than a call waits for it: {error}"
         case LoadingError():
             return f"no engine can be opened: {error}"
         case _:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from carrara.engines.request import Usage
 from carrara.runtime.events import (
+    CalledOff,
     EngineAnswered,
     EngineCalled,
     Event,
@@ -106,6 +107,8 @@ class UseListener:
                 row.last[event.path] = Sureness(event.confidence, event.fields)
                 row.engines[event.engine] = None
                 row.cost += event.cost
+            case CalledOff():
+                self._row(event.path).cost += event.cost
             case Rejected():
                 answered = self._standing.rejected(event)
                 if answered is not None:

@@ -254,6 +254,7 @@ class Workflow(Definition[P, R_co]):
 
 async def ask_engines(call: LlmCall, step: StepContext) -> Any:
     """Answer a call with the engines of the run, opened at the first one."""
+    from carrara.runtime.attempt_clock import uncounted
     from carrara.runtime.routing.answer import answer
     from carrara.runtime.routing.desk import router_of
     from carrara.workflows.engine_room import EngineRoom
@@ -261,7 +262,8 @@ async def ask_engines(call: LlmCall, step: StepContext) -> Any:
     engines = step.resources.get("engines")
     if isinstance(engines, EngineRoom):  # last, so that nothing is loaded for a call that cannot be
         engines.check(call.engine)
-        await engines.open_for(call, step.path, router_of(step.resources).policy)
+        with uncounted():
+            await engines.open_for(call, step.path, router_of(step.resources).policy)
     return await answer(call, step)
 
 

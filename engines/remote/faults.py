@@ -124,7 +124,9 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
             f"{said}. Shorten the prompt or lower max_tokens, or use an engine with a longer context."
         )
     elif status in _BUSY:
-        error = EngineBusy(said, retry_after_s=found.retry_after_s)
+        wait_s = found.retry_after_s
+        asked = "" if wait_s is None else f" It asks for a wait of {wait_s:,.0f} s."
+        error = EngineBusy(f"{said}.{asked}" if asked else said, retry_after_s=wait_s)
     elif status in (401, 403):
         error = AccessDenied(
             f"{said}. Check the key, what it may do, and the header that it goes in (key_header)."

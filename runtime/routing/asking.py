@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy
 from carrara.engines.request import Completion, Request, Watch
+from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.limits import EngineGate
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
@@ -67,7 +68,7 @@ class Asking:
                     raise
             if self.gate is not None:
                 self.gate.hold_off(wait_s)
-            else:
+            with uncounted():
                 await asyncio.sleep(wait_s)
         return await self._once()
 

@@ -10,6 +10,7 @@ from carrara.engines.errors import (
     EngineError,
     EngineFailed,
     EngineRefused,
+    EngineTimeout,
 )
 from carrara.engines.request import Completion, Usage
 from carrara.runtime.routing.breaker import PATIENT, Recovering
@@ -83,40 +84,54 @@ class Bill:
         self._router.breakers.worked(self.engine)
         return spent.cost
 
+    def is_waited_out(self, error: EngineError) -> bool:
+        """Whether the call waits until the engine works again: no other could answer, and it cannot be reached, is busy
+        (for no longer than `max_wait_s`, if it says for how long), or its server fails."""
+        if not self.patient:
+            return False
+        if isinstance(error, EngineBusy):
+            return (error.retry_after_s or 0.0) <= self._router.policy.max_wait_s
+        return isinstance(error, EngineFailed) and (error.is_unreachable or is_server_fault(error))
+
     def failed(self, error: EngineError, now: float) -> None:
         """The engine gave no answer. Nothing is counted where it was not asked, as one that is down."""
         if not self.is_asked:
             return
         self._close(Spending())
-        if isinstance(error, EngineRefused | EngineBusy):
+        busy = isinstance(error, EngineBusy)
+        waited_out = self.is_waited_out(error)
+        if isinstance(error, EngineRefused) or (busy and not waited_out):
             self._let_others_try()
             return
-        # Where nothing listens and no other engine is there, further calls would learn nothing new.
+        # Where nothing listens or there is no room, and no other engine is there, more calls would learn nothing new.
         unreachable = isinstance(error, EngineFailed) and error.is_unreachable
-        break_after = 1 if self.patient and unreachable else self._router.policy.break_after
-        breakers = self._router.breakers
+        policy, breakers = self._router.policy, self._router.breakers
         opened = breakers.failed(
             self.engine,
             now,
-            break_after,
+            1 if waited_out and (unreachable or busy) else policy.break_after,
             str(error),
             unreachable=unreachable,
             probe=self._is_probe,
+            asked_s=(isinstance(error, EngineBusy) and error.retry_after_s) or 0.0,
         )
-        break_s = self._router.policy.break_s
-        if opened and self.patient and breakers.down(self.engine, now, break_s) is None:
+        if opened and self.patient and breakers.down(self.engine, now, policy.break_s) is None:
             _log.warning(
                 "%s; no other engine can answer, so it is tried again for up to %.0f s",
                 error,
-                PATIENT * break_s,
+                PATIENT * policy.break_s,
             )
 
-    def cancelled(self) -> None:
-        """The call was taken back; its prompt is paid for."""
+    def cancelled(self) -> Spending:
+        """The call was taken back; its prompt is paid for, if it was asked. What that is."""
+        if not self.is_asked:
+            return Spending()
         usage = Usage(prompt_tokens=self.prompt_tokens)
         price = self._router.purse.prices.get(self.engine)
-        self._close(spending_of(usage, price))
+        spent = spending_of(usage, price)
+        self._close(spent)
         self._let_others_try()
+        return spent
 
     def _let_others_try(self) -> None:
         if self._is_probe:
@@ -128,4 +143,11 @@ class Bill:
             self.is_asked = False
 
 
-__all__ = ["Bill"]
+def is_server_fault(error: EngineError) -> bool:
+    """Whether a server told of a fault of its own, or dropped the connection before it answered."""
+    if not isinstance(error, EngineFailed) or isinstance(error, EngineTimeout):
+        return False
+    return (error.status or 0) >= 500 or error.phase in ("send", "wait")
+
+
+__all__ = ["Bill", "is_server_fault"]

@@ -7,13 +7,14 @@ can wait for what the trying call finds.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
 PATIENT = 4
 """An engine that no other can stand in for is down once it has failed for so many times `break_s`."""
 
-_FIRST_PAUSE_S = 1.0  # before it is tried again for those who wait; doubled up to `break_s`
+FIRST_PAUSE_S = 1.0  # before it is tried again for those who wait; doubled up to `break_s`
 _MOST_TOLD = 200  # characters of an error
 
 
@@ -24,7 +25,8 @@ class Recovering(Exception):
 @dataclass(slots=True)
 class _Breaker:
     """`since`: the first of the failures in a row, `failed_at`: the last; `opened_at` None: closed. `tried`: how often
-    it was tried in vain since it opened. `unreachable`: at the last failure no connection came about."""
+    it was tried in vain since it opened. `unreachable`: at the last failure no connection came about. `asked_s`: the
+    wait that it asked for then."""
 
     failures: int = 0
     since: float = 0.0
@@ -33,6 +35,7 @@ class _Breaker:
     tried: int = 0
     probing: bool = False
     unreachable: bool = False
+    asked_s: float = 0.0
     error: str = ""
 
 
@@ -46,7 +49,7 @@ class Breakers:
 
     def __init__(self) -> None:
         self._found: dict[str, _Breaker] = {}
-        self._answered: set[str] = set()
+        self._answers: Counter[str] = Counter()
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     def objection(self, engine: str, now: float, break_s: float) -> str | None:
@@ -69,8 +72,17 @@ class Breakers:
             return 0.0
         if found.probing:
             return inf
-        pause_s = min(break_s, _FIRST_PAUSE_S * float(2 ** min(found.tried, 30)))
-        return max(0.0, found.failed_at + pause_s - now)
+        pause_s = min(break_s, FIRST_PAUSE_S * float(2 ** min(found.tried, 30)))
+        return max(0.0, found.failed_at + max(pause_s, found.asked_s) - now)
+
+    def answers(self, engine: str) -> int:
+        """How many calls the engine has answered."""
+        return self._answers[engine]
+
+    def in_a_row(self, engine: str) -> int:
+        """How many calls it has failed since it answered one."""
+        found = self._found.get(engine)
+        return 0 if found is None else found.failures
 
     def down(self, engine: str, now: float, break_s: float) -> str | None:
         """Why such a call is not to wait any longer: the engine has failed for `PATIENT` times `break_s`, or cannot be
@@ -78,7 +90,7 @@ class Breakers:
         found = self._found.get(engine)
         if found is None or found.opened_at is None:
             return None
-        was_there = engine in self._answered or not found.unreachable
+        was_there = self._answers[engine] > 0 or not found.unreachable
         if was_there and now - found.since < PATIENT * break_s:
             return None
         if found.failures == 1:
@@ -98,7 +110,7 @@ class Breakers:
 
     def worked(self, engine: str) -> None:
         """The engine answered."""
-        self._answered.add(engine)
+        self._answers[engine] += 1
         if self._found.pop(engine, None) is not None:
             self._changed(engine)
 
@@ -117,13 +129,15 @@ class Breakers:
         *,
         unreachable: bool = False,
         probe: bool = True,
+        asked_s: float = 0.0,
     ) -> bool:
         """The engine broke, and with which error; whether that opened the breaker. `unreachable`: no connection came
-        about. `probe` False: it was not the call that tries the engine, should there be one, but one that was under
-        way before."""
+        about. `asked_s`: it is not tried before so many seconds have passed. `probe` False: it was not the call that
+        tries the engine, should there be one, but one that was under way before."""
         found = self._found.setdefault(engine, _Breaker(since=now))
         found.failures += 1
         found.failed_at, found.error, found.unreachable = now, _shown(error), unreachable
+        found.asked_s = asked_s
         was_open = found.opened_at is not None
         if probe:
             found.tried += found.probing
@@ -151,4 +165,4 @@ def _shown(error: str) -> str:
     return line if len(line) <= _MOST_TOLD else f"{line[:_MOST_TOLD]}…"
 
 
-__all__ = ["PATIENT", "Breakers", "Recovering"]
+__all__ = ["FIRST_PAUSE_S", "PATIENT", "Breakers", "Recovering"]

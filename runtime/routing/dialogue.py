@@ -23,6 +23,7 @@ from carrara.engines.request import Completion, Confidence, Progress, Request, U
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
     Accepted,
+    CalledOff,
     DraftShown,
     EngineAnswered,
     EngineCalled,
@@ -36,9 +37,7 @@ from carrara.runtime.events import (
 )
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
-from carrara.runtime.routing.bill import Bill
-from carrara.runtime.routing.breaker import Recovering
-from carrara.runtime.routing.budget import Reserved
+from carrara.runtime.routing.bill import Bill, is_server_fault
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
@@ -59,6 +58,7 @@ from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.mixed import Part, part_of, text_of
+from carrara.runtime.routing.outage import answer_in_the_end
 from carrara.runtime.routing.router import (
     JUDGED,
     Barred,
@@ -118,6 +118,8 @@ class Dialogue:
         self.draft: tuple[Completion, str] | None = None
         """The last rejected answer with its text, mended where it was."""
         self.error: EngineError | None = None
+        self.waited_out: EngineError | None = None
+        """The last error of an engine that was waited for; it is told."""
         self.origins: dict[str, str] = {}
         """The engine of each field that stayed while another engine was asked for the doubtful ones."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
@@ -219,6 +221,10 @@ class Dialogue:
         def admit() -> None:
             self._admit(engine, reason, firm, bill)
 
+        def rejected(error: EngineError) -> None:
+            self.waited_out = error
+            self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
+
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
@@ -226,13 +232,17 @@ class Dialogue:
         watch = self._watch(engine, bill)
         asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
         try:
-            answered, asked_at = await self._answered(asking, bill)
+            answered, asked_at = await answer_in_the_end(
+                asking, bill, self.router.breakers, rejected
+            )
         except EngineError as error:
             bill.failed(error, self._now())
             self._heard(bill, Usage())
             raise
         except BaseException:
-            bill.cancelled()
+            spent = bill.cancelled()
+            if spent.tokens:
+                self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
             raise
         cost = bill.settle(answered.completion)
         self._heard(bill, Usage() if answered.joined else answered.completion.usage)
@@ -243,24 +253,6 @@ class Dialogue:
     def _heard(self, bill: Bill, usage: Usage) -> None:
         if (lap := here.get()) is not None:
             lap.hears(bill, usage)
-
-    async def _answered(self, asking: Asking, bill: Bill) -> tuple[Answered, float]:
-        """The answer, and when it was asked for: as soon as the budget has room beside the calls under way, and an
-        engine without which nothing can be had is back."""
-        while True:
-            asked_at = self._now()
-            try:
-                return await asking.answer(), asked_at
-            except Reserved:
-                await bill.room()
-            except Recovering:
-                await bill.recovery(self._now())
-            except EngineFailed as error:
-                if not (bill.patient and error.is_unreachable):
-                    raise
-                if bill.is_asked:  # else it joined a call that another step made
-                    self.ctx.tell(Rejected, engine=bill.engine, reason=str(error), confidence=None)
-                bill.failed(error, self._now())
 
     async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
@@ -302,7 +294,7 @@ class Dialogue:
             reason = f"only {part.told}: {reason}"
         try:
             firm = self._is_firm(move)
-            patient = is_last(move.engine, self.route) and self.fallback.taken() is None
+            patient = self._is_patient(move.engine)
             answered = await self.ask_once(move.engine, request, reason, firm, move.beside, patient)
             completion = answered.completion
             if part is not None:
@@ -398,10 +390,13 @@ class Dialogue:
         fields = {**self.draft[0].confidence.fields, **sure.fields}
         return replace(completion, confidence=replace(sure, fields=fields))
 
-    def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
+    def _keep(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
         attempt = Attempt(move.engine, move.how, text, rejection.reason, sure)
         self.attempts = (*self.attempts, attempt)
         self.fallback.note(rejection)
+
+    def _reject(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
+        self._keep(move, rejection, text, sure)
         self.ctx.tell(Rejected, engine=move.engine, reason=rejection.reason, confidence=sure)
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
@@ -412,12 +407,17 @@ class Dialogue:
             if is_last(move.engine, self.route):
                 raise error
             cause = "busy"
-        # One that cannot be reached is not asked again at once: the next engine is, or the step's retries wait.
+        # One that cannot be reached is not asked again at once, the next engine is; a patient call has tried it again.
         failed = error if isinstance(error, EngineFailed) else None
         broke_off = failed is not None and bool(failed.phase) and not failed.is_unreachable
+        if is_server_fault(error) and self._is_patient(move.engine):
+            broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
-        self._reject(move, rejection, "", None)
+        if isinstance(error, EngineDown) or error is self.waited_out:  # no further call was made
+            self._keep(move, rejection, "", None)
+        else:
+            self._reject(move, rejection, "", None)
         return Verdict("", rejection=rejection)
 
     def _after(self, rejection: Rejection) -> Move | None:
@@ -478,6 +478,10 @@ class Dialogue:
         )
         error.__cause__ = self.error
         return error
+
+    def _is_patient(self, engine: str) -> bool:
+        """Whether nothing can be had without this engine."""
+        return is_last(engine, self.route) and self.fallback.taken() is None
 
     def _is_firm(self, move: Move) -> bool:
         """Whether the engine is asked whatever the evidence says by then."""

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from carrara.engines.errors import CarraraError
-from carrara.runtime.events import EngineAnswered, Event
+from carrara.runtime.events import CalledOff, EngineAnswered, Event
 from carrara.runtime.retelling import retell
 from carrara.runtime.routing.budget import Spending
 from carrara.runtime.run import run_id_here
@@ -265,6 +265,8 @@ def _spending(events: Iterable[Event]) -> Spending:
         if isinstance(event, EngineAnswered):
             tokens = event.usage.prompt_tokens + event.usage.completion_tokens
             found += Spending(tokens, event.cost)
+        elif isinstance(event, CalledOff):
+            found += Spending(event.tokens, event.cost)
     return found
 
 

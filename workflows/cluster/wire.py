@@ -13,7 +13,14 @@ from typing import Any
 from carrara.engines import contract as contracts
 from carrara.engines import errors as engine_errors
 from carrara.engines.engine import Engine
-from carrara.engines.errors import CarraraError, EngineDown, EngineError, EngineFailed, LoadingError
+from carrara.engines.errors import (
+    CarraraError,
+    EngineBusy,
+    EngineDown,
+    EngineError,
+    EngineFailed,
+    LoadingError,
+)
 from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
 from carrara.runtime.cassette_format import completion_data, completion_from, request_data
 from carrara.runtime.codec import CodecError, decode, encode
@@ -25,7 +32,7 @@ from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
 
 _ENDINGS: Mapping[str, type[CarraraError]] = {
-    kind.__name__: kind for kind in (EngineDown, LoadingError, OverBudget)
+    kind.__name__: kind for kind in (EngineBusy, EngineDown, LoadingError, OverBudget)
 }
 """Errors that are no record's own: a job begins no more records after them."""
 

@@ -11,11 +11,12 @@ from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Hedged, HedgeEnded
+from carrara.runtime.events import Hedged, HedgeEnded, RunStarted
 from carrara.runtime.limits import EngineGate, EngineLimits
+from carrara.runtime.report import Reporter
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
-from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from carrara.runtime.routing.policy import Hedge, Policy, Price, Rule
 from carrara.runtime.single_flight import SingleFlight
 
 RULES = (Rule(("diffusion", "ar")),)
@@ -132,7 +133,9 @@ def test_a_second_that_fails_leaves_the_first_to_answer(
 
 
 def test_both_failing_is_the_seconds_error(run_virtual: Run, context: Any) -> None:
-    first, second = engines(after(3.0, EngineFailed("one")), after(0.1, EngineBusy("two")))
+    first, second = engines(
+        after(3.0, EngineFailed("one")), after(0.1, EngineBusy("two", retry_after_s=1e4))
+    )
     ctx = context(first, second, router=hedged(after_s=1.0))
     with pytest.raises(EngineBusy, match="two"):
         asked(run_virtual, ctx)
@@ -250,3 +253,18 @@ def test_cancelling_the_call_ends_both(run_virtual: Run, context: Any) -> None:
 
     run_virtual(cut())
     assert first.in_flight == second.in_flight == 0
+
+
+def test_a_call_that_lost_is_in_the_budget_and_in_the_report(
+    run_virtual: Run, context: Any
+) -> None:
+    first, second = engines(after(60.0, "yes"), after(0.5, "yes"))
+    prices = {"diffusion": Price(1e6, 0.0), "ar": Price(0.0, 0.0)}
+    router = Router(Policy(rules=RULES, hedge=Hedge(after_s=1.0), prices=prices))
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "yes"
+    reporter = Reporter()
+    reporter(RunStarted("run", 0.0, "flow"))
+    for event in ctx.events:
+        reporter(event)
+    assert reporter.in_order().cost == router.purse.spent.cost > 0

@@ -16,6 +16,7 @@ from carrara.runtime.events import Event, Rejected, Routed, StepFailed
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import AnswerError, LlmCall, answer
 from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import context, execute, submit, submit_map
 from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import StepOptions, StepSpec
@@ -39,12 +40,16 @@ async def one_of(text: str) -> Any:
 
 
 def run(
-    workflow: Any, argument: Any, engines: Sequence[Engine], events: list[Event] | None = None
+    workflow: Any,
+    argument: Any,
+    engines: Sequence[Engine],
+    events: list[Event] | None = None,
+    router: Router | None = None,
 ) -> Any:
     async def main() -> Any:
         resources = {
             "engines": {engine.name: engine for engine in engines},
-            "router": Router(),
+            "router": router or Router(),
             "gates": {engine.name: EngineGate(EngineLimits(concurrency=2)) for engine in engines},
             "single_flight": SingleFlight(),
         }
@@ -76,10 +81,11 @@ def test_a_fan_out_is_answered_in_order_and_learns_to_leave_a_poor_engine() -> N
     assert {event.path for event in routed} == {f"flow/classify[{n}]" for n in range(30)}
 
 
-def test_a_busy_engine_is_tried_again_by_the_steps_own_retries() -> None:
-    engine = ScriptedEngine("ar", [EngineBusy("full", retry_after_s=None), "yes"])
+def test_an_engine_that_is_busy_for_too_long_is_tried_again_by_the_steps_own_retries() -> None:
+    engine = ScriptedEngine("ar", [EngineBusy("full", retry_after_s=0.01), "yes"])
     events: list[Event] = []
-    assert run(one_of, "x", [engine], events) == "yes"
+    hasty = Router(Policy(max_wait_s=0.0))
+    assert run(one_of, "x", [engine], events, hasty) == "yes"
     assert [event.will_retry for event in events if isinstance(event, StepFailed)] == [True]
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from carrara.engines.contract import Choice, Json, Text
-from carrara.engines.errors import ContextOverflow, EngineBusy, EngineDown, EngineFailed, StreamCut
+from carrara.engines.errors import (
+    ContextOverflow,
+    EngineBusy,
+    EngineDown,
+    EngineError,
+    EngineFailed,
+    StreamCut,
+)
 from carrara.engines.request import (
     Completion,
     Confidence,
@@ -43,16 +50,17 @@ from carrara.workflows.cluster.wire import (
 from carrara.workflows.records import Record
 
 
-def test_that_an_engine_is_down_is_known_to_the_driver() -> None:
+@pytest.mark.parametrize("kind", [EngineDown, EngineBusy])
+def test_that_an_engine_is_down_is_known_to_the_driver(kind: type[EngineError]) -> None:
     error = StepError("failed", run="r", step="s", index=None, attempt=1)
-    error.__cause__ = EngineDown("engine 'e' is gone")
+    error.__cause__ = kind("engine 'e' is gone")
     record = Record(3, "k", "w", {}, None)
     told = outcome_from(outcome_text(Outcome(record, None, error, 0.5), str, []), str)
     assert told.error is not None
     chain = [told.error, told.error.__cause__]
     while chain[-1] is not None:
         chain.append(chain[-1].__cause__)
-    assert any(isinstance(one, EngineDown) and str(one) == "engine 'e' is gone" for one in chain)
+    assert any(isinstance(one, kind) and str(one) == "engine 'e' is gone" for one in chain)
 
 
 class Receipt(BaseModel):

@@ -13,7 +13,7 @@ import pytest
 from carrara.engines.errors import LoadingError, Unreachable
 from carrara.engines.facts import EngineFacts
 from carrara.engines.facts import Price as ToldPrice
-from carrara.engines.remote.faults import placed
+from carrara.engines.remote.faults import Told, error_of, placed
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
@@ -172,6 +172,25 @@ def test_an_engine_that_is_gone_ends_the_job_and_leaves_its_records_open(
     second, again = desk.run(job, run_id=first.run_id)
     assert (second.done, second.failed, second.stopped) == (200, 0, "")
     assert len(again) == 200 - answers
+
+
+def test_a_wait_longer_than_a_call_waits_ends_the_job_and_leaves_its_records_open(
+    desk: Desk,
+) -> None:
+    desk.give(50)
+    job = desk.job(concurrency=4)
+    busy = error_of(Told(429, "slow down", retry_after_s=1000.0), "ar", "http://ar")
+    left = iter(range(5))
+
+    def reply(_: Request) -> Any:
+        return "yes" if next(left, None) is not None else busy
+
+    first, asked = desk.run(job, reply)
+    assert (first.done, first.failed) == (5, 0)
+    assert "slow down. It asks for a wait of 1,000 s." in first.stopped
+    assert len(asked) < 20
+    second, _ = desk.run(job, run_id=first.run_id)
+    assert (second.done, second.failed, second.stopped) == (50, 0, "")
 
 
 def test_a_server_that_comes_back_costs_no_record(desk: Desk) -> None:
