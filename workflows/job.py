@@ -223,6 +223,7 @@ async def run_job(
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
+    opened.check()
     end, seats = _End(until, clock), Seats(session.engines)
     started = clock()
     writer: _Writer
