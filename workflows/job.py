@@ -31,6 +31,7 @@ from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
+from carrara.workflows.item_keys import apart_from_items
 from carrara.workflows.kept_rows import still_open, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
@@ -119,7 +120,8 @@ class Job:
             InputError: `where` or `shard` cannot be. SourceError: see `read_records`.
         """
         chosen = Selection(self.where, self.shard, self.sample, self.seed)
-        return chosen.of(read_records(self.input, self.folder, self.key))
+        records = read_records(self.input, self.folder, self.key)
+        return chosen.of(records if self.flatten is None else apart_from_items(records))
 
     @property
     def source(self) -> str:

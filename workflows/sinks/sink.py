@@ -19,9 +19,11 @@ class Sink(Protocol):
     False the order of rows does not matter to it."""
 
     shown: str
-    output: Path | None
     failed: Path | None
     ordered: bool
+
+    @property
+    def output(self) -> Path | None: ...
 
     def prepare(self, fields: Fields) -> Any:
         """A row as `put` takes it. Called before the row counts as done.
