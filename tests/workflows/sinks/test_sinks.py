@@ -370,5 +370,5 @@ def test_shapes_follow_the_annotation() -> None:
     assert row_columns(one) == {"value": Shape("number")}
     assert shape_of(int | float) == Shape("number")
     assert shape_of(list[dict[str, int]]) == Shape("list", Shape("json"))
-    assert shape_of(Literal["a", 1]) == Shape("json")
+    assert shape_of(Literal["a", 1]) == Shape("json", values=("a", 1))
     assert shape_of(tuple[int, ...]) == Shape("list", Shape("integer"))
