@@ -113,14 +113,14 @@ class Job:
         """The output as it is found from the working folder."""
         return placed(self.output, self.folder)
 
-    def records(self) -> Iterator[Record]:
-        """The records that are chosen, in order and counted from 0.
+    def records(self, keep: tuple[type, ...] = ()) -> Iterator[Record]:
+        """The records that are chosen, in order and counted from 0; `keep` as in `read_records`.
 
         Raises:
             InputError: `where` or `shard` cannot be. SourceError: see `read_records`.
         """
         chosen = Selection(self.where, self.shard, self.sample, self.seed)
-        records = read_records(self.input, self.folder, self.key)
+        records = read_records(self.input, self.folder, self.key, keep)
         return chosen.of(records if self.flatten is None else apart_from_items(records))
 
     @property
@@ -220,7 +220,7 @@ async def run_job(
     if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    records = _begun(job.records())
+    records = _begun(job.records(binder.keep if on is None else ()))
     policy = None if until.cost is None else _within(until.cost, session, workflow)
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 FLOW = """
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypedDict
 
@@ -32,6 +33,18 @@ async def price(text: str) -> Price:
 @workflow
 async def again(price: Decimal) -> Decimal:
     return price
+
+
+@dataclass
+class Line:
+    price: Decimal | None
+    rate: float
+    sizes: list[Decimal]
+
+
+@workflow
+async def copied(line: Line, rate: float, what) -> dict[str, str]:
+    return {"line": repr(line), "rate": repr(rate), "what": repr(what)}
 """
 EXACT = ["0.10", "12345678901234567890.1234567890", "1.50"]
 SINKS = [
@@ -73,6 +86,32 @@ def test_decimals_keep_their_digits_in_json_lines_and_csv_and_on_the_way_back(sh
         back = f"back{number}.jsonl"
         assert shell("run", "price.py:again", "-i", source, "-o", back, "-q").code == 0
         assert [row["value"] for row in shell.rows(back)] == EXACT
+
+
+def test_numbers_of_json_lines_keep_their_digits_for_decimals_alone(shell: Any) -> None:
+    shell.write("price.py", FLOW)
+    digits = ["12345678901234567890.12", "1.10", "1e400", "-0.1", "7"]
+    shell.write("in.jsonl", "".join(f'{{"price": {text}}}\n' for text in digits))
+    call = ("run", "price.py:again", "-i", "in.jsonl", "-o", "out.jsonl", "-q")
+    ended = shell(*call)
+    assert ended.code == 0, ended.err
+    assert [row["value"] for row in shell.rows("out.jsonl")] == [
+        "12345678901234567890.12", "1.10", "1E+400", "-0.1", "7",
+    ]  # fmt: skip
+    assert shell(*call, "--resume").code == 0
+
+    line = '{"price": 1.10, "rate": 1.10, "sizes": [0.50]}'
+    shell.write("one.jsonl", f'{{"id": 1.10, "line": {line}, "rate": 1.10, "what": [1.10]}}\n')
+    ended = shell("run", "price.py:copied", "-i", "one.jsonl", "-o", "copied.jsonl", "-q")
+    assert ended.code == 0, ended.err
+    assert shell.rows("copied.jsonl") == [
+        {
+            "key": "1.1",
+            "line": "Line(price=Decimal('1.10'), rate=1.1, sizes=[Decimal('0.50')])",
+            "rate": "1.1",
+            "what": "[1.1]",
+        }
+    ]
 
 
 def test_a_job_that_moves_to_another_sink_takes_all_digits_with_it(shell: Any) -> None:
