@@ -35,7 +35,7 @@ from carrara.workflows.item_keys import apart_from_items
 from carrara.workflows.kept_rows import still_open, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
-from carrara.workflows.plain import plain
+from carrara.workflows.plain import NoNumber, place_of_refused, plain
 from carrara.workflows.records import Record, SourceError, content_hash, read_records
 from carrara.workflows.rows import Order, Row
 from carrara.workflows.seats import Seats
@@ -485,9 +485,12 @@ def _outputs(value: Any) -> dict[str, Any]:
     one of them is called `key`, which is the record's. Decimals are text, so that no digit is lost.
 
     Raises:
-        TypeError: a part of the result has no JSON form.
+        ValueError: a part of the result has no JSON form; names the field.
     """
-    found = plain(value, exact=True)
+    try:
+        found = plain(value, exact=True, strict=True)
+    except (TypeError, NoNumber) as error:
+        raise ValueError(f"{place_of_refused(value) or 'value'}: {error}") from error
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 

@@ -10,7 +10,7 @@ import pytest
 FLOW = """
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from carrara import step, workflow
 
@@ -45,6 +45,30 @@ class Line:
 @workflow
 async def copied(line: Line, rate: float, what) -> dict[str, str]:
     return {"line": repr(line), "rate": repr(rate), "what": repr(what)}
+
+
+class Rate(TypedDict):
+    rate: float | None
+    more: dict[str, Any]
+
+
+ODD = {"nan": float("nan"), "bytes": b"x", "decimal": Decimal("-Infinity")}
+
+
+@step
+def odd(text: str) -> Rate:
+    more = {"parts": [ODD[text] if text in ODD else text]}
+    return {"rate": ODD["nan"] if text == "rate" else 1.5, "more": more}
+
+
+@workflow
+async def rates(text: str) -> Rate:
+    return await odd(text)
+
+
+@workflow
+async def rated(rate: float | None) -> str:
+    return repr(rate)
 """
 EXACT = ["0.10", "12345678901234567890.1234567890", "1.50"]
 SINKS = [
@@ -126,3 +150,40 @@ def test_a_job_that_moves_to_another_sink_takes_all_digits_with_it(shell: Any) -
     assert [f"{price:.10f}" for (price,) in found] == [
         "0.1000000000", "12345678901234567890.1234567890", "1.5000000000",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", SINKS)
+def test_what_no_row_can_hold_fails_and_is_named(shell: Any, output: str) -> None:
+    shell.write("price.py", FLOW)
+    shell.write("in.jsonl", lines("rate", "nan", "bytes", "decimal", "1"))
+    ended = shell("run", "price.py:rates", "-i", "in.jsonl", "-o", output, "-q")
+    assert ended.code == 1
+    (failed,) = [path for path in shell.folder.iterdir() if path.name.endswith("failed.jsonl")]
+    told = [
+        row["error"].removeprefix("the result cannot be written: ") for row in shell.rows(failed)
+    ]
+    assert sorted(told) == [
+        "more/parts/0: -Infinity is no number that a row can hold; give null in its place",
+        "more/parts/0: a bytes cannot be written as JSON",
+        "more/parts/0: nan is no number that a row can hold; give null in its place",
+        "rate: nan is no number that a row can hold; give null in its place",
+    ]
+
+
+def test_a_number_that_is_none_is_not_null_in_a_source(shell: Any) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    keys = pyarrow.array(list("abcd"))
+    rates = pyarrow.array([float("nan"), float("-inf"), None, 0.5])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"key": keys, "rate": rates}), shell.folder / "in.parquet"
+    )
+    shell.write("price.py", FLOW)
+    assert shell("run", "price.py:rated", "-i", "in.parquet", "-o", "out.jsonl", "-q").code == 0
+    assert [row["value"] for row in shell.rows("out.jsonl")] == ["nan", "-inf", "None", "0.5"]
+    none = pyarrow.array([None, float("-inf"), None, 0.5])
+    pyarrow.parquet.write_table(
+        pyarrow.table({"key": keys, "rate": none}), shell.folder / "null.parquet"
+    )
+    assert shell("diff", "in.parquet", "null.parquet").code == 1

@@ -237,6 +237,7 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
         _one_of(value, shape.values, where)
     match shape.kind:
         case "json":
+            refuse_half_characters(value, where)
             return value
         case "list":
             item = shape.item or JSON
@@ -247,13 +248,14 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
             refuse_lacking(value, shapes, where)
             return {name: fitting(v, shapes[name], f"{where}/{name}") for name, v in value.items()}
         case "decimal":
-            return str(_number(value, where))
+            return str(_in_places(_number(value, where), shape.places, where))
         case "date" | "datetime" | "time":
             _moment(value, shape.kind, where)
             return value
         case _:
             if not _is_plain(value, shape.kind):
                 raise _other(value, f"a value of type {shape.kind}", where)
+            refuse_half_characters(value, where)
             return value
 
 
@@ -289,6 +291,20 @@ def refuse_lacking(found: Collection[str], columns: Columns, where: str) -> None
         raise Misfit(
             f"{where} has no field {lacking[0]!r}, which its type declares: give it, or null"
         )
+
+
+def refuse_half_characters(value: Any, where: str) -> None:
+    """Raises Misfit where a text in JSON data is none that UTF-8 can hold."""
+    match value:
+        case str() if not is_unicode(value):
+            raise Misfit(f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)")
+        case list():
+            for place, part in enumerate(value):
+                refuse_half_characters(part, f"{where}/{place}")
+        case dict():
+            for name, part in value.items():
+                refuse_half_characters(name, f"{where}/{name!r}")
+                refuse_half_characters(part, f"{where}/{name}")
 
 
 def _one_of(value: Any, values: Collection[Any], where: str) -> None:
@@ -347,8 +363,7 @@ def _plain(value: Any, kind: Kind, where: str) -> Any:
         raise _other(value, f"a value of type {kind}", where)
     if kind == "number":
         return float(value)
-    if kind == "text" and not is_unicode(value):
-        raise Misfit(f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)")
+    refuse_half_characters(value, where)
     if kind == "integer" and not -(2**63) <= value < 2**63:
         raise Misfit(f"{where}: {value} does not fit into 64 bits")
     return value
@@ -367,16 +382,33 @@ def _number(value: Any, where: str) -> Decimal:
     return found
 
 
+def _in_places(number: Decimal, places: int | None, where: str) -> Decimal:
+    if places is not None and _places_of(number) > places:
+        raise Misfit(
+            f"{where}: {number} has more digits behind the point than the {places} of its type (decimal_places)"
+        )
+    return number
+
+
 def _decimal(value: Any, places: int, where: str) -> Decimal:
     found = _number(value, where)
-    exponent = found.normalize().as_tuple().exponent
-    assert isinstance(exponent, int)
-    if -exponent > places or found.adjusted() >= _DIGITS - places:
+    if _places_of(found) > places or found.adjusted() >= _DIGITS - places:
         raise Misfit(
             f"{where}: {found} does not fit {_DIGITS - places} digits before the point and {places} behind it; "
             "decimal_places in the type says how many"
         )
     return found
+
+
+def _places_of(number: Decimal) -> int:
+    """The digits behind the point that are needed to write a finite number."""
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent >= 0:
+        return 0
+    digits = number.as_tuple().digits
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return 0 if not number else max(0, -exponent - zeros)
 
 
 def _moment(value: Any, kind: Kind, where: str) -> Any:

@@ -134,3 +134,28 @@ def test_a_row_without_a_field_that_must_be_there_is_refused() -> None:
 
     with pytest.raises(Misfit, match="row 'k' has no field 'name'"):
         DeclaredRows(row_columns(made))({"key": "k", "count": 1})
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "told"),
+    [
+        (Shape("text"), "\ud800", "at is no text that UTF-8 can hold"),
+        (Shape("json"), {"a": ["b", "\ud800"]}, "at/a/1 is no text that UTF-8 can hold"),
+        (Shape("json"), {"\ud800": 1}, "is no text that UTF-8 can hold"),
+        (
+            Shape("decimal", places=2),
+            "1.255",
+            "at: 1.255 has more digits behind the point than the 2",
+        ),
+        (Shape("decimal", places=0), 0.5, "at: 0.5 has more digits behind the point than the 0"),
+    ],
+)
+def test_what_some_sinks_cannot_hold_no_sink_takes(shape: Shape, value: Any, told: str) -> None:
+    with pytest.raises(Misfit, match=told):
+        fitting(value, shape, "at")
+
+
+def test_zeros_behind_the_last_place_of_a_decimal_are_no_digits() -> None:
+    long = "12345678901234567890123456789012345.12000"
+    assert fitting(long, Shape("decimal", places=2), "at") == long
+    assert fitting("1E+5", Shape("decimal", places=0), "at") == "1E+5"
