@@ -97,6 +97,15 @@ def csv_of_values() -> RowFormat:
     return RowFormat(_record((_KEY, _VALUE)), line)
 
 
+def is_json(text: str) -> bool:
+    """Whether a text can be read as JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def csv_text(rows: Sequence[Fields], columns: Iterable[str] = ()) -> str:
     """Rows under a header: `columns`, and what the rows have beside them in the order in which it comes."""
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))

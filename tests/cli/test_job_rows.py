@@ -52,6 +52,11 @@ class Rate(TypedDict):
     more: dict[str, Any]
 
 
+@workflow
+async def anything(what):
+    return what
+
+
 ODD = {"nan": float("nan"), "bytes": b"x", "decimal": Decimal("-Infinity")}
 
 
@@ -187,3 +192,21 @@ def test_a_number_that_is_none_is_not_null_in_a_source(shell: Any) -> None:
         pyarrow.table({"key": keys, "rate": none}), shell.folder / "null.parquet"
     )
     assert shell("diff", "in.parquet", "null.parquet").code == 1
+
+
+@pytest.mark.parametrize("output", SINKS)
+def test_a_text_is_told_from_a_number_of_unknown_type(shell: Any, output: str) -> None:
+    shell.write("price.py", FLOW)
+    given = ['"1"', "1", '"null"', "true", '"a"', '["1", 1]', '"[1]"']
+    shell.write("in.jsonl", "".join(f'{{"what": {text}}}\n' for text in given))
+    call = ("run", "price.py:anything", "-i", "in.jsonl", "-q", "-o")
+    assert shell(*call, output).code == 0
+    if not output.endswith(".csv"):  # it knows texts alone
+        shell.write("other.jsonl", "".join(
+            f'{{"key": "line:{n}", "value": {text}}}\n' for n, text in enumerate(given, 1)
+        ))  # fmt: skip
+        compared = shell("diff", output, "other.jsonl")
+        assert compared.code == 0, compared.out
+        swapped = shell.read("other.jsonl").replace('"value": "1"', '"value": 1')
+        shell.write("swapped.jsonl", swapped)
+        assert shell("diff", output, "swapped.jsonl").code == 1
