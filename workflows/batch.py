@@ -19,6 +19,7 @@ from carrara.runtime.handle import Handle
 from carrara.runtime.run import run_within, submit_feed
 from carrara.runtime.step import StepSpec
 from carrara.workflows.calls import Definition
+from carrara.workflows.digits import Digits
 from carrara.workflows.inputs import InputReader
 from carrara.workflows.parameters import MISSING
 from carrara.workflows.records import Record
@@ -205,6 +206,11 @@ class Binder:
         """Which field of the record each input takes, of those that it has."""
         columns = {name: self._column(record, name) for name in self._open}
         return {name: column for name, column in columns.items() if column in record.fields}
+
+    @property
+    def keep(self) -> tuple[type, ...]:
+        """The types of a record's values that are of use beside those of JSON, for `read_records`."""
+        return (Digits,) if self._reader.keeps_digits else ()
 
     @property
     def constants(self) -> Mapping[str, Any]:

@@ -83,7 +83,7 @@ async def estimate(job: Job, session: Session, count: int) -> Estimate:
     workflow = load_workflow(job.target, job.folder)
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     tally = _Tally(binder)
-    chosen = sampled(tally.good(islice(job.records(), job.limit)), count, job.seed)
+    chosen = sampled(tally.good(islice(job.records(binder.keep), job.limit)), count, job.seed)
     if not chosen:
         return Estimate(tally.records, tally.broken, tally.tokens)
     use = UseListener()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from carrara.workflows.calls import Definition
+from carrara.workflows.digits import as_decimals, as_floats, takes_decimals
 from carrara.workflows.errors import InputError, did_you_mean
 from carrara.workflows.json_types import adapter_for, refusal
 from carrara.workflows.parameters import MISSING
@@ -32,6 +33,7 @@ class InputReader:
             for name, annotation in workflow.parameters.types.items()
             if annotation is not MISSING
         }
+        self._exact = {name for name, found in self._adapters.items() if takes_decimals(found)}
         self._of_empty: dict[str, Any] = {}
         self._of_null: dict[str, Any] = {}
 
@@ -79,6 +81,11 @@ class InputReader:
             self._of_null[name] = MISSING if falls_back else None
         return self._of_null[name]
 
+    @property
+    def keeps_digits(self) -> bool:
+        """Whether an input takes decimals: then numbers may come as `Digits`."""
+        return bool(self._exact)
+
     def needs_text(self, name: str) -> bool:
         """Whether an input takes a text and neither null nor a default: a blank text is nothing to work on."""
         if name in self.parameters.defaults:
@@ -104,6 +111,8 @@ class InputReader:
                 raise InputError(f"{self.name} takes no input {name!r}. {hint}", name=name)
 
     def _value(self, name: str, value: Any) -> Any:
+        if self._exact:
+            value = as_decimals(value) if name in self._exact else as_floats(value)
         adapter = self._adapters.get(name)
         if adapter is None:
             return value

@@ -31,10 +31,11 @@ from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
+from carrara.workflows.item_keys import apart_from_items
 from carrara.workflows.kept_rows import still_open, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
-from carrara.workflows.plain import plain
+from carrara.workflows.plain import NoNumber, place_of_refused, plain
 from carrara.workflows.records import Record, SourceError, content_hash, read_records
 from carrara.workflows.rows import Order, Row
 from carrara.workflows.seats import Seats
@@ -113,14 +114,15 @@ class Job:
         """The output as it is found from the working folder."""
         return placed(self.output, self.folder)
 
-    def records(self) -> Iterator[Record]:
-        """The records that are chosen, in order and counted from 0.
+    def records(self, keep: tuple[type, ...] = ()) -> Iterator[Record]:
+        """The records that are chosen, in order and counted from 0; `keep` as in `read_records`.
 
         Raises:
             InputError: `where` or `shard` cannot be. SourceError: see `read_records`.
         """
         chosen = Selection(self.where, self.shard, self.sample, self.seed)
-        return chosen.of(read_records(self.input, self.folder, self.key))
+        records = read_records(self.input, self.folder, self.key, keep)
+        return chosen.of(records if self.flatten is None else apart_from_items(records))
 
     @property
     def source(self) -> str:
@@ -223,11 +225,12 @@ async def run_job(
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
     refuse_same_file(job.input, job.output, job.folder)
-    records = _begun(job.records())
+    records = _begun(job.records(binder.keep if on is None else ()))
     policy = None if until.cost is None else _within(until.cost, session, workflow)
     definition = definition_hash(workflow)
     sink = sink_of(job.place, workflow, job.flatten)
     opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
+    opened.check()
     end, seats = _End(until, clock), Seats(session.engines)
     started = clock()
     writer: _Writer
@@ -497,9 +500,12 @@ def _outputs(value: Any) -> dict[str, Any]:
     one of them is called `key`, which is the record's. Decimals are text, so that no digit is lost.
 
     Raises:
-        TypeError: a part of the result has no JSON form.
+        ValueError: a part of the result has no JSON form; names the field.
     """
-    found = plain(value, exact=True)
+    try:
+        found = plain(value, exact=True, strict=True)
+    except (TypeError, NoNumber) as error:
+        raise ValueError(f"{place_of_refused(value) or 'value'}: {error}") from error
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 

@@ -35,6 +35,11 @@ class KeySet:
             self._grow()
         return None
 
+    def first(self, key: str) -> int | None:
+        """The place of a key, None where it has not come."""
+        slot = self._slot(hash(key) & _MASK or 1)
+        return self._places[slot] if self._hashes[slot] else None
+
     def _slot(self, mark: int) -> int:
         """That of a hash, or the free one where it would stand."""
         hashes, last = self._hashes, self._size - 1

@@ -15,9 +15,10 @@ from carrara.workflows.kept_rows import EarlierRows
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
 from carrara.workflows.rows import Rows
+from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.opening import shown
 from carrara.workflows.sinks.sink import Sink
-from carrara.workflows.trust.beside import Trusted
+from carrara.workflows.trust.beside import Trusted, path_beside
 
 if TYPE_CHECKING:
     from carrara.workflows.job import Job
@@ -46,6 +47,18 @@ class Opened:
         self._journal, self._sink, self._run_id = journal, sink, run_id
         self._definition = definition
         self._stack = ExitStack()
+
+    def check(self) -> None:
+        """Raises PlaceError where a file would be written over that is not the job's own, or that it reads."""
+        job = self._job
+        files = _files(job, self._sink)
+        refuse_source(job.input, job.folder, job.place, files)
+        if self._run_id is None:
+            refuse_filled(files)
+            return
+        first = job.from_source(self._journal.find(self._run_id).source)
+        own = _files(first, self._sink) if is_same(first.place, job.place) else ()
+        refuse_filled(files, own=own)
 
     def begin(self, accept_changes: bool) -> None:
         """Open everything and make it hold what is done.
@@ -108,6 +121,20 @@ class Opened:
         self._stack.__exit__(kind, error, trace)
 
 
+def _files(job: Job, sink: Sink) -> list[Path]:
+    """All files that the job makes anew."""
+    found = [path for path in (sink.output, sink.failed) if path is not None]
+    if sink.failed is not None and _has_beside(job):
+        kinds = ("trust",) if job.review is None else ("trust", "review")
+        found += [path_beside(_stands_for(sink.failed), kind) for kind in kinds]
+    return found
+
+
+def _stands_for(failed: Path) -> Path:
+    """The file after which those beside the output are called: a table has side files as a file has."""
+    return failed.with_name(f"{failed.name.removesuffix('.failed.jsonl')}.jsonl")
+
+
 def _has_beside(job: Job) -> bool:
     """Whether something is put beside the output."""
     return job.trust or job.review is not None
@@ -122,14 +149,15 @@ def _trusted(
     run_id: str | None,
     done: EarlierRows,
 ) -> Trusted | None:
-    """What writes beside the output, where that was asked for: a file as a table has its side files."""
+    """What writes beside the output, where that was asked for."""
     if not _has_beside(job):
         return None
     if failed is None:
         raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    output = failed.with_name(f"{failed.name.removesuffix('.failed.jsonl')}.jsonl")
     earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(workflow, binder, output, job.review, earlier, frozenset(done.places()))
+    return Trusted(
+        workflow, binder, _stands_for(failed), job.review, earlier, frozenset(done.places())
+    )
 
 
 __all__ = ["Opened"]

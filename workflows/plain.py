@@ -16,38 +16,71 @@ from uuid import UUID
 from carrara.workflows.values import Outline, OutlineItem, Table
 
 
-def plain(value: Any, *, exact: bool = False) -> Any:
+class NoNumber(ValueError):
+    """A number that JSON does not know: NaN or infinity."""
+
+
+def plain(value: Any, *, exact: bool = False, strict: bool = False) -> Any:
     """`value` as JSON data: models and dataclasses as objects, tables as lists of rows, dates as ISO text.
 
-    A number that JSON does not know (NaN, infinity) becomes None. A decimal becomes a number, with `exact` a text that
-    has all its digits.
+    A number that JSON does not know (NaN, infinity) becomes None; with `strict` it is refused. A decimal becomes a
+    number, with `exact` a text that has all its digits.
 
     Raises:
         TypeError: a part of the value has no JSON form.
+        NoNumber: with `strict`, see above.
     """
     match value:
         case None | bool() | str() if not isinstance(value, Enum):
             return value
         case Enum():
-            return plain(value.value, exact=exact)
+            return plain(value.value, exact=exact, strict=strict)
         case int():
             return int(value)
         case float():
-            return value if math.isfinite(value) else None
+            return value if math.isfinite(value) else _unknown(value, strict)
         case Decimal():
-            return _number(value) if not exact else str(value) if value.is_finite() else None
+            if not value.is_finite():
+                return _unknown(value, strict)
+            return str(value) if exact else _number(value)
         case Mapping():
-            return {_key(key): plain(part, exact=exact) for key, part in value.items()}
+            return {
+                _key(key): plain(part, exact=exact, strict=strict) for key, part in value.items()
+            }
         case Table():
-            return plain(value.records(), exact=exact)
+            return plain(value.records(), exact=exact, strict=strict)
         case Outline() | OutlineItem():
             return value.data()
         case list() | tuple() | Set():
-            return [plain(part, exact=exact) for part in value]
+            return [plain(part, exact=exact, strict=strict) for part in value]
         case datetime.date() | datetime.time():
             return value.isoformat()
         case _:
-            return _object(value, exact)
+            return _object(value, exact, strict)
+
+
+def place_of_refused(value: Any) -> str:
+    """Where in a value stands what `plain(value, strict=True)` refuses, as in `items/2/price`; "" for the whole."""
+    for name, part in _parts(value):
+        try:
+            plain(part, strict=True)
+        except (TypeError, NoNumber):
+            return f"{name}/{place_of_refused(part)}".rstrip("/")
+    return ""
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    match value:
+        case Mapping():
+            return list(value.items())
+        case list() | tuple():
+            return list(enumerate(value))
+        case _ if hasattr(type(value), "model_dump"):
+            return list(value.model_dump(by_alias=True).items())
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        case _:
+            return []
 
 
 def as_text(value: Any) -> str:
@@ -77,18 +110,22 @@ def _key(key: Any) -> str:
     return found if isinstance(found, str) else json.dumps(found)
 
 
-def _number(value: Decimal) -> int | float | None:
-    if not value.is_finite():
-        return None
+def _unknown(value: float | Decimal, strict: bool) -> None:
+    if strict:
+        raise NoNumber(f"{value} is no number that a row can hold; give null in its place")
+
+
+def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _object(value: Any, exact: bool) -> Any:
+def _object(value: Any, exact: bool, strict: bool) -> Any:
     if hasattr(type(value), "model_dump"):
-        return plain(value.model_dump(by_alias=True), exact=exact)
+        return plain(value.model_dump(by_alias=True), exact=exact, strict=strict)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: plain(getattr(value, f.name), exact=exact) for f in dataclasses.fields(value)
+            f.name: plain(getattr(value, f.name), exact=exact, strict=strict)
+            for f in dataclasses.fields(value)
         }
     if isinstance(value, UUID | PurePath | datetime.timedelta):
         return str(value)

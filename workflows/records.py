@@ -19,7 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from carrara.workflows.digits import Digits
 from carrara.workflows.key_set import KeySet, Spots
+from carrara.workflows.row_format import JSON_LINES
 from carrara.workflows.sources.delimited import read_csv
 from carrara.workflows.sources.documents import read_document
 from carrara.workflows.sources.duck import is_duckdb, read_duckdb
@@ -40,6 +42,7 @@ from carrara.workflows.sources.record import (
 from carrara.workflows.sources.sql import is_database, read_sql
 
 _decoded = json.JSONDecoder().decode
+_decoded_exactly = json.JSONDecoder(parse_float=Digits).decode
 
 
 def read_records(
@@ -52,7 +55,8 @@ def read_records(
     key is the field `id` or `key` where there is one, else the path, or the line as in `line:3`. Where several files
     match, the keys of lines and rows begin with their file's path, and a file that cannot be read is a broken record.
     So is a record with the key of an earlier one. With `key` the field of that name is the key, and nothing else.
-    Values of typed tables are JSON data, but for those of the types to `keep`.
+    Values of typed tables are JSON data, but for those of the types to `keep`; with `Digits` among these, numbers of
+    JSON lines know their digits.
 
     Raises:
         SourceError: no file matches, or the only one is unreadable or empty, or a CSV without a header; a source of
@@ -90,7 +94,7 @@ def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
 
 def _read(source: str, once: Once, keep: Kept) -> Iterator[Record]:
     if source == "-":
-        yield from once(_jsonl(sys.stdin.buffer, "stdin"))
+        yield from once(_jsonl(sys.stdin.buffer, "stdin", keep))
         return
     paths = _matching(source)
     if len(paths) == 1:
@@ -109,6 +113,8 @@ def _file(path: Path, once: Once, keep: Kept) -> Iterator[Record]:
     reader = _TABLES.get(suffix)
     if suffix == ".parquet":
         yield from once(read_parquet(path, keep))
+    elif suffix in JSON_LINES:
+        yield from once(_json_lines(path, keep))
     elif reader is not None:
         yield from once(reader(path))
     else:
@@ -193,26 +199,28 @@ def _open(path: Path) -> io.BufferedReader:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _jsonl(lines: Any, name: str) -> Iterator[Record]:
-    index = 0
+def _jsonl(lines: Any, name: str, keep: Kept) -> Iterator[Record]:
+    index, decoded = 0, _decoded_exactly if Digits in keep else _decoded
     for number, raw in enumerate(lines, start=1):
         if raw.isspace():
             continue
-        yield _json_line(raw, index, f"line:{number}", f"{name}:{number}")
+        yield _json_line(raw, decoded, index, f"line:{number}", f"{name}:{number}")
         index += 1
     if not index:
         raise EmptySource(f"{name}: empty, there is no record in it")
 
 
-def _json_lines(path: Path) -> Iterator[Record]:
+def _json_lines(path: Path, keep: Kept) -> Iterator[Record]:
     with _open(path) as lines:
-        yield from _jsonl(lines, str(path))
+        yield from _jsonl(lines, str(path), keep)
 
 
-def _json_line(raw: bytes, index: int, usual: str, where: str) -> Record:
+def _json_line(
+    raw: bytes, decoded: Callable[[str], Any], index: int, usual: str, where: str
+) -> Record:
     """The record of one line; its key is `usual` where the line gives none."""
     try:
-        row = _decoded(raw.removeprefix(BOM_UTF8).decode())
+        row = decoded(raw.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 text (byte {error.start} of the line)"
     except json.JSONDecodeError as error:
@@ -230,14 +238,13 @@ def _json_line(raw: bytes, index: int, usual: str, where: str) -> Record:
 
 
 _TABLES: Mapping[str, Callable[[Path], Iterator[Record]]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".eml": read_message,
     ".mbox": read_mailbox,
 }
-"""Readers of files that hold many records, or whose one record is no plain document, by suffix; Parquet beside them."""
+"""Readers of files that hold many records, or whose one record is no plain document, by suffix; JSON lines and Parquet
+beside them."""
 
 
 __all__ = ["MAX_TEXT_BYTES", "EmptySource", "Record", "SourceError", "content_hash", "read_records"]

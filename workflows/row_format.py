@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, is_typeddict
+from typing import Any, Final
 
 from carrara.runtime.codec import json_writer
 from carrara.workflows.calls import Definition
@@ -97,6 +97,15 @@ def csv_of_values() -> RowFormat:
     return RowFormat(_record((_KEY, _VALUE)), line)
 
 
+def is_json(text: str) -> bool:
+    """Whether a text can be read as JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def csv_text(rows: Sequence[Fields], columns: Iterable[str] = ()) -> str:
     """Rows under a header: `columns`, and what the rows have beside them in the order in which it comes."""
     names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
@@ -118,7 +127,7 @@ def _fields_of(kind: Any) -> tuple[str, ...] | None:
         return None if open_ended else tuple(f.alias or name for name, f in model.items())
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
-    return tuple(kind.__annotations__) if is_typeddict(kind) else None
+    return tuple(kind.__annotations__) if hasattr(kind, "__required_keys__") else None
 
 
 def _record(cells: Iterable[str]) -> bytes:

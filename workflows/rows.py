@@ -63,10 +63,10 @@ class Rows:
         """Make the sink hold what an earlier process had done; call it before `with`.
 
         With order "input" the rows after the first gap wait for the records in it. The failed file goes: those
-        records run again. A `fresh` job overwrites nothing.
+        records run again. A `fresh` job has written none.
 
         Raises:
-            PlaceError: the sink cannot be written, or a fresh job finds it filled.
+            PlaceError: the sink cannot be written, or has other columns.
         """
         try:
             self.sink.begin(self._ready(), fresh=fresh)

@@ -218,3 +218,13 @@ def test_limits_of_jobs_are_refused_for_other_runs(shell: Any) -> None:
 def test_options_of_jobs_need_an_input(shell: Any) -> None:
     ended = shell("run", "flows.py:shout", "--set", "text=a", "--where", "true")
     assert (ended.code, len(ended.errors)) == (2, 1)
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", *OUTPUTS])
+def test_no_row_of_a_flat_job_takes_the_key_of_another(typed: Any, output: str) -> None:
+    typed.write("in.jsonl", lines("a", "b", "a/0"))
+    ended = typed(*call(output, "--flatten", "parts", "-q"))
+    assert ended.code == 1
+    assert {row["key"] for row in rows_of(typed, output)} == {"a/0", "a/1", "b/0", "b/1"}
+    (failed,) = [path for path in typed.folder.iterdir() if path.name.endswith("failed.jsonl")]
+    assert "'a/0' is that of an item of the record at in.jsonl:1" in failed.read_text()

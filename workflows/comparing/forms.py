@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
 
+from carrara.workflows.row_format import is_json
+
 Kind = Literal[
     "null", "boolean", "number", "decimal", "text", "date", "datetime", "time", "list", "object",
 ]  # fmt: skip
@@ -42,12 +44,14 @@ def kind_of(value: Any) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`texts` are the kinds that stand as text in this form. `fills`: every row has every field. `inside` is the form
+    """`texts` are the kinds that stand as text in this form. `fills`: every row has every field.
+    `quotes`: a text may stand in quotes where it could be read as JSON. `inside` is the form
     of what stands in a list or an object, None for the same."""
 
     name: str
     texts: frozenset[Kind] = frozenset()
     fills: bool = True
+    quotes: bool = False
     inside: Form | None = None
 
     def within(self) -> Form:
@@ -63,6 +67,10 @@ class Form:
         except (ValueError, InvalidOperation, RecursionError):
             return text
         return found if kind_of(found) == kind else text
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _null(text: str) -> None:
@@ -96,7 +104,7 @@ _OPEN: frozenset[Kind] = frozenset({"boolean", "number", "list", "object"})
 
 JSON = Form("JSON lines", _JSON_LACKS, fills=False)
 CSV = Form("CSV", frozenset(_READ), inside=JSON)
-ARROW = Form("typed columns", _OPEN)
+ARROW = Form("typed columns", _OPEN, quotes=True)
 """Parquet and DuckDB, where what may be anything stands as JSON text."""
 SQLITE = Form("SQLite", frozenset({"decimal"}), inside=JSON)
 SERVER = Form("PostgreSQL", inside=JSON)
@@ -111,8 +119,12 @@ class Cell:
 
     def beside(self, other: Self) -> Any:
         """The value as it is to be compared with the other one."""
-        if isinstance(self.value, str) and not isinstance(other.value, str):
+        if not isinstance(self.value, str):
+            return self.value
+        if not isinstance(other.value, str):
             return self.form.read(self.value, other.value)
+        if self.form.quotes and not other.form.quotes and is_json(other.value):
+            return other.value if self.value == _quoted(other.value) else self.value
         return self.value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from carrara.workflows.sinks.shape import KEY, VALUE, Columns, Misfit, fitting
+from carrara.workflows.sinks.shape import KEY, VALUE, Columns, Misfit, fitting, refuse_lacking
 from carrara.workflows.sinks.sink import Fields
 
 
@@ -20,7 +20,7 @@ class DeclaredRows:
         """The row, with decimals as text; a field that it lacks is null and needs no place.
 
         Raises:
-            Misfit: a field that is not declared, or a value of another type.
+            Misfit: a field that is not declared, or one that must be there and is not, or a value of another type.
         """
         rest = {name: part for name, part in fields.items() if name != KEY}
         if self._whole is not None and rest.keys() != {VALUE}:  # a mapping with free names
@@ -31,6 +31,7 @@ class DeclaredRows:
                 f"row {fields.get(KEY)!r} has the field {min(stray)!r}, which the workflow does not declare: "
                 "add it to the type that it returns, or leave it out"
             )
+        refuse_lacking(rest, self._columns, f"row {fields.get(KEY)!r}")
         return {
             KEY: fields[KEY],
             **{name: fitting(part, self._columns[name], name) for name, part in rest.items()},

@@ -67,8 +67,9 @@ class LineSink:
     ordered = True
 
     def __init__(self, output: Path, form: RowFormat, flat: Flat | None = None) -> None:
-        self.output = output
+        self.output: Path | None = None if is_stream(output) else output
         self.shown = str(output)
+        self._path = output
         self.failed = None if is_stream(output) else beside(output)
         self._form = form
         self._flat = flat
@@ -81,13 +82,11 @@ class LineSink:
 
     def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
         try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            if fresh:
-                refuse_filled(self.output, self.failed)
-            elif not is_stream(self.output):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not fresh and not is_stream(self._path):
                 self._replace(done)
         except OSError as error:
-            raise misplaced(self.output, error) from error
+            raise misplaced(self._path, error) from error
         self._file.open(self._form.header)
 
     def put(self, row: bytes) -> None:
@@ -102,12 +101,12 @@ class LineSink:
 
     def _replace(self, done: Iterable[Fields]) -> None:
         """The new file takes the old one's place in one step."""
-        temporary = self.output.with_name(f".{self.output.name}.{os.getpid()}")
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
                 file.write(self._form.header)
                 file.writelines(map(self.prepare, done))
-            temporary.replace(self.output)
+            temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -117,15 +116,6 @@ def beside(output: Path) -> Path:
     no two outputs share one."""
     name = output.stem if output.suffix == ".jsonl" else output.name
     return output.with_name(f"{name}.failed.jsonl")
-
-
-def refuse_filled(*places: Path | None) -> None:
-    """Raises PlaceError where one of the files holds something."""
-    for path in places:
-        if path is not None and not is_stream(path) and path.is_file() and path.stat().st_size:
-            raise PlaceError(
-                f"{path} is there already. Go on with its job by --resume, or name another --output."
-            )
 
 
 def misplaced(path: Path, error: OSError) -> PlaceError:
@@ -150,4 +140,4 @@ def _write_whole(file: int, content: bytes) -> None:
         content = content[os.write(file, content) :]
 
 
-__all__ = ["LineFile", "LineSink", "beside", "check_still", "misplaced", "refuse_filled"]
+__all__ = ["LineFile", "LineSink", "beside", "check_still", "misplaced"]

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
-from carrara.workflows.sinks.lines import beside, misplaced, refuse_filled
+from carrara.workflows.sinks.lines import beside, misplaced
 from carrara.workflows.sinks.sink import KEPT, Fields
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
@@ -44,8 +44,6 @@ class ParquetSink:
 
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            if fresh:
-                refuse_filled(self.output, self.failed)
             self._file = self._opened()
             self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:

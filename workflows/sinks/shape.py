@@ -11,7 +11,8 @@ import datetime
 import types
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from enum import Enum
+from enum import Enum, Flag
+from itertools import chain
 from pathlib import PurePath
 from typing import (
     Annotated,
@@ -21,11 +22,11 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 from uuid import UUID
 
 from carrara.workflows.calls import Definition
+from carrara.workflows.plain import plain
 from carrara.workflows.types import unaliased
 from carrara.workflows.values import Table
 
@@ -47,17 +48,23 @@ class Misfit(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shape:
-    """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal. What
-    has kind "json" may be anything."""
+    """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal,
+    `values` all that there are, None where any will do. What has kind "json" may be anything. A field that is `needed`
+    must be there, if only as null."""
 
     kind: Kind
     item: Shape | None = None
     fields: tuple[tuple[str, Shape], ...] = ()
     places: int | None = None
+    values: tuple[Any, ...] | None = None
+    needed: bool = False
 
 
 JSON, TEXT = Shape("json"), Shape("text")
 Columns = Mapping[str, Shape]
+
+_MARKS = ("NotRequired", "ReadOnly", "Required")
+"""What stands around the type of a field of a TypedDict, from `typing` or `typing_extensions`."""
 
 _SIMPLE: tuple[tuple[type, Kind], ...] = (
     (bool, "boolean"),
@@ -101,6 +108,8 @@ def shape_of(annotation: Any, depth: int = 0) -> Shape:
             dataclasses.replace(found, places=_places(marks)) if found.kind == "decimal" else found
         )
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if _mark(annotation):
+        return shape_of(arguments[0], depth)
     if origin in (Union, types.UnionType):
         return _union([one for one in arguments if one is not type(None)], depth)
     if origin is Literal:
@@ -111,15 +120,32 @@ def shape_of(annotation: Any, depth: int = 0) -> Shape:
 
 
 def _union(options: Sequence[Any], depth: int) -> Shape:
-    found = {shape_of(option, depth) for option in options}
+    shapes = [shape_of(option, depth) for option in options]
+    found = {dataclasses.replace(shape, values=None) for shape in shapes}
+    if len(found) == 1:
+        values = [shape.values for shape in shapes if shape.values is not None]
+        whole = tuple(chain(*values)) if len(values) == len(shapes) else None
+        return dataclasses.replace(found.pop(), values=whole)
     if found == {Shape("integer"), Shape("number")}:
         return Shape("number")
-    return found.pop() if len(found) == 1 else JSON
+    return JSON
 
 
 def _of_values(values: Collection[Any]) -> Shape:
-    kinds = {type(value) for value in values if value is not None}
-    return next((Shape(kind) for base, kind in _SIMPLE if kinds == {base}), JSON)
+    bare = [value.value if isinstance(value, Enum) else value for value in values]
+    kinds = {type(value) for value in bare if value is not None}
+    found = next((Shape(kind) for base, kind in _SIMPLE if kinds == {base}), JSON)
+    return dataclasses.replace(found, values=_plain_values(bare))
+
+
+def _plain_values(values: Collection[Any]) -> tuple[Any, ...] | None:
+    """The values as JSON data, None where one is no text, number or boolean then."""
+    try:
+        found = [plain(value, exact=True) for value in values]
+    except TypeError:
+        return None
+    is_simple = all(value is None or isinstance(value, bool | int | float | str) for value in found)
+    return tuple(found) if is_simple else None
 
 
 def _generic(origin: type, arguments: tuple[Any, ...], depth: int) -> Shape:
@@ -134,7 +160,8 @@ def _generic(origin: type, arguments: tuple[Any, ...], depth: int) -> Shape:
 
 def _class(kind: type, depth: int) -> Shape:
     if issubclass(kind, Enum):
-        return _of_values([member.value for member in kind])
+        found = _of_values(list(kind))
+        return dataclasses.replace(found, values=None) if issubclass(kind, Flag) else found
     for base, name in _SIMPLE:
         if issubclass(kind, base):
             return Shape(name)
@@ -145,15 +172,34 @@ def _class(kind: type, depth: int) -> Shape:
             return JSON
         hints = get_type_hints(kind, include_extras=True)
         return _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
-    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+    if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
-        names = (
-            [field.name for field in dataclasses.fields(kind)]
-            if dataclasses.is_dataclass(kind)
-            else list(hints)
-        )
-        return _object({name: hints[name] for name in names}, depth)
-    return JSON
+        return _object({field.name: hints[field.name] for field in dataclasses.fields(kind)}, depth)
+    return _typed_dict(kind, depth) if hasattr(kind, "__required_keys__") else JSON
+
+
+def _typed_dict(kind: Any, depth: int) -> Shape:
+    """That of a TypedDict, of `typing_extensions` too."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = _object(hints, depth)
+    needed = {n for n, hint in hints.items() if _is_needed(hint, n in kind.__required_keys__)}
+    fields = ((n, dataclasses.replace(s, needed=n in needed)) for n, s in found.fields)
+    return dataclasses.replace(found, fields=tuple(fields))
+
+
+def _is_needed(hint: Any, usually: bool) -> bool:
+    """Whether a field must be there. Python does not know it of annotations that are texts: hence their marks."""
+    while (mark := _mark(hint)) or get_origin(hint) is Annotated:
+        if mark in ("Required", "NotRequired"):
+            return mark == "Required"
+        hint = get_args(hint)[0]
+    return usually
+
+
+def _mark(annotation: Any) -> str:
+    """Which of the marks stands around the type, "" where none does."""
+    name = getattr(get_origin(annotation), "_name", None)
+    return name if name in _MARKS else ""
 
 
 def _object(hints: Mapping[str, Any], depth: int) -> Shape:
@@ -187,8 +233,11 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
     """
     if value is None:
         return None
+    if shape.values is not None:
+        _one_of(value, shape.values, where)
     match shape.kind:
         case "json":
+            refuse_half_characters(value, where)
             return value
         case "list":
             item = shape.item or JSON
@@ -196,15 +245,17 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
             return [fitting(part, item, f"{where}/{place}") for place, part in parts]
         case "object":
             shapes = _fields_of(value, shape, where)
+            refuse_lacking(value, shapes, where)
             return {name: fitting(v, shapes[name], f"{where}/{name}") for name, v in value.items()}
         case "decimal":
-            return str(_number(value, where))
+            return str(_in_places(_number(value, where), shape.places, where))
         case "date" | "datetime" | "time":
             _moment(value, shape.kind, where)
             return value
         case _:
             if not _is_plain(value, shape.kind):
                 raise _other(value, f"a value of type {shape.kind}", where)
+            refuse_half_characters(value, where)
             return value
 
 
@@ -231,6 +282,36 @@ def typed(value: Any, shape: Shape, where: str) -> Any:
             return _moment(value, shape.kind, where)
         case _:
             return _plain(value, shape.kind, where)
+
+
+def refuse_lacking(found: Collection[str], columns: Columns, where: str) -> None:
+    """Raises Misfit where a field is not there that must be."""
+    lacking = [name for name, shape in columns.items() if shape.needed and name not in found]
+    if lacking:
+        raise Misfit(
+            f"{where} has no field {lacking[0]!r}, which its type declares: give it, or null"
+        )
+
+
+def refuse_half_characters(value: Any, where: str) -> None:
+    """Raises Misfit where a text in JSON data is none that UTF-8 can hold."""
+    match value:
+        case str() if not is_unicode(value):
+            raise Misfit(f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)")
+        case list():
+            for place, part in enumerate(value):
+                refuse_half_characters(part, f"{where}/{place}")
+        case dict():
+            for name, part in value.items():
+                refuse_half_characters(name, f"{where}/{name!r}")
+                refuse_half_characters(part, f"{where}/{name}")
+
+
+def _one_of(value: Any, values: Collection[Any], where: str) -> None:
+    known = [one for one in values if one is not None]
+    if not any(one == value and isinstance(one, bool) == isinstance(value, bool) for one in known):
+        told = ", ".join(map(repr, known[:10])) + (", …" if len(known) > 10 else "")
+        raise _other(value, f"one of {told}", where)
 
 
 def is_unicode(text: str) -> bool:
@@ -282,8 +363,7 @@ def _plain(value: Any, kind: Kind, where: str) -> Any:
         raise _other(value, f"a value of type {kind}", where)
     if kind == "number":
         return float(value)
-    if kind == "text" and not is_unicode(value):
-        raise Misfit(f"{where} is no text that UTF-8 can hold (it has half a surrogate pair)")
+    refuse_half_characters(value, where)
     if kind == "integer" and not -(2**63) <= value < 2**63:
         raise Misfit(f"{where}: {value} does not fit into 64 bits")
     return value
@@ -302,16 +382,33 @@ def _number(value: Any, where: str) -> Decimal:
     return found
 
 
+def _in_places(number: Decimal, places: int | None, where: str) -> Decimal:
+    if places is not None and _places_of(number) > places:
+        raise Misfit(
+            f"{where}: {number} has more digits behind the point than the {places} of its type (decimal_places)"
+        )
+    return number
+
+
 def _decimal(value: Any, places: int, where: str) -> Decimal:
     found = _number(value, where)
-    exponent = found.normalize().as_tuple().exponent
-    assert isinstance(exponent, int)
-    if -exponent > places or found.adjusted() >= _DIGITS - places:
+    if _places_of(found) > places or found.adjusted() >= _DIGITS - places:
         raise Misfit(
             f"{where}: {found} does not fit {_DIGITS - places} digits before the point and {places} behind it; "
             "decimal_places in the type says how many"
         )
     return found
+
+
+def _places_of(number: Decimal) -> int:
+    """The digits behind the point that are needed to write a finite number."""
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int)
+    if exponent >= 0:
+        return 0
+    digits = number.as_tuple().digits
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return 0 if not number else max(0, -exponent - zeros)
 
 
 def _moment(value: Any, kind: Kind, where: str) -> Any:
@@ -335,5 +432,5 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 __all__ = [
     "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "fitting", "is_unicode",
-    "row_columns", "shape_of", "typed",
+    "refuse_lacking", "row_columns", "shape_of", "typed",
 ]  # fmt: skip

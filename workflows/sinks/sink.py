@@ -14,12 +14,16 @@ Fields = Mapping[str, Any]
 
 
 class Sink(Protocol):
-    """`shown` is the place as messages name it, `failed` the file of failed records beside it, None where none can
-    be. Where `ordered` is False the order of rows does not matter to it."""
+    """`shown` is the place as messages name it, `output` the file that is made anew, None where rows are put to what is
+    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. Where `ordered` is
+    False the order of rows does not matter to it."""
 
     shown: str
     failed: Path | None
     ordered: bool
+
+    @property
+    def output(self) -> Path | None: ...
 
     def prepare(self, fields: Fields) -> Any:
         """A row as `put` takes it. Called before the row counts as done.
@@ -30,10 +34,11 @@ class Sink(Protocol):
         ...
 
     def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
-        """Open the place and make it hold the rows that are `done`. A `fresh` job has none.
+        """Open the place and make it hold the rows that are `done`. A `fresh` job has none. Whether a file that
+        is there may be replaced is checked before (see `apart`).
 
         Raises:
-            PlaceError: it cannot be written, holds something else, or has other columns.
+            PlaceError: it cannot be written, or has other columns.
             OutputError: it could be opened, and then failed.
         """
         ...

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from carrara.workflows.places import PlaceError
-from carrara.workflows.sinks.lines import refuse_filled
 from carrara.workflows.sinks.shape import KEY
 from carrara.workflows.sinks.sink import Fields
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
@@ -31,6 +30,7 @@ class TableSink(ABC):
     A table that is not there is made. One that is there keeps its other rows and columns.
     """
 
+    output: Path | None = None
     ordered = False
 
     def __init__(
@@ -73,7 +73,6 @@ class TableSink(ABC):
         if self.failed is not None:
             try:
                 self.failed.parent.mkdir(parents=True, exist_ok=True)
-                refuse_filled(self.failed if fresh else None)
             except OSError as error:
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()

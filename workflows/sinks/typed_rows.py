@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from carrara.workflows.row_format import is_json
 from carrara.workflows.sinks.flat import Flat
 from carrara.workflows.sinks.shape import KEY, TEXT, VALUE, Columns, Misfit, is_unicode, typed
 from carrara.workflows.sinks.sink import Fields
@@ -51,8 +52,9 @@ class TypedRows:
 
 
 def as_text(value: Any) -> str | None:
-    """A value of any type in a column of text: a text as it is, everything else as JSON, as in CSV."""
-    if value is None or isinstance(value, str):
+    """A value of any type in a column of text: a text as it is, everything else as JSON. A text that could be read as
+    JSON becomes JSON, too, so that "1" is not 1."""
+    if value is None or (isinstance(value, str) and not is_json(value)):
         return value
     text = json.dumps(value, ensure_ascii=False)
     return text if is_unicode(text) else json.dumps(value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
+from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -108,7 +109,8 @@ def from_columns(empty: Record, row: Mapping[str, Any], keep: Kept = ()) -> Reco
 
 
 def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
-    """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is lost.
+    """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is
+    lost, and so are NaN and infinity.
     Values of the types to `keep` stay as they are.
 
     Raises:
@@ -123,9 +125,7 @@ def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
         case _ if isinstance(value, keep):
             return value
         case float():
-            if value != value or value in (float("inf"), float("-inf")):
-                return None if value != value else str(value)
-            return value
+            return value if isfinite(value) else str(value)
         case datetime() | date() | time():
             return value.isoformat()
         case timedelta():

@@ -27,17 +27,13 @@ class Lines:
         self._file: int | None = None
 
     def begin(self, kept: Mapping[int, Mapping[str, Any] | None], *, fresh: bool) -> None:
-        """Take the lines of the records that are done already; None for one without. A fresh job overwrites nothing.
+        """Take the lines of the records that are done already; None for one without. A fresh job has none.
 
         Raises:
-            PlaceError: the file cannot be written, or a fresh job finds it filled.
+            PlaceError: the file cannot be written.
         """
         try:
             if fresh:
-                if self.path.is_file() and self.path.stat().st_size:
-                    raise PlaceError(
-                        f"{self.path} is there already. Go on with its job by --resume, or name another --output."
-                    )
                 return
             self._waiting = dict(kept)
             self._replace(self._ready())

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrara.workflows.errors import InputError
+from carrara.workflows.item_keys import apart_from_items
 from carrara.workflows.key_set import KeySet
 from carrara.workflows.records import Record, read_records
 from carrara.workflows.selection import Selection, sampled
@@ -149,3 +150,26 @@ def test_a_condition_can_leave_out_empty_texts() -> None:
         Record(1, "b", "in.jsonl:2", {"text": "b"}),
     ]
     assert [record.key for record in Selection(where="text").of(found)] == ["b"]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "a/0", "a/1", "a/01", "a/x", "a/0/0", "/0"]), unique=True)
+)
+def test_no_record_has_the_key_of_an_item_of_another(keys: list[str]) -> None:
+    found = list(apart_from_items(records(keys)))
+    assert [record.key for record in found] == keys
+    whole = {record.key for record in found if record.problem is None}
+    items = {f"{key}/{place}" for key in whole for place in range(3)}
+    assert not whole & items
+    alone = {key for key in keys if key.rpartition("/")[0] not in keys}
+    alone -= {key.rpartition("/")[0] for key in keys}
+    assert alone <= whole  # none fails that has no other to blame
+
+
+def test_a_record_with_the_key_of_an_item_names_the_other() -> None:
+    for keys, told in (
+        (["a", "b", "a/0"], "its key 'a/0' is that of an item of the record at in.jsonl:1"),
+        (["a/0", "b", "a"], "an item of it may have the key of the record at in.jsonl:1"),
+    ):
+        *_, last = apart_from_items(records(keys))
+        assert last.problem == f"{told}, so that --flatten cannot tell their rows apart"

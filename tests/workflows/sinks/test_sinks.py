@@ -23,8 +23,10 @@ from carrara import workflow
 from carrara.workflows.errors import InputError
 from carrara.workflows.places import PlaceError
 from carrara.workflows.plain import plain
+from carrara.workflows.row_format import is_json
 from carrara.workflows.sinks.opening import check_output, sink_of
 from carrara.workflows.sinks.shape import Shape, row_columns, shape_of
+from carrara.workflows.sinks.typed_rows import as_text
 
 
 class Item(BaseModel):
@@ -370,5 +372,18 @@ def test_shapes_follow_the_annotation() -> None:
     assert row_columns(one) == {"value": Shape("number")}
     assert shape_of(int | float) == Shape("number")
     assert shape_of(list[dict[str, int]]) == Shape("list", Shape("json"))
-    assert shape_of(Literal["a", 1]) == Shape("json")
+    assert shape_of(Literal["a", 1]) == Shape("json", values=("a", 1))
     assert shape_of(tuple[int, ...]) == Shape("list", Shape("integer"))
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["1", '"1"', "null"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+def test_a_value_of_unknown_type_comes_back_from_its_text(value: Any) -> None:
+    text = as_text(value)
+    if value is not None:
+        assert text is not None
+        assert (json.loads(text) if is_json(text) else text) == value
+    else:
+        assert text is None
