@@ -21,6 +21,7 @@ from carrara.engines.remote.configured import lacks
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key, bare_url, find_key
 from carrara.engines.remote.preset import presets
+from carrara.runtime.routing.policy import Policy, Rule
 
 FLOW = """
 name: flow
@@ -163,6 +164,7 @@ def test_nothing_that_a_run_writes_holds_the_key(
             result = await carrara.run(
                 carrara.load_workflow("flow.yaml"),
                 engines=["far"],
+                policy=Policy(rules=(Rule(("far",)),), break_s=0.1),
                 journal=tmp_path / "runs.db",
                 record=tmp_path / cassette,
                 listeners=[events.append],
