@@ -66,6 +66,11 @@ class Bill:
             raise EngineDown(down, engine=self.engine)
         raise Recovering(self.engine)
 
+    def is_held_off(self, now: float) -> bool:
+        """Whether the engine is known to keep failing, so that `recovery` waits before the next try."""
+        breakers = self._router.breakers
+        return breakers.pause_s(self.engine, now, self._router.policy.break_s) > 0
+
     async def recovery(self, now: float) -> None:
         """Wait until the engine may be tried again, or another call has tried it."""
         breakers = self._router.breakers

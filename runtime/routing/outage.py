@@ -78,7 +78,7 @@ async def answer_in_the_end(
                 outage.note(error)
                 rejected(error)
             bill.failed(error, now())
-            if outage.pause_s > 0:
+            if outage.pause_s > 0 and not bill.is_held_off(now()):
                 with uncounted():
                     await asyncio.sleep(outage.pause_s)
 

@@ -164,7 +164,7 @@ def test_nothing_that_a_run_writes_holds_the_key(
             result = await carrara.run(
                 carrara.load_workflow("flow.yaml"),
                 engines=["far"],
-                policy=Policy(rules=(Rule(("far",)),), break_s=0.1),
+                policy=Policy(rules=(Rule(("far",)),), break_after=1, break_s=0.1),
                 journal=tmp_path / "runs.db",
                 record=tmp_path / cassette,
                 listeners=[events.append],

@@ -196,6 +196,24 @@ def test_an_engine_that_stays_away_is_down_whatever_the_timeout(run_virtual: Any
     assert isinstance(causes[-1], EngineDown)
 
 
+@TROUBLES
+def test_the_bound_holds_where_it_is_shorter_than_the_pauses(
+    run_virtual: Any, context: Any, trouble: Any
+) -> None:
+    server = Server(trouble, 0.0, 1e9)
+    ctx = context(
+        ScriptedEngine("only", server.reply),
+        router=Router(Policy(rules=(Rule(("only",)),), break_s=0.1)),
+    )
+
+    async def work() -> float:
+        with pytest.raises(EngineDown):
+            await answer(LlmCall((Message("user", "x"),)), ctx)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(work()) < 30
+
+
 class Slow(ScriptedEngine):
     """Takes 20 s to open."""
 
