@@ -43,7 +43,6 @@ from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
-from carrara.workflows.sinks.same_file import refuse_same_file
 from carrara.workflows.sinks.shape import row_columns
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
@@ -224,7 +223,6 @@ async def run_job(
     if not isinstance(journal, Recorder):
         raise SourceError("a job needs a journal: its rows are committed there first")
     binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    refuse_same_file(job.input, job.output, job.folder)
     records = _begun(job.records(binder.keep if on is None else ()))
     policy = None if until.cost is None else _within(until.cost, session, workflow)
     definition = definition_hash(workflow)

@@ -15,6 +15,7 @@ from carrara.workflows.sinks.opening import is_table, shown
 from carrara.workflows.sources.sql import in_folder
 
 _DRIVER = re.compile(r"^(?:postgres|postgresql)(?:\+\w+)?://")
+_FILE = re.compile(r"^(?:sqlite|duckdb)(?:\+\w+)?:///(?P<file>[^?#]+)")
 _READS = re.compile(
     r"^\s*(?:select\b(?:(?!\bfrom\b)[^(])*\bfrom|table)\s+([\w.\"]+)", re.IGNORECASE
 )
@@ -26,13 +27,19 @@ def refuse_source(source: str, folder: str, place: str, files: Collection[Path])
     from the working folder.
 
     Raises:
-        PlaceError: the job would write over what it reads: the same table, or the same file by whatever name.
+        PlaceError: the job would write over what it reads: the same table, or the same file by whatever name. Or both
+        are in one SQLite or DuckDB file, which is locked while it is read.
     """
     if is_table(source):
         source = in_folder(source, folder)
         if is_same(source, place):
             raise PlaceError(
                 f"{shown(place)} is the table that the job reads: name another --output"
+            )
+        if (read := _database_file(source)) is not None and read == _database_file(place):
+            raise PlaceError(
+                f"{shown(place)}: the input is in the same file, which cannot be written while it is read; "
+                "name another file for the rows"
             )
         return
     there = {(found.st_dev, found.st_ino): path for path, found in _stats(files)}
@@ -43,6 +50,12 @@ def refuse_source(source: str, folder: str, place: str, files: Collection[Path])
         mine = there.get((found.st_dev, found.st_ino))
         if mine is not None:
             raise PlaceError(f"{mine} is a file that the job reads: name another --output")
+
+
+def _database_file(place: str) -> Path | None:
+    """The SQLite or DuckDB file of a table, None for what is in no file."""
+    found = _FILE.match(place)
+    return None if found is None or found["file"] == ":memory:" else Path(found["file"]).resolve()
 
 
 def is_same(place: str, other: str) -> bool:
