@@ -37,16 +37,19 @@ class Price:
 class EngineFacts:
     """`device` is a kind of device ("cpu", "cuda", …) or REMOTE, `price` what tokens cost, None where the engine does
     not know. `accepted` is the share of its answers that a router may expect to take, by the contract's shape
-    (`contract_shape`); a shape that is missing is one of which nothing is known."""
+    (`contract_shape`); a shape that is missing is one of which nothing is known. `seats`: how many
+    requests a round takes at most, 0 where it is not open or does not say."""
 
     device: str = REMOTE
     price: Price | None = None
     accepted: Mapping[str, float] = field(default_factory=dict)
+    seats: int = 0
 
     def to_data(self) -> dict[str, Any]:
         """As JSON data."""
         price = None if self.price is None else asdict(self.price)
-        return {"device": self.device, "price": price, "accepted": dict(self.accepted)}
+        found = {"device": self.device, "price": price, "accepted": dict(self.accepted)}
+        return found | {"seats": self.seats}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> EngineFacts:
@@ -60,6 +63,7 @@ class EngineFacts:
             data.get("device", REMOTE),
             None if price is None else Price(**price),
             data.get("accepted", {}),
+            data.get("seats", 0),
         )
 
 

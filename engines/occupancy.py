@@ -1,7 +1,7 @@
 """How full the batch of an engine was: counted by the engine round by round, read between two moments by whoever asks.
 
-An engine that batches has two more attributes than the protocol asks for: `seats`, how many requests a round takes at
-most, and `occupancy`, what was counted since it was opened.
+An engine that counts has one more attribute than the protocol asks for: `occupancy`, what was counted since it was
+opened.
 """
 
 from __future__ import annotations
@@ -52,15 +52,10 @@ class Occupancy:
         return f"{share:.0%} of {each} seats taken over {self.rounds:,} rounds, {denoised:.0%} denoised"
 
 
-def seats_of(engine: Any) -> int:
-    """How many requests a round of the engine takes at most, 0 where it does not say."""
-    return int(getattr(engine, "seats", 0))
-
-
 def occupancy_of(engine: Any) -> Occupancy:
     """What the engine has counted, nothing where it does not count."""
     found: Occupancy = getattr(engine, "occupancy", Occupancy())
     return found
 
 
-__all__ = ["Occupancy", "occupancy_of", "seats_of"]
+__all__ = ["Occupancy", "occupancy_of"]

@@ -9,7 +9,7 @@ from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Engine, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
 from carrara.engines.facts import EngineFacts
-from carrara.engines.occupancy import Occupancy, occupancy_of, seats_of
+from carrara.engines.occupancy import Occupancy, occupancy_of
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.runtime.cassette import Cassette, CassetteError, EngineRecord, contract_key
 from carrara.runtime.cassette_format import completion_data, completion_from
@@ -43,10 +43,6 @@ class RecordingEngine:
     @property
     def facts(self) -> EngineFacts:
         return self._inner.facts
-
-    @property
-    def seats(self) -> int:
-        return seats_of(self._inner)
 
     @property
     def occupancy(self) -> Occupancy:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from carrara.engines.engine import Engine
-from carrara.engines.occupancy import Occupancy, occupancy_of, seats_of
+from carrara.engines.occupancy import Occupancy, occupancy_of
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Seats:
         """How many records are to be under way, so that no seat of the largest engine is empty."""
         if len(self._engines) != self._seen:
             self._seen = len(self._engines)
-            most = max(map(seats_of, self._engines.values()), default=0)
+            most = max((engine.facts.seats for engine in self._engines.values()), default=0)
             self._enough = min(max(FEWEST, AHEAD * most), MOST)
         return self._enough
 

@@ -17,7 +17,6 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import CarraraError, EngineRefused
-from carrara.engines.occupancy import seats_of
 from carrara.runtime.errors import ScopeError
 from carrara.runtime.events import Listener
 from carrara.runtime.journal.api import Journal
@@ -196,7 +195,7 @@ class Session:
         its limits or its seats, None where there is no such bound."""
         limits = self._limits_of(definition)
         bounds = [limits[name].concurrency for name in names if name in limits]
-        seats = [seats_of(self.engines[name]) for name in names if name in self.engines]
+        seats = [self.engines[name].facts.seats for name in names if name in self.engines]
         return min((bound for bound in (*bounds, *seats) if bound), default=None)
 
     def policy_of(self, definition: Definition[..., Any] | None) -> Policy:

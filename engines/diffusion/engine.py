@@ -86,14 +86,12 @@ class DiffusionEngine(LocalEngine[_Open]):
 
     @property
     def facts(self) -> EngineFacts:
-        """With the share of its answers that its adapter says are taken, once it is open."""
-        accepted = {} if self._open is None else self._open.settings.accepted
-        return EngineFacts(device=self.local.device_kind, accepted=accepted)
-
-    @property
-    def seats(self) -> int:
-        """How many canvases a pass takes at most, 0 while it is not open."""
-        return 0 if self._open is None else self._open.rounds.seats
+        """Once it is open, with the share of its answers that its adapter says are taken, and its seats."""
+        device = self.local.device_kind
+        if self._open is None:
+            return EngineFacts(device=device)
+        accepted, seats = self._open.settings.accepted, self._open.rounds.seats
+        return EngineFacts(device=device, accepted=accepted, seats=seats)
 
     @property
     def occupancy(self) -> Occupancy:

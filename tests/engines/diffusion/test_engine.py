@@ -413,7 +413,7 @@ def test_two_users_share_one_open_engine(tiny_folder: Path) -> None:
 
 def test_the_first_round_seats_all_whose_canvas_is_being_made(run: Callable[..., Any]) -> None:
     async def work(engine: DiffusionEngine) -> Occupancy:
-        assert engine.seats == 4
+        assert engine.facts.seats == 4
         assert engine.occupancy == Occupancy()
         after: list[Occupancy] = []
         asked = [request(Text(), f"the cat {number}") for number in range(6)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from carrara.engines.facts import EngineFacts
 from carrara.engines.occupancy import Occupancy
 from carrara.engines.request import Completion, Request, Watch
 from carrara.engines.scripted import ScriptedEngine
@@ -35,8 +36,7 @@ class Batching(ScriptedEngine):
     """Answers when asked; each answer is a round, in which as many of its seats are taken as there are requests."""
 
     def __init__(self, seats: int) -> None:
-        super().__init__("ar", self._loud)
-        self.seats = seats
+        super().__init__("ar", self._loud, facts=EngineFacts(seats=seats))
         self.occupancy = Occupancy()
 
     async def _loud(self, request: Request) -> str:
@@ -45,8 +45,8 @@ class Batching(ScriptedEngine):
 
     async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
         found = await super().complete(request, watch)
-        taken = min(self.seats, self.in_flight + 1)
-        self.occupancy += Occupancy(1, self.seats, taken, taken)
+        taken = min(self.facts.seats, self.in_flight + 1)
+        self.occupancy += Occupancy(1, self.facts.seats, taken, taken)
         return found
 
 
