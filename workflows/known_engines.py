@@ -23,7 +23,7 @@ def unknown_engines(
     here: Collection[str],
     definitions: Mapping[str, Mapping[str, Any]] | None,
 ) -> list[str]:
-    """What to tell of those of the `named` engines, each with where it stands, that are not among the engines `here` and
+    """What to tell of those of the `named` engines, each with where it stands, that are not among those `here` and
     cannot be opened by name, with these definitions of a pipeline.
 
     Raises:

@@ -19,7 +19,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import (
     CarraraError,
@@ -78,7 +77,7 @@ class _Served:
                 "can": sorted(engine.can),
             }
             for name, engine in self._engines.items()
-            if not isinstance(engine, ClosedEngine)
+            if not engine.facts.is_closed
         ]
         return JSONResponse({"object": "list", "data": listed})
 
@@ -112,7 +111,7 @@ class _Served:
         """The engines to ask, one after the other until one can be reached."""
         if model == "auto":
             names = list(self._engines)
-            is_open = [n for n in names if not isinstance(self._engines[n], ClosedEngine)]
+            is_open = [n for n in names if not self._engines[n].facts.is_closed]
             return is_open or names[:1]
         if model not in self._engines:
             known = ", ".join(self._engines)
