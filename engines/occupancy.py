@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Over `rounds` together, each one trip to the model's thread and back: of the `seats` that there were, `taken` had a
-    request in them. Of these `denoised` went through a denoising pass; the others had their prompt encoded, or waited
+    """Over `rounds` together, each one trip to the model's thread and back: of the `seats` that there were, `taken` had
+    a request in them. Of these `denoised` went through a denoising pass; the others had their prompt encoded, or waited
     for that."""
 
     rounds: int = 0

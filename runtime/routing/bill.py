@@ -10,7 +10,6 @@ from carrara.engines.errors import (
     EngineError,
     EngineFailed,
     EngineRefused,
-    EngineTimeout,
 )
 from carrara.engines.request import Completion, Usage
 from carrara.runtime.routing.breaker import PATIENT, Recovering
@@ -149,10 +148,8 @@ class Bill:
 
 
 def is_server_fault(error: EngineError) -> bool:
-    """Whether a server told of a fault of its own, or dropped the connection before it answered."""
-    if not isinstance(error, EngineFailed) or isinstance(error, EngineTimeout):
-        return False
-    return (error.status or 0) >= 500 or error.phase in ("send", "wait")
+    """Whether it is the fault of the engine's server."""
+    return isinstance(error, EngineFailed) and error.is_server_fault
 
 
 __all__ = ["Bill", "is_server_fault"]
