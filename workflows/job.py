@@ -198,7 +198,7 @@ async def run_job(
         JournalError: the journal cannot be written, or another process runs this job.
         CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """
-    course = _Course(job.placed(), session, run_id, seen, far=on is not None)
+    course = _Course(job.placed(), session, run_id, seen)
     policy = None if until.cost is None else _within(until.cost, session, course.workflow)
     end = End(until, clock)
 
@@ -239,22 +239,20 @@ class _Course:
     """A job on its way through this process: what it reads, what runs, where its rows go.
 
     Making one refuses what is wrong with the job, and leaves no trace. `opened` is to begin before `run`. `pool` are
-    the workers of a cluster, None where the workflow runs in this process; `far` says that there will be some.
+    the workers of a cluster, None where the workflow runs in this process.
     """
 
     pool: Pool | None = None
     _writer: RowWriter
 
-    def __init__(
-        self, job: Job, session: Session, run_id: str | None, seen: Seen | None, *, far: bool
-    ) -> None:
+    def __init__(self, job: Job, session: Session, run_id: str | None, seen: Seen | None) -> None:
         self.job, self.session = job, session
         self.workflow = workflow = load_workflow(job.target, job.folder)
         if not isinstance(session.journal, Recorder):
             raise SourceError("a job needs a journal: its rows are committed there first")
         self._journal = journal = session.journal
         self._binder = binder = Binder(workflow, columns=job.columns, constants=job.constants)
-        self._records = _begun(job.records(() if far else binder.keep))
+        self._records = _begun(job.records(binder.keep))
         self._definition = definition = definition_hash(workflow)
         sink = sink_of(job.place, workflow, job.flatten)
         self.opened = Opened(job, workflow, binder, journal, sink, run_id, definition)

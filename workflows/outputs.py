@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from carrara.workflows.places import OutputError, PlaceError, is_stream
-from carrara.workflows.plain import plain
+from carrara.workflows.plain import faithful
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_text, json_line
 from carrara.workflows.values import Outline, Table
 
@@ -118,11 +118,11 @@ def as_json_data(value: Any) -> Any:
     """`value` as JSON data.
 
     Raises:
-        OutputError: a part of it has no JSON form.
+        OutputError: a part of it has no JSON form, such as NaN; names the place.
     """
     try:
-        return plain(value, exact=True)
-    except TypeError as error:
+        return faithful(value)
+    except ValueError as error:
         raise OutputError(f"the result cannot be written: {error}") from error
 
 

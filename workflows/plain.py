@@ -64,13 +64,24 @@ def plain(value: Any, *, exact: bool = False, strict: bool = False) -> Any:
             return _object(value, exact, strict)
 
 
-def place_of_refused(value: Any) -> str:
-    """Where in a value stands what `plain(value, strict=True)` refuses, as in `items/2/price`; "" for the whole."""
+def faithful(value: Any) -> Any:
+    """`value` as JSON data that says no less, for rows and results: decimals are text, so that no digit is lost.
+
+    Raises:
+        ValueError: a part of it has no JSON form; names the place, as in `items/2/price`, or "value" for the whole.
+    """
+    try:
+        return plain(value, exact=True, strict=True)
+    except (TypeError, NoNumber) as error:
+        raise ValueError(f"{_place_of_refused(value) or 'value'}: {error}") from error
+
+
+def _place_of_refused(value: Any) -> str:
     for name, part in _parts(value):
         try:
             plain(part, strict=True)
         except (TypeError, NoNumber):
-            return f"{name}/{place_of_refused(part)}".rstrip("/")
+            return f"{name}/{_place_of_refused(part)}".rstrip("/")
     return ""
 
 
@@ -117,7 +128,7 @@ def _key(key: Any) -> str:
 
 def _unknown(value: float | Decimal, strict: bool) -> None:
     if strict:
-        raise NoNumber(f"{value} is no number that a row can hold; give null in its place")
+        raise NoNumber(f"{value} is no number that JSON has; give null in its place")
 
 
 def _number(value: Decimal) -> int | float:

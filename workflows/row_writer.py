@@ -15,7 +15,7 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.kept_rows import to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
-from carrara.workflows.plain import NoNumber, place_of_refused, plain
+from carrara.workflows.plain import faithful
 from carrara.workflows.records import Record, content_hash
 from carrara.workflows.rows import Row
 from carrara.workflows.sinks.declared import DeclaredRows
@@ -102,15 +102,12 @@ class RowWriter:
 
 def _outputs(value: Any) -> dict[str, Any]:
     """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
-    one of them is called `key`, which is the record's. Decimals are text, so that no digit is lost.
+    one of them is called `key`, which is the record's.
 
     Raises:
         ValueError: a part of the result has no JSON form; names the field.
     """
-    try:
-        found = plain(value, exact=True, strict=True)
-    except (TypeError, NoNumber) as error:
-        raise ValueError(f"{place_of_refused(value) or 'value'}: {error}") from error
+    found = faithful(value)
     return found if isinstance(found, dict) and "key" not in found else {"value": found}
 
 

@@ -168,10 +168,10 @@ def test_what_no_row_can_hold_fails_and_is_named(shell: Any, output: str) -> Non
         row["error"].removeprefix("the result cannot be written: ") for row in shell.rows(failed)
     ]
     assert sorted(told) == [
-        "more/parts/0: -Infinity is no number that a row can hold; give null in its place",
+        "more/parts/0: -Infinity is no number that JSON has; give null in its place",
         "more/parts/0: a bytes cannot be written as JSON",
-        "more/parts/0: nan is no number that a row can hold; give null in its place",
-        "rate: nan is no number that a row can hold; give null in its place",
+        "more/parts/0: nan is no number that JSON has; give null in its place",
+        "rate: nan is no number that JSON has; give null in its place",
     ]
 
 
