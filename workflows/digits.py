@@ -51,7 +51,7 @@ def exact_number(text: str) -> float | Decimal | str:
 
 def as_decimals(value: Any) -> Any:
     """JSON data with a decimal for each number that knows its digits, but for what is too large even for decimals."""
-    return _changed(value, Digits, _decimal_or_float)
+    return changed(value, Digits, _decimal_or_float)
 
 
 def _decimal_or_float(number: Digits) -> Decimal | float:
@@ -61,27 +61,28 @@ def _decimal_or_float(number: Digits) -> Decimal | float:
 
 def as_floats(value: Any) -> Any:
     """JSON data with plain floats."""
-    return _changed(value, Digits, float)
+    return changed(value, Digits, float)
 
 
 def as_exact(value: Any) -> Any:
     """JSON data with an `exact_number` for each number that knows its digits."""
-    return _changed(value, Digits, lambda number: exact_number(number.text))
+    return changed(value, Digits, lambda number: exact_number(number.text))
 
 
 def as_digits(value: Any) -> Any:
     """The inverse of `as_decimals`, for data that has no other decimals."""
-    return _changed(value, Decimal, lambda number: Digits(str(number)))
+    return changed(value, Decimal, lambda number: Digits(str(number)))
 
 
-def _changed(value: Any, kind: type[N], change: Callable[[N], Any]) -> Any:
+def changed(value: Any, kind: type[N], change: Callable[[N], Any]) -> Any:
+    """JSON data with another value for each one of a kind, wherever it stands but as a key."""
     match value:
         case kind():
             return change(value)
         case list():
-            return [_changed(part, kind, change) for part in value]
+            return [changed(part, kind, change) for part in value]
         case dict():
-            return {name: _changed(part, kind, change) for name, part in value.items()}
+            return {name: changed(part, kind, change) for name, part in value.items()}
         case _:
             return value
 
@@ -103,6 +104,7 @@ __all__ = [
     "as_digits",
     "as_exact",
     "as_floats",
+    "changed",
     "decimal_of",
     "exact_number",
     "takes_decimals",
