@@ -18,6 +18,9 @@ from carrara.workflows.plain import faithful
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_text, json_line
 from carrara.workflows.values import Outline, Table
 
+_MARKDOWN = (str, Table, Outline)
+"""Types of values whose own file holds Markdown."""
+
 
 def write_outputs(value: Any, place: Path) -> list[Path]:
     """Write the value of a run to `place` and say which files were written.
@@ -36,8 +39,11 @@ def write_outputs(value: Any, place: Path) -> list[Path]:
         if isinstance(value, Mapping) and len(value) == 1 and suffix not in {".json", *JSON_LINES}:
             (value,) = value.values()
         return [_write(place, _content(value, suffix))]
+    parts = _parts(value)
+    # What is refused is told with its place, before the first file is written.
+    as_json_data({name: part for name, part in parts.items() if not isinstance(part, _MARKDOWN)})
     written = []
-    for name, part in _parts(value).items():
+    for name, part in parts.items():
         suffix = _suffix(part)
         written.append(_write(place / f"{name}{suffix}", _content(part, suffix)))
     return written
@@ -79,7 +85,7 @@ def _names_a_file(name: Any) -> bool:
 
 
 def _suffix(value: Any) -> str:
-    if isinstance(value, str | Table | Outline):
+    if isinstance(value, _MARKDOWN):
         return ".md"
     found = as_json_data(value)
     return ".jsonl" if found and _is_rows(found) else ".json"
