@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from carrara.workflows.sources.html import markdown_of
+from carrara.workflows.sources import html
 from carrara.workflows.sources.record import (
     MAX_TEXT_BYTES,
     Record,
@@ -94,11 +94,21 @@ def _body(message: EmailMessage) -> str:
     part = message.get_body(preferencelist=("plain", "html"))
     if part is None:
         raise Unreadable("the e-mail holds no text")
-    content = str(part.get_content())
-    text = markdown_of(content) if part.get_content_subtype() == "html" else content
+    if part.get_content_subtype() == "html":
+        text = str(html.read(_page(part))["text"])
+    else:
+        text = str(part.get_content())
     if not text.strip():
         raise Unreadable("the e-mail holds no text")
     return text
+
+
+def _page(part: EmailMessage) -> str | bytes:
+    """Text where the mail tells the encoding, else bytes: then the page may tell it."""
+    if part.get_content_charset() is not None:
+        return str(part.get_content())
+    raw = part.get_payload(decode=True)
+    return raw if isinstance(raw, bytes) else str(part.get_content())
 
 
 __all__ = ["read_mailbox", "read_message"]

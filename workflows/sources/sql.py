@@ -62,7 +62,8 @@ def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]
         _refuse_missing_file(engine, shown)
         with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
-                connection.connection.driver_connection.text_factory = text_or_bytes
+                driver: Any = connection.connection.driver_connection
+                driver.text_factory = text_or_bytes
             asked = _asked(sqlalchemy, connection, what.strip(), shown)
             found = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
                 asked.query
