@@ -69,8 +69,8 @@ def read_csv(path: Path) -> Iterator[Record]:
 
 
 def _delimiter(lines: _Lines, usual: str) -> str:
-    """What stands between the cells: another sign than the usual one where that alone makes several names of the header,
-    and as many cells of the first row. All lines are given back."""
+    """What stands between the cells: another sign than the usual one where that alone makes several names of the
+    header, and as many cells of the first row. All lines are given back."""
     if len(_beginning(lines, usual)[0]) > 1:
         return usual
     others = [sign for sign in ",;\t|" if sign != usual and _separates(*_beginning(lines, sign))]

@@ -26,9 +26,9 @@ class _Table:
 
 
 def square_tables(soup: Any) -> None:
-    """Every table gets a cell for each column in each row: one that spans rows stands in each of them (a long one in the
-    first), one that spans columns in the first. `|` in a cell is escaped. A table that holds others, or has one cell only, is there
-    for the layout: its cells become blocks of text, one after the other.
+    """Every table gets a cell for each column in each row: one that spans rows stands in each of them (a long one in
+    the first), one that spans columns in the first. `|` in a cell is escaped. A table that holds others, or has one
+    cell only, is there for the layout: its cells become blocks of text, one after the other.
 
     Raises:
         Unreadable: a table of too many cells.

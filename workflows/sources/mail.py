@@ -94,10 +94,8 @@ def _body(message: EmailMessage) -> str:
     part = message.get_body(preferencelist=("plain", "html"))
     if part is None:
         raise Unreadable("the e-mail holds no text")
-    if part.get_content_subtype() == "html":
-        text = str(html.read(_page(part))["text"])
-    else:
-        text = str(part.get_content())
+    is_page = part.get_content_subtype() == "html"
+    text = str(html.read(_page(part))["text"] if is_page else part.get_content())
     if not text.strip():
         raise Unreadable("the e-mail holds no text")
     return text

@@ -67,9 +67,10 @@ def test_without_links_a_glob_means_what_it_means_in_python(
 ) -> None:
     folder = tmp_path_factory.mktemp("f")
     for path in paths:
-        if not any((folder / part).is_file() for part in Path(path).parents) and not (
-            folder / path
-        ).exists():
+        if (
+            not any((folder / part).is_file() for part in Path(path).parents)
+            and not (folder / path).exists()
+        ):
             write(folder, path)
     usual = glob.glob(source, root_dir=folder, recursive=True)
     expected = sorted({path for path in usual if (folder / path).is_file()})
