@@ -6,7 +6,7 @@ import mailbox
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -94,19 +94,29 @@ def _body(message: EmailMessage) -> str:
     part = message.get_body(preferencelist=("plain", "html"))
     if part is None:
         raise Unreadable("the e-mail holds no text")
-    is_page = part.get_content_subtype() == "html"
-    text = str(html.read(_page(part))["text"] if is_page else part.get_content())
+    content = _content(part)
+    if part.get_content_subtype() == "html":
+        text = str(html.read(content)["text"])
+    else:
+        text = content if isinstance(content, str) else _guessed(content)
     if not text.strip():
         raise Unreadable("the e-mail holds no text")
     return text
 
 
-def _page(part: EmailMessage) -> str | bytes:
+def _content(part: MIMEPart) -> str | bytes:
     """Text where the mail tells the encoding, else bytes: then the page may tell it."""
-    if part.get_content_charset() is not None:
-        return str(part.get_content())
     raw = part.get_payload(decode=True)
-    return raw if isinstance(raw, bytes) else str(part.get_content())
+    tells = part.get_content_charset() is not None
+    return raw if isinstance(raw, bytes) and not tells else str(part.get_content())
+
+
+def _guessed(raw: bytes) -> str:
+    """A text that does not tell its encoding, as mail programs show it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("windows-1252", errors="replace")
 
 
 __all__ = ["read_mailbox", "read_message"]

@@ -40,6 +40,15 @@ def test_a_page_in_a_mail_that_tells_no_encoding_tells_its_own(
     assert record.fields["text"] == "Café für 5 €\n"
 
 
+@pytest.mark.parametrize("encoding", ["windows-1252", "utf-8"])
+def test_a_mail_in_text_that_tells_no_encoding_keeps_its_letters(
+    tmp_path: Path, encoding: str
+) -> None:
+    raw = b"Subject: x\nContent-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\n"
+    record = mail(tmp_path, raw + "Café für 5 €\n".encode(encoding))
+    assert record.fields["text"] == "Café für 5 €\n"
+
+
 @given(st.text(st.sampled_from("ab1_*#-+.!|~ ()[]{}\\"), min_size=1).map(str.strip).filter(bool))
 def test_characters_stay_what_they_are(text: str) -> None:
     assert text_of(f"<p>{text}</p>").split() == text.split()
