@@ -58,16 +58,16 @@ def test_outliers_take_no_steps_away_from_the_others() -> None:
 )
 def test_copies_add_up_and_are_even(peaks: list[float], shares: list[float]) -> None:
     split = Split.of(torch.tensor(peaks))
-    whole = (torch.tensor(shares[: len(peaks)]) * 127 * split.parts).round()
-    parts = split.apart(whole[None])[0]
+    values = torch.tensor(shares[: len(peaks)]) * 127 * split.parts
+    parts = split.apart(values[None])[0]
     assert parts.abs().max() <= 127
     assert parts.shape == (len(peaks) + len(split.source),)
     assert split.parts.min() >= 1
     assert len(split.source) <= 32
-    for number, (many, value) in enumerate(zip(split.parts.int(), whole, strict=True)):
+    for number, (many, value) in enumerate(zip(split.parts.int(), values, strict=True)):
         own = torch.cat((parts[number : number + 1], parts[len(peaks) :][split.source == number]))
         assert len(own) == many
-        assert own.sum() == value
+        assert abs(own.sum() - value) < 0.501
         assert own.max() - own.min() <= 1
 
 
@@ -98,7 +98,7 @@ def test_a_row_without_numbers_harms_no_other(bad: float, peaks: torch.Tensor | 
     wanted = weight(x)
     x[2, 7] = bad
     found = weight(x)
-    assert found[2].isnan().all()
+    assert not found[2].isfinite().any()
     others = [0, 1, 3, 4]
     assert torch.equal(found[others], wanted[others])
 
