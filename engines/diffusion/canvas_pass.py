@@ -87,7 +87,7 @@ class CanvasPasses:
         ends, device = canvases.ends, self._local.device
         if device.type == "cpu":
             counts = [len(tokens) for tokens in canvases.tokens]
-            return each_row(ends, counts, self._model.config.group, self._local.dtype)
+            return each_row(ends, counts)
         return full(torch.tensor(ends, device=device), width, max(ends))
 
 

@@ -27,7 +27,7 @@ from carrara.engines.diffusion.canvas_pass import (
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.run_ahead import Reader, RunAhead, can_run_ahead
-from carrara.engines.diffusion.together import Glance, Tiles, read_together
+from carrara.engines.diffusion.together import Glance, read_together, tile_rows
 from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import visible_up_to
@@ -62,9 +62,7 @@ class Decoder:
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
         self._passes = CanvasPasses(local, record)
-        self._tiles = Tiles.suiting(
-            local.device, local.config.vocab_size, self._model.small == "int8"
-        )
+        self._tile = tile_rows(local.device, local.config.vocab_size)
 
     @property
     def cache_bytes(self) -> int:
@@ -97,8 +95,13 @@ class Decoder:
         self._passes.stale.keep([spot.ticket for spot in plan.spots])
         for group in plan.groups:
             spots = [spot for spot in group if jobs[spot.ticket].is_sound]
-            broken = in_parts(spots, lambda some: self._denoise(some, jobs, passes), self._release)
-            full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
+            told = [spot for spot in spots if jobs[spot.ticket].is_told]
+            others = [spot for spot in spots if not jobs[spot.ticket].is_told]
+            for broken in (
+                in_parts(told, lambda some: self._take_told(some, jobs), self._release),
+                in_parts(others, lambda some: self._denoise(some, jobs, passes), self._release),
+            ):
+                full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
         return Performed(encoded_s, full_at)
 
     def _arrange(self, plan: Plan) -> None:
@@ -217,6 +220,14 @@ class Decoder:
             limits.append((row // block * block + block - 1).clamp_max(last))
         return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
 
+    def _take_told(self, spots: Sequence[Spot], jobs: Mapping[int, Job]) -> None:
+        """Read canvases of which all that is asked was predicted with the token before them: a choice, say, whose
+        options part at their first token. That needs the head alone."""
+        batch = [jobs[spot.ticket] for spot in spots]
+        said = self._read(batch, [_last(job) for job in batch])
+        for job, one in zip(batch, said, strict=True):
+            self._settle(job, partial(job.take, one, self._table))
+
     def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job], passes: int) -> None:
         """One pass over all blocks, each seeing its row's cache and itself in both directions; or several of them.
 
@@ -263,7 +274,7 @@ class Decoder:
             canvases.tokens,
             [len(job.tokens) - job.context_start for job in batch],
             padded(cells, *self._passes.shape(canvases)),
-            Reader(self._head, self._table, self._tiles),
+            Reader(self._head, self._table, self._tile),
             self._local.device,
         )
 
@@ -283,15 +294,14 @@ class Decoder:
         glances: dict[int, Glance] = {}
         for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
             if job.needs_last:
-                assert job.last is not None
-                hidden = torch.cat((job.last[None], hidden[1:]))
+                hidden = torch.cat((_last(job), hidden[1:]))
             if job.needs_logits or job.view is None:
                 found[number] = self._head(hidden)
             else:
                 glances[number] = Glance(job.view, hidden)
         readings = (
             read_together(
-                list(glances.values()), self._head, self._model.head, self._table, self._tiles
+                list(glances.values()), self._head, self._model.head, self._table, self._tile
             )
             if glances
             else []
@@ -342,6 +352,12 @@ class Decoder:
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
+
+
+def _last(job: Job) -> Tensor:
+    """The hidden state of the last token in its cache, [1, D]."""
+    assert job.last is not None
+    return job.last[None]
 
 
 def _most_passes(job: Job) -> int:

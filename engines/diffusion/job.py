@@ -150,6 +150,11 @@ class Job:
         return self.context_start == len(self.tokens)
 
     @property
+    def is_told(self) -> bool:
+        """Whether all that is asked about the block comes from a pass before."""
+        return self.needs_last and self.view is not None and self.view.offsets == [0]
+
+    @property
     def can_run_ahead(self) -> bool:
         """Whether passes over its block need no host in between: free text, picked by what the pass says alone."""
         settings = self.settings

@@ -23,9 +23,6 @@ from carrara.engines.diffusion.scaffold.lexicon import Row
 Head = Callable[[Tensor], Tensor]
 """[R, D] -> logits [R, V]."""
 
-STEADY_ROWS = 8
-"""Positions of a steady tile: the int8 head takes as long for 8 of them at a time as for all."""
-
 _TILE_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 
 
@@ -37,27 +34,17 @@ class Glance:
     hidden: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """How many positions go through the head at once. `steady`: always so many, filled up with copies, so that
-    neither the number of positions nor the company changes a bit."""
-
-    rows: int
-    steady: bool = False
-
-    @classmethod
-    def suiting(cls, device: torch.device, vocab: int, steady: bool) -> Tiles:
-        """`steady` where the head computes integers: small tiles cost nothing then."""
-        if steady:
-            return cls(STEADY_ROWS, True)
-        return cls(max(1, _TILE_BYTES.get(device.type, 64 << 20) // (4 * vocab)))
+def tile_rows(device: torch.device, vocab: int) -> int:
+    """How many positions go through the head at once."""
+    return max(1, _TILE_BYTES.get(device.type, 64 << 20) // (4 * vocab))
 
 
 @torch.inference_mode()
 def read_together(
-    glances: Sequence[Glance], head: Head, weight: Tensor, table: MaskTable, tiles: Tiles
+    glances: Sequence[Glance], head: Head, weight: Tensor, table: MaskTable, tile: int
 ) -> list[Reading]:
-    """The reading of each canvas: the best allowed token of each site, as `reader.read` finds it.
+    """The reading of each canvas: the best allowed token of each site, as `reader.read` finds it, `tile` positions at
+    a time.
 
     `weight` [V, D] is the head's own, for the few (position, token) pairs of gates, which are computed
     exactly. What the model gave no number for is NaN in the reading; see `reader.checked`.
@@ -66,14 +53,8 @@ def read_together(
     said = torch.cat([glance.hidden for glance in glances])
     states = said[_indexes([at for at, _ in sites], said)]
     parts = [
-        _tile(
-            states[i : i + tiles.rows],
-            [row for _, row in sites[i : i + tiles.rows]],
-            head,
-            table,
-            tiles,
-        )
-        for i in range(0, len(sites), tiles.rows)
+        _tile(states[i : i + tile], [row for _, row in sites[i : i + tile]], head, table)
+        for i in range(0, len(sites), tile)
     ]
     parts.append(_pair_logits(said, pairs, weight))
     packed: list[float] = torch.cat(parts).tolist()  # a token's number is exact in float64
@@ -97,11 +78,10 @@ def _sites(
 
 
 def _tile(
-    states: Tensor, rows: Sequence[Row | None], head: Head, table: MaskTable, tiles: Tiles
+    states: Tensor, rows: Sequence[Row | None], head: Head, table: MaskTable
 ) -> Tensor:
     """Best token, its probability among the allowed and among all, for each state: [3 * rows] float64."""
-    count = len(states)
-    logits = head(filled(states, tiles)).float()[:count]
+    logits = head(states).float()
     forbidden: Tensor | None = None
     masked = [row for row in rows if row is not None]
     if masked:
@@ -112,14 +92,6 @@ def _tile(
             forbidden = torch.zeros_like(logits, dtype=torch.bool).index_copy_(0, where, forbidden)
     best, sure, chance = judged(logits, forbidden)
     return torch.stack((best.double(), sure.double(), chance.double()), dim=1).flatten()
-
-
-def filled(states: Tensor, tiles: Tiles) -> Tensor:
-    """The states of a tile [R, D], with copies of the first up to the size of a steady one."""
-    missing = tiles.rows - len(states)
-    if not tiles.steady or missing <= 0:
-        return states
-    return torch.cat((states, states[:1].expand(missing, -1)))
 
 
 def judged(logits: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

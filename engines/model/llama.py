@@ -147,8 +147,10 @@ class Llama(nn.Module):
         behind = 0 if keep else positions.shape[1]
         highest = int(positions.max()) if cache is None else cache.slots - 1 + behind
         cos, sin = self._angles(positions, highest)
-        weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
+        weights = None if switch is None else switch.to(self.dtype).view(batch, 1, 1)
         products: Quick = "canvas" if quick == "canvas" else quick is True
+        if products == "canvas" and self.small == "int8":
+            x = x.float()  # what comes of integers is float32: rounding it between products takes time and accuracy
         for layer in self.layers:
             x = layer(x, cos, sin, pattern, view, weights, products)
         if pick is not None:

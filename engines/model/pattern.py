@@ -27,7 +27,7 @@ STEADY_TOKENS = 16
 class Tile:
     """Part of a pass: some queries of some rows look at the first `slots` slots.
 
-    `bias` is added to the scores, [rows, 1, G * queries or 1, slots]. Queries are padded to `width` of
+    `bias` is added to the scores, [rows, 1, G * queries or 1, slots]; None: all is seen. Queries are padded to `width` of
     them, `before` in front and the rest behind. `repeats`: the positions of these rows behind the queries repeat
     the last one, and get what it gets.
     """
@@ -35,7 +35,7 @@ class Tile:
     rows: slice
     queries: slice
     slots: int
-    bias: Tensor
+    bias: Tensor | None
     before: int = 0
     width: int = 0
     repeats: bool = False
@@ -99,7 +99,7 @@ def step_by_step(positions: Tensor, most: int, group: int, dtype: torch.dtype) -
     return Pattern(tuple(tiles), max(tile.slots for tile in tiles), alone=True)
 
 
-def each_row(ends: Sequence[int], counts: Sequence[int], group: int, dtype: torch.dtype) -> Pattern:
+def each_row(ends: Sequence[int], counts: Sequence[int]) -> Pattern:
     """Attention of canvases on a CPU: the first counts[b] positions of row b see its first ends[b] slots, all of them.
 
     A tile is one row with just its own positions and slots, so that its bits do not depend on how wide the
@@ -107,8 +107,7 @@ def each_row(ends: Sequence[int], counts: Sequence[int], group: int, dtype: torc
     """
     tiles = []
     for row, (end, count) in enumerate(zip(ends, counts, strict=True)):
-        bias = torch.zeros(1, 1, 1 if count == 1 else group * count, end, dtype=dtype)
-        tiles.append(Tile(slice(row, row + 1), slice(0, count), end, bias, repeats=True))
+        tiles.append(Tile(slice(row, row + 1), slice(0, count), end, None, repeats=True))
     return Pattern(tuple(tiles), max(ends))
 
 
@@ -162,7 +161,7 @@ def _is_whole(tile: Tile, new: int) -> bool:
     return not tile.width and tile.queries.stop in (None, new)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     batch, new, heads, size = q.shape
     kv_heads = k.shape[1]
     group = heads // kv_heads
