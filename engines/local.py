@@ -169,6 +169,11 @@ class LocalModel(Shared):
         return self._now.model.dtype
 
     @property
+    def small_prompts(self) -> bool:
+        """Whether canvases stand on prompts that were computed with the int8 copies of the weights, too."""
+        return self.gemma is None and self.model.small == "int8"
+
+    @property
     def adapter(self) -> AdapterInfo | None:
         """The adapter in use, None for the plain model."""
         return self._now.adapter

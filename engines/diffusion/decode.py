@@ -201,6 +201,7 @@ class Decoder:
             rows=cache_rows([feed.row for feed in feeds], self._local.device),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=on_device(switch(batch), self._local.device),
+            quick="canvas" if self._local.small_prompts else False,
             head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):

@@ -132,10 +132,13 @@ class Job:
 
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
-        blocks."""
+        blocks, with the weights as they are or in integers."""
         key, settings = local.prefix_key(self.adapted), self.settings
-        blocks = f" blocks of {settings.attention_block_tokens}"
-        return key if settings.attention == "causal" else key + blocks
+        if local.small_prompts:
+            key += " in int8"
+        if settings.attention != "causal":
+            key += f" blocks of {settings.attention_block_tokens}"
+        return key
 
     @property
     def needs_logits(self) -> bool:

@@ -17,11 +17,15 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.canvas import Reading, View
+from carrara.engines.diffusion.judge import share
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.scaffold.lexicon import Row
 
 Head = Callable[[Tensor], Tensor]
 """[R, D] -> logits [R, V]."""
+
+_GROUP = 256
+"""Tokens of which the best is sought together."""
 
 _TILE_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 
@@ -95,15 +99,28 @@ def _tile(
 
 
 def judged(logits: Tensor, forbidden: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The best allowed token of each row [R], its probability among the allowed ones and among all.
+    """The best allowed token of each row of [R, V], its probability among the allowed ones and among all.
 
-    Puts -inf into the logits [R, V] where they are `forbidden`, [R or 1, V] bool.
+    Puts -inf into the logits where they are `forbidden`, [R or 1, V] bool.
     """
-    total = logits.logsumexp(1)
+    shares = logits.softmax(1)
     if forbidden is not None:
         logits.masked_fill_(forbidden, -torch.inf)
-    chosen, best = logits.max(1)
-    return best, (chosen - logits.logsumexp(1)).exp(), (chosen - total).exp()
+    best = _best(logits)
+    chance = shares.gather(1, best[:, None])[:, 0]
+    return best, chance if forbidden is None else share(logits, best), chance
+
+
+def _best(logits: Tensor) -> Tensor:
+    """Where the first of the highest in each row of [R, V] is. By groups, as a maximum without its place takes a
+    twentieth of the time of one with it on a CPU."""
+    rows, vocab = logits.shape
+    if vocab % _GROUP:
+        return logits.argmax(1)
+    groups = logits.view(rows, -1, _GROUP)
+    chosen = groups.amax(2).argmax(1)
+    within = groups[torch.arange(rows, device=logits.device), chosen].argmax(1)
+    return chosen * _GROUP + within
 
 
 def _pair_logits(said: Tensor, pairs: Sequence[tuple[int, int]], weight: Tensor) -> Tensor:
