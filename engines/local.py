@@ -190,9 +190,17 @@ class LocalModel(Shared):
             return f"{self.source}, not loaded"
         from carrara.engines.model.opening import dtype_name
 
-        quick = " with int8 decoding" if self._now.model.is_quick else ""
+        quick = f"{' with int8 decoding' if self._now.model.is_quick else ''}{self._small_line}"
         adapter = f", adapter {self.adapter.name}" if self.adapter else ""
         return f"{self.source} on {self.device} in {dtype_name(self.dtype)}{quick}{adapter}"
+
+    @property
+    def _small_line(self) -> str:
+        """What canvases are computed with, where that differs from the rest, or was asked for and is not to be had."""
+        small = None if self.gemma else self.model.small
+        if small is None:
+            return " and exact canvases: quick ones are not to be had here" if self._quick else ""
+        return f" and {small} canvases"
 
     def uses_adapter(self, name: str | None) -> bool:
         """Whether a request with `Request.adapter` = `name` goes through an adapter.

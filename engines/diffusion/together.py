@@ -81,9 +81,7 @@ def _sites(
     return sites, pairs
 
 
-def _tile(
-    states: Tensor, rows: Sequence[Row | None], head: Head, table: MaskTable
-) -> Tensor:
+def _tile(states: Tensor, rows: Sequence[Row | None], head: Head, table: MaskTable) -> Tensor:
     """Best token, its probability among the allowed and among all, for each state: [3 * rows] float64."""
     logits = head(states).float()
     forbidden: Tensor | None = None

@@ -32,9 +32,9 @@ STEADY_TOKENS = 16
 class Tile:
     """Part of a pass: some queries of some rows look at the first `slots` slots.
 
-    `bias` is added to the scores, [rows, 1, G * queries or 1, slots]; None: all is seen. Queries are padded to `width` of
-    them, `before` in front and the rest behind. `repeats`: the positions of these rows behind the queries repeat
-    the last one, and get what it gets.
+    `bias` is added to the scores, [rows, 1, G * queries or 1, slots]; None: all is seen. Queries are padded to
+    `width` of them, `before` in front and the rest behind. `repeats`: the positions of these rows behind the
+    queries repeat the last one, and get what it gets.
     """
 
     rows: slice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,26 @@ def test_an_answer_does_not_depend_on_who_shares_the_batch(run: Callable[..., An
         assert one.text == other.text
         assert one.usage.passes == other.usage.passes
         assert one.confidence.tokens == pytest.approx(other.confidence.tokens, abs=1e-5)
+
+
+@pytest.mark.parametrize(("options", "passes"), [(("one", "two"), 0), (("a b", "a c"), 1)])
+def test_a_choice_told_by_its_first_token_needs_no_pass_over_a_canvas(
+    run: Callable[..., Any], options: tuple[str, ...], passes: int
+) -> None:
+    async def work(engine: DiffusionEngine) -> tuple[Completion, list[str]]:
+        kinds, timed = [], engine.local.pace.timed
+
+        def noted(kind: str, places: int) -> AbstractContextManager[None]:
+            kinds.append(kind)
+            return timed(kind, places)
+
+        engine.local.pace.timed = noted  # type: ignore[method-assign]
+        return await engine.complete(request(Choice(options))), kinds
+
+    found, kinds = run(work)
+    assert found.value in options
+    assert kinds.count("canvas") == passes
+    assert found.usage.passes == 1  # the look at its prompt counts
 
 
 def test_prompts_share_the_prefix_cache(run: Callable[..., Any]) -> None:

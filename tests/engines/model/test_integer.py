@@ -13,6 +13,7 @@ from carrara.engines.model.integer import IntegerWeight, Split, can_be_integer
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
+from tests.engines.model.test_quick import prompts_are_steady
 
 pytestmark = pytest.mark.skipif(
     not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
@@ -111,7 +112,17 @@ def test_canvas_passes_are_close_to_exact_ones(model: Llama) -> None:
     assert 0 < (found - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_prompts_in_int8_get_the_same_bits_however_they_are_cut_and_packed(
+    dtype: torch.dtype,
+) -> None:
+    made = Llama.random(CONFIG, dtype=dtype, spread=0.15)
+    made.shrink("int8", torch.randint(0, 512, (1, 64)))
+    prompts_are_steady(made, 90, "canvas")
+
+
 def test_a_sample_finds_how_large_inputs_get() -> None:
+    torch.manual_seed(1)
     found = Llama.random(CONFIG, spread=0.15)
     for layer in found.layers:
         layer.norm_attention[3] = 40.0
