@@ -174,6 +174,11 @@ class LocalModel(Shared):
         return self.gemma is None and self.model.small == "int8"
 
     @property
+    def computed(self) -> torch.dtype:
+        """What lies between the products of a pass over canvases."""
+        return self.model.computed if self.gemma is None else self.dtype
+
+    @property
     def adapter(self) -> AdapterInfo | None:
         """The adapter in use, None for the plain model."""
         return self._now.adapter

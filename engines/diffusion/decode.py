@@ -38,6 +38,9 @@ from carrara.engines.seats import Feed, Spot
 
 F = TypeVar("F", Feed, Spot)
 
+_MOST_JOINED = 128
+"""Tokens of a prompt that are computed with the canvas behind them: more of them are worth a pass of their own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Performed:
@@ -84,6 +87,9 @@ class Decoder:
         """
         begun = time.monotonic()
         self._arrange(plan)
+        if plan.can_be_one and passes == 1 and self._can_join(plan.feeds[0], jobs):
+            joined = in_parts(plan.spots, lambda some: self._join(plan, jobs), self._release)
+            return Performed(0.0, self._blame(joined, jobs))
         feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
         full_at = None
         if feeds:
@@ -207,6 +213,33 @@ class Decoder:
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
             if is_wanted:
                 job.last = hidden[number, 0]
+
+    def _can_join(self, feed: Feed, jobs: Mapping[int, Job]) -> bool:
+        """Whether the end of a prompt and the canvas behind it can be computed in one pass, with the same bits as in
+        two: both in int8, each attending by itself."""
+        job = jobs[feed.ticket]
+        steady = self._local.device.type == "cpu" and job.settings.attention == "causal"
+        asks = job.view is not None and not job.is_told
+        return self._local.small_prompts and steady and asks and feed.count <= _MOST_JOINED
+
+    def _join(self, plan: Plan, jobs: Mapping[int, Job]) -> None:
+        """One pass over the end of a prompt and the canvas behind it: it reads the weights once."""
+        (feed,), (spot,) = plan.feeds, plan.spots
+        job = jobs[spot.ticket]
+        self._passes.stale.keep([])
+        self._load_prefixes([feed], jobs)
+        canvases = self._passes.canvases([spot], [job])
+        with self._timed([job]):
+            hidden = self._passes.joined(feed, job, canvases, self._cache)
+            if not self._sound([feed], jobs):
+                self._passes.stale.keep([])
+                return
+            job.last = hidden[0]
+            self._keep_prefixes([feed], jobs)
+            (said,) = self._read([job], [hidden[1:]])
+        self._settle(job, partial(job.take, said, self._table))
+        if not job.is_sound:
+            self._blank(spot.ticket, spot.row)
 
     def _sight(
         self, feeds: Sequence[Feed], batch: Sequence[Job], positions: Tensor

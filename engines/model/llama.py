@@ -112,6 +112,12 @@ class Llama(nn.Module):
         return self.embedding.dtype
 
     @property
+    def computed(self) -> torch.dtype:
+        """What lies between the products of "canvas" passes. What comes of integers is float32, and rounding it between
+        them would take time and accuracy."""
+        return torch.float32 if self.small == "int8" else self.dtype
+
+    @property
     def is_quick(self) -> bool:
         """Whether `quicken` was called: `quick` passes differ from others."""
         return any(isinstance(m, JoinedLinear) and m.quick is not None for m in self.modules())
@@ -149,8 +155,8 @@ class Llama(nn.Module):
         cos, sin = self._angles(positions, highest)
         weights = None if switch is None else switch.to(self.dtype).view(batch, 1, 1)
         products: Quick = "canvas" if quick == "canvas" else quick is True
-        if products == "canvas" and self.small == "int8":
-            x = x.float()  # what comes of integers is float32: rounding it between products takes time and accuracy
+        if products == "canvas":
+            x = x.to(self.computed)
         for layer in self.layers:
             x = layer(x, cos, sin, pattern, view, weights, products)
         if pick is not None:

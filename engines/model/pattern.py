@@ -58,6 +58,11 @@ class Pattern:
     slots: int
     alone: bool = False
 
+    def before(self, end: int, queries: slice) -> Pattern:
+        """This pattern of one row, and behind it `queries` that see its first `end` slots, all of them."""
+        tile = Tile(slice(0, 1), queries, end, None)
+        return Pattern((*self.tiles, tile), max(self.slots, end), self.alone)
+
 
 def whole(mask: Tensor, group: int, dtype: torch.dtype) -> Pattern:
     """Any mask [B, 1, T, S], computed at once."""
