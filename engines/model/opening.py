@@ -181,7 +181,8 @@ def _fingerprint(
     ]
     computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
     small = getattr(model, "small", None)
-    computed += [f"{small} canvases"] if small else []
+    if small is not None:
+        computed.append("int8 prompts and canvases" if small == "int8" else f"{small} canvases")
     adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
     parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
     return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
