@@ -92,10 +92,11 @@ class LocalModel(Shared):
         default one. It is merged into the weights, or with `switchable` kept beside them so that
         requests choose, at some cost in speed. `dtype` None: bfloat16 on CUDA and on CPUs with fast
         bfloat16, else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the
-        weights for answer tokens and canvases where the CPU computes them; True: float8 ones for canvases on
-        GPUs that have them, too; False: the weights as they are. `threads` for one operation on a CPU, None
-        for torch's own choice. `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU.
-        `check_prefixes` compares a checksum of what the prefix cache holds before it is used again, and computes
+        weights where the CPU computes them, for answer tokens, and for canvases and their prompts if the
+        adapter says that it was measured so; True: for these in any case, and float8 ones on GPUs that have
+        them; False: the weights as they are. `threads` for one operation on a CPU, None for torch's own choice.
+        `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU. `check_prefixes` compares a checksum of
+        what the prefix cache holds before it is used again, and computes
         anew what has changed; it reads all of it, so it is meant for tests and for finding faults.
         """
         return cls(

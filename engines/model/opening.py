@@ -91,7 +91,8 @@ def load(opening: Opening) -> Loaded:
     device = pick_device(opening.device)
     model, adapter = _model(folder, opening, device)
     tokenizer = _tokenizer(folder, model, adapter)
-    small = small_kind(device, opening.quick)
+    measured = adapter is not None and adapter.settings.get("quick") is True
+    small = small_kind(device, opening.quick, measured)
     if small is not None and isinstance(model, Llama):
         model.shrink(small, torch.tensor([tokenizer.encode(SAMPLE)], device=device))
     budget = opening.prefix_cache_bytes

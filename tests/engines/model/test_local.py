@@ -137,10 +137,30 @@ def test_quick_canvases_are_asked_for_in_the_configuration_and_told(
     assert "int8 canvases" in asyncio.run(line(quick=True))
 
 
+@pytest.mark.skipif(
+    not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
+)
+def test_an_adapter_that_was_measured_so_has_quick_canvases_unless_they_are_declined(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    mine = adapter(tmp_path / "mine")
+    settings = json.loads((mine / "adapter_config.json").read_text())
+    (mine / "adapter_config.json").write_text(json.dumps(settings | {"quick": True}))
+
+    async def line(found: Path | None, quick: bool | None) -> str:
+        options: dict[str, Any] = {"adapter": found, "device": "cpu", "quick": quick}
+        async with LocalModel.open(tiny_folder, **options) as local:
+            return local.line
+
+    assert "int8 canvases" in asyncio.run(line(mine, None))
+    assert "int8 canvases" not in asyncio.run(line(mine, False))
+    assert "int8 canvases" not in asyncio.run(line(None, None))
+
+
 def test_quick_canvases_that_are_not_to_be_had_are_told(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "small_kind", lambda device, asked: None)
+    monkeypatch.setattr(opening, "small_kind", lambda device, asked, measured: None)
 
     async def main() -> None:
         async with LocalModel.open(tiny_folder, device="cpu", quick=True) as local:
