@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -248,12 +249,16 @@ def test_what_is_not_computed_is_refused_with_the_file_and_the_field_or_tensor(
         load_gemma(sharded)
 
 
-async def test_a_quantised_checkpoint_is_refused_by_a_local_model(sharded: Path) -> None:
+def test_a_quantised_checkpoint_is_refused_by_a_local_model(sharded: Path) -> None:
     (sharded / "tokenizer.json").write_text("{}")  # is not looked at before
     edit(sharded, quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(LoadingError, match=r"config.json: weights quantised by 'gptq'"):
+
+    async def enter() -> None:
         async with LocalModel.open(sharded):
             pass
+
+    with pytest.raises(LoadingError, match=r"config.json: weights quantised by 'gptq'"):
+        asyncio.run(enter())
 
 
 def test_without_transformers_the_error_says_how_to_install_it(
@@ -279,3 +284,20 @@ def test_without_transformers_golden_cases_are_skipped_with_the_reason(
     summary = run_folder(tmp_path)
     assert (summary.passed, summary.failed, summary.skipped) == (0, 0, 1)
     assert "pip install 'carrara[gemma]'" in summary.skips["one"]
+
+
+def test_a_damaged_golden_folder_fails_by_itself(sharded: Path) -> None:
+    from safetensors.torch import save_file
+
+    from carrara.engines.goldens.run import run_folder
+
+    case = {"name": "one", "algorithm": "diffusion_gemma_generate"}
+    found = {"format": "goldens-1", "family": "diffusion_gemma", "forward": [], "decode": [case]}
+    (sharded / "cases.json").write_text(json.dumps(found))
+    save_file({"x": torch.zeros(1)}, sharded / "cases.safetensors")
+    lacking = run_folder(sharded)
+    assert lacking.failures == {"one": f"{sharded / 'cases.json'}: case 'one' lacks inputs"}
+    (sharded / SECOND).write_bytes((sharded / SECOND).read_bytes()[:20000])
+    cut = run_folder(sharded)
+    assert (cut.passed, cut.failed) == (0, 1)
+    assert f"{sharded / SECOND}: damaged or cut off from tensor" in cut.failures["folder"]
