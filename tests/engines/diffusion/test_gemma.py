@@ -296,7 +296,7 @@ def test_a_damaged_golden_folder_fails_by_itself(sharded: Path) -> None:
     (sharded / "cases.json").write_text(json.dumps(found))
     save_file({"x": torch.zeros(1)}, sharded / "cases.safetensors")
     lacking = run_folder(sharded)
-    assert lacking.failures == {"one": f"{sharded / 'cases.json'}: case 'one' lacks inputs"}
+    assert lacking.failures == {"one": f"{sharded / 'cases.json'}: lacks eos_token_id"}
     (sharded / SECOND).write_bytes((sharded / SECOND).read_bytes()[:20000])
     cut = run_folder(sharded)
     assert (cut.passed, cut.failed) == (0, 1)
