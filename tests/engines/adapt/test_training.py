@@ -203,7 +203,6 @@ PEOPLE = {"kind": "json", "schema": SCHEMA}
     [
         ({"name": 3, "town": None}, PEOPLE, "3"),
         ({"town": "Oslo"}, PEOPLE, "name"),
-        ({"name": "Ann", "town": None, "age": 3}, PEOPLE, "age"),
         (3, {"kind": "choice", "options": ["3", "4"]}, "3"),
         ([{"a": 1}], {"kind": "table", "columns": [{"name": "b"}]}, "a"),
     ],
@@ -216,7 +215,8 @@ def test_an_answer_that_does_not_hold_to_its_contract_ends_it_before_the_trainin
     row = json.dumps({"prompt": "x", "response": response, "contract": contract})
     bad.write_text(data.read_text() + row + "\n")
     files = {"data": data, to: bad}
-    order = Order(str(tiny_folder), files["data"], tmp_path / "out", dev=files.get("dev"))
+    recipe = Recipe.of({**SMALL, "steps": 1})
+    order = Order(str(tiny_folder), files["data"], tmp_path / "out", recipe, files.get("dev"))
     with pytest.raises(LoadingError, match=rf"bad.jsonl:9: .*{told}"):
         adapt(order)
     assert not (tmp_path / "out").exists()
