@@ -22,10 +22,11 @@ from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
 from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_model, weight_files
+from carrara.engines.model.load import load_model
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.model.peaks import SAMPLE
+from carrara.engines.model.shards import weight_files
 from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
