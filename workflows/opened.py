@@ -16,6 +16,7 @@ from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
 from carrara.workflows.rows import Rows
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
+from carrara.workflows.sinks.held import held
 from carrara.workflows.sinks.opening import shown
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.trust.beside import Trusted, path_beside
@@ -51,8 +52,12 @@ class Opened:
     def check(self) -> None:
         """Raises PlaceError where a file would be written over that is not the job's own, or that it reads."""
         job = self._job
+        refuse_source(job.input, job.folder, job.place, _files(job, self._sink))
+        self._refuse_filled()
+
+    def _refuse_filled(self) -> None:
+        job = self._job
         files = _files(job, self._sink)
-        refuse_source(job.input, job.folder, job.place, files)
         if self._run_id is None:
             refuse_filled(files)
             return
@@ -67,6 +72,8 @@ class Opened:
             SourceError, OutputError: see `run_job`.
         """
         job, run_id, fresh = self._job, self._run_id, self._run_id is None
+        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
+        self._refuse_filled()  # another job may have had the place since `check`
         self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition)
         self._stack.enter_context(earlier)
         if accept_changes and not fresh:

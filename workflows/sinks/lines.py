@@ -9,6 +9,7 @@ from pathlib import Path
 from carrara.workflows.places import OutputError, PlaceError, is_stream
 from carrara.workflows.row_format import RowFormat
 from carrara.workflows.sinks.flat import Flat
+from carrara.workflows.sinks.held import lock_of
 from carrara.workflows.sinks.sink import Fields
 
 _KEPT = (
@@ -71,6 +72,7 @@ class LineSink:
         self.shown = str(output)
         self._path = output
         self.failed = None if is_stream(output) else beside(output)
+        self.lock = None if is_stream(output) else lock_of(output)
         self._form = form
         self._flat = flat
         self._file = LineFile(output)

@@ -12,6 +12,7 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.places import PlaceError, is_stream
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_of, declared_fields, job_format
 from carrara.workflows.sinks.flat import Flat, flat_of
+from carrara.workflows.sinks.held import lock_of
 from carrara.workflows.sinks.shape import KEY, row_columns
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sources.sql import in_folder
@@ -84,7 +85,8 @@ def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = N
         return DuckTable(file, name, failed, rows, flat=flat is not None)
     from carrara.workflows.sinks.sql import SqlTable
 
-    return SqlTable(url, name, failed, rows, flat=flat is not None)
+    lock = None if file is None else lock_of(file, name)
+    return SqlTable(url, name, failed, rows, lock=lock, flat=flat is not None)
 
 
 def _lines(output: Path, workflow: Definition[..., Any], flat: Flat | None) -> Sink:

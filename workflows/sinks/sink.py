@@ -15,11 +15,13 @@ Fields = Mapping[str, Any]
 
 class Sink(Protocol):
     """`shown` is the place as messages name it, `output` the file that is made anew, None where rows are put to what is
-    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. Where `ordered` is
-    False the order of rows does not matter to it."""
+    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. `lock` is the file
+    that a job holds while it writes there (see `held`), None where nothing is shared (a pipe) or a server sees to it.
+    Where `ordered` is False the order of rows does not matter to it."""
 
     shown: str
     failed: Path | None
+    lock: Path | None
     ordered: bool
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.held import taken
 from carrara.workflows.sinks.shape import KEY, Misfit, Shape
 from carrara.workflows.sinks.sink import KEPT, Fields
 from carrara.workflows.sinks.tables import Prepared, TableSink
@@ -27,13 +29,20 @@ class SqlTable(TableSink):
     text)."""
 
     def __init__(
-        self, url: str, name: str, failed: Path, rows: TypedRows, *, flat: bool = False
+        self,
+        url: str,
+        name: str,
+        failed: Path,
+        rows: TypedRows,
+        *,
+        lock: Path | None,
+        flat: bool = False,
     ) -> None:
         try:
             import sqlalchemy
         except ImportError as error:
             raise CarraraError(f"SQL tables need the package SQLAlchemy: {INSTALL}") from error
-        super().__init__(f"{shown_url(url)}#{name}", failed, rows, flat=flat)
+        super().__init__(f"{shown_url(url)}#{name}", failed, rows, lock=lock, flat=flat)
         self._url = url
         try:
             self._engine = sqlalchemy.create_engine(driver_url(url), json_serializer=_json)
@@ -68,11 +77,23 @@ class SqlTable(TableSink):
                 Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._engine.connect()
             with self._connection.begin():
+                self._hold(sqlalchemy)
                 self._table = self._made_or_checked(sqlalchemy)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise PlaceError(f"{self.shown}: {said(error, self._url)}") from error
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
+
+    def _hold(self, sqlalchemy: Any) -> None:
+        """Keep the table of a server to this job until the connection ends; of a file that is done by `lock`."""
+        if self._is_sqlite:
+            return
+        assert self._connection is not None
+        schema = self._schema or self._connection.scalar(sqlalchemy.func.current_schema())
+        name = hashlib.sha256(f"carrara {schema}.{self._name}".encode()).digest()
+        number = int.from_bytes(name[:8], signed=True)
+        if not self._connection.scalar(sqlalchemy.func.pg_try_advisory_lock(number)):
+            raise PlaceError(taken(self.shown))
 
     def _made_or_checked(self, sqlalchemy: Any) -> Table:
         assert self._connection is not None

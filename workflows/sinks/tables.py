@@ -39,11 +39,13 @@ class TableSink(ABC):
         failed: Path,
         rows: TypedRows,
         *,
+        lock: Path | None,
         flat: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shown = shown
         self.failed: Path | None = failed
+        self.lock = lock
         self._rows = rows
         self._flat = flat
         self._clock = clock
