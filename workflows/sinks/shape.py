@@ -25,6 +25,7 @@ from typing import (
 )
 from uuid import UUID
 
+from carrara.runtime.identity import text_hash
 from carrara.workflows.calls import Definition
 from carrara.workflows.plain import plain
 from carrara.workflows.types import unaliased
@@ -50,7 +51,8 @@ class Misfit(ValueError):
 class Shape:
     """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal,
     `values` all that there are, None where any will do. What has kind "json" may be anything. A field that is `needed`
-    must be there, if only as null. `by_name` are the `fields` again, for the values of a million rows."""
+    must be there, if only as null; one that is `optional` may be missing from any row, others only from one that was
+    not made by its type. `by_name` are the `fields` again, for the values of a million rows."""
 
     kind: Kind
     item: Shape | None = None
@@ -58,6 +60,7 @@ class Shape:
     places: int | None = None
     values: tuple[Any, ...] | None = None
     needed: bool = False
+    optional: bool = False
     by_name: Columns = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -183,7 +186,8 @@ def _class(kind: type, depth: int) -> Shape:
         if config.get("extra") == "allow" or getattr(kind, "__pydantic_root_model__", False):
             return JSON
         hints = get_type_hints(kind, include_extras=True)
-        return _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
+        found = _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
+        return _with_optional(found, {f.alias or name for name, f in model.items() if f.exclude})
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         return _object({field.name: hints[field.name] for field in dataclasses.fields(kind)}, depth)
@@ -196,7 +200,29 @@ def _typed_dict(kind: Any, depth: int) -> Shape:
     found = _object(hints, depth)
     needed = {n for n, hint in hints.items() if _is_needed(hint, n in kind.__required_keys__)}
     fields = ((n, dataclasses.replace(s, needed=n in needed)) for n, s in found.fields)
-    return dataclasses.replace(found, fields=tuple(fields))
+    found = dataclasses.replace(found, fields=tuple(fields))
+    return _with_optional(found, hints.keys() - needed)
+
+
+def _with_optional(shape: Shape, names: Collection[str]) -> Shape:
+    fields = ((n, dataclasses.replace(s, optional=n in names)) for n, s in shape.fields)
+    return dataclasses.replace(shape, fields=tuple(fields))
+
+
+def complete(columns: Columns) -> Columns:
+    """The columns as they are of every row that a workflow of these types has made: with all fields but optional ones."""
+    return {name: _complete(shape, not shape.optional) for name, shape in columns.items()}
+
+
+def _complete(shape: Shape, needed: bool) -> Shape:
+    fields = tuple((name, _complete(part, not part.optional)) for name, part in shape.fields)
+    item = None if shape.item is None else _complete(shape.item, needed=False)
+    return dataclasses.replace(shape, item=item, fields=fields, needed=needed)
+
+
+def types_hash(columns: Columns) -> str:
+    """8 hex digits; the same for the same types in whatever process."""
+    return text_hash(repr(columns))[:8]
 
 
 def _is_needed(hint: Any, usually: bool) -> bool:
@@ -438,6 +464,6 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 
 __all__ = [
-    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "fitting", "is_unicode",
-    "refuse_lacking", "row_columns", "shape_of", "typed",
+    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "complete", "fitting", "is_unicode",
+    "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
 ]  # fmt: skip
