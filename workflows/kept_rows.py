@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -125,7 +126,7 @@ class EarlierRows:
                 return page[place]
         assert self._reader is not None
         found = self._reader.rows_from(self._run_id, place, _PAGE)
-        page = {row.place: kept_row(row) for row in found if row.state == "done"}
+        page = {row.place: self._kept(row) for row in found if row.state == "done"}
         self._pages = (page, self._pages[0])
         return page[place]
 
@@ -160,6 +161,14 @@ class EarlierRows:
         for place in self.unfit:
             self._drop(place)
         self.unfit = []
+
+    def _kept(self, stored: StoredRow) -> KeptRow:
+        """The row in today's form: in older journals the fields of an open result stood beside the key."""
+        row = kept_row(stored)
+        if ":" not in row.definition:
+            with suppress(ValueError):  # one that does not fit is dropped
+                return replace(row, fields=dict(self._fitting(row.fields)))
+        return row
 
     def _check(self, row: KeptRow, place: int) -> None:
         if row.definition.partition(":")[2] == self._definition.partition(":")[2]:

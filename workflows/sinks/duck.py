@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,8 @@ class DuckTable(TableSink):
                 yield
                 self._connection.commit()
             except BaseException:
-                self._connection.rollback()
+                with suppress(duckdb.Error):  # where the disk is full, DuckDB has ended it already
+                    self._connection.rollback()
                 raise
         except duckdb.Error as error:
             raise OutputError(f"cannot write {self.shown}: {said(error)}. {KEPT}") from error

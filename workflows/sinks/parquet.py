@@ -11,7 +11,7 @@ from carrara.workflows.places import OutputError
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
 from carrara.workflows.sinks.held import lock_of
 from carrara.workflows.sinks.lines import beside, misplaced
-from carrara.workflows.sinks.sink import KEPT, Fields
+from carrara.workflows.sinks.sink import KEPT, Fields, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 GROUP = 8192
@@ -50,7 +50,7 @@ class ParquetSink:
         except OSError as error:
             raise misplaced(self.output, error) from error
         for fields in done:
-            self.put(self.prepare(fields))
+            self.put(of_before(self, fields))
 
     def put(self, row: list[Row]) -> None:
         self._held += row

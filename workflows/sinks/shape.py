@@ -98,15 +98,22 @@ _SIMPLE: tuple[tuple[type, Kind], ...] = (
 
 def row_columns(workflow: Definition[..., Any]) -> Columns:
     """The columns of the workflow's rows beside the key: its outputs, the fields of its class, else one `value`."""
+    result = _result(workflow)
+    return {VALUE: result} if is_whole(workflow) else dict(result.fields)
+
+
+def is_whole(workflow: Definition[..., Any]) -> bool:
+    """Whether a result of the workflow is one `value` of its row: it declares no fields, or one that is called as the
+    key of the record. What comes at run time makes no difference to it."""
+    result = _result(workflow)
+    return result.kind != "object" or KEY in result.by_name
+
+
+def _result(workflow: Definition[..., Any]) -> Shape:
     outputs = getattr(workflow, "outputs", None)
     if outputs is None:
-        whole = shape_of(workflow.returns)
-        found = dict(whole.fields) if whole.kind == "object" else {VALUE: whole}
-    else:
-        found = {name: shape_of(annotation) for name, annotation in outputs.items()}
-    if KEY in found:  # that of the record goes before it
-        return {VALUE: Shape("object", fields=tuple(found.items()))}
-    return found
+        return shape_of(workflow.returns)
+    return Shape("object", fields=tuple((name, shape_of(kind)) for name, kind in outputs.items()))
 
 
 def shape_of(annotation: Any, depth: int = 0) -> Shape:
@@ -290,7 +297,7 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
         case "decimal":
             return str(_in_places(_number(value, where), shape.places, where))
         case "date" | "datetime" | "time":
-            _moment(value, shape.kind, where)
+            _iso(value, shape.kind, where)
             return value
         case _:
             refuse_half_characters(value, where)
@@ -445,17 +452,28 @@ def _places_of(number: Decimal) -> int:
 
 
 def _moment(value: Any, kind: Kind, where: str) -> Any:
-    """Moments with an offset become UTC, without one they stay as they are."""
-    try:
-        if kind == "date":
-            return datetime.date.fromisoformat(value)
-        if kind == "time":
-            return datetime.time.fromisoformat(value).replace(tzinfo=None)
-        found = datetime.datetime.fromisoformat(value)
-        return (
-            found if found.tzinfo is None else found.astimezone(datetime.UTC).replace(tzinfo=None)
+    """Moments with an offset become UTC, without one they stay as they are. The offset of a time has no place in a
+    column."""
+    found = _iso(value, kind, where)
+    if kind == "date" or found.tzinfo is None:
+        return found
+    if kind == "time":
+        raise Misfit(
+            f"{where}: a column of times has no place for the offset of {value}; give the time without it, "
+            "or declare a text (str)"
         )
-    except (TypeError, ValueError, OverflowError):
+    try:
+        return found.astimezone(datetime.UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise Misfit(f"{where}: {value} cannot be put into UTC, as moments are stored") from None
+
+
+def _iso(value: Any, kind: Kind, where: str) -> Any:
+    """A date, a moment or a time as it is written."""
+    types = {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time}
+    try:
+        return types[kind].fromisoformat(value)
+    except (TypeError, ValueError):
         raise _other(value, f"a {kind} in ISO 8601", where) from None
 
 
@@ -464,6 +482,6 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 
 __all__ = [
-    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "complete", "fitting", "is_unicode",
-    "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
+    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Kind", "Misfit", "Shape", "complete", "fitting", "is_unicode",
+    "is_whole", "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
 ]  # fmt: skip

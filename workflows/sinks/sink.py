@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from carrara.workflows.places import OutputError, PlaceError
+
 Fields = Mapping[str, Any]
 
 
@@ -66,10 +68,25 @@ class Sink(Protocol):
         ...
 
 
+def of_before(sink: Sink, fields: Fields) -> Any:
+    """A row that was done before, as the sink takes it.
+
+    Raises:
+        PlaceError: it cannot stand there; it could where the job wrote it first.
+    """
+    try:
+        return sink.prepare(fields)
+    except (TypeError, ValueError, OutputError) as error:
+        raise PlaceError(
+            f"{sink.shown}: the row {fields['key']!r}, which is done, cannot stand there: {error}. "
+            "`carrara resume last --output OTHER` writes the rows to a place that takes it."
+        ) from error
+
+
 KEPT = (
     "What had finished is in the journal: run the same command with --resume once it can be written, "
     "or `carrara resume last --output OTHER`."
 )
 
 
-__all__ = ["KEPT", "Fields", "Sink"]
+__all__ = ["KEPT", "Fields", "Sink", "of_before"]

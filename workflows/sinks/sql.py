@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.held import taken
-from carrara.workflows.sinks.shape import KEY, Misfit, Shape
+from carrara.workflows.sinks.shape import KEY, Kind, Misfit, Shape
 from carrara.workflows.sinks.sink import KEPT, Fields
 from carrara.workflows.sinks.tables import Prepared, TableSink
-from carrara.workflows.sinks.typed_rows import Row, TypedRows
+from carrara.workflows.sinks.typed_rows import Row, TypedRows, as_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -25,8 +25,8 @@ _KEYS_AT_ONCE = 500
 
 
 class SqlTable(TableSink):
-    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC (in SQLite, which has none, as
-    text)."""
+    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC. In SQLite decimals are text, and so is
+    what may be anything: SQLite would make a number of its own of each number in a column that is called JSON."""
 
     def __init__(
         self,
@@ -56,10 +56,14 @@ class SqlTable(TableSink):
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._table: Table
         self._connection: Connection | None = None
-        self._as_text: tuple[str, ...] = ()
+        self._as_text: Mapping[str, Callable[[Any], str | None]] = {}
+        self._open_json: tuple[str, ...] = ()
 
     def prepare(self, fields: Fields) -> Prepared:
         key, rows = super().prepare(fields)
+        for row in rows:
+            for name in self._open_json:
+                _refuse_number(row[name], name)
         if not self._is_sqlite:
             for row in rows:
                 for name, value in row.items():
@@ -112,7 +116,7 @@ class SqlTable(TableSink):
         made: Table = sqlalchemy.Table(self._name, sqlalchemy.MetaData(), *columns, schema=schema)
         made.create(self._connection)
         if self._is_sqlite:
-            self._as_text = self._decimals()
+            self._as_text = self._texts(("decimal", "json"))
         return made
 
     def _type(self, sqlalchemy: Any, shape: Shape) -> Any:
@@ -133,11 +137,16 @@ class SqlTable(TableSink):
                 return sqlalchemy.DateTime()
             case "time":
                 return sqlalchemy.Time()
+            case "json" if self._is_sqlite:
+                return sqlalchemy.Text()
             case _:
                 return sqlalchemy.JSON(none_as_null=True)
 
-    def _decimals(self) -> tuple[str, ...]:
-        return tuple(name for name, shape in self._rows.columns.items() if shape.kind == "decimal")
+    def _texts(self, kinds: Collection[Kind]) -> Mapping[str, Callable[[Any], str | None]]:
+        """How values of these kinds become text, by column."""
+        found = {n: shape.kind for n, shape in self._rows.columns.items() if shape.kind in kinds}
+        is_open = {name: self._is_sqlite and kind == "json" for name, kind in found.items()}
+        return {name: as_text if is_open[name] else _text for name in found}
 
     def _check(self, sqlalchemy: Any, table: Any, inspector: Any) -> None:
         """Raises PlaceError where rows do not fit the table that is there."""
@@ -171,7 +180,10 @@ class SqlTable(TableSink):
                 f"{self.shown}: the table is there and does not fit: {'; '.join(wrong)}. "
                 "Name another table, or change this one."
             )
-        self._as_text = tuple(texts)
+        self._as_text = {n: f for n, f in self._texts(get_args(Kind)).items() if n in texts}
+        self._open_json = tuple(
+            n for n, s in ours.items() if self._is_sqlite and s.kind == "json" and n not in texts
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -192,7 +204,7 @@ class SqlTable(TableSink):
         assert self._connection is not None
         texts = self._as_text
         if texts:
-            rows = [{**row, **{name: _text(row[name]) for name in texts}} for row in rows]
+            rows = [{**row, **{n: written(row[n]) for n, written in texts.items()}} for row in rows]
         insert: Any = (sqlite if self._is_sqlite else postgresql).insert(self._table)
         replaced = {name: insert.excluded[name] for name in self._rows.columns if name != KEY}
         if replaced:
@@ -235,6 +247,15 @@ def _takes(sqlalchemy: Any, shape: Shape) -> tuple[type, ...]:
             return (sqlalchemy.Time,)
         case _:
             return (sqlalchemy.JSON,)
+
+
+def _refuse_number(value: Any, name: str) -> None:
+    """Raises Misfit where a column of SQLite that is called JSON would make another number of it."""
+    is_whole_float = isinstance(value, float) and value.is_integer()
+    if is_whole_float or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise Misfit(
+            f"{name}: SQLite would change the number {value!r} in a column of the type JSON; make it TEXT"
+        )
 
 
 def _text(value: Any) -> str | None:

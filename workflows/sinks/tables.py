@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carrara.workflows.places import PlaceError
 from carrara.workflows.sinks.shape import KEY
-from carrara.workflows.sinks.sink import Fields
+from carrara.workflows.sinks.sink import Fields, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 BATCH = 500
@@ -79,7 +79,7 @@ class TableSink(ABC):
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()
         for fields in done:
-            self.put(self.prepare(fields))
+            self.put(of_before(self, fields))
 
     def put(self, row: Prepared) -> None:
         if not self._held:
