@@ -141,8 +141,9 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `dropped` rows were given up because the source, or the type of the rows, had
-    changed; those of `moved` records, which only stand elsewhere now, were made again of what the journal holds.
+    before its records did, "" where it did not. `dropped` rows were given up because the source, or the type
+    of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
+    journal holds.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
     process that count it.

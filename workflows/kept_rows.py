@@ -32,7 +32,8 @@ _PAGE = 256
 @dataclass(frozen=True, slots=True)
 class KeptRow:
     """`content` is the hash of the record, `definition` that of the workflow with that of the types of its rows behind
-    a colon; "" where it is not known, as in rows of older journals. `beside` are the row's lines for files beside the output, by the file's kind."""
+    a colon; "" where it is not known, as in rows of older journals. `beside` are the row's lines for files beside the
+    output, by the file's kind."""
 
     key: str
     fields: dict[str, Any]

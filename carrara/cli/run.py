@@ -510,7 +510,8 @@ def _tell_job(result: JobResult, how: How) -> None:
     )
     if result.dropped:
         note(
-            f"{result.dropped} rows of before were dropped: their records have changed or gone, or their type is another now"
+            f"{result.dropped} rows of before were dropped: their records have changed or gone, "
+            "or rows have another type now"
         )
     if result.moved:
         note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")

@@ -217,7 +217,7 @@ def _with_optional(shape: Shape, names: Collection[str]) -> Shape:
 
 
 def complete(columns: Columns) -> Columns:
-    """The columns as they are of every row that a workflow of these types has made: with all fields but optional ones."""
+    """The columns as every row fills them that a workflow of these types has made: all fields but optional ones."""
     return {name: _complete(shape, not shape.optional) for name, shape in columns.items()}
 
 

@@ -25,8 +25,8 @@ _KEYS_AT_ONCE = 500
 
 
 class SqlTable(TableSink):
-    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC. In SQLite decimals are text, and so is
-    what may be anything: SQLite would make a number of its own of each number in a column that is called JSON."""
+    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC. In SQLite decimals are text, and so
+    is what may be anything: SQLite would make a number of its own of each number in a column that is called JSON."""
 
     def __init__(
         self,

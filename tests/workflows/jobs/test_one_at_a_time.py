@@ -65,7 +65,7 @@ def test_a_second_start_is_refused_before_any_row_is_there(folder: Path, output:
             if not asked:
                 asked.append(request)
                 with pytest.raises(
-                    PlaceError, match="another job is writing there now|is there already"
+                    PlaceError, match=r"another job is writing there now|is there already"
                 ):
                     await job(output, "second.db", asked.append)
             return "x"

@@ -72,7 +72,7 @@ def test_a_job_with_rows_of_another_type_is_refused_and_touches_nothing(
     first = run(BEFORE, output)
     before = files()
     after = FLOW.format(base="TypedDict", fields="a: str; b: str", made="{'a': 'x', 'b': 'y'}")
-    with pytest.raises(PlaceError, match="1 of the rows .* another type .* 'ok': ") as told:
+    with pytest.raises(PlaceError, match=r"1 of the rows .* another type .* 'ok': ") as told:
         run(after, output, first.run_id)
     assert "--accept-changes" in str(told.value)
     assert files() == before

@@ -55,6 +55,11 @@ class At(TypedDict):
     at: time
 
 
+class Alike(TypedDict):
+    Order: int
+    order: int
+
+
 class Moment(TypedDict):
     at: datetime
 
@@ -137,7 +142,7 @@ def test_a_table_that_would_be_read_as_a_query_is_not_made(name: str) -> None:
 
 
 def test_fields_that_differ_only_in_case_are_refused_where_they_are_one() -> None:
-    alike = giving(TypedDict("alike", {"Order": int, "order": int}))
+    alike = giving(Alike)
     for place in TYPED[1:]:
         with pytest.raises(PlaceError, match="'Order' and 'order' are one name"):
             sink_of(place, alike)
@@ -145,11 +150,10 @@ def test_fields_that_differ_only_in_case_are_refused_where_they_are_one() -> Non
         sink_of(TYPED[1], giving(TypedDict("keys", {"Key": int})))
     for place in (*LINES, TYPED[0]):
         write(place, alike, {"Order": 1, "order": 2})
-    part = TypedDict("part", {"a": int, "A": int})
-    inner = giving(TypedDict("whole", {"parts": list[part]}))
-    with pytest.raises(PlaceError, match="parts/'a' and 'A' are one name"):
+    inner = giving(TypedDict("whole", {"parts": list[Alike]}))
+    with pytest.raises(PlaceError, match="parts/'Order' and 'order' are one name"):
         sink_of(TYPED[1], inner)
-    write(TYPED[2], inner, {"parts": [{"a": 1, "A": 2}]})
+    write(TYPED[2], inner, {"parts": [{"Order": 1, "order": 2}]})
 
 
 FULL = """
