@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
 from itertools import chain
@@ -470,11 +470,17 @@ def _moment(value: Any, kind: Kind, where: str) -> Any:
 
 def _iso(value: Any, kind: Kind, where: str) -> Any:
     """A date, a moment or a time as it is written."""
-    types = {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time}
     try:
-        return types[kind].fromisoformat(value)
+        return _ISO[kind](value)
     except (TypeError, ValueError):
         raise _other(value, f"a {kind} in ISO 8601", where) from None
+
+
+_ISO: Mapping[Kind, Callable[[str], Any]] = {
+    "date": datetime.date.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "time": datetime.time.fromisoformat,
+}
 
 
 def _other(value: Any, needed: str, where: str) -> Misfit:

@@ -68,6 +68,10 @@ class TableSink(ABC):
     def _delete(self, keys: Sequence[str]) -> int:
         """Delete the rows with these keys; how many there were."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free the connection. Idempotent."""
+
     def prepare(self, fields: Fields) -> Prepared:
         return str(fields[KEY]), self._rows(fields)
 
