@@ -84,7 +84,7 @@ def validator(schema_text: str) -> Any:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = pointer(error.absolute_path) or "the schema"
-        reason = fault(error.instance) if error.validator_value == "regex" else None
+        reason = fault(str(error.instance)) if error.validator_value == "regex" else None
         raise CarraraError(
             f"bad JSON Schema: {where}: {reason or _shortened(error.message)}"
         ) from error

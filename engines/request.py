@@ -22,7 +22,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy; `seed` makes a warmer request repeatable, None leaves it open."""
+    """Temperature 0 is greedy, others are finite; `top_p` is above 0 and at most 1.
+
+    `seed` makes a warmer request repeatable, None leaves it open.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -50,7 +53,8 @@ class Draft:
     `fields` are JSON pointers, `spans` pairs of character offsets into `text` (start, end; equal ones: a place to
     write something in): these are fully renoised, everything else is pinned, byte for byte. A span of a structured
     draft leaves its scaffold alone; what it covers of slots and choices is renoised. A span may get about twice as
-    long. Without either, `strength` in (0, 1] is the share of the draft's tokens that is renoised.
+    long. Without either, `strength` in (0, 1] is the share of the draft's tokens and choices that is
+    renoised.
     """
 
     text: str

@@ -33,7 +33,7 @@ class Renoised:
 
 
 def take_draft(tree: Tree, contract: Contract, draft: Draft) -> list[list[Renoised]]:
-    """Put a draft on a fresh tree: fields or spans undecided and the rest pinned, or all of it lightly renoised.
+    """Put a draft on a fresh tree: fields or spans undecided and the rest pinned, or a share of it renoised.
 
     What does not fit the contract is undecided too, unless spans are named. Gives what each span covers.
 

@@ -71,9 +71,12 @@ def integers(bounds: Bounds = Bounds(), multiple_of: int = 1) -> Node:
     parts: list[Node] = []
     if (low is None or low <= 0) and (high is None or high >= 0):
         parts.append(literal("0"))
-    for side in ((max(low or 1, 1), high), (low, min(high if high is not None else -1, -1))):
-        if side[0] is None or side[1] is None or side[0] <= side[1]:
-            parts.append(seq(_within(*side, digits_left, rest), "0" * zeros))
+    sides = ((max(low or 1, 1), high), (low, min(high if high is not None else -1, -1)))
+    parts.extend(
+        seq(_within(least, most, digits_left, rest), "0" * zeros)
+        for least, most in sides
+        if least is None or most is None or least <= most
+    )
     return Alt(tuple(parts))
 
 

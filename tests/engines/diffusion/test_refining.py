@@ -256,7 +256,7 @@ def test_engines_that_write_from_left_to_right_refuse_other_drafts(
 def test_every_local_engine_fills_holes(kind: str, opened: Callable[..., Any]) -> None:
     contract = Infill(
         (
-            *("  Dear ", Hole(4), ",\nyou were born on ", Hole(8, Regex(r"\d{4}-\d\d-\d\d"))),
+            *("  Dear ", Hole(4), ",\nyou were born on ", Hole(12, Regex(r"\d{4}-\d\d-\d\d"))),
             *(" in ", Hole(4, Choice(("Rome", "Oslo", "Oslo city"))), ". It costs "),
             *(Hole(4, Json.of({"type": "number"})), ". ", Hole(3, Json.of({"type": "boolean"}))),
             *("; \U0001f600 ", Hole(3), " \n"),
