@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from carrara.engines.errors import CarraraError, ContractError
+from carrara.engines.patterns import unreadable
 
 ColumnKind = Literal["string", "integer", "number", "boolean", "date"]
 
@@ -197,7 +198,7 @@ class Regex:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise CarraraError(f"bad regular expression {self.pattern!r}: {error}") from error
+            raise CarraraError(unreadable(self.pattern, error)) from error
 
     def parse(self, text: str) -> str:
         answer = text.strip()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.patterns import fault
 
 
 def strict_loads(text: str) -> Any:
@@ -83,7 +84,10 @@ def validator(schema_text: str) -> Any:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = pointer(error.absolute_path) or "the schema"
-        raise CarraraError(f"bad JSON Schema: {where}: {_shortened(error.message)}") from error
+        reason = fault(str(error.instance)) if error.validator_value == "regex" else None
+        raise CarraraError(
+            f"bad JSON Schema: {where}: {reason or _shortened(error.message)}"
+        ) from error
     return Draft202012Validator(
         schema, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
     )

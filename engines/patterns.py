@@ -27,11 +27,22 @@ def fault(pattern: str) -> str | None:
     try:
         tree = _sre.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        return f"bad regular expression {pattern!r}: {error}"
+        return unreadable(pattern, error)
     found = dict.fromkeys(_irregular(list(tree), outermost=True))
     if not found:
         return None
     return f"the pattern '{pattern}' has {' and '.join(found)}, which no engine can hold"
+
+
+def unreadable(pattern: str, error: Exception) -> str:
+    """What Python's parser has against a pattern, and what to write where it knows no such escape."""
+    hint = ""
+    if str(error).startswith(("bad escape \\p", "bad escape \\P")):
+        hint = (
+            "; classes of Unicode are not supported: write [^\\W\\d_] for letters, \\w for letters, digits and _, "
+            "\\d for digits, or name the characters"
+        )
+    return f"bad regular expression {pattern!r}: {error}{hint}"
 
 
 def _irregular(items: list[tuple[Any, Any]], outermost: bool = False) -> Iterator[str]:

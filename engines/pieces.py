@@ -9,6 +9,8 @@ from carrara.engines.request import Progress, Span
 
 UNDECIDED = "·"
 """What stands for a position that is not decided yet."""
+TORN = "\ufffd"
+"""What decoding writes for bytes that are no whole character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +30,24 @@ def of_tokens(
     tokens: Iterable[tuple[int | None, float | None]], decode: Callable[[Sequence[int]], str]
 ) -> Iterator[Piece]:
     """Pieces of tokens (None: undecided) and how sure each is. Tokens that write one character together are one piece,
-    as sure as the least sure of them."""
+    as sure as the least sure of them. A token with a part of a character of which another part is undecided is shown
+    as undecided, too."""
     run: list[int] = []
     least: float | None = None
+    is_torn = False  # what stands before is undecided: a character may have begun there
     for token, sure in tokens:
         if token is None:
-            if run:
-                yield Piece(decode(run), least)
-                run, least = [], None
+            yield from [OPEN] * (len(run) + 1)
+            run, least, is_torn = [], None, True
+            continue
+        if is_torn and decode([token]).startswith(TORN):
             yield OPEN
             continue
+        is_torn = False
         run.append(token)
         least = sure if least is None else least if sure is None else min(least, sure)
         text = decode(run)
-        if not text.endswith("\ufffd"):
+        if not text.endswith(TORN):
             yield Piece(text, least)
             run, least = [], None
     if run:

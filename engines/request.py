@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from carrara.engines.contract import Contract, Hole, Infill, Text
@@ -22,7 +22,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy; `seed` makes a warmer request repeatable, None leaves it open."""
+    """Temperature 0 is greedy, others are finite; `top_p` is above 0 and at most 1.
+
+    `seed` makes a warmer request repeatable, None leaves it open.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -40,6 +43,7 @@ class Limits:
 
 
 _USUAL = Limits()
+_FILL = "Fill in what is missing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Draft:
     `fields` are JSON pointers, `spans` pairs of character offsets into `text` (start, end; equal ones: a place to
     write something in): these are fully renoised, everything else is pinned, byte for byte. A span of a structured
     draft leaves its scaffold alone; what it covers of slots and choices is renoised. A span may get about twice as
-    long. Without either, `strength` in (0, 1] is the share of the draft's tokens that is renoised.
+    long. Without either, `strength` in (0, 1] is the share of the draft's tokens and choices that is
+    renoised.
     """
 
     text: str
@@ -106,6 +111,23 @@ def infill_message(contract: Infill, instruction: str = "") -> Message:
     from carrara.engines.contract_text import describe
 
     return Message("user", f"{instruction.strip()}\n\n{describe(contract)}".lstrip())
+
+
+def on_canvas(request: Request) -> Request:
+    """An infill as a model is told that has its text on the canvas: without the text with blanks in the prompt, whose
+    blanks a small model copies into the holes. Any other request as it is."""
+    from carrara.engines.contract_text import describe
+
+    if not isinstance(request.output, Infill):
+        return request
+    told = describe(request.output)
+    messages = (
+        replace(message, content=message.content.removesuffix(told).rstrip() or _FILL)
+        if message.content.endswith(told)
+        else message
+        for message in request.messages
+    )
+    return replace(request, messages=tuple(messages))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import ContractError, EngineFailed, EngineRefused
@@ -112,6 +113,7 @@ class ScriptedEngine(Shared):
             work.cancel()
 
     def _refuse(self, request: Request) -> None:
+        check_numbers(request, self._name)
         reason = self.refusal(request.output)
         words = _words(request)
         if reason is None and words > self._context_tokens:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carrara.engines.errors import EngineRefused
 from carrara.engines.request import Sampling
 
 
@@ -28,16 +27,7 @@ class Warmth:
 
     @classmethod
     def of(cls, sampling: Sampling) -> Warmth | None:
-        """None for a greedy request. Without a seed the draws differ from call to call.
-
-        Raises:
-            EngineRefused: a temperature below 0 or a top_p outside (0, 1].
-        """
-        if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
-            raise EngineRefused(
-                "temperature must be at least 0 and top_p in (0, 1], "
-                f"got {sampling.temperature} and {sampling.top_p}"
-            )
+        """None for a greedy request. Without a seed the draws differ from call to call."""
         if sampling.temperature == 0:
             return None
         generator = torch.Generator()

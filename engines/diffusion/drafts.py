@@ -20,6 +20,8 @@ from carrara.engines.markdown import unfenced
 from carrara.engines.refining import Span, checked_spans, chosen
 from carrara.engines.request import Draft
 
+_VALUES = ("choice", "null", "union")  # the gates that say what a value is
+
 
 @dataclass(frozen=True, slots=True)
 class Renoised:
@@ -31,7 +33,7 @@ class Renoised:
 
 
 def take_draft(tree: Tree, contract: Contract, draft: Draft) -> list[list[Renoised]]:
-    """Put a draft on a fresh tree: fields or spans undecided and the rest pinned, or all of it lightly renoised.
+    """Put a draft on a fresh tree: fields or spans undecided and the rest pinned, or a share of it renoised.
 
     What does not fit the contract is undecided too, unless spans are named. Gives what each span covers.
 
@@ -44,6 +46,11 @@ def take_draft(tree: Tree, contract: Contract, draft: Draft) -> list[list[Renois
     if draft.spans:
         return _take_spans(tree, draft)
     if draft.fields:
+        for field in draft.fields:
+            if field and not field.startswith("/"):
+                raise EngineRefused(
+                    f"the field {field!r} of a draft is no JSON pointer: write {f'/{field}'!r}"
+                )
         missing = forget(tree, draft.fields)
         if missing:
             raise EngineRefused(f"the draft has no field {', '.join(missing)}")
@@ -84,8 +91,7 @@ def _take_spans(tree: Tree, draft: Draft) -> list[list[Renoised]]:
         elif isinstance(leaf, Fork) and leaf.plan.is_choice:
             for span in made:
                 if any(low < high for low, high in inside) and _overlap(span, begin, text):
-                    leaf.chosen, leaf.sure, leaf.allowed, leaf.body = None, None, (), None
-                    leaf.expected = leaf.plan.gate.expect
+                    leaf.reopen()
                     made[span].append(Renoised(leaf))
     if empty := [span for span, found in made.items() if not found]:
         named = ", ".join(f"{start} to {end}" for start, end in empty)
@@ -156,15 +162,23 @@ def _blur(
 
 
 def _renoise(root: Node, draft: Draft) -> None:
-    """Make a share of all slot tokens undecided, at least one."""
-    holes = [leaf for leaf in leaves(root) if isinstance(leaf, Hole) and leaf.ids]
-    places = [(hole, at) for hole in holes for at in range(len(hole.ids))]
+    """Make a share of all decisions about values undecided, at least one: tokens of slots, choices, whether something
+    is null and which alternative it is. Which members and how many items there are stays."""
+    places: list[tuple[Hole | Fork, int]] = []
+    for leaf in leaves(root):
+        if isinstance(leaf, Hole):
+            places += [(leaf, at) for at in range(len(leaf.ids))]
+        elif isinstance(leaf, Fork) and leaf.plan.gate.kind in _VALUES:
+            places.append((leaf, 0))
     if not places:
         return
     found: dict[Hole, list[int]] = {}
     for number in chosen(len(places), draft):
-        hole, at = places[number]
-        found.setdefault(hole, []).append(at)
+        leaf, at = places[number]
+        if isinstance(leaf, Hole):
+            found.setdefault(leaf, []).append(at)
+        else:
+            leaf.reopen()
     for hole, positions in found.items():
         hole.blur(positions)
 

@@ -13,16 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carrara.engines.contract import Contract, Infill, Text
+from carrara.engines.checks import check_numbers
+from carrara.engines.contract import Contract, Text
 from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineRefused, LoadingError
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.local_engine import LocalEngine
-from carrara.engines.prompt import prompt_tokens
+from carrara.engines.prompt import bare_prompt, check_room
 from carrara.engines.refining import refining
-from carrara.engines.request import Completion, Request, Watch
+from carrara.engines.request import Completion, Request, Watch, on_canvas
 from carrara.engines.watchdog import Sleep, Watchdog
 
 if TYPE_CHECKING:
@@ -144,13 +145,13 @@ class DiffusionEngine(LocalEngine[_Open]):
         tokenizer = self.local.tokenizer
         try:
             now.rounds.check_open()
+            check_numbers(request, self._name)
+            way = self._way(request, now)
             refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
             if refined is not None:
                 return refined.completion(await self.complete(refined.request, watch))
-            if isinstance(request.output, Infill):
-                request = await self.local.run(now.maker.roomy, request)
-            prompt = await self._prompt(request)
-            making = self.local.run(self._job, request, prompt, now)
+            prompt = await self._prompt(on_canvas(request))
+            making = self.local.run(self._job, request, prompt, now, *way)
             job = await now.rounds.prepared(making, submitted, request.limits.deadline_s)
         except EngineError as error:
             error.engine = error.engine or self._name
@@ -206,22 +207,42 @@ class DiffusionEngine(LocalEngine[_Open]):
         """The prompt's tokens, made on another thread.
 
         Raises:
-            EngineRefused: prompt and canvas are longer than the context, or the adapter knows no free text.
+            EngineRefused: the prompt alone is longer than the context, or the adapter knows no free text.
         """
         if isinstance(request.output, Text) and not self.local.writes_free_text:
             raise EngineRefused(_NO_FREE_TEXT)
         return await asyncio.to_thread(
-            prompt_tokens, request, self.local.tokenizer, self.context_tokens, self._name
+            bare_prompt, request, self.local.tokenizer, self.context_tokens, self._name
         )
 
-    def _job(self, request: Request, prompt: list[int], now: _Open) -> Job:
-        from carrara.engines.diffusion.job import Job
+    def _way(self, request: Request, now: _Open) -> tuple[bool, Settings]:
+        """Whether the request goes through the adapter, and the settings that it is denoised with.
+
+        Raises:
+            EngineRefused: no such adapter, or no such commit rule.
+        """
+        from carrara.engines.diffusion.prepare import checked_rule
 
         adapted = self.local.uses_adapter(request.adapter)
         bare = not adapted and self.local.adapter is not None
         settings = self._bare_settings() if bare else now.settings
-        canvas = now.maker.canvas(request, settings, len(prompt))
-        return Job(request, prompt, canvas, settings, adapted, self.local.device)
+        checked_rule(request, settings)
+        return adapted, settings
+
+    def _job(
+        self, request: Request, prompt: list[int], now: _Open, adapted: bool, settings: Settings
+    ) -> Job:
+        """Prompt and canvas, on the model's thread.
+
+        Raises:
+            EngineRefused: together they are longer than the context, or there is no canvas for the request.
+        """
+        from carrara.engines.diffusion.job import Job
+
+        roomy = now.maker.roomy(request)
+        canvas = now.maker.canvas(roomy, settings, len(prompt))
+        check_room(len(prompt), request, canvas.room, self.context_tokens, self._name)
+        return Job(roomy, prompt, canvas, settings, adapted, self.local.device)
 
 
 _ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_token_id"}

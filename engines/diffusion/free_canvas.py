@@ -98,6 +98,11 @@ class FreeCanvas:
         return found
 
     @property
+    def room(self) -> int:
+        """The most positions that the answer may take."""
+        return len(self.start)
+
+    @property
     def undecided(self) -> int:
         return self.tokens[self.begin : self.end].count(self.mask_id)
 

@@ -101,7 +101,7 @@ class Job:
     @property
     def need(self) -> int:
         """Slots of the cache that prompt and canvas may reach."""
-        return self.prompt + self.request.limits.max_tokens
+        return self.prompt + self.canvas.room
 
     @property
     def lead(self) -> int:

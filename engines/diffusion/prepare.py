@@ -15,6 +15,7 @@ from carrara.engines.diffusion.noise_canvas import NoiseCanvas
 from carrara.engines.diffusion.rules import Bar, Edits
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.forms import At, Form, Seq
+from carrara.engines.diffusion.scaffold.infill_form import bounded
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import ENDLESS, Scaffold
@@ -45,7 +46,7 @@ class CanvasMaker:
             EngineRefused: no scaffold holds the contract, its shortest answer exceeds the token limit, the draft
             does not fit, or the request asks for a commit rule that does not exist.
         """
-        rule = _rule(request, settings)
+        rule = checked_rule(request, settings)
         edits = Edits.of(rule)
         if isinstance(request.output, Text):
             return self._free(request, request.output, settings, prompt, edits)
@@ -62,12 +63,17 @@ class CanvasMaker:
             grows=settings.slots_grow,
         )
         tree = Tree(scaffold, budget)
+        longest = tree.room.most(scaffold.program.root)
         spans: list[list[Renoised]] = []
         if request.draft is not None:
             spans = take_draft(tree, request.output, request.draft)
             needed = tree.room.positions(tree.root)
             if needed > most:
                 raise EngineRefused(_too_short(needed, most, "the draft"))
+            longest += (
+                needed  # what stays takes what it takes, what is written anew as much as anything
+            )
+        tree.bound(min(most, longest))
         chance = random.Random(request.sampling.seed)
         how = (settings.slots_grow, request.sampling.temperature, chance, spans, Bar.of(rule))
         if edits is None:
@@ -75,14 +81,23 @@ class CanvasMaker:
         return EditingCanvas(tree, *how, edits=edits)
 
     def roomy(self, request: Request) -> Request:
-        """An infill with room for its pinned text and for what its holes may hold: it has its limits in itself."""
+        """An infill with room for its pinned text and for what its holes may hold: it has its limits in itself.
+
+        Raises:
+            EngineRefused: a hole is shorter than the shortest text that it may hold.
+        """
         if not isinstance(request.output, Infill):
             return request
         scaffold = self._scaffold(request.output)
-        widths = [
-            max(hole.max_tokens, scaffold.widest(form))
-            for hole, form in zip(request.output.holes, _steps(scaffold.program.root), strict=True)
-        ]
+        widths = []
+        holes = zip(request.output.holes, _steps(scaffold.program.root), strict=True)
+        for number, (hole, form) in enumerate(holes, 1):
+            needed = max((scaffold.cost(slot) for slot in bounded(form)), default=1)
+            if needed > hole.max_tokens:
+                raise EngineRefused(
+                    _too_short(needed, hole.max_tokens, f"the shortest text of hole {number}")
+                )
+            widths.append(max(hole.max_tokens, scaffold.widest(form)))
         room = min(ENDLESS, scaffold.least_tokens + sum(widths))
         return replace(request, limits=replace(request.limits, max_tokens=room))
 
@@ -121,7 +136,12 @@ class CanvasMaker:
         return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
 
 
-def _rule(request: Request, settings: Settings) -> Rule:
+def checked_rule(request: Request, settings: Settings) -> Rule:
+    """The commit rule of a request.
+
+    Raises:
+        EngineRefused: it has another name or other parameters than there are.
+    """
     try:
         return settings.rule_of(request.rule)
     except ValueError as error:

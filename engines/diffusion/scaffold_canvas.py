@@ -94,6 +94,11 @@ class ScaffoldCanvas:
         return self.tree.scaffold.lexicon.mask_id
 
     @property
+    def room(self) -> int:
+        """The most positions that the answer may take."""
+        return self.tree.budget.tokens
+
+    @property
     def undecided(self) -> int:
         return 0 if self._view is None else len(self._view.sites) + len(self._open_forks())
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
@@ -145,6 +146,7 @@ class RemoteEngine(Shared):
         Raises:
             EngineRefused: the preset says that the server has no tools.
         """
+        check_numbers(request, self._name)
         if not self.preset.tools:
             raise EngineRefused(f"engine {self._name!r} has no tools", engine=self._name)
         work = self._talk.answer(request, None, None, tools)
@@ -191,6 +193,7 @@ class RemoteEngine(Shared):
                 task.cancel()
 
     async def _complete(self, request: Request, watch: Watch | None) -> Completion:
+        check_numbers(request, self._name)
         await self._name_model()
         if request.draft is not None and not self._questions.pins:
             raise EngineRefused(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Choice, Contract, Regex, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Health
@@ -111,6 +112,7 @@ class VllmEngine(Shared):
             raise EngineFailed(
                 f"engine {self._name!r} is not open: enter it with `async with`", engine=self._name
             )
+        check_numbers(request, self._name)
         if request.draft is not None:
             raise EngineRefused(
                 f"engine {self._name!r} writes from the beginning and takes no draft",

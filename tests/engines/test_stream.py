@@ -18,7 +18,16 @@ from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.pieces import OPEN, Piece, of_tokens, progress
-from carrara.engines.request import Completion, Limits, Message, Progress, Request, Span, Watch
+from carrara.engines.request import (
+    Completion,
+    Limits,
+    Message,
+    Progress,
+    Request,
+    Sampling,
+    Span,
+    Watch,
+)
 from carrara.engines.scripted import ScriptedEngine
 from carrara.engines.stream import MOST_DRAFTS, stream
 
@@ -176,7 +185,34 @@ def test_tokens_that_write_one_character_together_are_one_piece() -> None:
         return b"".join(raw[i] for i in ids).decode("utf-8", "replace")  # type: ignore[attr-defined]
 
     found = list(of_tokens([(0, 0.9), (1, 0.4), (2, None), (None, None), (0, 0.5)], decode))
-    assert found == [Piece("東", 0.4), Piece("a"), OPEN, Piece("\ufffd", 0.5)]
+    assert found == [Piece("東", 0.4), Piece("a"), OPEN, OPEN]
+    found = list(of_tokens([(0, 0.9), (None, None), (1, 0.4), (2, 0.5)], decode))
+    assert found == [OPEN, OPEN, OPEN, Piece("a", 0.5)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_called_final_stays(tiny_folder: Path, seed: int) -> None:
+    """Random weights write single bytes of characters, in any order."""
+    contract = Json.of(
+        {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    )
+    wanted = Request(
+        (Message("user", f"the cat {seed}"),), contract, Limits(60), Sampling(1.0, seed=seed)
+    )
+
+    async def main() -> tuple[list[Progress], Completion]:
+        local = LocalModel.open(tiny_folder, dtype=torch.float32, device="cpu", threads=1)
+        async with DiffusionEngine(local, settings=FAST) as engine:
+            seen: list[Progress] = []
+            return seen, await engine.complete(wanted, seen.append)
+
+    seen, done = asyncio.run(main())
+    for draft in seen:
+        at = 0
+        for span in draft.spans:
+            text = draft.text[span.start : span.stop]
+            assert text in done.text[at:], (draft, done.text)
+            at = done.text.index(text, at) + len(text)
 
 
 def test_pinned_neighbours_are_one_span() -> None:

@@ -119,6 +119,18 @@ def _overlap(sign: str, text: str) -> int:
     return next(n for n in range(min(len(sign), len(text)), -1, -1) if text.endswith(sign[:n]))
 
 
+def bounded(form: Form) -> Iterator[Slot]:
+    """The slots of a hole that are held to its bound."""
+    match form:
+        case Slot():
+            yield form
+        case Seq(parts):
+            for part in parts:
+                yield from bounded(part)
+        case At(_, part):
+            yield from bounded(part)
+
+
 def _bounded(form: Form, most: int) -> Form:
     """The form with a bound on the tokens of its slots. Lists and choices keep their own."""
     match form:
@@ -146,4 +158,4 @@ def _spelled(prefix: str, value: Any) -> str | None:
     return prefix + value if isinstance(value, str) else None
 
 
-__all__ = ["choice_form", "infill_program", "pattern_slot", "text_until"]
+__all__ = ["bounded", "choice_form", "infill_program", "pattern_slot", "text_until"]

@@ -56,6 +56,8 @@ class _Builder:
     def value(self, schema: Any, prefix: str) -> Form:
         """The form of any value of a schema, written after `prefix`."""
         branches = self.schemas.branches(schema)
+        if not branches:
+            raise CannotHold(f"{schema.get('$ref', 'the schema')} contains itself without an end")
         values = listed(self, branches)
         if values is not None:
             return choice(values, prefix)

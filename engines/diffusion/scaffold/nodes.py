@@ -182,6 +182,14 @@ class Fork:
     def is_settled(self) -> bool:
         return self.chosen is not None
 
+    def reopen(self) -> None:
+        """Make it undecided again. What stands behind it is shown on, as what is expected."""
+        if self.body is None:
+            self.expected, self.allowed = self.plan.gate.expect, ()
+        else:
+            self.expected, self.allowed = self.chosen, tuple(range(len(self.plan.leads)))
+        self.chosen = self.sure = None
+
     @property
     def lead(self) -> tuple[int, ...]:
         """The tokens of the chosen option's lead."""

@@ -20,6 +20,7 @@ from carrara.engines.diffusion.scaffold.language import (
     Repeat,
     alt,
     digits,
+    literal,
     maybe,
     one_of,
     seq,
@@ -31,6 +32,7 @@ WHOLE_DIGITS = 15
 FRACTION_DIGITS = 12
 _EXACT_DIGITS = 15  # decimal digits that survive a float
 _MOST_REMAINDERS = 1000
+SURE_STEP = 125  # larger steps may need more states than an automaton should have
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,45 @@ def integers(bounds: Bounds = Bounds(), multiple_of: int = 1) -> Node:
         CarraraError: more remainders than an automaton should hold.
     """
     low, high = _whole_bounds(bounds)
+    zeros = len(str(multiple_of)) - len(str(multiple_of).rstrip("0"))
+    if not zeros:
+        return _within(low, high, WHOLE_DIGITS, multiple_of)
+    # Powers of ten are written behind: what is before the noughts is a multiple of the rest.
+    scale = 10**zeros
+    low = None if low is None else -(-low // scale)
+    high = None if high is None else high // scale
+    digits_left, rest = max(1, WHOLE_DIGITS - zeros), multiple_of // scale
+    parts: list[Node] = []
+    if (low is None or low <= 0) and (high is None or high >= 0):
+        parts.append(literal("0"))
+    sides = ((max(low or 1, 1), high), (low, min(high if high is not None else -1, -1)))
+    parts.extend(
+        seq(_within(least, most, digits_left, rest), "0" * zeros)
+        for least, most in sides
+        if least is None or most is None or least <= most
+    )
+    return Alt(tuple(parts))
+
+
+def _within(low: int | None, high: int | None, most_digits: int, multiple_of: int) -> Node:
+    """Whole numbers from `low` to `high` that are multiples, of at most `most_digits` where a side is open."""
     parts: list[Node] = []
     if high is None or high >= 0:
-        parts.append(_naturals(max(low or 0, 0), high))
+        parts.append(_naturals(max(low or 0, 0), high, most_digits))
     if low is None or low < 0:
         nearest = 1 if high is None or high >= 0 else -high
-        parts.append(seq("-", _naturals(nearest, None if low is None else -low)))
+        parts.append(seq("-", _naturals(nearest, None if low is None else -low, most_digits)))
     found: Node = Alt(tuple(parts))
-    if multiple_of > 1:
-        found = Embedded(intersection(automaton(found), _multiples(multiple_of)))
-    return found
+    if multiple_of == 1:
+        return found
+    numbers = automaton(found)
+    try:
+        return Embedded(intersection(numbers, _multiples(multiple_of)))
+    except CarraraError as error:
+        raise CarraraError(
+            f"steps of {multiple_of} need too many states. Steps up to {SURE_STEP}, and these times powers of ten, "
+            "can be held; larger ones between close bounds alone"
+        ) from error
 
 
 def decimals(bounds: Bounds = Bounds()) -> Node:
@@ -94,10 +125,10 @@ def _whole_bounds(bounds: Bounds) -> tuple[int | None, int | None]:
     return low, high
 
 
-def _naturals(low: int, high: int | None) -> Node:
+def _naturals(low: int, high: int | None, most_digits: int = WHOLE_DIGITS) -> Node:
     """Naturals from `low` to `high`, without leading zeros."""
     if high is None:
-        high = 10 ** max(WHOLE_DIGITS, len(str(low)) + 1) - 1
+        high = 10 ** max(most_digits, len(str(low)) + 1) - 1
     parts = []
     for length in range(len(str(low)), len(str(high)) + 1):
         least = max(low, 10 ** (length - 1) if length > 1 else 0)
@@ -127,9 +158,7 @@ def _same_length(low: str, high: str) -> Node:
 def _multiples(factor: int) -> Dfa:
     """Signed digit strings whose value is a multiple. State 0 reads a sign or the first digit."""
     if factor > _MOST_REMAINDERS:
-        raise CarraraError(
-            f"multipleOf {factor} is too large to be held (at most {_MOST_REMAINDERS})"
-        )
+        raise CarraraError(f"{factor} remainders are too many (at most {_MOST_REMAINDERS})")
     zero = ord("0")
 
     def after(remainder: int) -> Iterable[Move]:

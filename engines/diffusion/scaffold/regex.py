@@ -16,7 +16,7 @@ from carrara.engines.diffusion.scaffold import chars
 from carrara.engines.diffusion.scaffold.chars import CharSet
 from carrara.engines.diffusion.scaffold.language import ANY_TEXT, Alt, Chars, Node, Repeat, Seq
 from carrara.engines.errors import CarraraError
-from carrara.engines.patterns import ENDS, IRREGULAR, STARTS
+from carrara.engines.patterns import ENDS, IRREGULAR, STARTS, unreadable
 
 _sre: Any = importlib.import_module("re._parser")
 _NEWLINE = chars.of("\n")
@@ -47,7 +47,7 @@ def _parsed(pattern: str) -> tuple[Items, int]:
     try:
         tree = _sre.parse(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise CarraraError(f"bad regular expression {pattern!r}: {error}") from error
+        raise CarraraError(unreadable(pattern, error)) from error
     return list(tree), int(tree.state.flags)
 
 

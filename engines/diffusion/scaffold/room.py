@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carrara.engines.diffusion.scaffold.forms import At, Form, Gate, Items, Literal, Ref, Seq, Slot
 from carrara.engines.diffusion.scaffold.nodes import (
     Chain,
     Fork,
@@ -19,7 +20,7 @@ from carrara.engines.diffusion.scaffold.nodes import (
     Pinned,
     Step,
 )
-from carrara.engines.diffusion.scaffold.scaffold import Scaffold
+from carrara.engines.diffusion.scaffold.scaffold import ENDLESS, Scaffold
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,39 @@ class Room:
     def slack(self, root: Node) -> int:
         """Positions that nothing needs yet."""
         return self.budget.tokens - self.positions(root)
+
+    def most(self, form: Form) -> int:
+        """The most canvas positions that a form can come to take, ENDLESS where only the budget bounds it."""
+        match form:
+            case Literal():
+                return self.scaffold.cost(form)
+            case Slot():
+                usual = self.scaffold.usual_length(form, self.budget.slot_tokens, self.budget.grows)
+                return max(usual, self.scaffold.grown(form, self.budget.slot_most))
+            case Seq(parts):
+                return min(ENDLESS, sum(map(self.most, parts)))
+            case At(_, part):
+                return self.most(part)
+            case Ref():
+                return ENDLESS
+            case Items():
+                return self._most_of_items(form)
+            case Gate(options):
+                plan = self.scaffold.plan(form)
+                bodies = {body: self.most(body) for body in {option.body for option in options}}
+                return max(
+                    max(plan.width, len(lead)) + bodies[option.body]
+                    for lead, option in zip(plan.leads, options, strict=True)
+                )
+
+    def _most_of_items(self, items: Items) -> int:
+        """Of a list whose entries are all alike and counted."""
+        if items.most is None or items.nested:
+            return ENDLESS
+        plan = self.scaffold.plan(items.gate(0))
+        gate = max(plan.width, *(len(lead) for lead in plan.leads))
+        more = max(0, items.most - 1) * (gate + self.most(items.later))
+        return min(ENDLESS, self.most(items.first) + more + gate)
 
     def positions(self, node: Node) -> int:
         """Canvas positions that a node takes now, or needs at least where it is not laid out."""

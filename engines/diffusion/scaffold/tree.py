@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from carrara.engines.diffusion.scaffold.forms import At, Form, Gate, Items, Literal, Ref, Seq, Slot
 from carrara.engines.diffusion.scaffold.nodes import (
@@ -35,6 +35,11 @@ class Tree:
     def __post_init__(self) -> None:
         self.room = Room(self.scaffold, self.budget)
         self.root = self.make(self.scaffold.program.root, 0)
+
+    def bound(self, tokens: int) -> None:
+        """Give the answer room for so many tokens and no more."""
+        self.budget = replace(self.budget, tokens=tokens)
+        self.room = Room(self.scaffold, self.budget)
 
     def make(self, form: Form, level: int) -> Node:
         """A fresh node; what depends on decisions is made when they are taken."""

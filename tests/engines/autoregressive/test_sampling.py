@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from carrara.engines.autoregressive.sampling import Warmth, choose, draw
-from carrara.engines.errors import EngineRefused
 from carrara.engines.request import Sampling
 
 
@@ -63,9 +62,3 @@ def test_what_is_not_allowed_is_never_drawn() -> None:
 def test_the_random_number_may_be_the_highest_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "rand", lambda *a, **k: torch.tensor(1.0, dtype=torch.float64))
     assert draw(torch.tensor([0.0, 0.0, -torch.inf]), warm()) == 1
-
-
-@pytest.mark.parametrize("sampling", [Sampling(-1.0), Sampling(1.0, 0.0), Sampling(1.0, 1.5)])
-def test_impossible_settings_are_refused(sampling: Sampling) -> None:
-    with pytest.raises(EngineRefused, match="top_p in"):
-        Warmth.of(sampling)

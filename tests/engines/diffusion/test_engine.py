@@ -14,7 +14,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.contract import (
+    Choice,
+    Column,
+    Contract,
+    Hole,
+    Json,
+    Outline,
+    Regex,
+    Table,
+    Text,
+)
 from carrara.engines.diffusion import decode
 from carrara.engines.diffusion.batch import BatchLimits
 from carrara.engines.diffusion.engine import ABILITIES, DiffusionEngine
@@ -31,8 +41,10 @@ from carrara.engines.request import (
     Message,
     Progress,
     Request,
+    Rule,
     Sampling,
     Watch,
+    infill,
 )
 
 T = TypeVar("T")
@@ -236,6 +248,14 @@ def test_a_full_queue_is_busy(run: Callable[..., Any]) -> None:
         (request(Json.of(PERSON), draft=Draft("{")), "cannot be read"),
         (request(Json.of(PERSON), draft=Draft("{}", ("/nome",))), "/nome"),
         (request(Text(), draft=Draft("x", ("/a",))), "no fields"),
+        (request(Json.of(PERSON), draft=Draft("{}", ("name",))), "no JSON pointer: write '/name'"),
+        (request(Json.of(PERSON), draft=Draft("{}", ("zzz",))), "no JSON pointer: write '/zzz'"),
+        (request(Text(), "x" * 10**6, rule=Rule("nope")), "unknown commit rule 'nope'"),
+        (request(Text(), "x" * 10**6, adapter="other"), "no adapter 'other'"),
+        (
+            infill(["Tel: ", Hole(1, Regex(r"\d{3}-\d{4}")), "."]),
+            "hole 1 takes . tokens, max_tokens is 1",
+        ),
         (request(Text(), draft=Draft("x", strength=0)), "strength"),
     ],
 )
@@ -314,6 +334,40 @@ def test_a_whole_draft_is_refined_lightly(
     assert first.usage.passes <= 12
 
 
+@pytest.mark.parametrize(
+    "contract",
+    [
+        Choice(("one", "two")),
+        Text(9),
+        Json.of({"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3}),
+        Json.of({"type": "object", "properties": {"k": {"type": "boolean"}}, "required": ["k"]}),
+    ],
+)
+def test_an_answer_needs_no_more_of_the_context_than_it_can_take(
+    contract: Contract, run: Callable[..., Any]
+) -> None:
+    """The limit is 512 by default, and so is this model's context."""
+    found = run(lambda engine: engine.complete(Request((Message("user", "the cat"),), contract)))
+    assert contract.parse(found.text) == found.value
+
+
+def test_a_draft_needs_no_more_of_the_context_than_it_can_take(run: Callable[..., Any]) -> None:
+    contract = Json.of({"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3})
+    wanted = Request(
+        (Message("user", "the cat"),), contract, draft=Draft('["a", "b", "a"]', ("/1",))
+    )
+    found = run(lambda engine: engine.complete(wanted))
+    assert [found.value[0], found.value[2]] == ["a", "a"]
+
+
+def test_a_prompt_without_room_for_the_answer_is_refused_with_what_the_answer_takes(
+    run: Callable[..., Any],
+) -> None:
+    wanted = request(Choice(("a", "b")), "cat " * 500, tokens=400)
+    with pytest.raises(EngineRefused, match=r"and 1 tokens of answer, .* Shorten the input\.$"):
+        run(lambda engine: engine.complete(wanted))
+
+
 def test_a_table_cell_of_a_draft_is_named_by_row_and_column(run: Callable[..., Any]) -> None:
     table = Table((Column("a"), Column("n", "integer")))
     draft = Draft("| a | n |\n| --- | --- |\n| one | 1 |\n| two | 2 |", ("/1/n",))
@@ -337,14 +391,14 @@ def test_the_same_seed_gives_the_same_answer(run: Callable[..., Any]) -> None:
 
 def test_few_steps_are_kept_to_and_the_answer_still_holds(run: Callable[..., Any]) -> None:
     async def work(engine: DiffusionEngine) -> list[Completion]:
-        limits = [Limits(80, max_steps=steps) for steps in (0, 1, 3)]
+        limits = [Limits(80, max_steps=steps) for steps in (1, 3)]
         prompt = (Message("user", "x"),)
         return [await engine.complete(Request(prompt, Json.of(PERSON), one)) for one in limits]
 
-    none, one, three = run(work)
-    assert [c.usage.passes for c in (none, one, three)] <= [0, 1, 3]
-    assert none.stop == "steps"
-    assert none.confidence.overall is None or none.confidence.overall == 0
+    one, three = run(work)
+    assert one.usage.passes == 1
+    assert one.stop == "steps"
+    assert three.usage.passes <= 3
 
 
 def test_free_text_stops_where_it_is_told(run: Callable[..., Any]) -> None:

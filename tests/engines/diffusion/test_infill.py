@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Outline, Regex, Text
 from carrara.engines.diffusion.confidence import of_tree
+from carrara.engines.diffusion.engine import DiffusionEngine
 from carrara.engines.diffusion.scaffold.dfa import automaton
 from carrara.engines.diffusion.scaffold.infill_form import text_until
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.infill_text import hole_texts
+from carrara.engines.local import LocalModel
+from carrara.engines.request import Completion, Message, Request, infill, on_canvas
 
 Fill = Callable[..., Any]
 CONTRACTS: tuple[Contract, ...] = (
@@ -145,3 +149,31 @@ def test_a_typed_hole_may_hold_what_follows_it() -> None:
     number = Json.of({"type": "number"})
     contract = Infill(("It costs ", Hole(4, number), ". It weighs ", Hole(4, number), "."))
     assert contract.parse("It costs 2.50. It weighs 1.25.") == [2.5, 1.25]
+
+
+FORM = ("Name: ", Hole(6), "\nTown: ", Hole(6), "\n")
+
+
+def test_a_model_with_the_text_on_its_canvas_is_told_the_instruction_alone() -> None:
+    asked = infill(FORM, "Ann Lee lives in Oslo.\n")
+    assert "____(1)" in asked.messages[0].content
+    assert on_canvas(asked).messages == (Message("user", "Ann Lee lives in Oslo."),)
+    assert on_canvas(infill(FORM)).messages == (Message("user", "Fill in what is missing."),)
+    own = Request((Message("user", "my own words"),), Infill(FORM))
+    assert on_canvas(own).messages == own.messages
+
+
+def test_the_embedded_model_copies_no_blanks_into_holes() -> None:
+    asked = (
+        infill(FORM, "Fill in the form. Ann Lee lives in Oslo."),
+        infill(("The capital of France is ", Hole(4), "."), "Complete the sentence."),
+    )
+
+    async def main() -> list[Completion]:
+        async with DiffusionEngine(LocalModel.open(threads=1)) as engine:
+            return [await engine.complete(one) for one in asked]
+
+    form, sentence = asyncio.run(main())
+    assert "_" not in form.text
+    assert form.value[0].startswith("Ann Lee")
+    assert sentence.value == ["Paris"]

@@ -136,6 +136,35 @@ def test_numbers_stay_within_their_bounds(
 
 
 @unhurried
+@given(
+    st.none() | st.integers(-9000, 9000),
+    st.none() | st.integers(-9000, 9000),
+    st.sampled_from((10, 20, 70, 250, 1000, 3000)),
+)
+def test_multiples_with_noughts_are_all_of_them_and_no_others(
+    low: int | None, high: int | None, factor: int
+) -> None:
+    span = numbers.Bounds(
+        None if low is None else Decimal(low), None if high is None else Decimal(high)
+    )
+    dfa = automaton(numbers.integers(span, factor))
+    for value in range(-12000, 12001, 10):
+        is_in = (low is None or value >= low) and (high is None or value <= high)
+        assert dfa.matches(str(value)) == (is_in and value % factor == 0)
+    assert not dfa.matches("-0")
+    assert not dfa.matches("00")
+
+
+def test_every_small_step_is_held_and_a_large_one_is_told() -> None:
+    for factor in range(2, numbers.SURE_STEP + 1, 3):
+        assert automaton(numbers.integers(multiple_of=factor)).matches(str(-7 * factor))
+    with pytest.raises(CarraraError, match="steps of 365 need too many states"):
+        numbers.integers(multiple_of=365)
+    close = numbers.Bounds(Decimal(0), Decimal(4000))
+    assert automaton(numbers.integers(close, 365)).matches("3650")
+
+
+@unhurried
 @given(st.integers(-99, 99), st.integers(0, 150), st.sampled_from((1, 2, 7)))
 def test_integers_are_multiples_within_bounds(low: int, width: int, factor: int) -> None:
     span = numbers.Bounds(Decimal(low), Decimal(low + width))

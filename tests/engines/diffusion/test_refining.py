@@ -133,6 +133,35 @@ def test_a_share_of_a_text_is_renoised_and_the_rest_stays(opened: Callable[..., 
     assert len(all_of_it.confidence.spans) == 1
 
 
+def test_a_strong_draft_decides_choices_anew(opened: Callable[..., Any]) -> None:
+    """Of two labels random weights prefer one, whatever the draft says."""
+    choice = Choice(("yes", "no"))
+
+    async def work(engine: Engine) -> list[Completion]:
+        drafts = [Draft(text, strength=1.0) for text in ("yes", "no")]
+        found = [await engine.complete(request(choice, draft)) for draft in drafts]
+        return [*found, await engine.complete(request(PERSON, Draft(WRITTEN, strength=1.0)))]
+
+    yes, no, person = opened(work)
+    assert yes.text == no.text
+    assert (no.usage.passes, set(no.confidence.fields)) == (1, {""})
+    assert {"/name", "/kind", "/age", "/tags/0"} <= set(person.confidence.fields)
+    assert len(person.value["tags"]) == 3
+
+
+def test_a_weak_draft_renoises_the_same_share_each_time(opened: Callable[..., Any]) -> None:
+    contract = Json.of({"type": "array", "items": {"type": "boolean"}, "minItems": 20})
+    text = json.dumps([True, False] * 10)
+
+    async def work(engine: Engine) -> list[Completion]:
+        draft = Draft(text, strength=0.3)
+        return [await engine.complete(request(contract, draft)) for _ in range(2)]
+
+    first, second = opened(work)
+    assert set(first.confidence.fields) == set(second.confidence.fields)
+    assert len(first.confidence.fields) == 6
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_structured_draft_keeps_its_scaffold_and_its_other_bytes(
     seed: int, opened: Callable[..., Any]
@@ -227,7 +256,7 @@ def test_engines_that_write_from_left_to_right_refuse_other_drafts(
 def test_every_local_engine_fills_holes(kind: str, opened: Callable[..., Any]) -> None:
     contract = Infill(
         (
-            *("  Dear ", Hole(4), ",\nyou were born on ", Hole(8, Regex(r"\d{4}-\d\d-\d\d"))),
+            *("  Dear ", Hole(4), ",\nyou were born on ", Hole(12, Regex(r"\d{4}-\d\d-\d\d"))),
             *(" in ", Hole(4, Choice(("Rome", "Oslo", "Oslo city"))), ". It costs "),
             *(Hole(4, Json.of({"type": "number"})), ". ", Hole(3, Json.of({"type": "boolean"}))),
             *("; \U0001f600 ", Hole(3), " \n"),

@@ -252,6 +252,13 @@ REFUSED: list[tuple[Contract, str]] = [
         ),
         "without an end",
     ),
+    (Json.of({"$ref": "#"}), "# contains itself without an end"),
+    (
+        Json.of({"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}),
+        "/properties/a: #/properties/a contains itself without an end",
+    ),
+    (Json.of({"type": "integer", "multipleOf": 365}), "multipleOf: steps of 365"),
+    (Json.of({"type": "string", "pattern": r"^\p{L}+$"}), r"write [^\W\d_] for letters"),
     (Json.of({"type": 7}), "bad JSON Schema"),
     (
         Json.of({"properties": {"a": {"type": "array", "items": {"not": {}}}}, "required": ["a"]}),
