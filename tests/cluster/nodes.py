@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 CPUS = 2
 """Of each node: as many workers has it room for."""
 
-START_S = 120
+START_S = 240
 """That the nodes may take to start, on a machine with much else to do."""
 
 
