@@ -6,7 +6,8 @@ DATA holds mix/train.jsonl.xz with `task`, `prompt`, `response` and `src` a line
 examples/tasks/TASK.yaml; where a row asks for other fields, in another order, or for a table or list of its own, the
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
 to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
-steps of examples/cookbook (`cookbook_rows`).
+steps of examples/cookbook (`cookbook_rows`), --made so many each with other labels and other names of fields
+(`benchmarks.training_made`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training_made import made_rows, schema_of
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Table, Text, to_data
 from carrara.engines.errors import CarraraError
 from carrara.workflows.steps import Llm
@@ -60,6 +62,10 @@ def main() -> None:
         rows.append(found)
     if arguments.cookbook:
         made = list(cookbook_rows(rows))
+        counts.update(row["task"] for row in made)
+        rows += made
+    if arguments.made:
+        made = list(made_rows(rows, arguments.made, arguments.seed))
         counts.update(row["task"] for row in made)
         rows += made
     random.Random(arguments.seed).shuffle(rows)
@@ -205,29 +211,6 @@ def _for_keys(contract: Json, response: str) -> Json | None:
     return Json.of({**schema, "properties": kept, "required": list(kept)})
 
 
-def schema_of(value: Any) -> dict[str, Any]:
-    """A schema that a value fits and that says no more than its form: texts may be null, lists may be longer."""
-    match value:
-        case None | str():
-            return {"type": ["string", "null"]}
-        case bool():
-            return {"type": "boolean"}
-        case int() | float():
-            return {"type": "number"}
-        case list():
-            kinds = {json.dumps(schema_of(item)): item for item in value}
-            if len(kinds) > 1:
-                raise ValueError("items of several kinds")
-            inner = schema_of(value[0]) if value else {"type": "string"}
-            if inner == {"type": ["string", "null"]}:
-                inner = {"type": "string"}
-            return {"type": "array", "items": inner}
-        case dict():
-            parts = {str(key): schema_of(part) for key, part in value.items()}
-            return {"type": "object", "properties": parts, "required": list(parts)}
-    raise ValueError(f"no schema for {value!r}")
-
-
 def _shuffled(folder: Path, seed: int) -> list[dict[str, Any]]:
     with lzma.open(folder / "mix" / "train.jsonl.xz", "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -241,6 +224,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", action="append", default=[], metavar="TASK=ROWS")
     parser.add_argument("--cookbook", action="store_true")
+    parser.add_argument("--made", type=int, default=0, metavar="ROWS")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

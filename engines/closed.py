@@ -11,16 +11,13 @@ from carrara.engines.errors import EngineRefused
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Request, Watch
 
-NOT_OPEN = "not open"
-"""How its refusals begin."""
-
 
 class ClosedEngine:
     """An `Engine` that refuses every contract with the `error` that kept it from being opened."""
 
     can: frozenset[Ability] = frozenset()
     context_tokens = 1
-    facts = EngineFacts()
+    facts = EngineFacts(is_closed=True)
 
     def __init__(self, name: str, error: Exception) -> None:
         self.name, self.error = name, error
@@ -30,7 +27,7 @@ class ClosedEngine:
         return f"closed-{self.name}"
 
     def refusal(self, contract: Contract) -> str | None:
-        return f"{NOT_OPEN}: {str(self.error) or repr(self.error)}"
+        return f"not open: {str(self.error) or repr(self.error)}"
 
     async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
         """Raises EngineRefused."""
@@ -53,4 +50,4 @@ class ClosedEngine:
         pass
 
 
-__all__ = ["NOT_OPEN", "ClosedEngine"]
+__all__ = ["ClosedEngine"]

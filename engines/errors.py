@@ -54,6 +54,11 @@ class EngineFailed(EngineError):
         """Whether no connection came about: then the request was never sent."""
         return self.phase == "connect"
 
+    @property
+    def is_server_fault(self) -> bool:
+        """Whether a server told of a fault of its own, or dropped the connection before it answered."""
+        return (self.status or 0) >= 500 or self.phase in ("send", "wait")
+
 
 class QuotaExhausted(EngineRefused):
     """The account has no credit left, or its quota for a long time is used up: waiting a moment does not help."""
@@ -86,6 +91,10 @@ class EngineDown(EngineFailed):
 
 class EngineTimeout(EngineFailed):
     """The server took longer than this phase may take."""
+
+    @property
+    def is_server_fault(self) -> bool:
+        return False
 
 
 class StreamCut(EngineFailed):

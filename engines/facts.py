@@ -1,5 +1,5 @@
 """What an engine says of itself for those who choose among engines: where it computes, what it costs, what it is good
-at. One value, which every engine gives and every wrapper passes on as a whole."""
+at, how full it was. One value, which every engine gives and every wrapper passes on as a whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from carrara.engines.occupancy import Occupancy
 from carrara.engines.request import Usage
 
 REMOTE = "remote"
@@ -38,15 +39,19 @@ class EngineFacts:
     """`device` is a kind of device ("cpu", "cuda", …) or REMOTE, `price` what tokens cost, None where the engine does
     not know. `accepted` is the share of its answers that a router may expect to take, by the contract's shape
     (`contract_shape`); a shape that is missing is one of which nothing is known. `seats`: how many
-    requests a round takes at most, 0 where it is not open or does not say."""
+    requests a round takes at most, 0 where it is not open or does not say; `occupancy`: how many of them were taken
+    since it was opened, nothing where it does not count. `is_closed`: it only stands for an engine that could not be
+    opened, and refuses everything."""
 
     device: str = REMOTE
     price: Price | None = None
     accepted: Mapping[str, float] = field(default_factory=dict)
     seats: int = 0
+    occupancy: Occupancy = field(default_factory=Occupancy)
+    is_closed: bool = False
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON data."""
+        """As JSON data, without what holds of this very moment: `occupancy` and `is_closed`."""
         price = None if self.price is None else asdict(self.price)
         found = {"device": self.device, "price": price, "accepted": dict(self.accepted)}
         return found | {"seats": self.seats}

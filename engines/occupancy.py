@@ -1,19 +1,16 @@
-"""How full the batch of an engine was: counted by the engine round by round, read between two moments by whoever asks.
-
-An engine that counts has one more attribute than the protocol asks for: `occupancy`, what was counted since it was
-opened.
-"""
+"""How full the batch of an engine was: counted by the engine round by round, read in its facts between two moments by
+whoever asks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Over `rounds` together: of the `seats` that there were, `taken` had a request in them. Of these `denoised` went
-    through a denoising pass; the others had their prompt encoded, or waited for that."""
+    """Over `rounds` together, each one trip to the model's thread and back: of the `seats` that there were, `taken` had
+    a request in them. Of these `denoised` went through a denoising pass; the others had their prompt encoded, or waited
+    for that."""
 
     rounds: int = 0
     seats: int = 0
@@ -52,10 +49,4 @@ class Occupancy:
         return f"{share:.0%} of {each} seats taken over {self.rounds:,} rounds, {denoised:.0%} denoised"
 
 
-def occupancy_of(engine: Any) -> Occupancy:
-    """What the engine has counted, nothing where it does not count."""
-    found: Occupancy = getattr(engine, "occupancy", Occupancy())
-    return found
-
-
-__all__ = ["Occupancy", "occupancy_of"]
+__all__ = ["Occupancy"]

@@ -70,7 +70,7 @@ async def _place_again(executor: Executor, node: StepNode, number: int) -> None:
     node.attempt = number
     delay_s = perf_counter() - node.started_at
     executor.stream.tell(StepRetrying, node, attempt=number, delay_s=delay_s)
-    executor.grants[node] = grant = asyncio.get_running_loop().create_future()
+    executor.grants[node] = grant = executor.loop.create_future()
     try:
         executor.scheduler.again(node)
         executor.start_soon()

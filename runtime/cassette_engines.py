@@ -9,7 +9,6 @@ from carrara.engines.contract import Contract
 from carrara.engines.engine import Ability, Engine, Health
 from carrara.engines.errors import EngineError, EngineFailed, EngineRefused
 from carrara.engines.facts import EngineFacts
-from carrara.engines.occupancy import Occupancy, occupancy_of
 from carrara.engines.request import Completion, Progress, Request, Watch
 from carrara.runtime.cassette import Cassette, CassetteError, EngineRecord, contract_key
 from carrara.runtime.cassette_format import completion_data, completion_from
@@ -43,10 +42,6 @@ class RecordingEngine:
     @property
     def facts(self) -> EngineFacts:
         return self._inner.facts
-
-    @property
-    def occupancy(self) -> Occupancy:
-        return occupancy_of(self._inner)
 
     def refusal(self, contract: Contract) -> str | None:
         reason = self._inner.refusal(contract)

@@ -49,8 +49,9 @@ class Executor:
     wait for to have a place again; `closing` says that no more may start. `left_behind` are the calls in threads
     that were given up while they ran, by path.
 
-    `loop` is the one that it runs on. `group` is the task group that the nodes run in; whoever makes an executor sets
-    it before the first submission, and leaves the group when `halted` is done.
+    `loop` is the one that it runs on, kept because Python 3.11 makes a system call to tell the running one. `group` is
+    the task group that the nodes run in; whoever makes an executor sets it before the first submission, and leaves the
+    group when `halted` is done.
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class Executor:
         self.thread = get_ident()
         self.closing = False
         self.error: RunError | None = None
-        self.halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.loop = asyncio.get_running_loop()
+        self.halted: asyncio.Future[None] = self.loop.create_future()
         self._call_soon = self.loop.call_soon
         self._due = False  # a pump is scheduled
         self._pumping = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
@@ -31,7 +30,7 @@ class Handle(Generic[T]):
         node = self._node
         if node.state < DONE:
             self._check_may_wait()
-            woken = asyncio.get_running_loop().create_future()
+            woken = node.scope.executor.loop.create_future()
             if node.waiters is None:
                 node.waiters = [woken]
             else:

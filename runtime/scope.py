@@ -67,7 +67,7 @@ class Scope:
     async def settled(self) -> None:
         """Wait until every node of this scope has ended."""
         while self.left:
-            self.idle = asyncio.get_running_loop().create_future()
+            self.idle = self.executor.loop.create_future()
             await self.idle
 
     def unseen_failure(self) -> RunError | None:

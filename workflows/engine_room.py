@@ -25,6 +25,7 @@ from carrara.runtime.routing.policy import AUTO, Policy
 from carrara.runtime.routing.reach import reach
 from carrara.workflows.engine_keeper import Keeper
 from carrara.workflows.errors import did_you_mean
+from carrara.workflows.known_engines import named_by, unknown_engines
 
 DEFAULT_ENGINES = ("diffusion", "ar", "verified")
 
@@ -114,16 +115,8 @@ class EngineRoom(Mapping[str, Engine]):
 
     def _check_known(self, policy: Policy) -> None:
         here = {*self._names, *self._unused}
-        if not (strange := [name for name in policy.named_engines if name not in here]):
-            return
-        from carrara.engines.registry import kinds_by_name
-
-        known = kinds_by_name(self._definitions)
-        for name in strange:
-            if name not in known:
-                near = did_you_mean(name, (*here, *known))
-                hint = f". Did you mean {near!r}?" if near else "; `carrara engines` lists them"
-                raise EngineRefused(f"unknown engine {name!r} of policy {policy.name!r}{hint}")
+        for told in unknown_engines(named_by(policy).items(), here, self._definitions):
+            raise EngineRefused(told)
 
     def _is_here(self, name: str) -> bool:
         """Whether an engine computes on this machine, as far as it is known before it is open."""

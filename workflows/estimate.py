@@ -97,6 +97,7 @@ async def estimate(job: Job, session: Session, count: int) -> Estimate:
         name=f"{workflow.name} (estimate)",
         listeners=(use,),
         settings_of=workflow,
+        hurried=True,
     )
     return Estimate(
         tally.records,

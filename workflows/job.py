@@ -7,45 +7,41 @@ take their finished steps from the journal, failed ones are tried again.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrara.engines.errors import EngineBusy, EngineDown, LoadingError
 from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
-from carrara.runtime.errors import RunCancelled, StepError
+from carrara.runtime.errors import RunCancelled
 from carrara.runtime.events import EngineFilled, Listener
 from carrara.runtime.journal.recording import Recorder
-from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import run_id_here, tell_here
-from carrara.workflows.batch import DONE, Binder, Done, Outcome, batch_of
+from carrara.workflows.batch import Binder, Done, Outcome, batch_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
 from carrara.workflows.item_keys import apart_from_items
-from carrara.workflows.kept_rows import still_open, to_keep
+from carrara.workflows.kept_rows import still_open
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
-from carrara.workflows.plain import NoNumber, place_of_refused, plain
-from carrara.workflows.records import Record, SourceError, content_hash, read_records
-from carrara.workflows.rows import Order, Row
+from carrara.workflows.records import Record, SourceError, read_records
+from carrara.workflows.row_writer import RowWriter, Seen
+from carrara.workflows.rows import Order
 from carrara.workflows.seats import Seats
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
-from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
-from carrara.workflows.sinks.shape import row_columns
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
+from carrara.workflows.until import End, Until
 
 if TYPE_CHECKING:
     from carrara.workflows.cluster.plan import OnRay
@@ -53,7 +49,6 @@ if TYPE_CHECKING:
 
 SOURCE_KIND = "job:"
 """How the journal tells the source of a job from that of a single run."""
-_REASON_END = 4096
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -140,16 +135,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Until:
-    """What ends a job early. `cost` in US dollars is what this process may spend on engines, by the prices that
-    the policy or they tell; after `deadline_s` seconds no record is begun. What is under way ends; the job can go on
-    later."""
-
-    cost: float | None = None
-    deadline_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class JobResult:
     """`done` rows stand in `output`, `reused` of them from before; `failed` ones stand in `failed_output`, None where
     the output is a device or pipe. `output` is a path, or the URL of a table.
@@ -178,16 +163,12 @@ class JobResult:
     occupancy: Mapping[str, Occupancy] = field(default_factory=dict)
 
 
-Seen = Callable[[Outcome], None]
-"""Told of every record that ends."""
-
-
 async def run_job(
     job: Job,
     session: Session,
     *,
     run_id: str | None = None,
-    until: Until = Until(),
+    until: Until = Until(),  # noqa: B008 - frozen
     seen: Seen | None = None,
     outdated: Callable[[int], None] | None = None,
     accept_changes: bool = False,
@@ -217,119 +198,134 @@ async def run_job(
         JournalError: the journal cannot be written, or another process runs this job.
         CarraraError: with `on`: the cluster cannot be reached, or the session has what cannot be had there.
     """
-    job = job.placed()
-    workflow = load_workflow(job.target, job.folder)
-    journal = session.journal
-    if not isinstance(journal, Recorder):
-        raise SourceError("a job needs a journal: its rows are committed there first")
-    binder = Binder(workflow, columns=job.columns, constants=job.constants)
-    records = _begun(job.records(binder.keep if on is None else ()))
-    policy = None if until.cost is None else _within(until.cost, session, workflow)
-    definition = definition_hash(workflow)
-    sink = sink_of(job.place, workflow, job.flatten)
-    opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
-    opened.check()
-    end, seats = _End(until, clock), Seats(session.engines)
-    started = clock()
-    writer: _Writer
+    course = _Course(job.placed(), session, run_id, seen)
+    policy = None if until.cost is None else _within(until.cost, session, course.workflow)
+    end = End(until, clock)
 
     def begin() -> None:
-        opened.begin(accept_changes)
-        if opened.earlier.stale and outdated is not None:
-            outdated(opened.earlier.stale)
+        course.opened.begin(accept_changes)
+        if outdated is not None and course.opened.earlier.stale:
+            outdated(course.opened.earlier.stale)
+
+    async def whole() -> None:
+        if run_id is not None:
+            begin()  # only now: no other process has the run, and with it the files
+        await course.run(end)
 
     async with AsyncExitStack() as stack:
-        stack.enter_context(opened)
+        stack.enter_context(course.opened)
         if run_id is None:
             begin()  # what cannot be written begins no run
-        pool = await _pool(stack, job, session, workflow, on, policy)
-
-        async def whole() -> None:
-            nonlocal writer, run_id
-            if run_id is not None:
-                begin()  # only now: no other process has the run, and with it the files
-            if opened.earlier.dropped:
-                journal.forget_rows(run_id_here(), opened.earlier.dropped)
-            declared = DeclaredRows(row_columns(workflow))
-            writer = _Writer(journal, opened, declared, definition, seen, end)
-            to_do = still_open(records, job.limit, opened.earlier, shown_url(job.input))
-            await batch_of(
-                workflow,
-                seats.until_the_end(end.cut(to_do)),
-                binder,
-                writer.write,
-                concurrency=(job.concurrency or seats.enough) if pool is None else pool.capacity,
-                room=opened.rows.has_room,
-                elsewhere=None if pool is None else pool.run,
-            )()
-            for name, counted in seats.occupancy.items():
-                tell_here(EngineFilled, engine=name, **asdict(counted))
-            opened.close()  # while the run is still this process's
-            run_id = run_id_here()
-            if end.reason:
-                raise RunCancelled(end.reason, run=run_id)
-
+        if on is not None:
+            course.pool = await stack.enter_async_context(_pool(course, on, policy))
         try:
             await session.execute(
                 whole,
-                name=job_name(workflow),
-                source=job.source,
+                name=job_name(course.workflow),
+                source=course.job.source,
                 run_id=run_id,
-                listeners=(*opened.listeners, *listeners),
-                settings_of=workflow,
+                listeners=(*course.opened.listeners, *listeners),
+                settings_of=course.workflow,
                 policy=policy,
                 reuse="any" if accept_changes else None,
             )
         except RunCancelled:
             if not end.reason:
                 raise
-    assert run_id is not None
-    return _result(job, run_id, opened, writer, end, seats, clock() - started)
+    return course.result(end)
 
 
-def _result(
-    job: Job,
-    run_id: str,
-    opened: Opened,
-    writer: _Writer,
-    end: _End,
-    seats: Seats,
-    seconds: float,
-) -> JobResult:
-    earlier, trusted = opened.earlier, opened.trusted
-    unsure = trusted.files.get("review") if trusted is not None else None
-    return JobResult(
-        run_id,
-        earlier.count + writer.done,
-        writer.failed + opened.still_failed,
-        earlier.count,
-        seconds,
-        shown(job.place) if is_table(job.place) else Path(job.place),
-        opened.rows.sink.failed,
-        earlier.stale,
-        end.reason,
-        len(earlier.dropped) - earlier.moved,
-        0 if unsure is None else unsure.count,
-        None if unsure is None else unsure.path,
-        earlier.moved,
-        seats.occupancy,
-    )
+class _Course:
+    """A job on its way through this process: what it reads, what runs, where its rows go.
+
+    Making one refuses what is wrong with the job, and leaves no trace. `opened` is to begin before `run`. `pool` are
+    the workers of a cluster, None where the workflow runs in this process.
+    """
+
+    pool: Pool | None = None
+    _writer: RowWriter
+
+    def __init__(self, job: Job, session: Session, run_id: str | None, seen: Seen | None) -> None:
+        self.job, self.session = job, session
+        self.workflow = workflow = load_workflow(job.target, job.folder)
+        if not isinstance(session.journal, Recorder):
+            raise SourceError("a job needs a journal: its rows are committed there first")
+        self._journal = journal = session.journal
+        self._binder = binder = Binder(workflow, columns=job.columns, constants=job.constants)
+        self._records = _begun(job.records(binder.keep))
+        self._definition = definition = definition_hash(workflow)
+        sink = sink_of(job.place, workflow, job.flatten)
+        self.opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
+        self.opened.check()
+        self._seats = Seats(session.engines)
+        self._seen = seen
+
+    async def run(self, end: End) -> None:
+        """The run's workflow function: puts the records that are still open through the workflow, up to `end`. All
+        that has come of them is written then.
+
+        Raises:
+            RunCancelled: `end` came before the last record.
+        """
+        opened, pool = self.opened, self.pool
+        at_once = self.job.concurrency or self._seats.enough
+        self._run_id = run_id_here()
+        if opened.earlier.dropped:
+            self._journal.forget_rows(self._run_id, opened.earlier.dropped)
+        self._writer = writer = RowWriter(
+            self._journal, opened, self.workflow, self._definition, self._seen
+        )
+
+        async def take(outcome: Outcome) -> None:
+            if not end.caused(outcome.error):  # else it makes no row: the record is still open
+                await writer.write(outcome)
+
+        await batch_of(
+            self.workflow,
+            self._seats.until_the_end(end.cut(self._still_open())),
+            self._binder,
+            take,
+            concurrency=at_once if pool is None else pool.capacity,
+            room=opened.rows.has_room,
+            elsewhere=None if pool is None else pool.run,
+        )()
+        for name, counted in self._seats.occupancy.items():
+            tell_here(EngineFilled, engine=name, **asdict(counted))
+        opened.close()  # while the run is still this process's
+        if end.reason:
+            raise RunCancelled(end.reason, run=self._run_id)
+
+    def _still_open(self) -> Iterator[Record | Done]:
+        job = self.job
+        return still_open(self._records, job.limit, self.opened.earlier, shown_url(job.input))
+
+    def result(self, end: End) -> JobResult:
+        """What has come of it, after `run`."""
+        job, opened, writer = self.job, self.opened, self._writer
+        earlier, trusted = opened.earlier, opened.trusted
+        unsure = trusted.files.get("review") if trusted is not None else None
+        return JobResult(
+            self._run_id,
+            done=earlier.count + writer.done,
+            failed=writer.failed + opened.still_failed,
+            reused=earlier.count,
+            seconds=end.elapsed_s,
+            output=shown(job.place) if is_table(job.place) else Path(job.place),
+            failed_output=opened.rows.sink.failed,
+            outdated=earlier.stale,
+            stopped=end.reason,
+            dropped=len(earlier.dropped) - earlier.moved,
+            to_review=0 if unsure is None else unsure.count,
+            review_output=None if unsure is None else unsure.path,
+            moved=earlier.moved,
+            occupancy=self._seats.occupancy,
+        )
 
 
-async def _pool(
-    stack: AsyncExitStack,
-    job: Job,
-    session: Session,
-    workflow: Definition[..., Any],
-    on: OnRay | None,
-    policy: Policy | None,
-) -> Pool | None:
-    """The cluster's workers, None where the workflow runs in this process."""
-    if on is None:
-        return None
+def _pool(course: _Course, on: OnRay, policy: Policy | None) -> AbstractAsyncContextManager[Pool]:
     from carrara.workflows.cluster.far_job import pool_of
 
-    return await stack.enter_async_context(pool_of(job, session, workflow, on, policy))
+    return pool_of(course.job, course.session, course.workflow, on, policy)
 
 
 def _begun(records: Iterator[Record]) -> Iterator[Record]:
@@ -375,156 +371,6 @@ def _same(job: Job) -> tuple[Any, ...]:
     paths = (os.path.join(job.folder, name) for name in named)
     chosen = (job.key, job.where, job.shard, job.sample, job.seed, job.flatten)
     return (*paths, dict(job.columns), dict(job.constants), job.order, *chosen)
-
-
-class _End:
-    """When to take no more records, and why."""
-
-    def __init__(self, until: Until, clock: Callable[[], float]) -> None:
-        self._deadline_s = until.deadline_s
-        self._clock = clock
-        self._began = clock()
-        self.reason = ""
-
-    def cut(self, records: Iterable[Record | Done]) -> Iterator[Record | Done]:
-        """The records up to the end."""
-        for record in records:
-            if record is not DONE and self._is_over():
-                return
-            yield record
-
-    def _is_over(self) -> bool:
-        late = self._deadline_s
-        if not self.reason and late is not None and self._clock() - self._began >= late:
-            self.reason = f"the deadline of {late:g} s has passed"
-        return bool(self.reason)
-
-    def caused(self, error: BaseException | None) -> bool:
-        """Whether a record failed for what is not its own, and meets the next ones too: the budget is spent, or no
-        engine can answer it. Then it is still open, and none is begun after it."""
-        while error is not None:
-            if (why := _why_all_end(error)) is not None:
-                self.reason = self.reason or why
-                return True
-            error = error.__cause__
-        return False
-
-
-def _why_all_end(error: BaseException) -> str | None:
-    match error:
-        case OverBudget():
-            return f"the budget has no room for more: {error}"
-        case EngineDown():
-            return f"no engine could answer (start it, or name another with --engine): {error}"
-        case EngineBusy():
-            return f"the engine is busy for longer than a call waits for it: {error}"
-        case LoadingError():
-            return f"no engine can be opened: {error}"
-        case _:
-            return None
-
-
-class _Writer:
-    """Takes outcomes: the journal first, then the files."""
-
-    def __init__(
-        self,
-        journal: Recorder,
-        opened: Opened,
-        declared: DeclaredRows,
-        definition: str,
-        seen: Seen | None,
-        end: _End,
-    ) -> None:
-        self._journal = journal
-        self._rows = opened.rows
-        self._declared = declared
-        self._earlier = opened.earlier
-        self._end = end
-        self._definition = definition
-        self._seen = seen
-        self._trusted = opened.trusted
-        self.done = 0
-        self.failed = 0
-
-    async def write(self, outcome: Outcome) -> None:
-        record = outcome.record
-        if self._end.caused(outcome.error):
-            return
-        row = self._row(outcome)
-        durable = asyncio.get_running_loop().create_future()
-
-        def done(error: BaseException | None) -> None:
-            if not durable.done():
-                durable.set_result(error)
-
-        state, reason = ("done", "") if row.ok else ("failed", row.fields["error"])
-        trusted = self._trusted
-        beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
-        content = content_hash(record)
-        payload = to_keep(row.fields, content, self._definition, beside) if row.ok else row.fields
-        self._journal.put_row(
-            run_id_here(), record.index, record.key, state, payload, error=reason, done=done
-        )
-        error = await durable
-        if error is not None:
-            raise error
-        self._earlier.tried(record.index)
-        self._rows.put(row)
-        if trusted is not None and beside is not None:
-            trusted.put(record.index, beside)
-        self.done += row.ok
-        self.failed += not row.ok
-        if self._seen is not None:
-            failure = outcome.error or (None if row.ok else OutputError(row.fields["error"]))
-            self._seen(replace(outcome, error=failure))
-
-    def _row(self, outcome: Outcome) -> Row:
-        record = outcome.record
-        if outcome.error is None:
-            try:
-                fields = self._declared({"key": record.key, **_outputs(outcome.value)})
-                return Row(record.index, True, fields, self._rows.sink.prepare(fields))
-            except (TypeError, ValueError, OutputError) as error:
-                reason = f"the result cannot be written: {error}"
-        else:
-            reason = _bounded(str(outcome.error))
-        where = {"key": record.key, "where": record.where, "error": reason}
-        return Row(record.index, False, {**where, **_attempts(outcome.error)})
-
-
-def _outputs(value: Any) -> dict[str, Any]:
-    """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
-    one of them is called `key`, which is the record's. Decimals are text, so that no digit is lost.
-
-    Raises:
-        ValueError: a part of the result has no JSON form; names the field.
-    """
-    try:
-        found = plain(value, exact=True, strict=True)
-    except (TypeError, NoNumber) as error:
-        raise ValueError(f"{place_of_refused(value) or 'value'}: {error}") from error
-    return found if isinstance(found, dict) and "key" not in found else {"value": found}
-
-
-def _bounded(reason: str) -> str:
-    """A reason that may quote its document is told with its beginning and its end."""
-    if len(reason) <= 2 * _REASON_END:
-        return reason
-    return f"{reason[:_REASON_END]} … {reason[-_REASON_END:]}"
-
-
-def _attempts(error: BaseException | None) -> dict[str, Any]:
-    """What a failed record tells beside its reason: the step, and the raw text where there is one."""
-    told: dict[str, Any] = {}
-    if isinstance(error, StepError):
-        told["step"] = error.step
-    while error is not None:
-        text = getattr(error, "text", None)
-        if isinstance(text, str) and text:
-            told["raw"] = text
-        error = error.__cause__
-    return told
 
 
 __all__ = ["Job", "JobResult", "OutputError", "Until", "find_job", "job_name", "run_job"]

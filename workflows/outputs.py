@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from carrara.workflows.places import OutputError, PlaceError, is_stream
-from carrara.workflows.plain import plain
+from carrara.workflows.plain import faithful
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_text, json_line
 from carrara.workflows.values import Outline, Table
+
+_MARKDOWN = (str, Table, Outline)
+"""Types of values whose own file holds Markdown."""
 
 
 def write_outputs(value: Any, place: Path) -> list[Path]:
@@ -36,8 +39,11 @@ def write_outputs(value: Any, place: Path) -> list[Path]:
         if isinstance(value, Mapping) and len(value) == 1 and suffix not in {".json", *JSON_LINES}:
             (value,) = value.values()
         return [_write(place, _content(value, suffix))]
+    parts = _parts(value)
+    # What is refused is told with its place, before the first file is written.
+    as_json_data({name: part for name, part in parts.items() if not isinstance(part, _MARKDOWN)})
     written = []
-    for name, part in _parts(value).items():
+    for name, part in parts.items():
         suffix = _suffix(part)
         written.append(_write(place / f"{name}{suffix}", _content(part, suffix)))
     return written
@@ -79,7 +85,7 @@ def _names_a_file(name: Any) -> bool:
 
 
 def _suffix(value: Any) -> str:
-    if isinstance(value, str | Table | Outline):
+    if isinstance(value, _MARKDOWN):
         return ".md"
     found = as_json_data(value)
     return ".jsonl" if found and _is_rows(found) else ".json"
@@ -118,11 +124,11 @@ def as_json_data(value: Any) -> Any:
     """`value` as JSON data.
 
     Raises:
-        OutputError: a part of it has no JSON form.
+        OutputError: a part of it has no JSON form, such as NaN; names the place.
     """
     try:
-        return plain(value, exact=True)
-    except TypeError as error:
+        return faithful(value)
+    except ValueError as error:
         raise OutputError(f"the result cannot be written: {error}") from error
 
 

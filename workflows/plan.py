@@ -12,8 +12,10 @@ from carrara.workflows.asked import asked_in
 from carrara.workflows.calls import Definition
 from carrara.workflows.engine_room import DEFAULT_ENGINES
 from carrara.workflows.graph import Dag, critical_path
+from carrara.workflows.known_engines import named_by, unknown_engines
 from carrara.workflows.parameters import MISSING
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch, folded
+from carrara.workflows.steps import Llm
 from carrara.workflows.trace import Bounds, trace
 from carrara.workflows.types import type_name
 
@@ -42,7 +44,9 @@ class PlannedStep:
 class Plan:
     """`critical_path` are ids in order; `length` is its seconds, or its number of steps where no time is
     known (`timed` False). `traced`: found by running the function on samples, not declared. `mistakes`: where the
-    function uses a handle like its value, with file and line; what comes after is not in the plan."""
+    function uses a handle like its value, with file and line; what comes after is not in the plan. `unknown` tells of
+    engines that the policy or a step names and that nobody knows: neither those that are planned with nor those that
+    can be opened by name."""
 
     name: str
     inputs: Mapping[str, str]
@@ -54,6 +58,7 @@ class Plan:
     timed: bool
     traced: bool
     mistakes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def text(self) -> str:
         """A tree, each step below the one that it waits for longest."""
@@ -106,16 +111,13 @@ def plan(
         {n: "any" if t is MISSING else type_name(t) for n, t in workflow.parameters.types.items()},
         tuple(steps),
         tuple(sketch.edges),
-        (
-            *sketch.notes,
-            *_unknown_engines(workflow, routing),
-            *_misnamed(sketch, routing.policy, traced=declared is None),
-        ),
+        (*sketch.notes, *_misnamed(sketch, routing.policy, traced=declared is None)),
         tuple(chain),
         length,
         timed=any(found is not None for found in times.values()),
         traced=declared is None,
         mistakes=tuple(sketch.mistakes),
+        unknown=tuple(_unknown_engines(workflow, sketch, routing)),
     )
 
 
@@ -138,7 +140,6 @@ class _Routing:
         from carrara.runtime.routing.language import language_of
         from carrara.runtime.routing.reasoning import asks_for_reasoning
         from carrara.runtime.routing.router import route
-        from carrara.workflows.steps import Llm
 
         step = node.step
         if not isinstance(step, Llm):
@@ -173,21 +174,16 @@ def _misnamed(sketch: Sketch, policy: Policy, *, traced: bool) -> list[str]:
     ]
 
 
-def _unknown_engines(workflow: Definition[..., Any], routing: _Routing) -> list[str]:
-    """Engines of the policy that none is called like, neither here nor among those that are planned with."""
-    judges = routing.policy.judges
-    missing = [name for name in routing.policy.named_engines if name not in routing.engines]
-    if not missing:
-        return []
-    from carrara.engines.registry import kinds_by_name
-
-    known = kinds_by_name(getattr(workflow, "servers", None) or {})
-    return [
-        f"no engine is called {name!r}, {'the judge' if name in judges else 'one'} of policy "
-        f"{routing.policy.name!r}: name one that is known, or give the session an engine of that name"
-        for name in missing
-        if name not in known
-    ]
+def _unknown_engines(
+    workflow: Definition[..., Any], sketch: Sketch, routing: _Routing
+) -> list[str]:
+    stepwise = {
+        node.step.options.engine: f" of step {node.name!r}"
+        for node in sketch.nodes
+        if isinstance(node.step, Llm) and node.step.options.engine not in (None, "auto")
+    }
+    named = (*named_by(routing.policy).items(), *stepwise.items())
+    return unknown_engines(named, routing.engines, getattr(workflow, "servers", None))
 
 
 def _seconds(workflow: str, node: PlanNode, durations: Mapping[str, float]) -> float | None:

@@ -57,8 +57,10 @@ def tree(plan: Plan) -> str:
         lines.append(
             "? called after the workflow looked at a value: another value may lead elsewhere"
         )
-    mistakes = (f"mistake: {mistake}; what comes after is not shown" for mistake in plan.mistakes)
-    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes), *mistakes])
+    lines += [f"note: {note}" for note in plan.notes]
+    lines += [f"mistake: {mistake}; what comes after is not shown" for mistake in plan.mistakes]
+    lines += [f"mistake: {unknown}" for unknown in plan.unknown]
+    return "\n".join(lines)
 
 
 def _chain(plan: Plan, scope: str = "") -> str:
@@ -97,7 +99,7 @@ def data(plan: Plan) -> dict[str, Any]:
         "length_unit": "seconds" if plan.timed else "steps",
         "traced": plan.traced,
         "notes": list(plan.notes),
-        "mistakes": list(plan.mistakes),
+        "mistakes": [*plan.mistakes, *plan.unknown],
     }
 
 

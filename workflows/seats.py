@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from carrara.engines.engine import Engine
-from carrara.engines.occupancy import Occupancy, occupancy_of
+from carrara.engines.occupancy import Occupancy
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Seats:
         return {name: told for name, told in found.items() if told.rounds}
 
     def _counted(self) -> dict[str, Occupancy]:
-        return {name: occupancy_of(engine) for name, engine in self._engines.items()}
+        return {name: engine.facts.occupancy for name, engine in self._engines.items()}
 
 
 __all__ = ["AHEAD", "FEWEST", "MOST", "Seats"]

@@ -13,11 +13,13 @@ from hashlib import blake2b
 from typing import Any
 
 from carrara.workflows.errors import InputError, RenderError
+from carrara.workflows.number_texts import with_number_texts
 from carrara.workflows.sources.record import Record, broken
 from carrara.workflows.template import environment
 
 _AS_NUMBER = (
-    ". Cells of CSV and decimals of tables are texts here; `FIELD | float` makes a number of one"
+    ". A text is a number beside one only where it is written like one (-10.50) and nothing is computed with it; "
+    "`FIELD | float` makes a number of any"
 )
 
 
@@ -115,7 +117,7 @@ def _holds(condition: Any, record: Record) -> bool:
     """Raises RenderError: a field that is not there or of no use, an error in the expression."""
     undefined = environment().undefined
     lacking = {name: undefined(reason, name=name) for name, reason in record.unused.items()}
-    fields = {**record.fields, **lacking}
+    fields = {**with_number_texts(dict(record.fields)), **lacking}
     try:
         return bool(condition({"record": fields, **fields}))
     except Exception as error:  # expressions call methods of values: anything may come out

@@ -138,6 +138,7 @@ class Session:
             listeners=listeners,
             control=control,
             settings_of=workflow,
+            hurried=True,
         )
 
     async def execute(
@@ -155,12 +156,14 @@ class Session:
         engine: str | None = None,
         policy: Policy | None = None,
         reuse: Literal["run", "any"] | None = None,
+        hurried: bool = False,
     ) -> RunResult[Any]:
         """Run any function as a workflow. For callers that build their own, such as jobs.
 
         The policy and the limits that `settings_of` brings along hold where the session has none; `policy` goes before
         both. `engine` is asked at every step, whatever the step says, and no other; None leaves it to steps and
-        policy. `reuse` goes before that of the session.
+        policy. `reuse` goes before that of the session. `hurried`: somebody waits for this run, so an engine whose
+        server has told of nothing but its own faults from the beginning is given up sooner than in a job.
         """
         options = replace(self._options, source=source, reuse=reuse or self._options.reuse)
         if not self._open:
@@ -173,7 +176,11 @@ class Session:
             options=options,
             journal=self.journal,
             listeners=(*self._listeners, *listeners),
-            resources={**self._resources_for(settings_of, policy, engine), "only_engine": engine},
+            resources={
+                **self._resources_for(settings_of, policy, engine),
+                "only_engine": engine,
+                "hurried": hurried,
+            },
             run_id=run_id,
             control=control,
         )

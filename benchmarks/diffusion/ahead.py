@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any
 
 from benchmarks.diffusion.timing import Budget, Taken, best
@@ -112,23 +111,12 @@ def _told(line: _Line, first: _Line) -> dict[str, Any]:
 async def _answers(
     engine: DiffusionEngine, asked: Sequence[Request]
 ) -> tuple[Taken, int, list[Completion]]:
-    """All at once: how long it took, and how often the loop went to the model's thread and back."""
-    local, trips = engine.local, count()
-    plain = local.run
-
-    def run(fn: Any, *args: Any, **kwargs: Any) -> Any:
-        if fn.__name__ == "perform":
-            next(trips)
-        return plain(fn, *args, **kwargs)
-
-    local.run = run  # type: ignore[method-assign]
-    try:
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = list(await asyncio.gather(*map(engine.complete, asked)))
-        took = Taken(time.perf_counter() - wall, time.process_time() - cpu)
-    finally:
-        local.run = plain  # type: ignore[method-assign]
-    return took, next(trips), found
+    """All at once: how long it took, and in how many rounds. In each the loop goes to the model's thread and back."""
+    before = engine.facts.occupancy
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = list(await asyncio.gather(*map(engine.complete, asked)))
+    took = Taken(time.perf_counter() - wall, time.process_time() - cpu)
+    return took, engine.facts.occupancy.since(before).rounds, found
 
 
 def _request(rule: Rule, number: int, tokens: int) -> Request:

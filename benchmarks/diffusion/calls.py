@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.diffusion.decoders import Decoder, Told
 from benchmarks.diffusion.timing import Budget, Taken, best
 from benchmarks.diffusion.work import KINDS, Ask, chain, extractions
+from carrara.engines.model.pace import Pace
 
 
 async def asked(decoder: Decoder, asks: Sequence[Ask]) -> tuple[Taken, list[Told]]:
@@ -109,16 +110,16 @@ async def chains(
 
 
 async def crowd(
-    decoders: Sequence[Decoder], records: int, seed: int, canvases: Sequence[int], budget: Budget
+    decoders: Sequence[Decoder], records: int, seed: int, pace: Pace, budget: Budget
 ) -> dict[str, Any]:
-    """Many extractions at once. `canvases` grows by the canvases of each denoising pass while we look on."""
+    """Many extractions at once. `pace` counts the denoising passes of our model, and the canvases in them."""
     found: dict[str, Any] = {"records": records}
     for decoder in decoders:
         if not budget.allows(f"{records} at once with {decoder.name}"):
             continue
         fresh = extractions(seed + 7)
         asks = [next(fresh) for _ in range(records)]
-        seen = len(canvases)
+        before = pace.made("canvas")
         took, told = await asked(decoder, asks)
         line: dict[str, Any] = {
             "records_per_s": round(records / took.wall_s, 2),
@@ -128,8 +129,9 @@ async def crowd(
                 sum(one.cached_tokens for one in told) / sum(one.prompt_tokens for one in told), 3
             ),
         }
-        if len(canvases) > seen:
-            line["passes"] = len(canvases) - seen
-            line["canvases_per_pass"] = round(statistics.mean(canvases[seen:]), 2)
+        made = pace.made("canvas").since(before)
+        if made.passes:
+            line["passes"] = made.passes
+            line["canvases_per_pass"] = round(made.places / made.passes, 2)
         found[decoder.name] = line
     return found | {"left_out": budget.left_out}

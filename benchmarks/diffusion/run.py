@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,7 +117,7 @@ async def _part(
         texts = Texts(plan.per_sync, plan.batches, plan.rounds, plan.text_tokens, options.seed)
         return await several_passes(local, texts, budget)
     slots = 1 if part == "chain" else max(plan.batches)
-    async with _decoders(local, plan, options, slots) as (decoders, canvases):
+    async with _decoders(local, plan, options, slots) as decoders:
         budget.restart()
         match part:
             case "calls":
@@ -135,7 +135,7 @@ async def _part(
             case "chain":
                 return await calls.chains(decoders, plan.chain, plan.rounds, options.seed, budget)
             case _:
-                return await calls.crowd(decoders, plan.records, options.seed, canvases, budget)
+                return await calls.crowd(decoders, plan.records, options.seed, local.pace, budget)
 
 
 def _shapes(
@@ -160,10 +160,9 @@ def _shapes(
 @asynccontextmanager
 async def _decoders(
     local: LocalModel, plan: Plan, options: argparse.Namespace, slots: int
-) -> AsyncIterator[tuple[list[Decoder], list[int]]]:
-    """Our engines on one model, llama.cpp and vLLM on the same weights; the canvases of each pass are counted."""
+) -> AsyncIterator[list[Decoder]]:
+    """Our engines on one model, llama.cpp and vLLM on the same weights."""
     threads = await local.run(torch.get_num_threads)
-    canvases: list[int] = []
     async with AsyncExitStack() as stack:
         diffusion = await stack.enter_async_context(DiffusionEngine(local))
         ar = await stack.enter_async_context(AutoregressiveEngine(local))
@@ -188,26 +187,7 @@ async def _decoders(
             dtype = dtype_name(local.dtype)
             server = vllm(options.vllm, options.model, adapter, dtype, threads, slots)
             found.append(await stack.enter_async_context(server))
-        stack.enter_context(_counted(local, canvases))
-        yield found, canvases
-
-
-@contextmanager
-def _counted(local: LocalModel, canvases: list[int]) -> Any:
-    """Note the canvases of each denoising pass while inside."""
-    pace = local.pace
-    plain = pace.timed
-
-    def timed(kind: str, places: int) -> AbstractContextManager[None]:
-        if kind == "canvas":
-            canvases.append(places)
-        return plain(kind, places)
-
-    pace.timed = timed  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        pace.timed = plain  # type: ignore[method-assign]
+        yield found
 
 
 def tokens_per_pass(found: dict[str, Any]) -> float:

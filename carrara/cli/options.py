@@ -145,7 +145,7 @@ def policy_for(path: Path, workflow: Definition[..., Any] | None) -> Policy:
 
     if workflow is None:
         return load_policy(path)
-    return load_policy(path, engines=engines_of(workflow)[0], asked=asked_by(workflow))
+    return load_policy(path, engines=tuple(engines_of(workflow)[1]), asked=asked_by(workflow))
 
 
 def check_model(name: str, option: str) -> None:

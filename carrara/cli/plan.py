@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from carrara.cli.options import PolicyOption, engine_names, policy_for
-from carrara.cli.outcome import USAGE, note
+from carrara.cli.outcome import USAGE, note, usage
 
 _TARGET = Annotated[
     str,
@@ -46,10 +46,10 @@ def validate(targets: _TARGETS, policy: PolicyOption = None) -> None:
             wrong = True
             continue
         for made in found:
-            for mistake in made.mistakes:
-                note(mistake)
+            if mistakes := (*made.mistakes, *(f"{target}: {told}" for told in made.unknown)):
+                for mistake in mistakes:
+                    note(mistake)
                 wrong = True
-            if made.mistakes:
                 continue
             steps = f"{len(made.steps)} step{'' if len(made.steps) == 1 else 's'}"
             print(f"{target}: workflow {made.name!r} is well defined, {steps}")
@@ -103,6 +103,8 @@ def plan(
         name for name in dict.fromkeys((*DEFAULT_ENGINES, *named, *more)) if name in known
     ]
     found = make_plan(workflow, values, engines=opened, policy=chosen, durations=times)
+    if found.unknown:
+        raise usage("\n".join(found.unknown))
     match form:
         case Format.TEXT:
             print(found.text())

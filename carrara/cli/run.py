@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
-from collections.abc import Callable, Coroutine, Sequence
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrara.cli.job_options import (
+    AcceptOption,
+    ConcurrencyOption,
+    DryRunOption,
+    FlattenOption,
+    GoOnOption,
+    InputOption,
+    KeyOption,
+    LimitOption,
+    MapOption,
+    Order,
+    OrderOption,
+    OutputOption,
+    ReviewOption,
+    SampleOption,
+    SeedOption,
+    SetOption,
+    ShardOption,
+    TrustOption,
+    WhereOption,
+)
 from carrara.cli.options import (
     AUTO,
     JOURNAL,
@@ -34,129 +50,35 @@ from carrara.cli.options import (
     WorkersOption,
     cluster_of,
 )
-from carrara.cli.outcome import FAILED, finish, give, note, usage
+from carrara.cli.outcome import finish, usage
+from carrara.cli.running import go_on_with, run_as_job, run_once, try_out
 
 if TYPE_CHECKING:
-    from carrara.runtime.events import Listener
-    from carrara.runtime.journal.recording import Recorder
-    from carrara.runtime.run import RunResult
-    from carrara.workflows.batch import Outcome
-    from carrara.workflows.calls import Definition
-    from carrara.workflows.cluster.plan import OnRay
-    from carrara.workflows.job import Job, JobResult, Until
-    from carrara.workflows.session import Session
-
-
-AcceptOption = Annotated[
-    bool,
-    typer.Option(
-        "--accept-changes",
-        help="Of a job that goes on: run records again that have changed in the source, drop rows of those gone.",
-    ),
-]
-
-
-class Order(StrEnum):
-    input = "input"
-    completed = "completed"
+    from carrara.workflows.job import Until
 
 
 def run(
     target: Target,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="An input of the workflow; lists and objects as JSON. Repeat for more.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="Run once for each record: a quoted glob of documents, .jsonl, .csv, .parquet, a database's "
-            "table, or -.",
-        ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="A folder or file for the result; for the rows of a job .jsonl, .csv, .parquet or a table "
-            "(duckdb:///FILE#TABLE, sqlite:///FILE#TABLE, postgresql://…#TABLE).",
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", help="Which field of a record an input takes.", metavar="INPUT=FIELD"
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only so many records, the first ones.")
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(help="The field that is the key of a record.", metavar="FIELD"),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(help="Take the records for which this is true.", metavar="EXPRESSION"),
-    ] = None,
-    shard: Annotated[
-        str, typer.Option(help="Take the i-th of n parts, by the key.", metavar="I/N")
-    ] = "",
-    sample: Annotated[
-        int | None,
-        typer.Option(min=0, help="Take so many records, drawn by --seed; of --dry-run: run them."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
-    flatten: Annotated[
-        str | None,
-        typer.Option(help="A list whose items become rows, KEY/0 and so on.", metavar="FIELD"),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Count records and tokens, estimate time and cost from --sample records (3), write nothing.",
-        ),
-    ] = False,
+    settings: SetOption = None,
+    source: InputOption = None,
+    output: OutputOption = None,
+    columns: MapOption = None,
+    limit: LimitOption = None,
+    key: KeyOption = None,
+    where: WhereOption = None,
+    shard: ShardOption = "",
+    sample: SampleOption = None,
+    seed: SeedOption = 0,
+    flatten: FlattenOption = None,
+    dry_run: DryRunOption = False,
     max_cost: MaxCostOption = None,
     deadline: DeadlineOption = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Records (or, without --input, steps) at once; of records by default as many as keep engines full.",
-        ),
-    ] = None,
-    order: Annotated[
-        Order, typer.Option(help="In which order the rows of a job come.")
-    ] = Order.input,
-    go_on: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest run of this job.")
-    ] = False,
+    concurrency: ConcurrencyOption = None,
+    order: OrderOption = Order.input,
+    go_on: GoOnOption = False,
     accept_changes: AcceptOption = False,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust",
-            help="Write each field's confidence, place in the source, engine and repairs to OUT.trust.jsonl.",
-        ),
-    ] = False,
-    review: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="As --trust; rows less sure than this go to OUT.review.jsonl too, for `carrara review`.",
-            metavar="BELOW",
-        ),
-    ] = None,
+    trust: TrustOption = False,
+    review: ReviewOption = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
     policy: PolicyOption = None,
@@ -207,7 +129,7 @@ def run(
                 "--map, --limit, --resume, --key, --where, --shard, --sample, --flatten, --dry-run, --max-cost, "
                 "--deadline, --trust, --review and --on are for jobs: give --input too"
             )
-        finish(_run_once(how, target, given, None if output is None else Path(output)))
+        finish(run_once(how, target, given, None if output is None else Path(output)))
         return
     if sample == 0 and not dry_run:
         raise usage("--sample 0 takes no record; it is for --dry-run, which then only counts")
@@ -233,7 +155,7 @@ def run(
         review=review,
     )
     if dry_run:
-        finish(_dry_run(how, job, 3 if sample is None else sample))
+        finish(try_out(how, job, 3 if sample is None else sample))
         return
     if output is None:
         raise usage("a job needs --output FILE for its rows")
@@ -242,7 +164,7 @@ def run(
         raise usage("--accept-changes is for a job that goes on: give --resume too")
     until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)
-    work = _run_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes, on=cluster)
+    work = run_as_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes, on=cluster)
     finish(work)
 
 
@@ -293,251 +215,4 @@ def resume(
     )
     until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)
-    finish(_resume(how, run_id, output, until, accept_changes=accept_changes, on=cluster))
-
-
-class Ended(Protocol):
-    """What a run or a job gives."""
-
-    @property
-    def run_id(self) -> str: ...
-
-
-R = TypeVar("R", bound=Ended)
-Work = Callable[["Session", "Recorder", Any], Coroutine[Any, Any, R]]
-
-
-async def _run_once(how: How, target: str, given: dict[str, Any], output: Path | None) -> None:
-    from carrara.workflows.inputs import read_inputs
-    from carrara.workflows.outputs import make_place
-    from carrara.workflows.target import file_of, load_workflow
-
-    workflow = load_workflow(target)
-    how.check_engines(lambda: workflow)
-    inputs = read_inputs(workflow, given)
-
-    async def work(
-        session: Session, journal: Recorder, progress: Sequence[Listener]
-    ) -> RunResult[Any]:
-        return await session.start(workflow, (), inputs, listeners=progress)
-
-    if output is not None:
-        make_place(output, file_of(workflow))
-    _give(await _watched(how, work, lambda: workflow), output)
-
-
-async def _dry_run(how: How, job: Job, count: int) -> None:
-    from carrara.workflows.estimate import estimate
-
-    workflow = partial(_workflow_of, job)
-    how.check_engines(workflow)
-    async with how.session(workflow=workflow) as session:
-        found = await estimate(job, session, count)
-    give("\n".join(found.lines()))
-
-
-async def _run_job(
-    how: How,
-    job: Job,
-    *,
-    go_on: bool,
-    run_id: str | None = None,
-    until: Until | None = None,
-    accept_changes: bool = False,
-    on: OnRay | None = None,
-) -> None:
-    from carrara.runtime.database_url import shown_url
-    from carrara.workflows.job import Until, find_job, run_job
-    from carrara.workflows.places import is_stream
-    from carrara.workflows.records import SourceError
-    from carrara.workflows.sinks.opening import is_table
-
-    how.check_engines(partial(_workflow_of, job))
-
-    async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
-        known = run_id or (find_job(job, journal) if go_on else None)
-        if go_on and known is None:
-            raise SourceError(
-                f"no earlier run of this job in {shown_url(how.journal)}; leave out --resume"
-            )
-        begun = job if known is None else job.as_begun(journal.find(known).source)
-        flows = not is_table(job.place) and is_stream(Path(job.place))
-        seen = _tell_failed if flows else None
-        tell = partial(_tell_outdated, job=job)
-        return await run_job(
-            begun,
-            session,
-            run_id=known,
-            until=until or Until(),
-            outdated=tell,
-            accept_changes=accept_changes,
-            listeners=progress,
-            seen=seen,
-            on=on,
-        )
-
-    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how)
-
-
-async def _resume(
-    how: How,
-    name: str,
-    output: str | None,
-    until: Until,
-    *,
-    accept_changes: bool = False,
-    on: OnRay | None = None,
-) -> None:
-    from carrara.runtime.journal.reading import Reader
-    from carrara.workflows.job import SOURCE_KIND, Job
-    from carrara.workflows.outputs import make_place
-    from carrara.workflows.resume import workflow_of_run
-    from carrara.workflows.target import file_of
-
-    with Reader.open(how.journal) as journal:
-        found = journal.find(name)
-        job = Job.from_source(found.source) if found.source.startswith(SOURCE_KIND) else None
-        if job is None:
-            workflow = workflow_of_run(found)
-            args, kwargs = journal.inputs(found.run_id)
-    if job is not None:
-        job = job if output is None else job.moved(output)
-        await _run_job(
-            how,
-            job,
-            go_on=True,
-            run_id=found.run_id,
-            until=until,
-            accept_changes=accept_changes,
-            on=on,
-        )
-        return
-    for option, given in (
-        ("--accept-changes is", accept_changes),
-        ("--on is", on is not None),
-        ("--max-cost and --deadline are", how.limits),
-    ):
-        if given:
-            raise usage(f"{option} for jobs, and run {found.run_id} is none")
-    how.check_engines(lambda: workflow)
-
-    async def work(
-        session: Session, journal: Recorder, progress: Sequence[Listener]
-    ) -> RunResult[Any]:
-        return await session.start(workflow, args, kwargs, run_id=found.run_id, listeners=progress)
-
-    place = None if output is None else Path(output)
-    if place is not None:
-        make_place(place, file_of(workflow))
-    _give(await _watched(how, work, lambda: workflow), place)
-
-
-def _workflow_of(job: Job) -> Definition[..., Any]:
-    from carrara.workflows.target import load_workflow
-
-    placed = job.placed()
-    return load_workflow(placed.target, placed.folder)
-
-
-async def _watched(how: How, work: Work[R], workflow: Callable[[], Definition[..., Any]]) -> R:
-    """Do `work` in a session, with progress on standard error and the report at the end."""
-    from asyncio import CancelledError
-
-    from carrara.runtime.events import OfRun
-    from carrara.workflows.session import opened_journal
-
-    begun: list[str] = []
-    listen = OfRun(lambda event: begun.append(event.run_id))
-
-    try:
-        with opened_journal(how.journal) as journal:
-            async with how.session(journal, workflow) as session:
-                with how.watching() as progress:
-                    result = await work(session, journal, (listen, *progress))
-            if not how.quiet:
-                _show_report(journal, result)
-            return result
-    except CancelledError:
-        if begun:
-            note(f"What had finished is kept; {how.to_go_on(begun[0])} goes on from there.")
-        raise
-
-
-_MOST_REPORTED = 20_000
-"""Records of a job above which the report, which is made of every step, is left to `carrara show`."""
-
-
-def _show_report(journal: Recorder, result: Ended) -> None:
-    from rich.console import Console
-
-    from carrara.runtime.report import report
-    from carrara.runtime.report_view import show
-
-    run_id = result.run_id
-    if getattr(result, "done", 0) + getattr(result, "failed", 0) > _MOST_REPORTED:
-        note(f"`carrara show {run_id}` reports the steps")
-        return
-    # Plain progress has ended with the headline; the live display has gone.
-    show(report(journal.events(run_id)), Console(stderr=True), headed=sys.stderr.isatty())
-
-
-def _give(result: RunResult[Any], output: Path | None) -> None:
-    """Write the result to files, or print it."""
-    from carrara.workflows.outputs import as_json_data, write_outputs
-    from carrara.workflows.places import OutputError
-
-    if output is not None:
-        try:
-            written = write_outputs(result.value, output)
-        except OutputError as error:
-            again = (
-                f"`carrara resume {result.run_id} --output PLACE` writes the result of this run."
-            )
-            raise OutputError(f"{error} {again}") from error
-        for path in written:
-            note(f"wrote {path}")
-        return
-    found = as_json_data(result.value)
-    give(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
-
-
-def _tell_job(result: JobResult, how: How) -> None:
-    rate = (result.done - result.reused + result.failed) / result.seconds if result.seconds else 0
-    note(
-        f"{result.done} rows in {result.output}"
-        + (f" ({result.reused} from before)" if result.reused else "")
-        + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
-    )
-    if result.dropped:
-        note(f"{result.dropped} rows of before were dropped: their records have changed or gone")
-    if result.moved:
-        note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
-    if result.to_review:
-        note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
-    if result.failed and result.failed_output is not None:
-        note(f"the failed records and why: {result.failed_output}")
-    if result.stopped:
-        note(f"stopped early, {result.stopped}; {how.to_go_on(result.run_id)} goes on from there")
-    if result.failed or result.stopped:
-        sys.exit(FAILED)
-
-
-def _tell_failed(outcome: Outcome) -> None:
-    """Where the rows go to a device or pipe, beside which no file of failed records can be."""
-    if outcome.error is not None:
-        note(f"failed: {outcome.record.where}: {outcome.error}")
-
-
-def _tell_outdated(count: int, job: Job) -> None:
-    """Say how many rows an earlier definition of the workflow has made."""
-    from carrara.runtime.database_url import shown_url
-    from carrara.workflows.sinks.opening import shown
-
-    words = ["carrara", "run", job.path(job.target), "--input", shown_url(job.path(job.input))]
-    words += ["--output", "OTHER"]
-    for option, pairs in (("--map", job.columns), ("--set", job.constants)):
-        words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
-    note(
-        f"{job.target} has changed since the job began: {count} of the rows in {shown(job.place)} are "
-        f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
-    )
+    finish(go_on_with(how, run_id, output, until, accept_changes=accept_changes, on=cluster))

@@ -32,7 +32,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.", min=0, max=65535)] = 8517,
 ) -> None:
-    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first that is open.
+    """Serve engines as /v1/chat/completions. Clients name an engine as the model; auto is the first that is there.
 
     Beyond loopback, and wherever CARRARA_API_KEY is set, clients need that token.
     """
@@ -46,6 +46,7 @@ async def _serve(
     names: tuple[str, ...], model: str | None, host: str, port: int, token: str
 ) -> None:
     from carrara.engines.errors import LoadingError
+    from carrara.runtime.routing.outage_memory import OutageMemory
     from carrara.workflows.engine_room import EngineRoom
 
     try:
@@ -66,14 +67,11 @@ async def _serve(
                 )
             await super().shutdown(sockets)
 
-    async def opened(name: str) -> None:
-        await room.open((name,))
-
     async with EngineRoom(names, model=model) as room:
         await room.open()
         for one in room.values():
             note(one.health().line)
-        app = app_of(room, token, opened)
+        app = app_of(room, token, room.open, OutageMemory())
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_S
         )

@@ -95,7 +95,7 @@ def adapt(order: Order, log: Log = lambda line: None) -> Result:
         write(line)
         log(line)
 
-    training = _training(order, recipe, base, device, tokenizer, rows, tell)
+    training = _training(order, recipe, base, device, tokenizer, rows, found, tell)
     if found is not None:
         training.resume(found)
     tell({"event": "begin", **_about(order, recipe, device, len(rows), training.progress.step)})
@@ -160,6 +160,7 @@ def _training(
     device: torch.device,
     tokenizer: Tokenizer,
     rows: list[Row],
+    found: Path | None,
     log: Log,
 ) -> Training:
     dtype = pick_dtype(device)
@@ -187,9 +188,14 @@ def _training(
         notes={
             "base": order.base,
             "data": order.data.name,
-            "start": order.start and str(order.start),
+            "start": str(order.start) if order.start else _begun_with(found),
         },
     )
+
+
+def _begun_with(found: Path | None) -> str | None:
+    """The adapter that a training which goes on has begun with, None if with none."""
+    return None if found is None else checkpoint.read_state(found).get("start")
 
 
 def _step_examples(maker: PoolMaker) -> float:

@@ -20,7 +20,6 @@ from carrara.engines.errors import EngineError, EngineRefused, LoadingError
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.local_engine import LocalEngine
-from carrara.engines.occupancy import Occupancy
 from carrara.engines.prompt import prompt_tokens
 from carrara.engines.refining import refining
 from carrara.engines.request import Completion, Request, Watch
@@ -86,17 +85,17 @@ class DiffusionEngine(LocalEngine[_Open]):
 
     @property
     def facts(self) -> EngineFacts:
-        """Once it is open, with the share of its answers that its adapter says are taken, and its seats."""
+        """Once it is open, with its seats, how full they were, and how many of its answers are likely to be taken."""
         device = self.local.device_kind
         if self._open is None:
             return EngineFacts(device=device)
-        accepted, seats = self._open.settings.accepted, self._open.rounds.seats
-        return EngineFacts(device=device, accepted=accepted, seats=seats)
-
-    @property
-    def occupancy(self) -> Occupancy:
-        """How full the rounds were since it was opened."""
-        return Occupancy() if self._open is None else self._open.rounds.occupancy
+        rounds = self._open.rounds
+        return EngineFacts(
+            device=device,
+            accepted=self._open.settings.accepted,
+            seats=rounds.seats,
+            occupancy=rounds.occupancy,
+        )
 
     def checked_settings(self) -> Settings:
         """How the model, which is open, is denoised here.

@@ -59,17 +59,36 @@ class Choice:
             self.wait, self.passes = min(2 * self.wait, LONGEST_WAIT), 0
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How many passes there were, and over how many tokens (canvases, where they denoise) together."""
+
+    passes: int = 0
+    places: int = 0
+
+    def since(self, before: Made) -> Made:
+        """What was made after `before` was read."""
+        return Made(self.passes - before.passes, self.places - before.places)
+
+
 class Pace:
-    """The choices of one model's thread. `most` 1 leaves no choice and changes no setting."""
+    """The choices of one model's thread, and a count of its passes. `most` 1 leaves no choice, changes no setting."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._most, self._clock = most, clock
         self._choices: dict[str, Choice] = {}
+        self._made: dict[str, Made] = {}
+
+    def made(self, kind: str) -> Made:
+        """The passes of `kind` that were begun so far. On any thread."""
+        return self._made.get(kind, Made())
 
     @contextmanager
     def timed(self, kind: str, places: int) -> Iterator[None]:
         """Run a pass of `kind` over `places` tokens inside, with the threads chosen for it. On the
         model's thread."""
+        before = self.made(kind)
+        self._made[kind] = Made(before.passes + 1, before.places + places)
         if self._most == 1:
             yield
             return

@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first that is open and can be reached. A client that leaves cancels its
-request. With a token every call but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open, can be reached and does not fail (`turn`). A client that
+leaves cancels its request. With a token every call but `/health` needs it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from carrara.engines.closed import ClosedEngine
 from carrara.engines.engine import Engine
 from carrara.engines.errors import (
     CarraraError,
@@ -28,25 +27,33 @@ from carrara.engines.errors import (
     EngineFailed,
     EngineRefused,
 )
-from carrara.engines.request import Completion, Progress, Request, Watch
+from carrara.engines.request import Completion, Progress, Request
 from carrara.engines.serving.bodies import ChatBody, chunk, fault, read_body, whole
+from carrara.engines.serving.turn import Forgetful, Outages, Turn
 
 _MOST_BYTES = 16 << 20
 
 
-Opened = Callable[[str], Awaitable[None]]
-"""Awaited with the name of an engine before it is asked: opens it again where it has failed.
+Opened = Callable[[Sequence[str]], Awaitable[None]]
+"""Awaited with the names of the engines that may be asked: opens those again that have failed, and waits for that only
+where none of them is open.
 
-Raises CarraraError where that fails, too."""
+Raises CarraraError where none can be opened."""
 
 
-async def _is_open(name: str) -> None:
+async def _are_open(names: Sequence[str]) -> None:
     return None
 
 
-def app_of(engines: Mapping[str, Engine], token: str = "", opened: Opened = _is_open) -> Starlette:
-    """The application. The engines are opened and closed by the caller."""
-    served = _Served(engines, token, opened)
+def app_of(
+    engines: Mapping[str, Engine],
+    token: str = "",
+    opened: Opened = _are_open,
+    outages: Outages | None = None,
+) -> Starlette:
+    """The application. The engines are opened and closed by the caller. `outages` is what "auto" remembers of engines
+    that gave no answer; None: nothing."""
+    served = _Served(engines, token, opened, outages or Forgetful())
     return Starlette(
         routes=[
             Route("/health", served.health),
@@ -57,8 +64,10 @@ def app_of(engines: Mapping[str, Engine], token: str = "", opened: Opened = _is_
 
 
 class _Served:
-    def __init__(self, engines: Mapping[str, Engine], token: str, opened: Opened) -> None:
-        self._engines, self._token, self._opened = engines, token, opened
+    def __init__(
+        self, engines: Mapping[str, Engine], token: str, opened: Opened, outages: Outages
+    ) -> None:
+        self._engines, self._token, self._opened, self._outages = engines, token, opened, outages
 
     async def health(self, http: HttpRequest) -> Response:
         found = {name: engine.health() for name, engine in self._engines.items()}
@@ -78,7 +87,7 @@ class _Served:
                 "can": sorted(engine.can),
             }
             for name, engine in self._engines.items()
-            if not isinstance(engine, ClosedEngine)
+            if not engine.facts.is_closed
         ]
         return JSONResponse({"object": "list", "data": listed})
 
@@ -87,17 +96,17 @@ class _Served:
             return refused
         try:
             body = read_body(await _json(http))
-            names = self._names(body.model)
+            names = self._named(body.model)
             request = body.request()
         except EngineRefused as error:
             return JSONResponse(fault(str(error), "invalid_request_error", "model_not_found"), 404)
         except CarraraError as error:
             return JSONResponse(fault(str(error), "invalid_request_error"), 400)
         try:
-            await self._opened(names[0])
+            await self._opened(names)
         except CarraraError as error:
             return JSONResponse(fault(str(error), "server_error"), 503)
-        turn = _Turn([self._engines[name] for name in names])
+        turn = Turn(self._open_ones(names), self._outages)
         call_id = f"chatcmpl-{uuid.uuid4().hex}"
         if body.stream:
             events = _events(turn, request, body, call_id)
@@ -108,42 +117,26 @@ class _Served:
             return _answer_of(error)
         return JSONResponse(whole(call_id, completion))
 
-    def _names(self, model: str) -> list[str]:
-        """The engines to ask, one after the other until one can be reached."""
+    def _named(self, model: str) -> list[str]:
+        """The engines that a client means."""
         if model == "auto":
-            names = list(self._engines)
-            is_open = [n for n in names if not isinstance(self._engines[n], ClosedEngine)]
-            return is_open or names[:1]
+            return list(self._engines)
         if model not in self._engines:
             known = ", ".join(self._engines)
             raise EngineRefused(f"no model is called {model!r}; there are: auto, {known}")
         return [model]
+
+    def _open_ones(self, names: Sequence[str]) -> dict[str, Engine]:
+        """Those of the engines that are open, or one that says why it is not."""
+        found = {name: self._engines[name] for name in names}
+        is_open = {name: engine for name, engine in found.items() if not engine.facts.is_closed}
+        return is_open or {names[0]: found[names[0]]}
 
     def _refused(self, http: HttpRequest) -> Response | None:
         given = http.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not self._token or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         return JSONResponse(fault("the token is missing or wrong", "authentication_error"), 401)
-
-
-class _Turn:
-    """A request at the first of `engines` that can be reached; `engine` is the one that is asked now."""
-
-    def __init__(self, engines: Sequence[Engine]) -> None:
-        self._engines = engines
-        self.engine = engines[0]
-
-    async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
-        """Raises what the engine raises that was asked last."""
-        for engine in self._engines[:-1]:
-            self.engine = engine
-            try:
-                return await engine.complete(request, watch)
-            except EngineFailed as error:
-                if not error.is_unreachable:
-                    raise
-        self.engine = self._engines[-1]
-        return await self.engine.complete(request, watch)
 
 
 async def _json(http: HttpRequest) -> Any:
@@ -158,7 +151,7 @@ async def _json(http: HttpRequest) -> Any:
         raise CarraraError(f"the body is no JSON: {error}") from error
 
 
-async def _unless_left(http: HttpRequest, turn: _Turn, request: Request) -> Completion:
+async def _unless_left(http: HttpRequest, turn: Turn, request: Request) -> Completion:
     """The completion; a client that leaves cancels it."""
     work = asyncio.ensure_future(turn.complete(request))
     left = asyncio.ensure_future(_left(http))
@@ -179,9 +172,7 @@ async def _left(http: HttpRequest) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _events(
-    turn: _Turn, request: Request, body: ChatBody, call_id: str
-) -> AsyncIterator[str]:
+async def _events(turn: Turn, request: Request, body: ChatBody, call_id: str) -> AsyncIterator[str]:
     """The stream. Text goes out when it is settled: a canvas that still changes is not shown."""
     shown: asyncio.Queue[str] = asyncio.Queue()
 
@@ -193,16 +184,16 @@ async def _events(
     work.add_done_callback(lambda _: shown.put_nowait(""))
     sent = ""
     try:
-        yield _event(chunk(call_id, turn.engine.name, {"role": "assistant", "content": ""}))
+        yield _event(chunk(call_id, turn.name, {"role": "assistant", "content": ""}))
         while not work.done():
             text = await shown.get()
             if len(text) > len(sent) and text.startswith(sent):
-                yield _event(chunk(call_id, turn.engine.name, {"content": text[len(sent) :]}))
+                yield _event(chunk(call_id, turn.name, {"content": text[len(sent) :]}))
                 sent = text
         completion = work.result()
         rest = completion.text[len(sent) :] if completion.text.startswith(sent) else ""
         if rest:
-            yield _event(chunk(call_id, turn.engine.name, {"content": rest}))
+            yield _event(chunk(call_id, turn.name, {"content": rest}))
         yield _event(chunk(call_id, completion.model, {}, completion))
         yield "data: [DONE]\n\n"
     except CarraraError as error:

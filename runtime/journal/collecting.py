@@ -26,7 +26,7 @@ class Collecting(ABC):
         self.error: JournalError | None = None
         self._writer: Writer[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._due: asyncio.AbstractEventLoop | None = None
+        self._due = False  # this turn of the loop ends with `_turn`
 
     @abstractmethod
     def _new_writer(self) -> Writer[Any]: ...
@@ -45,7 +45,8 @@ class Collecting(ABC):
 
     def renew(self) -> None:
         """A run begins, perhaps on another loop than the last. An error of earlier runs is forgotten: the
-        disk that was full may have room again."""
+        disk that was full may have room again. What was due on a loop that has ended comes along with what is new."""
+        self._due = False
         if self.error is not None and self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -63,9 +64,9 @@ class Collecting(ABC):
 
     def push(self) -> None:
         """See that the batch is committed in this turn of the loop. Call after every addition to it."""
-        loop = asyncio.get_running_loop()
-        if self._due is not loop:  # what was due on a loop that has ended since comes along
-            self._due = self._loop = loop
+        if not self._due:
+            self._due = True
+            self._loop = loop = asyncio.get_running_loop()
             self._new_turn()
             loop.call_soon(self._turn)
 

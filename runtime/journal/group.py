@@ -76,7 +76,7 @@ class GroupCommit(Collecting):
             else:
                 self.written += 1
                 done(None)
-                if self._due is None:
+                if not self._due:
                     self._alone = alone - 1
                 return
         super().put_step(row, done)
@@ -85,13 +85,13 @@ class GroupCommit(Collecting):
         self._alone = 0
 
     def _turn(self) -> None:
-        self._due = None
+        self._due = False
         alone = self.batch.is_one_step
         if not alone:
             self._credit = FEWEST_ALONE
             if not self.batch.size:  # flushed in this turn already, and perhaps closed since
                 return
-        if self._commit() and alone and self._due is None:
+        if self._commit() and alone and not self._due:
             self._alone = self._credit
             self._credit = min(2 * self._credit, MOST_ALONE)
 

@@ -115,7 +115,7 @@ class PostgresGroup(Collecting):
         self.store.lasting(lambda: once(batch, also))
 
     def _turn(self) -> None:
-        self._due = None
+        self._due = False
         if not self.batch.size:  # flushed in this turn already, and perhaps closed since
             return
         batch, self.batch = self.batch, Batch()

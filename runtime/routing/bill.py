@@ -10,10 +10,9 @@ from carrara.engines.errors import (
     EngineError,
     EngineFailed,
     EngineRefused,
-    EngineTimeout,
 )
 from carrara.engines.request import Completion, Usage
-from carrara.runtime.routing.breaker import PATIENT, Recovering
+from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
 
@@ -22,14 +21,20 @@ _log = logging.getLogger(__name__)
 
 class Bill:
     """What one call to one engine may cost and did. Settle it once, however the call ended. `patient`: no other engine
-    could answer, so one that keeps failing is waited for until it is down."""
+    could answer, so one that keeps failing is waited for until it is down; `hurried`: somebody waits for the run."""
 
     def __init__(
-        self, router: Router, engine: str, prompt_tokens: int, max_tokens: int, patient: bool
+        self,
+        router: Router,
+        engine: str,
+        prompt_tokens: int,
+        max_tokens: int,
+        patient: bool,
+        hurried: bool = False,
     ) -> None:
         self._router, self.engine, self.prompt_tokens = router, engine, prompt_tokens
         self._expected = router.purse.expected(engine, prompt_tokens, max_tokens)
-        self.patient = patient
+        self.patient, self._hurried = patient, hurried
         self.is_asked = self._is_probe = False
 
     def admit(self, now: float) -> str | None:
@@ -62,7 +67,7 @@ class Bill:
         breakers, break_s = self._router.breakers, self._router.policy.break_s
         if breakers.pause_s(self.engine, now, break_s) <= 0:
             return
-        if (down := breakers.down(self.engine, now, break_s)) is not None:
+        if (down := breakers.down(self.engine, now, break_s, self._hurried)) is not None:
             raise EngineDown(down, engine=self.engine)
         raise Recovering(self.engine)
 
@@ -117,14 +122,16 @@ class Bill:
             1 if waited_out and (unreachable or busy) else policy.break_after,
             str(error),
             unreachable=unreachable,
+            told=(error.status or 0) >= 500 and is_server_fault(error),
             probe=self._is_probe,
             asked_s=(isinstance(error, EngineBusy) and error.retry_after_s) or 0.0,
         )
-        if opened and self.patient and breakers.down(self.engine, now, policy.break_s) is None:
+        bound_s = breakers.bound_s(self.engine, policy.break_s, self._hurried)
+        if opened and self.patient and bound_s:
             _log.warning(
                 "%s; no other engine can answer, so it is tried again for up to %.0f s",
                 error,
-                PATIENT * policy.break_s,
+                bound_s,
             )
 
     def cancelled(self) -> Spending:
@@ -149,10 +156,8 @@ class Bill:
 
 
 def is_server_fault(error: EngineError) -> bool:
-    """Whether a server told of a fault of its own, or dropped the connection before it answered."""
-    if not isinstance(error, EngineFailed) or isinstance(error, EngineTimeout):
-        return False
-    return (error.status or 0) >= 500 or error.phase in ("send", "wait")
+    """Whether it is the fault of the engine's server."""
+    return isinstance(error, EngineFailed) and error.is_server_fault
 
 
 __all__ = ["Bill", "is_server_fault"]

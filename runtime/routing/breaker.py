@@ -14,6 +14,10 @@ from math import inf
 PATIENT = 4
 """An engine that no other can stand in for is down once it has failed for so many times `break_s`."""
 
+HURRIED = 0.5
+"""As `PATIENT`, of a run that somebody waits for, where the engine has never answered and its server is there and told
+each time that it failed: so does a server that is set up wrongly. One that starts is busy, or not there yet."""
+
 FIRST_PAUSE_S = 1.0  # before it is tried again for those who wait; doubled up to `break_s`
 _MOST_TOLD = 200  # characters of an error
 
@@ -25,8 +29,8 @@ class Recovering(Exception):
 @dataclass(slots=True)
 class _Breaker:
     """`since`: the first of the failures in a row, `failed_at`: the last; `opened_at` None: closed. `tried`: how often
-    it was tried in vain since it opened. `unreachable`: at the last failure no connection came about. `asked_s`: the
-    wait that it asked for then."""
+    it was tried in vain since it opened. `unreachable`: at the last failure no connection came about. `told`: at each
+    of them the server told that the fault is its own. `asked_s`: the wait that it asked for at the last."""
 
     failures: int = 0
     since: float = 0.0
@@ -35,6 +39,7 @@ class _Breaker:
     tried: int = 0
     probing: bool = False
     unreachable: bool = False
+    told: bool = True
     asked_s: float = 0.0
     error: str = ""
 
@@ -84,18 +89,28 @@ class Breakers:
         found = self._found.get(engine)
         return 0 if found is None else found.failures
 
-    def down(self, engine: str, now: float, break_s: float) -> str | None:
-        """Why such a call is not to wait any longer: the engine has failed for `PATIENT` times `break_s`, or cannot be
-        reached and never was. None if it is to."""
+    def bound_s(self, engine: str, break_s: float, hurried: bool = False) -> float:
+        """For how long the engine may go on failing until such a call does not wait any longer: `PATIENT` times
+        `break_s`, `HURRIED` times where that holds, and 0 where it cannot be reached and never was."""
+        found = self._found.get(engine)
+        if found is None or self._answers[engine]:
+            return PATIENT * break_s
+        if found.unreachable:
+            return 0.0
+        return (HURRIED if hurried and found.told else PATIENT) * break_s
+
+    def down(self, engine: str, now: float, break_s: float, hurried: bool = False) -> str | None:
+        """Why such a call is not to wait any longer, None if it is to. `hurried`: somebody waits for its run."""
         found = self._found.get(engine)
         if found is None or found.opened_at is None:
             return None
-        was_there = self._answers[engine] > 0 or not found.unreachable
-        if was_there and now - found.since < PATIENT * break_s:
+        if now - found.since < self.bound_s(engine, break_s, hurried):
             return None
         if found.failures == 1:
             return found.error
         told = f"engine {engine!r} failed {found.failures} times in a row"
+        if not self._answers[engine]:
+            told = f"engine {engine!r} has not answered once: it failed {found.failures} times in a row"
         over_s = found.failed_at - found.since
         over = f", over {over_s:.0f} s" if over_s >= 1 else ""
         return f"{told}{over}; its last error: {found.error}"
@@ -128,16 +143,18 @@ class Breakers:
         error: str = "",
         *,
         unreachable: bool = False,
+        told: bool = False,
         probe: bool = True,
         asked_s: float = 0.0,
     ) -> bool:
         """The engine broke, and with which error; whether that opened the breaker. `unreachable`: no connection came
-        about. `asked_s`: it is not tried before so many seconds have passed. `probe` False: it was not the call that
-        tries the engine, should there be one, but one that was under way before."""
+        about. `told`: its server told that the fault is its own. `asked_s`: it is not tried before so many seconds have
+        passed. `probe` False: it was not the call that tries the engine, should there be one, but one that was under
+        way before."""
         found = self._found.setdefault(engine, _Breaker(since=now))
         found.failures += 1
         found.failed_at, found.error, found.unreachable = now, _shown(error), unreachable
-        found.asked_s = asked_s
+        found.told, found.asked_s = found.told and told, asked_s
         was_open = found.opened_at is not None
         if probe:
             found.tried += found.probing
@@ -165,4 +182,4 @@ def _shown(error: str) -> str:
     return line if len(line) <= _MOST_TOLD else f"{line[:_MOST_TOLD]}…"
 
 
-__all__ = ["FIRST_PAUSE_S", "PATIENT", "Breakers", "Recovering"]
+__all__ = ["FIRST_PAUSE_S", "HURRIED", "PATIENT", "Breakers", "Recovering"]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from carrara.engines.closed import ClosedEngine
 from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Engine
@@ -134,7 +133,7 @@ def request_of(call: LlmCall, priority: float, can: Collection[Ability] = ()) ->
 def refusal_of(call: LlmCall, engine: Engine) -> str | None:
     """Why an engine can never answer a call, None if it can."""
     draft = call.draft
-    if draft is None or isinstance(engine, ClosedEngine):
+    if draft is None or engine.facts.is_closed:
         return engine.refusal(call.output)
     fills = isinstance(call.output, Text)  # a text is refined by filling the holes in it
     if "drafts" not in engine.can and not (fills and draft.spans and "infill" in engine.can):

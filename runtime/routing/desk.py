@@ -1,4 +1,8 @@
-"""The router of a session: the policy that it follows, the evidence that it gathers, what it spent."""
+"""The router of a session: the policy that it follows, the evidence that it gathers, what it spent.
+
+It is the resource "router" of a run; "hurried" says whether somebody waits for the run, so that an engine which fails
+from the beginning is given up soon (`breaker`).
+"""
 
 from __future__ import annotations
 

@@ -216,7 +216,8 @@ class Dialogue:
         prompt_tokens = estimated_tokens(request.messages)
         can = self.engines[engine].can
         most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
-        bill = Bill(self.router, engine, prompt_tokens, most_tokens, patient)
+        hurried = bool(resources.get("hurried"))
+        bill = Bill(self.router, engine, prompt_tokens, most_tokens, patient, hurried)
 
         def admit() -> None:
             self._admit(engine, reason, firm, bill)

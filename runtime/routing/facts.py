@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carrara.engines.closed import NOT_OPEN
 from carrara.engines.contract import Contract
 from carrara.engines.contract_shape import shape_of
 from carrara.engines.engine import Ability, Engine
@@ -37,7 +36,7 @@ class CallFacts:
 class Candidate:
     """An engine, for one call. `refusal` says why it cannot hold the call's contract, None if it can. `device` is
     "cpu", "cuda", …, or REMOTE. `expected` is the chance that its answer to such a contract is taken, before any was
-    seen."""
+    seen. `is_closed`: it could not be opened; `refusal` says why."""
 
     name: str
     can: frozenset[Ability] = frozenset()
@@ -45,18 +44,22 @@ class Candidate:
     refusal: str | None = None
     device: str = REMOTE
     expected: float = EXPECTED
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it could not be opened; `refusal` says why."""
-        return self.refusal is not None and self.refusal.startswith(NOT_OPEN)
+    is_closed: bool = False
 
     @classmethod
     def of(cls, name: str, engine: Engine, contract: Contract, refusal: str | None) -> Candidate:
         """The engine called `name`, for a call with this contract, which it may refuse."""
         facts = engine.facts
         expected = facts.accepted.get(shape_of(contract), EXPECTED) if facts.accepted else EXPECTED
-        return cls(name, engine.can, engine.context_tokens, refusal, facts.device, expected)
+        return cls(
+            name,
+            engine.can,
+            engine.context_tokens,
+            refusal,
+            facts.device,
+            expected,
+            facts.is_closed,
+        )
 
 
 __all__ = ["CallFacts", "Candidate", "Repair"]

@@ -168,11 +168,30 @@ def test_what_no_row_can_hold_fails_and_is_named(shell: Any, output: str) -> Non
         row["error"].removeprefix("the result cannot be written: ") for row in shell.rows(failed)
     ]
     assert sorted(told) == [
-        "more/parts/0: -Infinity is no number that a row can hold; give null in its place",
+        "more/parts/0: -Infinity is no number that JSON has; give null in its place",
         "more/parts/0: a bytes cannot be written as JSON",
-        "more/parts/0: nan is no number that a row can hold; give null in its place",
-        "rate: nan is no number that a row can hold; give null in its place",
+        "more/parts/0: nan is no number that JSON has; give null in its place",
+        "rate: nan is no number that JSON has; give null in its place",
     ]
+
+
+@pytest.mark.parametrize("to", [(), ("-o", "out.json"), ("-o", "folder")])
+def test_what_no_row_can_hold_is_no_result_of_a_single_run_either(shell: Any, to: Any) -> None:
+    shell.write("price.py", FLOW)
+    ended = shell("run", "price.py:rates", "--set", "text=nan", *to, "-q")
+    assert (ended.code, ended.out) == (1, "")
+    assert "the result cannot be written: " in ended.err
+    assert "more/parts/0: nan is no number that JSON has; give null in its place" in ended.err
+    assert not [path for path in shell.folder.rglob("*") if path.suffix == ".json"]
+
+
+def test_a_number_too_large_for_decimals_fails_its_record_alone(shell: Any) -> None:
+    shell.write("price.py", FLOW)
+    shell.write("in.jsonl", '{"price": 1e99999999999999999999}\n{"price": 1.50}\n')
+    assert shell("run", "price.py:again", "-i", "in.jsonl", "-o", "out.jsonl", "-q").code == 1
+    assert [row["value"] for row in shell.rows("out.jsonl")] == ["1.50"]
+    (failed,) = shell.rows("out.failed.jsonl")
+    assert "Input should be a finite number" in failed["error"]
 
 
 def test_a_number_that_is_none_is_not_null_in_a_source(shell: Any) -> None:

@@ -107,15 +107,45 @@ def moods(text: str) -> str:
 """
 
 
-def test_a_policy_in_python_is_checked_too(shell: Any) -> None:
+def test_an_engine_that_a_policy_in_python_misspells_is_the_same_mistake_everywhere(
+    shell: Any,
+) -> None:
     shell.write("own.py", PYTHON)
+    told = "unknown engine 'opnai' of policy 'auto'. Did you mean 'openai'?"
+    calls = {
+        ("validate", "own.py:moods"): f"own.py:moods: {told}",
+        ("plan", "own.py:moods"): f"error: {told}",
+        ("plan", "own.py:moods", "--format", "json"): f"error: {told}",
+        ("run", "own.py:moods", "--set", "text=x", "-q"): f"error: {told}",
+    }
+    for words, line in calls.items():
+        ended = shell(*words)
+        assert (ended.code, ended.out, ended.err.strip()) == (2, "", line)
+
+
+def test_a_step_in_python_that_names_an_engine_nobody_knows_is_a_mistake(shell: Any) -> None:
+    shell.write("own.py", PYTHON.replace("@llm", '@llm(engine="difusion")').replace("opnai", "ar"))
+    told = "unknown engine 'difusion' of step 'mood'. Did you mean 'diffusion'?"
+    for command in ("validate", "plan"):
+        ended = shell(command, "own.py:moods")
+        assert (ended.code, told in ended.err) == (2, True)
+
+
+def test_steps_that_only_a_policy_in_python_names_are_told(shell: Any) -> None:
+    shell.write("own.py", PYTHON.replace("opnai", "openai"))
     validated = shell("validate", "own.py:moods")
     assert validated.code == 0
-    assert "no engine is called 'opnai'" in validated.err
     assert "names a step 'mod' that is not there. Did you mean 'mood'?" in validated.err
-    ran = shell("run", "own.py:moods", "--set", "text=x", "-q")
-    assert ran.code == 2
-    assert "unknown engine 'opnai' of policy 'auto'. Did you mean 'openai'?" in ran.err
+
+
+def test_a_policy_file_is_not_checked_against_the_mistakes_of_the_workflows_own_policy(
+    shell: Any,
+) -> None:
+    shell.write("own.py", PYTHON)
+    shell.write("policy.yaml", "policy:\n  rules: [{engines: [opnai]}]\n")
+    ended = shell("validate", "own.py:moods", "--policy", "policy.yaml")
+    assert ended.code == 2
+    assert "unknown engine 'opnai' in the policy. Did you mean 'openai'?" in ended.err
 
 
 def test_what_calibrate_writes_for_a_preset_is_read_again(tmp_path: Any) -> None:

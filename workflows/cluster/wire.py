@@ -28,6 +28,7 @@ from carrara.runtime.errors import StepError
 from carrara.runtime.events import Event, ValueShown, from_data, to_data
 from carrara.runtime.routing.budget import OverBudget
 from carrara.workflows.batch import Outcome
+from carrara.workflows.digits import as_decimals, as_digits
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
 
@@ -57,12 +58,13 @@ class Told:
 
 
 def record_text(record: Record) -> str:
+    """Numbers that know their digits travel as decimals, of which a record has no others."""
     return encode(
         [
             record.index,
             record.key,
             record.where,
-            dict(record.fields),
+            as_decimals(dict(record.fields)),
             record.problem,
             dict(record.unused),
             record.is_cells,
@@ -72,7 +74,8 @@ def record_text(record: Record) -> str:
 
 def record_from(text: str) -> Record:
     """Raises CodecError for what is no record."""
-    return Record(*decode(text, None))
+    index, key, where, fields, *rest = decode(text, None)
+    return Record(index, key, where, as_digits(fields), *rest)
 
 
 def outcome_text(outcome: Outcome, returns: Any, events: Iterable[Event]) -> str:

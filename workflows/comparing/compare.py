@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from carrara.workflows.comparing.forms import Cell, Form, equal, equal_but_for_type, kind_of
+from carrara.workflows.comparing.forms import Cell, Form, equal, equal_but_for_type, shown_kind
 from carrara.workflows.comparing.rows import Output
 from carrara.workflows.comparing.shelf import Shelf
 
@@ -64,7 +64,8 @@ class Comparison:
 
 
 def compare(before: Output, after: Output, limit: int = 50) -> Comparison:
-    """Compare rows by their keys. Memory does not grow with their number: they are laid into a temporary file.
+    """Compare rows by their keys; those that are numbers by value. Memory does not grow with the number of rows: they
+    are laid into a temporary file.
 
     What one output has as text only because its form knows no better is read as what the other one has: all of CSV,
     decimals and dates of JSON lines. Where an output has a column for every field, null is the same as a field that is
@@ -75,6 +76,7 @@ def compare(before: Output, after: Output, limit: int = 50) -> Comparison:
     """
     with Shelf() as shelf:
         names = shelf.put("before", before), shelf.put("after", after)
+        shelf.match_numbers()
         comparer = _Comparer(before.form, after.form, *names, limit)
         same_form = before.form is after.form  # then equal texts are equal values of equal types
         for key, old, new in shelf.pairs(changed_only=same_form):
@@ -137,7 +139,7 @@ class _Comparer:
                 below = f"{pointer}/{index}"
                 yield from self._changes(key, below, Cell(old, inside[0]), Cell(new, inside[1]))
             return
-        kinds = _shown_kind(before), _shown_kind(after)
+        kinds = shown_kind(before), shown_kind(after)
         if kinds[0] != kinds[1] and before is not None and after is not None:
             retyped = self.found.retyped
             retyped.setdefault(self._place(pointer, retyped), Counter())[kinds] += 1
@@ -171,12 +173,6 @@ class _Comparer:
         parts = pointer.split("/")
         place = "/".join("*" if part.isdecimal() else part for part in parts)
         return place if place in known or len(known) < MOST_FIELDS else OTHERS
-
-
-def _shown_kind(value: Any) -> str:
-    """The kind for people: a decimal is a number."""
-    kind = kind_of(value)
-    return "number" if kind == "decimal" else kind
 
 
 __all__ = ["MOST_FIELDS", "OTHERS", "Change", "Comparison", "compare"]

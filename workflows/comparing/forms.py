@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
 
+from carrara.workflows.digits import exact_number
 from carrara.workflows.row_format import is_json
 
 Kind = Literal[
@@ -42,6 +43,15 @@ def kind_of(value: Any) -> Kind:
             return "object"
 
 
+def shown_kind(value: Any) -> Kind:
+    """The kind for people: a decimal is a number."""
+    return _shown(kind_of(value))
+
+
+def _shown(kind: Kind) -> Kind:
+    return "number" if kind == "decimal" else kind
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """`texts` are the kinds that stand as text in this form. `fills`: every row has every field.
@@ -66,7 +76,7 @@ class Form:
             found = _READ[kind](text)
         except (ValueError, InvalidOperation, RecursionError):
             return text
-        return found if kind_of(found) == kind else text
+        return found if _shown(kind_of(found)) == _shown(kind) else text
 
 
 def _quoted(text: str) -> str:
@@ -87,16 +97,20 @@ def in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def _json(text: str) -> Any:
+    return json.loads(text, parse_float=exact_number)
+
+
 _READ: dict[Kind, Callable[[str], Any]] = {
     "null": _null,
     "boolean": json.loads,
-    "number": json.loads,
+    "number": _json,
     "decimal": Decimal,
     "date": date.fromisoformat,
     "datetime": _moment,
     "time": lambda text: time.fromisoformat(text).replace(tzinfo=None),
-    "list": json.loads,
-    "object": json.loads,
+    "list": _json,
+    "object": _json,
 }
 
 _JSON_LACKS: frozenset[Kind] = frozenset({"decimal", "date", "datetime", "time"})
@@ -129,14 +143,21 @@ class Cell:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Equal in value, whatever the type of a number; true is not 1, and no date is a text."""
+    """Equal in value, whatever the type of a number; true is not 1, and no date is a text. A float is the number that
+    is written for it: 0.1 is the decimal 0.1."""
     match one, other:
-        case (Decimal(), float()) | (float(), Decimal()):
-            return Decimal(str(one)) == Decimal(str(other))
+        case (bool(), _) | (_, bool()):
+            return one is other
+        case (float(), int() | Decimal()) | (int() | Decimal(), float()):
+            return _written(one) == _written(other)
         case datetime(), datetime():
             return in_utc(one) == in_utc(other)
         case _:
-            return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+            return bool(one == other)
+
+
+def _written(number: float | Decimal) -> Decimal:
+    return Decimal(repr(number) if isinstance(number, float) else number)
 
 
 def equal_but_for_type(one: Any, other: Any) -> bool:
@@ -148,4 +169,4 @@ def equal_but_for_type(one: Any, other: Any) -> bool:
 
 
 __all__ = ["ARROW", "CSV", "JSON", "KEPT", "SERVER", "SQLITE", "Cell", "Form", "Kind", "equal",
-           "equal_but_for_type", "in_utc", "kind_of"]  # fmt: skip
+           "equal_but_for_type", "in_utc", "kind_of", "shown_kind"]  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from carrara.workflows.comparing.forms import ARROW, CSV, JSON, KEPT, SERVER, SQLITE, Form
+from carrara.workflows.digits import Digits, as_exact
 from carrara.workflows.records import EmptySource, Record, SourceError, read_records
 from carrara.workflows.sources.duck import is_duckdb
 from carrara.workflows.sources.sql import is_database
@@ -17,10 +18,11 @@ _FORMS = {".jsonl": JSON, ".ndjson": JSON, ".csv": CSV, ".tsv": CSV, ".parquet":
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Rows of an output, read one by one, and the form in which they stand there."""
+    """Rows of an output, read one by one, the form in which they stand there, and the field that is their key."""
 
     form: Form
     rows: Iterable[Record]
+    key: str = KEY
 
 
 def read_output(place: str, key: str = KEY) -> Output:
@@ -31,7 +33,7 @@ def read_output(place: str, key: str = KEY) -> Output:
         SourceError: now where it is no output; while it is read where it, or a row of it, cannot be read, a row has no
             key, or that of another.
     """
-    return Output(_form_of(place), _whole(read_records(place, key=key, keep=KEPT)))
+    return Output(_form_of(place), _whole(read_records(place, key=key, keep=(*KEPT, Digits))), key)
 
 
 def _form_of(place: str) -> Form:
@@ -56,7 +58,7 @@ def _whole(records: Iterator[Record]) -> Iterator[Record]:
         for record in records:
             if record.problem is not None:
                 raise SourceError(f"{record.where}: {record.problem}. {_HINT}")
-            yield record
+            yield replace(record, fields=as_exact(record.fields))
     except EmptySource:
         return
 

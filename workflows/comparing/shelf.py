@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 from carrara.runtime.codec import decode, encode
+from carrara.workflows.comparing.number_keys import is_number, number_mark
 from carrara.workflows.comparing.rows import Output
 from carrara.workflows.places import OutputError
 
@@ -26,8 +27,10 @@ class Shelf:
         self._database.execute("PRAGMA journal_mode = OFF")
         for side in ("before", "after"):
             self._database.execute(
-                f"CREATE TABLE {side} (place INTEGER PRIMARY KEY, key TEXT UNIQUE, fields TEXT)"
+                f"CREATE TABLE {side} (place INTEGER PRIMARY KEY, key TEXT UNIQUE, fields TEXT,"
+                " number TEXT, typed INTEGER)"
             )
+        self._numbers = False  # some key is a number
 
     def put(self, side: Side, output: Output) -> dict[str, bool]:
         """Take all rows of an output. The names of their fields, and whether any row holds something there.
@@ -37,17 +40,39 @@ class Shelf:
         """
         names: dict[str, bool] = {}
 
-        def made() -> Iterator[tuple[str, str]]:
+        def made() -> Iterator[tuple[str, str, str | None, bool]]:
             for record in output.rows:
                 for name, value in record.fields.items():
                     names[name] = value is not None or names.get(name, False)
-                yield record.key, encode(dict(record.fields))
+                key = record.fields.get(output.key)
+                typed = is_number(key)
+                self._numbers |= typed
+                yield record.key, encode(dict(record.fields)), number_mark(key), typed
 
         with _full():
             self._database.execute("BEGIN")
-            self._database.executemany(f"INSERT INTO {side} (key, fields) VALUES (?, ?)", made())
+            self._database.executemany(
+                f"INSERT INTO {side} (key, fields, number, typed) VALUES (?, ?, ?, ?)", made()
+            )
             self._database.execute("COMMIT")
         return names
+
+    def match_numbers(self) -> None:
+        """After both have been put: rows whose keys are written differently, and are the same number, become pairs,
+        with the key of `before`. Between two texts there is no such pair: they may be names.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        if not self._numbers:
+            return
+        one, other = _without_pair("before", "after"), _without_pair("after", "before")
+        with _full():
+            self._database.execute(
+                f"UPDATE after SET key = found.key FROM (SELECT one.key, other.place FROM ({one}) one"
+                f" JOIN ({other}) other USING (number) WHERE one.typed OR other.typed) found"
+                " WHERE after.place = found.place"
+            )
 
     def count(self, side: Side) -> int:
         return int(self._database.execute(f"SELECT count(*) FROM {side}").fetchone()[0])
@@ -78,6 +103,14 @@ class Shelf:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
+
+
+def _without_pair(side: Side, other: Side) -> str:
+    """The first row of each number among those whose key the other output does not have."""
+    return (
+        f"SELECT min(place) AS place, key, number, typed FROM {side}"
+        f" WHERE number IS NOT NULL AND key NOT IN (SELECT key FROM {other}) GROUP BY number"
+    )
 
 
 @contextmanager

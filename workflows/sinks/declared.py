@@ -22,20 +22,21 @@ class DeclaredRows:
         Raises:
             Misfit: a field that is not declared, or one that must be there and is not, or a value of another type.
         """
+        columns, key = self._columns, fields[KEY]
         rest = {name: part for name, part in fields.items() if name != KEY}
-        if self._whole is not None and rest.keys() != {VALUE}:  # a mapping with free names
-            return {KEY: fields[KEY], **fitting(rest, self._whole, VALUE)}
-        stray = rest.keys() - self._columns.keys()
-        if stray:
+        if self._whole is not None and rest.keys() != columns.keys():  # a mapping with free names
+            return {KEY: key, **fitting(rest, self._whole, VALUE)}
+        if not rest.keys() <= columns.keys():
+            stray = min(rest.keys() - columns.keys())
             raise Misfit(
-                f"row {fields.get(KEY)!r} has the field {min(stray)!r}, which the workflow does not declare: "
+                f"row {key!r} has the field {stray!r}, which the workflow does not declare: "
                 "add it to the type that it returns, or leave it out"
             )
-        refuse_lacking(rest, self._columns, f"row {fields.get(KEY)!r}")
-        return {
-            KEY: fields[KEY],
-            **{name: fitting(part, self._columns[name], name) for name, part in rest.items()},
-        }
+        refuse_lacking(rest, columns, f"row {key!r}")
+        made = {KEY: key}
+        for name, part in rest.items():
+            made[name] = fitting(part, columns[name], name)
+        return made
 
 
 __all__ = ["DeclaredRows"]

@@ -50,7 +50,7 @@ class Misfit(ValueError):
 class Shape:
     """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal,
     `values` all that there are, None where any will do. What has kind "json" may be anything. A field that is `needed`
-    must be there, if only as null."""
+    must be there, if only as null. `by_name` are the `fields` again, for the values of a million rows."""
 
     kind: Kind
     item: Shape | None = None
@@ -58,13 +58,25 @@ class Shape:
     places: int | None = None
     values: tuple[Any, ...] | None = None
     needed: bool = False
+    by_name: Columns = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", dict(self.fields))
 
 
-JSON, TEXT = Shape("json"), Shape("text")
 Columns = Mapping[str, Shape]
+JSON, TEXT = Shape("json"), Shape("text")
 
 _MARKS = ("NotRequired", "ReadOnly", "Required")
 """What stands around the type of a field of a TypedDict, from `typing` or `typing_extensions`."""
+
+_JSON_TYPES: Mapping[Kind, tuple[type, ...]] = {
+    "text": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
+"""The kinds whose values JSON has itself, with the types that they have here; true and false are no numbers."""
 
 _SIMPLE: tuple[tuple[type, Kind], ...] = (
     (bool, "boolean"),
@@ -235,26 +247,26 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
         return None
     if shape.values is not None:
         _one_of(value, shape.values, where)
+    if shape.kind in _JSON_TYPES:
+        if not _is_plain(value, shape.kind):
+            raise _other(value, f"a value of type {shape.kind}", where)
+        refuse_half_characters(value, where)
+        return value
     match shape.kind:
-        case "json":
-            refuse_half_characters(value, where)
-            return value
-        case "list":
-            item = shape.item or JSON
-            parts = enumerate(_a_list(value, where))
-            return [fitting(part, item, f"{where}/{place}") for place, part in parts]
         case "object":
             shapes = _fields_of(value, shape, where)
             refuse_lacking(value, shapes, where)
             return {name: fitting(v, shapes[name], f"{where}/{name}") for name, v in value.items()}
+        case "list":
+            item = shape.item or JSON
+            parts = enumerate(_a_list(value, where))
+            return [fitting(part, item, f"{where}/{place}") for place, part in parts]
         case "decimal":
             return str(_in_places(_number(value, where), shape.places, where))
         case "date" | "datetime" | "time":
             _moment(value, shape.kind, where)
             return value
         case _:
-            if not _is_plain(value, shape.kind):
-                raise _other(value, f"a value of type {shape.kind}", where)
             refuse_half_characters(value, where)
             return value
 
@@ -316,6 +328,8 @@ def _one_of(value: Any, values: Collection[Any], where: str) -> None:
 
 def is_unicode(text: str) -> bool:
     """Whether UTF-8 can hold the text; what JSON calls a string may have half a surrogate pair in it."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -329,14 +343,14 @@ def _a_list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _fields_of(value: Any, shape: Shape, where: str) -> dict[str, Shape]:
+def _fields_of(value: Any, shape: Shape, where: str) -> Columns:
     """The shapes of the fields of an object; raises Misfit where it is none, or has others."""
     if not isinstance(value, dict):
         raise _other(value, "an object", where)
-    shapes = dict(shape.fields)
-    stray = value.keys() - shapes.keys()
-    if stray:
-        raise Misfit(f"{where} has the field {min(stray)!r}, which its type does not declare")
+    shapes = shape.by_name
+    if not value.keys() <= shapes.keys():
+        stray = min(value.keys() - shapes.keys())
+        raise Misfit(f"{where} has the field {stray!r}, which its type does not declare")
     return shapes
 
 
@@ -347,15 +361,8 @@ def _typed_object(value: Any, shape: Shape, where: str) -> dict[str, Any]:
 
 def _is_plain(value: Any, kind: Kind) -> bool:
     """Whether a value is of one of the kinds that JSON has itself."""
-    match kind, value:
-        case ("text", str()) | ("boolean", bool()):
-            return True
-        case "integer", int():
-            return not isinstance(value, bool)
-        case "number", int() | float():
-            return not isinstance(value, bool)
-        case _:
-            return False
+    types = _JSON_TYPES.get(kind, ())
+    return isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
 
 
 def _plain(value: Any, kind: Kind, where: str) -> Any:

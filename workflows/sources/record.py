@@ -14,6 +14,7 @@ from uuid import UUID
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.codec import json_writer
+from carrara.workflows.digits import Digits, exact_number
 
 _in_order = json_writer(json.JSONEncoder(sort_keys=True))
 MAX_TEXT_BYTES = 64 * 2**20
@@ -69,9 +70,12 @@ def key_of(fields: Mapping[str, Any], otherwise: str) -> str:
 
 
 def key_text(value: Any) -> str:
-    """A value as a key or a part of one: true, false, lists and objects as JSON."""
+    """A value as a key or a part of one: true, false, lists and objects as JSON, a number that knows more digits than
+    a float has with all of them."""
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    if isinstance(value, Digits):
+        return str(exact_number(value.text))
     return value.hex() if isinstance(value, bytes) else str(value)
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from carrara.engines.adapt.checkpoint import read_state
 from carrara.engines.adapt.export import export, lora_tensors
-from carrara.engines.adapt.job import Order, adapt, settings_of
+from carrara.engines.adapt.job import TRAINING, Order, adapt, settings_of
 from carrara.engines.adapt.network import Network
 from carrara.engines.adapt.recipe import Recipe
 from carrara.engines.adapt.start import begin_with
@@ -91,3 +92,13 @@ def test_an_order_without_steps_left_hands_the_adapter_on(
     assert (tmp_path / "on" / WEIGHTS_FILE).read_bytes() == (trained / WEIGHTS_FILE).read_bytes()
     with pytest.raises(LoadingError, match="no-such"):
         adapt(Order(str(tiny_folder), data, tmp_path / "b", recipe, start=tmp_path / "no-such"))
+
+
+def test_a_training_that_goes_on_still_says_what_it_began_with(
+    trained: Path, tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe.of({**SMALL, "steps": 3, "rank": 4})
+    out = tmp_path / "on"
+    adapt(Order(str(tiny_folder), data, out, recipe, minutes=0.0, start=trained))
+    adapt(Order(str(tiny_folder), data, out, resume=True, minutes=0.0))
+    assert read_state(out / TRAINING / "checkpoint")["start"] == str(trained)

@@ -414,10 +414,10 @@ def test_two_users_share_one_open_engine(tiny_folder: Path) -> None:
 def test_the_first_round_seats_all_whose_canvas_is_being_made(run: Callable[..., Any]) -> None:
     async def work(engine: DiffusionEngine) -> Occupancy:
         assert engine.facts.seats == 4
-        assert engine.occupancy == Occupancy()
+        assert engine.facts.occupancy == Occupancy()
         after: list[Occupancy] = []
         asked = [request(Text(), f"the cat {number}") for number in range(6)]
-        watch: Watch = lambda progress: after.append(engine.occupancy)  # noqa: E731
+        watch: Watch = lambda progress: after.append(engine.facts.occupancy)  # noqa: E731
         await asyncio.gather(*(engine.complete(one, watch) for one in asked))
         return after[0]
 
@@ -428,7 +428,7 @@ def test_the_first_round_seats_all_whose_canvas_is_being_made(run: Callable[...,
 def test_seats_are_counted_round_by_round(run: Callable[..., Any]) -> None:
     async def work(engine: DiffusionEngine) -> tuple[Completion, Occupancy, str]:
         found = await engine.complete(request(Choice(("one", "two"))))
-        return found, engine.occupancy, engine.health().line
+        return found, engine.facts.occupancy, engine.health().line
 
     found, counted, line = run(work, limits=BatchLimits(rows=4))
     assert counted.seats == 4 * counted.rounds

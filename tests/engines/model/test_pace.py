@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from carrara.engines.model.pace import LONGEST_WAIT, Choice, Pace
+from carrara.engines.model.pace import LONGEST_WAIT, Choice, Made, Pace
 
 
 def run(
@@ -50,6 +50,21 @@ def test_large_passes_are_compared_by_the_token() -> None:
     for places, seconds in ((100, 1.0), (100, 1.0), (200, 1.5)):
         choice.took(places, seconds)
     assert choice.alone
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_passes_are_counted_by_their_kind(most: int) -> None:
+    pace = Pace(most, clock=lambda: 0.0)
+    before = torch.get_num_threads()
+    try:
+        for places in (3, 5):
+            with pace.timed("canvas", places):
+                begun = pace.made("canvas")
+        with pace.timed("prompt", 100):
+            pass
+    finally:
+        torch.set_num_threads(before)
+    assert (begun, begun.since(Made(1, 3)), pace.made("other")) == (Made(2, 8), Made(1, 5), Made())
 
 
 def test_threads_are_set_for_the_pass_and_nothing_else_is_touched_without_a_choice() -> None:

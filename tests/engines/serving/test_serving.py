@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -23,6 +25,7 @@ from carrara.engines.errors import (
     Unreachable,
 )
 from carrara.engines.remote.engine import RemoteEngine
+from carrara.engines.remote.faults import placed
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.preset import presets
 from carrara.engines.remote.reply import Tool
@@ -38,6 +41,8 @@ from carrara.engines.request import (
 )
 from carrara.engines.scripted import ScriptedEngine
 from carrara.engines.serving.app import app_of
+from carrara.runtime.routing.outage_memory import OutageMemory
+from carrara.runtime.routing.policy import Policy
 
 PERSON = Json.of(
     {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -58,6 +63,21 @@ class Slow(ScriptedEngine):
         return found
 
 
+@asynccontextmanager
+async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
+    """The application at a port of this machine, its URL given."""
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.should_exit = True
+        await task
+
+
 def served(
     engine: Any,
     work: Callable[[str], Coroutine[Any, Any, Any]],
@@ -69,18 +89,8 @@ def served(
 
     async def main() -> Any:
         app = app_of({**(before or {}), engine.name: engine}, token, **more)
-        config = uvicorn.Config(app, port=0, log_level="error")
-        server = uvicorn.Server(config)
-        async with engine:
-            task = asyncio.create_task(server.serve())
-            while not server.started:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-            port = server.servers[0].sockets[0].getsockname()[1]
-            try:
-                return await work(f"http://127.0.0.1:{port}/v1")
-            finally:
-                server.should_exit = True
-                await task
+        async with engine, serving(app) as url:
+            return await work(url)
 
     return asyncio.run(main())
 
@@ -244,11 +254,11 @@ def test_a_wrong_body_is_told_with_its_part(body: str, status: int, words: str) 
 
 def test_an_engine_that_is_not_open_is_not_listed_and_tried_again_by_each_call() -> None:
     away = ClosedEngine("away", LoadingError("its weights are gone"))
-    tried: list[str] = []
+    tried: list[Sequence[str]] = []
 
-    async def opened(name: str) -> None:
-        tried.append(name)
-        if name == "away":
+    async def opened(names: Sequence[str]) -> None:
+        tried.append(tuple(names))
+        if list(names) == ["away"]:
             raise away.error
 
     async def work(url: str) -> None:
@@ -263,7 +273,7 @@ def test_an_engine_that_is_not_open_is_not_listed_and_tried_again_by_each_call()
             assert found.json()["choices"][0]["message"]["content"] == "hello"
 
     served(ScriptedEngine("inner", ["hello"]), work, before={"away": away}, opened=opened)
-    assert tried == ["away", "inner"]
+    assert tried == [("away",), ("away", "inner")]
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -282,6 +292,119 @@ def test_auto_goes_past_an_engine_whose_server_cannot_be_reached(streams: bool) 
             assert "nothing listens" in found.json()["error"]["message"]
 
     served(Slow("inner", ["Q"]), work, before={"gone": gone})
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+async def answer_of(client: httpx2.AsyncClient, url: str, **more: Any) -> Any:
+    body = {"messages": [{"role": "user", "content": "x"}], "model": "auto", **more}
+    found = await client.post(f"{url}/chat/completions", json=body)
+    return found.json()["choices"][0]["message"]["content"] if found.is_success else found
+
+
+def test_auto_leaves_a_dead_engine_alone_until_a_call_that_tries_it_finds_it_back() -> None:
+    now, port = [0.0], free_port()
+    preset = presets()["carrara-server"].but({"base_url": f"http://127.0.0.1:{port}/v1"}, "t")
+    away = RemoteEngine("away", preset, key=Key(""))
+    back = ScriptedEngine("auto", lambda _: "from the first")
+    memory = OutageMemory(Policy(break_s=30.0), clock=lambda: now[0])
+
+    async def work(url: str) -> None:
+        async with away, back, httpx2.AsyncClient() as client:
+            assert await answer_of(client, url) == "from the second"
+            async with serving(app_of({"auto": back}), port):
+                now[0] = 29.0
+                assert await answer_of(client, url) == "from the second"
+                assert back.requests == []  # a call that had tried it would have been answered
+                now[0] = 30.0
+                for _ in range(2):
+                    assert await answer_of(client, url) == "from the first"
+
+    inner = ScriptedEngine("inner", lambda _: "from the second")
+    served(inner, work, before={"away": away}, outages=memory)
+
+
+def test_one_call_alone_tries_a_dead_engine_while_the_others_go_past_it() -> None:
+    now, held = [0.0], asyncio.Event()
+
+    async def gone(request: Request) -> Any:
+        if now[0]:
+            await held.wait()
+        return Unreachable("nothing listens", engine="gone")
+
+    first = ScriptedEngine("gone", gone)
+    memory = OutageMemory(Policy(break_s=30.0), clock=lambda: now[0])
+
+    async def work(url: str) -> None:
+        async with first, httpx2.AsyncClient() as client:
+            assert [await answer_of(client, url) for _ in range(3)] == ["Q"] * 3
+            assert len(first.requests) == 1
+            now[0] = 31.0
+            trying = asyncio.create_task(answer_of(client, url))
+            while len(first.requests) < 2:  # noqa: ASYNC110 - until it has been asked
+                await asyncio.sleep(0.005)
+            assert await answer_of(client, url) == "Q"
+            held.set()
+            assert await trying == "Q"
+            assert await answer_of(client, url) == "Q"
+            assert len(first.requests) == 2
+
+    served(ScriptedEngine("inner", lambda _: "Q"), work, before={"gone": first}, outages=memory)
+
+
+def test_auto_goes_past_a_server_that_fails_and_after_some_failures_leaves_it_alone() -> None:
+    broken = ScriptedEngine(
+        "broken", lambda _: placed(EngineFailed("500: internal"), "broken", "wait", 500)
+    )
+    memory = OutageMemory(Policy(break_after=2), clock=lambda: 0.0)
+
+    async def work(url: str) -> None:
+        async with broken, httpx2.AsyncClient() as client:
+            assert [await answer_of(client, url) for _ in range(4)] == ["Q"] * 4
+            assert len(broken.requests) == 2
+            told = await answer_of(client, url, model="broken")  # who names it gets what it says
+            assert (told.status_code, "500: internal" in told.text) == (500, True)
+
+    served(ScriptedEngine("inner", lambda _: "Q"), work, before={"broken": broken}, outages=memory)
+
+
+def test_where_all_engines_are_dead_each_is_tried() -> None:
+    gone: list[Any] = [Unreachable("nothing listens")]
+    first = ScriptedEngine("first", lambda _: gone[-1])
+    last = ScriptedEngine("last", lambda _: Unreachable("nothing listens"))
+    memory = OutageMemory(clock=lambda: 0.0)
+
+    async def work(url: str) -> None:
+        async with first, httpx2.AsyncClient() as client:
+            assert (await answer_of(client, url)).status_code == 503
+            gone.append("back")
+            assert await answer_of(client, url) == "back"
+
+    served(last, work, before={"first": first}, outages=memory)
+
+
+def test_what_a_client_has_seen_is_not_said_again_by_another_engine() -> None:
+    class Breaking(ScriptedEngine):
+        async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+            assert watch is not None
+            watch(Progress("half of", 1.0))
+            raise placed(EngineFailed("500: internal"), "breaking", "read", 500)
+
+    breaking, inner = Breaking("breaking", {}), ScriptedEngine("inner", lambda _: "Q")
+
+    async def work(url: str) -> str:
+        async with breaking, httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+            found = await client.post(f"{url}/chat/completions", json={**body, "model": "auto"})
+            return found.text
+
+    told = served(inner, work, before={"breaking": breaking})
+    assert "500: internal" in told
+    assert inner.requests == []
 
 
 def test_health_says_that_a_server_could_not_be_reached() -> None:

@@ -137,6 +137,68 @@ def test_a_last_prompt_that_breaks_the_server_fails_by_itself(
     assert BOUND_S < seconds < BOUND_S + 5.0
 
 
+def given_up(
+    run_virtual: Any, context: Any, trouble: Any, *, hurried: bool, answers_before: bool = False
+) -> tuple[float, EngineFailed]:
+    """The seconds until a call at an engine that stays in trouble fails, and its error."""
+    engine = ScriptedEngine("only", Server(trouble, 1.0 if answers_before else 0.0, 1e9).reply)
+    router = Router(Policy(rules=(Rule(("only",)),)))
+
+    async def work() -> tuple[float, EngineFailed]:
+        if answers_before:
+            assert await answer(PROMPT, context(engine, router=router)) == "fine"
+            await asyncio.sleep(1.0)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(EngineFailed) as caught:
+            await answer(PROMPT, context(engine, router=router, hurried=hurried))
+        return asyncio.get_running_loop().time() - begun, caught.value
+
+    found: tuple[float, EngineFailed] = run_virtual(work())
+    return found
+
+
+def test_a_server_that_only_fails_from_the_beginning_is_given_up_soon_where_somebody_waits(
+    run_virtual: Any, context: Any
+) -> None:
+    seconds, error = given_up(run_virtual, context, broken, hurried=True)
+    assert (
+        15.0 < seconds < 20.0
+    )  # its first tries, and pauses of 1, 2, 4, 8 s up to half of break_s
+    assert isinstance(error, EngineDown)
+    assert "engine 'only' has not answered once: it failed 9 times in a row, over 1" in str(error)
+    assert "500: internal" in str(error)
+    assert given_up(run_virtual, context, broken, hurried=False)[0] > 120.0
+
+
+@pytest.mark.parametrize("trouble", [loading, dropped])
+def test_a_server_that_may_still_be_starting_is_waited_for_by_all(
+    run_virtual: Any, context: Any, trouble: Any
+) -> None:
+    assert given_up(run_virtual, context, trouble, hurried=True)[0] > 120.0
+
+
+def test_a_server_that_failed_in_another_way_before_may_still_be_starting(
+    run_virtual: Any, context: Any
+) -> None:
+    turns = iter([loading, *[broken] * 1000])
+    begun_by_loading: Callable[[], EngineError] = lambda: next(turns)()  # noqa: E731
+    engine = ScriptedEngine("only", Server(begun_by_loading, 0.0, 1e9).reply)
+
+    async def work() -> float:
+        router = Router(Policy(rules=(Rule(("only",)),)))
+        with pytest.raises(EngineDown, match="500: internal"):
+            await answer(PROMPT, context(engine, router=router, hurried=True))
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(work()) > 120.0
+
+
+def test_a_server_that_has_answered_before_is_waited_for_by_all(
+    run_virtual: Any, context: Any
+) -> None:
+    assert given_up(run_virtual, context, broken, hurried=True, answers_before=True)[0] > 120.0
+
+
 def test_a_wait_that_is_too_long_is_told_at_once(run_virtual: Any, context: Any) -> None:
     server = Server(lambda: EngineBusy("429", retry_after_s=1000.0), 0.0, 1e9)
     found, seconds = endings(run_virtual, context, server, ["x"], 1)

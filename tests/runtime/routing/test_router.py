@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.engines.errors import EngineRefused
+from carrara.engines.closed import ClosedEngine
+from carrara.engines.contract import Text
+from carrara.engines.errors import EngineRefused, LoadingError
+from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.routing.evidence import Evidence
 from carrara.runtime.routing.facts import CallFacts, Candidate
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
@@ -84,6 +87,19 @@ def test_without_the_engines_of_the_policy_any_open_one_is_asked_and_that_is_sai
     assert routed(ar=AR).reason == "typed extraction; diffusion is not open"
     bare = route(CALL, BOTH, Policy("bare"), Evidence())
     assert (names(bare), bare.reason) == (["diffusion", "ar"], "policy 'bare' has no rule for it")
+
+
+def test_an_engine_is_closed_by_what_it_says_of_itself_not_by_the_words_of_its_refusal() -> None:
+    closed = ClosedEngine("ar", LoadingError("no weights"))
+    open_one = ScriptedEngine("ar", {})
+    told = "not open: to tables"
+    assert Candidate.of("ar", closed, Text(), "gone").is_closed
+    assert not Candidate.of("ar", open_one, Text(), told).is_closed
+    diffusion, server = BOTH["diffusion"], Candidate("openai")
+    picky = replace(AR, refusal=told)
+    assert names(routed(diffusion=diffusion, ar=picky, openai=server)) == ["diffusion"]
+    shut = replace(picky, is_closed=True)
+    assert names(routed(diffusion=diffusion, ar=shut, openai=server)) == ["diffusion", "openai"]
 
 
 def test_a_server_stands_in_for_the_ar_engine_that_is_not_open() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from carrara.workflows.run import session
 FACTS = EngineFacts()
 
 FLOW = """
+from decimal import Decimal
 from typing import TypedDict
 
 from carrara import llm, step, workflow
@@ -63,6 +65,11 @@ def count(text: str) -> int:
 @workflow
 async def talk(text: str) -> Said:
     return {"said": await say(text), "length": await count(text)}
+
+
+@workflow
+async def priced(price: Decimal, rate: float) -> dict[str, Decimal | float]:
+    return {"price": price, "rate": rate}
 """
 
 
@@ -169,6 +176,7 @@ async def done_here(
     run_id: str | None = None,
     policy: Policy | None = None,
     until: Until = Until(),  # noqa: B008 - frozen
+    workflow: str = "talk",
 ) -> JobResult:
     async def no_wait(_: float) -> None:
         await asyncio.sleep(0)
@@ -179,7 +187,7 @@ async def done_here(
         return Pool(cluster, part, workflow.returns, window=window, chunk=2, sleep=no_wait)
 
     monkeypatch.setattr(far_job, "pool_of", pool_of)
-    target, source = f"{flow_in(folder)}:talk", str(folder / "in.jsonl")
+    target, source = f"{flow_in(folder)}:{workflow}", str(folder / "in.jsonl")
     job = Job(target, source, str(folder / "out.jsonl"), concurrency=window, trust=trust)
     on = None if cluster is None else OnRay(engines=lambda: script())
     engines: Any = script() if cluster is None else ("script",)
@@ -262,6 +270,23 @@ def test_trust_and_timeline_know_what_happened_elsewhere(
     assert told[1] - told[0] == Counter(), "something is known here that is not known of there"
     extra = {name for name, _ in told[0] - told[1]}  # of inline steps, which are not recorded here
     assert extra <= {"StepReady", "StepStarted", "StepFinished"}
+
+
+def test_decimals_reach_the_workers_with_all_their_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = ["12345678901234567890.12", "0.1234567890123456789", "1.10", "1e400", "7"]
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        write(folder, 0)
+        rows = [f'{{"id": "{n}", "price": {n}, "rate": 0.10}}\n' for n in numbers]
+        (folder / "in.jsonl").write_text("".join(rows))
+        cluster = Here(2, lambda: False) if folder.name == "there" else None
+        done = done_here(folder, monkeypatch, cluster, workflow="priced")
+        assert asyncio.run(done).done == len(numbers)
+    found = lines(tmp_path / "there" / "out.jsonl")
+    assert found == lines(tmp_path / "here" / "out.jsonl")
+    assert [Decimal(row["price"]) for row in found] == [Decimal(n) for n in numbers]
+    assert {row["rate"] for row in found} == {0.1}
 
 
 def test_a_job_goes_on_on_a_cluster_where_it_began_without(

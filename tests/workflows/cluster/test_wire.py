@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -47,6 +48,7 @@ from carrara.workflows.cluster.wire import (
     request_from,
     request_text,
 )
+from carrara.workflows.digits import Digits, as_decimals, as_floats
 from carrara.workflows.records import Record
 
 
@@ -91,6 +93,22 @@ requests = st.builds(
 @given(records)
 def test_records(record: Record) -> None:
     assert record_from(record_text(record)) == record
+
+
+@given(
+    st.lists(
+        st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?(e[+-]?[0-9]{1,25})?", fullmatch=True)
+    )
+)
+def test_numbers_arrive_with_their_digits(written: list[str]) -> None:
+    numbers = json.loads(f"[{', '.join(written)}]", parse_float=Digits)
+    record = Record(0, "a", "in.jsonl:1", {"numbers": numbers, "in": {"one": numbers}})
+    arrived = record_from(record_text(record)).fields
+    assert as_decimals(arrived) == as_decimals(record.fields)
+    assert [str(part) for part in as_decimals(arrived)["numbers"]] == [
+        str(part) for part in as_decimals(numbers)
+    ]
+    assert as_floats(arrived) == as_floats(record.fields)
 
 
 @given(requests)

@@ -256,3 +256,77 @@ def test_memory_does_not_grow_with_the_rows() -> None:
 
     peak(100)
     assert peak(8000) < peak(1000) + 200_000
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("1e400", "2e400", False),
+        ("1e400", "10e399", True),
+        ("1e99999999999999999999", "2e99999999999999999999", False),
+        ("0.1234567890123456789", "0.12345678901234567890", True),
+        ("0.1234567890123456789", "0.1234567890123456788", False),
+        ("1e-400", "0", False),
+        ("1e23", "100000000000000000000000", True),
+        ("12345678901234567890.0", "12345678901234567890", True),
+        ("[1e400]", "[1e400]", True),
+        ("[1e400]", "[2e400]", False),
+        ("true", "1", False),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_numbers_are_compared_with_all_their_digits(
+    tmp_path: Path, one: str, other: str, same: bool, suffix: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"key": "a", "x": {one}}}\n')
+    after = tmp_path / f"b.{suffix}"
+    after.write_text(
+        f"key,x\na,{other}\n" if suffix == "csv" else f'{{"key": "a", "x": {other}}}\n'
+    )
+    found = between(str(tmp_path / "a.jsonl"), str(after))
+    assert (found.changed_rows == 0 and not found.retyped) is same
+
+
+NUMBERS = [2, 2.0, 2.5, Decimal("2.00"), Decimal("1e400"), Decimal("2e400"), -0.0, 0, 10**23, 1e23]
+KEYS = st.lists(st.sampled_from([*NUMBERS, "2", "2.0", "02", "x", True]), unique_by=str)
+
+
+@given(KEYS, KEYS)
+def test_keys_that_are_numbers_are_the_same_whatever_their_form(
+    before: list[Any], after: list[Any]
+) -> None:
+    one, other = (rows(*({"key": key} for key in keys)) for keys in (before, after))
+    found = compare(one, other, limit=99)
+    assert found.rows - found.removed_rows == found.rows_after - found.added_rows
+    left = [key for key in before if str(key) in found.removed]
+    right = [key for key in after if str(key) in found.added]
+    for key in left:
+        assert str(key) not in map(str, after)
+        assert not [new for new in right if is_same_number(key, new)]
+    paired = {str(key) for key in before} - set(found.removed)
+    for key in (key for key in before if str(key) in paired):
+        assert any(str(key) == str(new) or is_same_number(key, new) for new in after)
+
+
+def is_same_number(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return False
+    values = [number_of(key) for key in (one, other)]
+    return None not in values and values[0] == values[1]
+
+
+def number_of(key: Any) -> Decimal | None:
+    return None if key in ("02", "x") or isinstance(key, bool) else Decimal(str(key))
+
+
+def test_texts_of_numbers_are_names_where_both_outputs_have_texts() -> None:
+    found = compare(rows({"key": "2.0"}), rows({"key": "2"}))
+    assert (found.removed, found.added) == (["2.0"], ["2"])
+
+
+def test_a_number_that_is_a_key_is_one_in_csv_too(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"key": 2.0, "x": 1}\n{"key": 1e400, "x": 1}\n')
+    (tmp_path / "b.csv").write_text("key,x\n2,1\n1e400,2\n")
+    found = between(str(tmp_path / "a.jsonl"), str(tmp_path / "b.csv"))
+    assert (found.removed, found.added) == ([], [])
+    assert found.changes == [Change("1E+400", "/x", 1, 2)]

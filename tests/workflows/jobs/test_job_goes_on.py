@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from carrara.cli.run import _tell_outdated
+from carrara.cli.running import _tell_outdated
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.errors import JournalError

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,9 +82,69 @@ def test_a_condition_that_fails_makes_the_record_broken() -> None:
 
 
 def test_a_text_compared_with_a_number_says_how_to_compare_it() -> None:
-    (found,) = Selection(where="p > 1").of(records(["a"], p="1.50"))
-    assert "`FIELD | float` makes a number of one" in (found.problem or "")
-    assert len(list(Selection(where="p | float > 1").of(records(["a"], p="1.50")))) == 1
+    (found,) = Selection(where="p > 1").of(records(["a"], p="01.50"))
+    assert "`FIELD | float` makes a number of any" in (found.problem or "")
+    assert len(list(Selection(where="p | float > 1").of(records(["a"], p="01.50")))) == 1
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "holds"),
+    [
+        ("p > 10.50", "10.50", False),
+        ("p >= 10.50", "10.50", True),
+        ("p > 10.50", "9.75", False),
+        ("9.75 < p", "10.50", True),
+        ("p == 10.5", "10.50", True),
+        ("p != 10.5", "10.50", False),
+        ("p > 10.1", "10.1", False),
+        ("p > 10.1", "10.1000000000000000000001", True),
+        ("p > 1e308", "1e400", True),
+        ("p in [1, 2]", "2.0", True),
+        ("p < q", "9.5", True),
+        ("p | float > 9", "10.50", True),
+        ("p == '10.50' and '.' in p and p | length == 5", "10.50", True),
+        ("p == '10.5'", "10.50", False),
+        ("p == 7", "007", False),
+        ("p == true", "1", False),
+        ("record.p > 10.4", "10.50", True),
+        ("parts[0].p > 9.75", "10.50", True),
+    ],
+)
+def test_a_text_that_is_a_number_is_compared_as_one(
+    condition: str, value: str, holds: bool
+) -> None:
+    made = records(["a"], p=value, q="10.50", parts=[{"p": value}])
+    found = list(Selection(where=condition).of(made))
+    assert [record.problem for record in found] == [None] * holds
+    assert [type(record.fields["p"]) for record in found] == [str] * holds
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False), st.integers() | st.floats(-1e9, 1e9))
+def test_every_decimal_is_compared_with_numbers_as_they_are_written(
+    one: Decimal, other: int | float
+) -> None:
+    (record,) = records(["a"], p=str(one), q=other)
+    exact = Decimal(repr(other))
+    for sign, holds in (("<", one < exact), ("==", one == exact), (">=", one >= exact)):
+        assert len(list(Selection(where=f"p {sign} q").of([record]))) == holds
+
+
+def test_decimals_are_numbers_in_conditions_whatever_the_source(tmp_path: Path) -> None:
+    totals = ["9.75", "10.50", "10.51", "100.00"]
+    (tmp_path / "t.csv").write_text("id,total\n" + "".join(f"{t},{t}\n" for t in totals))
+    rows = [{"id": text, "total": Decimal(text)} for text in totals]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    with closing(sqlite3.connect(tmp_path / "t.db")) as table:
+        table.execute("CREATE TABLE t (id TEXT PRIMARY KEY, total TEXT)")
+        table.executemany("INSERT INTO t VALUES (?, ?)", zip(totals, totals, strict=True))
+        table.commit()
+    for source in ("t.csv", "t.parquet", "sqlite:///t.db#t"):
+        records = read_records(source, str(tmp_path))
+        found = list(Selection(where="total > 10.50").of(records))
+        assert [(record.key, record.problem) for record in found] == [
+            ("10.51", None),
+            ("100.00", None),
+        ], source
 
 
 def test_the_condition_of_the_documentation_leaves_blank_and_missing_texts_out() -> None:

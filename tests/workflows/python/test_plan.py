@@ -457,13 +457,16 @@ def test_a_circle_in_a_declared_graph_is_an_error_that_names_it() -> None:
         plan(declared(("a", "b"), ("b", "a")))
 
 
-def test_a_judge_that_no_engine_is_called_like_is_noted() -> None:
+def test_a_judge_that_no_engine_is_called_like_is_told() -> None:
     judged = {
         name: Policy("mine", accept={"json": Accept(judge=Judge(name))})
         for name in ("ar", "oracle")
     }
-    assert plan(extract_only, policy=judged["ar"]).notes == plan(extract_only).notes
-    note = plan(extract_only, policy=judged["oracle"]).notes[-1]
-    assert note.startswith("no engine is called 'oracle', the judge of policy 'mine'")
+    assert plan(extract_only, policy=judged["ar"]).unknown == ()
+    found = plan(extract_only, policy=judged["oracle"])
+    [told] = found.unknown
+    assert told.startswith("unknown engine 'oracle', the judge of policy 'mine'")
+    assert f"mistake: {told}" in found.text()
+    assert found.data()["mistakes"] == [told]
     given = plan(extract_only, policy=judged["oracle"], engines=["ar", "oracle"])
-    assert given.notes == plan(extract_only).notes
+    assert given.unknown == ()

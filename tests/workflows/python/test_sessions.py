@@ -23,6 +23,7 @@ from carrara.runtime.events import DraftShown, Event, Routed, RunFinished, StepF
 from carrara.runtime.limits import EngineLimits
 from carrara.runtime.routing.accept import Accept, Judge
 from carrara.runtime.routing.policy import Hedge, Price, Rule
+from carrara.runtime.run import context as run_context
 from carrara.workflows.engine_room import EngineRoom, engines_of
 from carrara.workflows.errors import DefinitionError
 from carrara.workflows.session import opened_journal
@@ -468,3 +469,22 @@ def test_drafts_are_events_for_listeners_and_never_written_down(tmp_path: Path) 
     seen.clear()
     asyncio.run(main(False))
     assert not any(isinstance(event, DraftShown) for event in seen)
+
+
+def test_somebody_waits_for_a_single_run_and_nobody_for_what_is_executed_like_a_job() -> None:
+    async def waited_for() -> bool:
+        return bool(run_context().resources["hurried"])
+
+    asked = step(waited_for)
+
+    @workflow
+    async def alone() -> bool:
+        return await asked()
+
+    async def work() -> tuple[bool, bool]:
+        async with carrara.session() as session:
+            single = await session.run(alone)
+            batch = await session.execute(alone.spec.body, name="batch", settings_of=alone)
+            return single.value, batch.value
+
+    assert asyncio.run(work()) == (True, False)
