@@ -50,9 +50,9 @@ class Patience:
 
     async def _missing(self, what: str, seconds: float) -> str:
         return (
-            f"no {what} has started within {seconds:g} s. {await self.room()}. What is not free is held by others, or for "
-            "processes of this job that do not come up: look at `ray status`, and at raylet.out and raylet.err in Ray's "
-            "logs (/tmp/ray/session_latest/logs); make room, ask for less, or let the cluster grow"
+            f"no {what} has started within {seconds:g} s. {await self.room()}. What is not free is held by others, or "
+            "for processes of this job that do not come up: look at `ray status`, and at raylet.out and raylet.err in "
+            "Ray's logs (/tmp/ray/session_latest/logs); make room, ask for less, or let the cluster grow"
         )
 
 
