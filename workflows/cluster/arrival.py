@@ -26,7 +26,7 @@ class Patience:
     tell_s: float = TELL_S
     most_s: float = START_S
 
-    async def wait(self, coming: Awaitable[object], what: str) -> None:
+    async def wait(self, coming: Callable[[], Awaitable[object]], what: str) -> None:
         """Wait for the first `what`, which is there when `coming` ends.
 
         Raises:
@@ -37,9 +37,9 @@ class Patience:
         except TimeoutError:
             raise CarraraError(await self._missing(what, self.most_s)) from None
 
-    async def watch(self, coming: Awaitable[object], what: str) -> None:
+    async def watch(self, coming: Callable[[], Awaitable[object]], what: str) -> None:
         """The same for as long as it takes: the warning, and no error."""
-        waits = asyncio.ensure_future(coming)
+        waits = asyncio.ensure_future(coming())
         try:
             await asyncio.wait({waits}, timeout=self.tell_s)
             if not waits.done():

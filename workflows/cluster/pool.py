@@ -186,12 +186,12 @@ class Pool:
         for number in range(self._cluster.workers):
             self._task(self._serve(number))
         # No error where none comes: it may be that no record needs one.
-        self._task(self._patience.watch(self._cluster.engines(), "process with engines"))
+        self._task(self._patience.watch(self._cluster.engines, "process with engines"))
         await self._await_worker()
 
     async def _await_worker(self) -> None:
         """Raises CarraraError where none comes."""
-        await self._patience.wait(self._some.wait(), "worker")
+        await self._patience.wait(self._some.wait, "worker")
 
     async def _serve(self, number: int) -> None:
         """Keep the worker of this number alive, and hear what it gives back."""
