@@ -348,8 +348,9 @@ def test_a_job_whose_workers_do_not_start_tells_so_and_ends(
 ) -> None:
     write(tmp_path, 8)
     cluster = Here(2, lambda: False, most=most)
+    job = done_here(tmp_path, monkeypatch, cluster, tell_s=0.05, start_s=0.2)
     with pytest.raises(CarraraError, match=r"no worker has started within 0.2 s. .* 0 free"):
-        asyncio.run(done_here(tmp_path, monkeypatch, cluster, tell_s=0.05, start_s=0.2))
+        asyncio.run(asyncio.wait_for(job, 60))
     assert len(cluster.links) == most + 2
     (told,) = warnings_of(caplog)
     assert "no worker has started within 0.05 s. CPUs: 2 in the cluster, 0 free" in told
