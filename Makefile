@@ -18,7 +18,7 @@ test: .venv/.dev weights  ## pass all tests; those that need PostgreSQL are skip
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
 
-test-ray: .venv/.ray  ## jobs on a Ray cluster of one node that loses engines, workers, the driver: a minute; needs PostgreSQL (Debian: postgresql)
+test-ray: .venv/.ray  ## jobs on a Ray cluster of one node that loses engines, workers, the driver: one to three minutes; needs PostgreSQL (Debian: postgresql)
 	CARRARA_TEST_SERVERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m cluster tests/cluster/test_ray_small.py
 
 test-cluster: .venv/.ray  ## all tests with servers, clusters of Ray too: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter

@@ -57,8 +57,8 @@ async def turn(text: str) -> Turned:
 
 
 def environment() -> dict[str, str]:
-    """Ray gives its workers the niceness 15: beside other work on this machine they would hardly get a turn, and a test
-    would wait for them longer than it may."""
+    """Ray gives its workers the niceness 15: beside much other work they would get hardly a turn, and tests wait for
+    them."""
     more = {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     return {**os.environ, **more, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 

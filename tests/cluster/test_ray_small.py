@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster of one node that loses what they run on, in the middle of a record: half a minute in all."""
+"""Jobs on a Ray cluster of one node that loses what they run on, in the middle of a record."""
 
 from __future__ import annotations
 
