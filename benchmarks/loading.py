@@ -26,7 +26,8 @@ import torch
 from safetensors.torch import save_file
 
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_config, load_model, targets, weight_files
+from carrara.engines.model.load import load_config, load_model, targets
+from carrara.engines.model.shards import weight_files
 
 HIDDEN, VOCABULARY = 1024, 8192
 

@@ -92,10 +92,11 @@ class LocalModel(Shared):
         default one. It is merged into the weights, or with `switchable` kept beside them so that
         requests choose, at some cost in speed. `dtype` None: bfloat16 on CUDA and on CPUs with fast
         bfloat16, else float32. `device` None: CUDA where there is one. `quick` None: int8 copies of the
-        weights for answer tokens and canvases where the CPU computes them; True: float8 ones for canvases on
-        GPUs that have them, too; False: the weights as they are. `threads` for one operation on a CPU, None
-        for torch's own choice. `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU.
-        `check_prefixes` compares a checksum of what the prefix cache holds before it is used again, and computes
+        weights where the CPU computes them, for answer tokens, and for canvases and their prompts if the
+        adapter says that it was measured so; True: for these in any case, and float8 ones on GPUs that have
+        them; False: the weights as they are. `threads` for one operation on a CPU, None for torch's own choice.
+        `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU. `check_prefixes` compares a checksum of
+        what the prefix cache holds before it is used again, and computes
         anew what has changed; it reads all of it, so it is meant for tests and for finding faults.
         """
         return cls(
@@ -169,6 +170,16 @@ class LocalModel(Shared):
         return self._now.model.dtype
 
     @property
+    def small_prompts(self) -> bool:
+        """Whether canvases stand on prompts that were computed with the int8 copies of the weights, too."""
+        return self.gemma is None and self.model.small == "int8"
+
+    @property
+    def computed(self) -> torch.dtype:
+        """What lies between the products of a pass over canvases."""
+        return self.model.computed if self.gemma is None else self.dtype
+
+    @property
     def adapter(self) -> AdapterInfo | None:
         """The adapter in use, None for the plain model."""
         return self._now.adapter
@@ -185,9 +196,17 @@ class LocalModel(Shared):
             return f"{self.source}, not loaded"
         from carrara.engines.model.opening import dtype_name
 
-        quick = " with int8 decoding" if self._now.model.is_quick else ""
+        quick = f"{' with int8 decoding' if self._now.model.is_quick else ''}{self._small_line}"
         adapter = f", adapter {self.adapter.name}" if self.adapter else ""
         return f"{self.source} on {self.device} in {dtype_name(self.dtype)}{quick}{adapter}"
+
+    @property
+    def _small_line(self) -> str:
+        """What canvases are computed with, where that differs from the rest, or was asked for and is not to be had."""
+        small = None if self.gemma else self.model.small
+        if small is None:
+            return " and exact canvases: quick ones are not to be had here" if self._quick else ""
+        return f" and {small} canvases"
 
     def uses_adapter(self, name: str | None) -> bool:
         """Whether a request with `Request.adapter` = `name` goes through an adapter.

@@ -17,7 +17,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import LoadingError
 from carrara.engines.facts import Price
 from carrara.engines.nearest import nearest
-from carrara.engines.remote.configured import all_presets, defined, lacks, line_of
+from carrara.engines.remote.configured import all_presets, defined, lacks, line_of, local_quick
 from carrara.engines.remote.preset import Preset
 from carrara.engines.weights import store
 from carrara.engines.weights.catalog import DEFAULT, Card
@@ -52,20 +52,26 @@ class Setting:
     """Which local model the engines of one `open_engines` call use; they all share the one `model`.
 
     `source` is a name of the catalogue or a folder, `adapter` a folder with a LoRA adapter, None for
-    none, "auto" for the embedded one. `dtype` None and `device` None let the model choose.
+    none, "auto" for the embedded one. `dtype` None and `device` None let the model choose. `quick` is that of
+    `LocalModel.open`; None: as `carrara.toml` says.
     """
 
     source: str | Path = DEFAULT
     adapter: str | Path | None = "auto"
     dtype: torch.dtype | None = None
     device: str | None = None
+    quick: bool | None = None
 
     @cached_property
     def model(self) -> LocalModel:
         from carrara.engines.local import LocalModel
 
         return LocalModel.open(
-            self.source, adapter=self.adapter, dtype=self.dtype, device=self.device
+            self.source,
+            adapter=self.adapter,
+            dtype=self.dtype,
+            device=self.device,
+            quick=local_quick() if self.quick is None else self.quick,
         )
 
 
@@ -84,6 +90,7 @@ def open_engines(
     adapter: str | Path | None = "auto",
     dtype: torch.dtype | None = None,
     device: str | None = None,
+    quick: bool | None = None,
     kinds: Mapping[str, Kind] | None = None,
     definitions: Mapping[str, Mapping[str, Any]] | None = None,
     setting: Setting | None = None,
@@ -102,7 +109,7 @@ def open_engines(
     wanted = list(dict.fromkeys(names))
     for name in wanted:
         known(name, table)
-    setting = setting or Setting(source, adapter, dtype, device)
+    setting = setting or Setting(source, adapter, dtype, device, quick)
     return {name: _build(name, table[name], setting) for name in wanted}
 
 

@@ -42,6 +42,7 @@ class EngineRoom(Mapping[str, Engine]):
         given: Mapping[str, Engine] | Iterable[str] | None = None,
         *,
         model: str | None = None,
+        quick: bool | None = None,
         cassette: Cassette | None = None,
         make: MakeEngine | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -53,7 +54,7 @@ class EngineRoom(Mapping[str, Engine]):
         self._unused: set[str] = set()
         """Names that pipelines define, and this session, told which engines to use, does not open."""
         self._turn = asyncio.Lock()
-        self._setting = Setting() if model is None else Setting(model)
+        self._setting = Setting(quick=quick) if model is None else Setting(model, quick=quick)
         self._cassette = cassette
         self._made_by = make or self._open_by_name
         self._clock = clock

@@ -39,6 +39,7 @@ from carrara.workflows.seats import Seats
 from carrara.workflows.selection import Selection
 from carrara.workflows.session import Session
 from carrara.workflows.sinks.opening import is_table, placed, shown, sink_of
+from carrara.workflows.sinks.shape import row_columns, types_hash
 from carrara.workflows.sources.sql import in_folder
 from carrara.workflows.target import load_workflow
 from carrara.workflows.until import End, Until
@@ -140,8 +141,9 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `dropped` rows were given up because the source had changed;
-    those of `moved` records, which only stand elsewhere now, were made again of what the journal holds.
+    before its records did, "" where it did not. `dropped` rows were given up because the source, or the type
+    of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
+    journal holds.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
     process that count it.
@@ -253,7 +255,8 @@ class _Course:
         self._journal = journal = session.journal
         self._binder = binder = Binder(workflow, columns=job.columns, constants=job.constants)
         self._records = _begun(job.records(binder.keep))
-        self._definition = definition = definition_hash(workflow)
+        types = types_hash(row_columns(workflow))
+        self._definition = definition = f"{definition_hash(workflow)}:{types}"
         sink = sink_of(job.place, workflow, job.flatten)
         self.opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
         self.opened.check()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -30,8 +31,9 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """`content` is the hash of the record, `definition` that of the workflow; "" where it is not known, as
-    in rows of older journals. `beside` are the row's lines for files beside the output, by the file's kind."""
+    """`content` is the hash of the record, `definition` that of the workflow with that of the types of its rows behind
+    a colon; "" where it is not known, as in rows of older journals. `beside` are the row's lines for files beside the
+    output, by the file's kind."""
 
     key: str
     fields: dict[str, Any]
@@ -69,14 +71,25 @@ class EarlierRows:
     A byte for each place lies in memory, and two pages of rows: the source is read ahead of what is written.
     """
 
-    def __init__(self, journal: Recorder, run_id: str | None, definition: str = "") -> None:
-        """`definition` is today's hash of the workflow: `stale` counts the rows of others.
+    def __init__(
+        self,
+        journal: Recorder,
+        run_id: str | None,
+        definition: str = "",
+        fitting: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+    ) -> None:
+        """`definition` is today's hash of the workflow: `stale` counts the rows of others. `fitting` gives a row of
+        other types as one of today's, or raises ValueError: `unfit` are the places of those that are none, and
+        `misfit` says of the first why.
 
         Raises:
             UnknownRun, JournalError: there is no such run, or it cannot be read.
         """
         self._run_id = run_id or ""
         self._definition = definition
+        self._fitting = fitting
+        self.unfit: list[int] = []
+        self.misfit = ""
         self._done = NONE
         self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
         self._failed = NONE
@@ -114,7 +127,7 @@ class EarlierRows:
                 return page[place]
         assert self._reader is not None
         found = self._reader.rows_from(self._run_id, place, _PAGE)
-        page = {row.place: kept_row(row) for row in found if row.state == "done"}
+        page = {row.place: self._kept(row) for row in found if row.state == "done"}
         self._pages = (page, self._pages[0])
         return page[place]
 
@@ -144,6 +157,29 @@ class EarlierRows:
                 contents[content] -= 1
                 self.moved += 1
 
+    def drop_unfit(self) -> None:
+        """Count as not done what does not fit the types of today's rows."""
+        for place in self.unfit:
+            self._drop(place)
+        self.unfit = []
+
+    def _kept(self, stored: StoredRow) -> KeptRow:
+        """The row in today's form: in older journals the fields of an open result stood beside the key."""
+        row = kept_row(stored)
+        if ":" not in row.definition:
+            with suppress(ValueError):  # one that does not fit is dropped
+                return replace(row, fields=dict(self._fitting(row.fields)))
+        return row
+
+    def _check(self, row: KeptRow, place: int) -> None:
+        if row.definition.partition(":")[2] == self._definition.partition(":")[2]:
+            return  # it was held to these types when it was made
+        try:
+            self._fitting(row.fields)
+        except ValueError as error:
+            self.misfit = self.misfit or f"{row.key!r}: {error}"
+            self.unfit.append(place)
+
     def _changed(self, records: Iterable[Record], limit: int | None) -> Iterator[int]:
         count = 0
         for record in islice(records, limit):
@@ -163,7 +199,8 @@ class EarlierRows:
         self.dropped.append(place)
 
     def _is_stale(self, row: KeptRow) -> bool:
-        return row.definition not in ("", self._definition)
+        known = self._definition if ":" in row.definition else self._definition.partition(":")[0]
+        return row.definition not in ("", known)
 
     def tried(self, place: int) -> None:
         """The record has been run again: what it was before does not count."""
@@ -189,8 +226,10 @@ class EarlierRows:
             if row.state != "done":
                 failed.append(row.place)
                 continue
+            kept = kept_row(row)
             self.count += 1
-            self.stale += self._is_stale(kept_row(row))
+            self.stale += self._is_stale(kept)
+            self._check(kept, row.place)
             yield row.place
 
     def close(self) -> None:

@@ -16,7 +16,10 @@ from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
 from carrara.workflows.rows import Rows
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
+from carrara.workflows.sinks.declared import DeclaredRows
+from carrara.workflows.sinks.held import held
 from carrara.workflows.sinks.opening import shown
+from carrara.workflows.sinks.shape import complete, row_columns
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.trust.beside import Trusted, path_beside
 
@@ -51,8 +54,12 @@ class Opened:
     def check(self) -> None:
         """Raises PlaceError where a file would be written over that is not the job's own, or that it reads."""
         job = self._job
+        refuse_source(job.input, job.folder, job.place, _files(job, self._sink))
+        self._refuse_filled()
+
+    def _refuse_filled(self) -> None:
+        job = self._job
         files = _files(job, self._sink)
-        refuse_source(job.input, job.folder, job.place, files)
         if self._run_id is None:
             refuse_filled(files)
             return
@@ -67,8 +74,14 @@ class Opened:
             SourceError, OutputError: see `run_job`.
         """
         job, run_id, fresh = self._job, self._run_id, self._run_id is None
-        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition)
+        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
+        self._refuse_filled()  # another job may have had the place since `check`
+        declared = DeclaredRows(complete(row_columns(self._workflow)))
+        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition, declared)
         self._stack.enter_context(earlier)
+        if earlier.unfit and not accept_changes:
+            raise PlaceError(_other_types(shown(job.place), earlier))
+        earlier.drop_unfit()
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
@@ -128,6 +141,15 @@ def _files(job: Job, sink: Sink) -> list[Path]:
         kinds = ("trust",) if job.review is None else ("trust", "review")
         found += [path_beside(_stands_for(sink.failed), kind) for kind in kinds]
     return found
+
+
+def _other_types(place: str, earlier: EarlierRows) -> str:
+    count = len(earlier.unfit)
+    return (
+        f"{place}: {count} of the rows that the job has made are of another type than those that the workflow gives "
+        f"now; {earlier.misfit}. --accept-changes drops them and runs their records again; or declare the type that "
+        "was there before, or begin anew with another --output"
+    )
 
 
 def _stands_for(failed: Path) -> Path:

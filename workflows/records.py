@@ -7,7 +7,6 @@ cannot be read is handed on as broken, with its reason, so that a job loses none
 
 from __future__ import annotations
 
-import glob
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from carrara.workflows.sources.delimited import read_csv
 from carrara.workflows.sources.documents import read_document
 from carrara.workflows.sources.duck import is_duckdb, read_duckdb
 from carrara.workflows.sources.mail import read_mailbox, read_message
+from carrara.workflows.sources.matching import matching, oddity
 from carrara.workflows.sources.parquet import read_parquet
 from carrara.workflows.sources.record import (
     MAX_TEXT_BYTES,
@@ -74,7 +74,7 @@ def read_records(
     elif is_duckdb(source):
         found = once(read_duckdb(source, folder, keep))
     elif folder not in ("", os.getcwd()) and source != "-" and not os.path.isabs(source):
-        found = _from_folder(_read(os.path.join(folder, source), once, keep), folder)
+        found = _from_folder(_read(source, once, keep, folder), folder)
     else:
         found = _read(source, once, keep)
     yield from map(_nameable, found if key is None else _once(_keyed(found, key)))
@@ -92,11 +92,11 @@ def _from_folder(records: Iterator[Record], folder: str) -> Iterator[Record]:
         yield replace(record, key=key, where=where, fields=fields)
 
 
-def _read(source: str, once: Once, keep: Kept) -> Iterator[Record]:
+def _read(source: str, once: Once, keep: Kept, folder: str = "") -> Iterator[Record]:
     if source == "-":
         yield from once(_jsonl(sys.stdin.buffer, "stdin", keep))
         return
-    paths = _matching(source)
+    paths = matching(source, folder)
     if len(paths) == 1:
         yield from _file(paths[0], once, keep)
         return
@@ -109,6 +109,8 @@ def _read(source: str, once: Once, keep: Kept) -> Iterator[Record]:
 
 def _file(path: Path, once: Once, keep: Kept) -> Iterator[Record]:
     """The records of one file, counted from 0."""
+    if (problem := oddity(path)) is not None:
+        raise SourceError(f"{path}: {problem}")
     suffix = path.suffix.lower()
     reader = _TABLES.get(suffix)
     if suffix == ".parquet":
@@ -177,19 +179,6 @@ def _one_of_many(path: Path, once: Once, keep: Kept) -> Iterator[Record]:
             yield record if own else replace(record, key=f"{path}:{record.key}")
     except SourceError as error:
         yield Record(0, str(path), str(path), {}, str(error).removeprefix(f"{path}: "))
-
-
-def _matching(source: str) -> list[Path]:
-    if Path(source).is_dir():
-        raise SourceError(f"{source} is a folder. Name its files, for example '{source}/*.txt'.")
-    paths = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file()]
-    if not paths:
-        if not glob.has_magic(source):
-            raise SourceError(f"there is no file {source!r}")
-        raise SourceError(
-            f"no file matches {source!r}. Quote globs, so that the shell leaves them."
-        )
-    return paths
 
 
 def _open(path: Path) -> io.BufferedReader:

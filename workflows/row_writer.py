@@ -19,7 +19,7 @@ from carrara.workflows.plain import faithful
 from carrara.workflows.records import Record, content_hash
 from carrara.workflows.rows import Row
 from carrara.workflows.sinks.declared import DeclaredRows
-from carrara.workflows.sinks.shape import row_columns
+from carrara.workflows.sinks.shape import is_whole, row_columns
 
 _REASON_END = 4096
 
@@ -44,6 +44,7 @@ class RowWriter:
         self._loop = asyncio.get_running_loop()
         self._opened = opened
         self._declared = DeclaredRows(row_columns(workflow))
+        self._is_whole = is_whole(workflow)
         self._definition = definition
         self._seen = seen
         self.done = 0
@@ -90,7 +91,7 @@ class RowWriter:
         record = outcome.record
         if outcome.error is None:
             try:
-                fields = self._declared({"key": record.key, **_outputs(outcome.value)})
+                fields = self._declared({"key": record.key, **self._outputs(outcome.value)})
                 return Row(record.index, True, fields, self._opened.rows.sink.prepare(fields))
             except (TypeError, ValueError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
@@ -99,16 +100,15 @@ class RowWriter:
         where = {"key": record.key, "where": record.where, "error": reason}
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 
+    def _outputs(self, value: Any) -> dict[str, Any]:
+        """The fields of a row.
 
-def _outputs(value: Any) -> dict[str, Any]:
-    """The fields of a row: those of the result where it has some, else the result as `value`; so, too, where
-    one of them is called `key`, which is the record's.
-
-    Raises:
-        ValueError: a part of the result has no JSON form; names the field.
-    """
-    found = faithful(value)
-    return found if isinstance(found, dict) and "key" not in found else {"value": found}
+        Raises:
+            ValueError: a part of the result has no JSON form; names the field.
+        """
+        found = faithful(value)
+        is_object = isinstance(found, dict) and "key" not in found
+        return found if is_object and not self._is_whole else {"value": found}
 
 
 def _bounded(reason: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 from carrara.workflows.row_format import json_line
 from carrara.workflows.sinks.lines import LineFile
-from carrara.workflows.sinks.sink import Sink
+from carrara.workflows.sinks.sink import Sink, of_before
 
 Order = Literal["input", "completed"]
 
@@ -111,7 +111,7 @@ class Rows:
             if place >= self._next:
                 while waiting and waiting[0] < place:
                     self._write(self._waiting[waiting.pop(0)])
-                self.sink.put(self.sink.prepare(self._earlier.fields(place)))
+                self.sink.put(of_before(self.sink, self._earlier.fields(place)))
         for place in waiting:
             self._write(self._waiting[place])
 
@@ -130,7 +130,7 @@ class Rows:
             if ready is not None:
                 self._write(ready)
             elif self._next in self._earlier:
-                self.sink.put(self.sink.prepare(self._earlier.fields(self._next)))
+                self.sink.put(of_before(self.sink, self._earlier.fields(self._next)))
             else:
                 return
             self._next += 1

@@ -28,6 +28,7 @@ def session(
     journal: Journal | Path | str | None = None,
     engines: Mapping[str, Engine] | Iterable[str] | None = None,
     model: str | None = None,
+    quick: bool | None = None,
     policy: Policy | None = None,
     limits: Mapping[str, EngineLimits] | None = None,
     listeners: Sequence[Listener] = (),
@@ -42,8 +43,9 @@ def session(
     """Engines kept warm over many runs: `async with carrara.session() as session: await session.run(...)`.
 
     `engines` are engines by name, or the name or names to open (default: the embedded diffusion and AR engines) with
-    `model` as their weights; they are opened when the first model is asked. `journal` is a file or an open
-    journal. `reuse="any"` takes finished steps of all earlier runs with the same definition and inputs.
+    `model` as their weights and `quick` as `LocalModel.open` has it (None: as `carrara.toml` says); they are opened
+    when the first model is asked. `journal` is a file or an open journal. `reuse="any"` takes finished steps of all
+    earlier runs with the same definition and inputs.
     `policy` and `limits` (by engine) go before those that a pipeline brings along. `record` writes every
     engine call to a file, `replay` answers from one. `drafts` asks for events of what engines show while
     they work. The other settings are those of `carrara.runtime.step.RunOptions`, for each run.
@@ -55,6 +57,7 @@ def session(
         journal=journal,
         engines=engines,
         model=model,
+        quick=quick,
         policy=policy,
         limits=limits,
         listeners=listeners,

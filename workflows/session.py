@@ -49,6 +49,7 @@ class Session:
         journal: Journal | Path | str | None = None,
         engines: Mapping[str, Engine] | Iterable[str] | None = None,
         model: str | None = None,
+        quick: bool | None = None,
         policy: Policy | None = None,
         limits: Mapping[str, EngineLimits] | None = None,
         listeners: Sequence[Listener] = (),
@@ -60,7 +61,7 @@ class Session:
     ) -> None:
         self._journal = journal
         self._engines = (engines,) if isinstance(engines, str) else engines
-        self._model = model
+        self._model, self._quick = model, quick
         self._policy = policy
         self._limits = dict(limits or {})
         self._drafts = drafts
@@ -233,6 +234,7 @@ class Session:
         return {
             "names": None if self._engines is None else tuple(self._engines),
             "model": self._model,
+            "quick": self._quick,
             "policy": self._policy,
             "limits": self._limits,
             "concurrency": self._options.concurrency,
@@ -252,7 +254,9 @@ class Session:
             engines = {name: recorded[name] for name in engines or recorded if name in recorded}
         elif self._record is not None:
             cassette = stack.enter_context(Cassette.recording(self._record))
-        room = EngineRoom(engines, model=self._model, cassette=cassette, make=self._make)
+        room = EngineRoom(
+            engines, model=self._model, quick=self._quick, cassette=cassette, make=self._make
+        )
         return {
             "engines": await stack.enter_async_context(room),
             "single_flight": SingleFlight(),

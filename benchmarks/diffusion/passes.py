@@ -18,7 +18,7 @@ from benchmarks.diffusion.shapes import weight_bytes
 from benchmarks.diffusion.timing import Budget, Taken, best
 from carrara.engines.diffusion.canvas import Site, View
 from carrara.engines.diffusion.reader import MaskTable
-from carrara.engines.diffusion.together import Glance, Tiles, read_together
+from carrara.engines.diffusion.together import Glance, read_together, tile_rows
 from carrara.engines.model.buckets import BucketPasses, Canvases, recorder
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.llama import Llama
@@ -87,14 +87,14 @@ def one_pass(
     )
     cache = KVCache(model.config, batch, buckets.room(given), model.dtype, model.device)
     view = View((7,) * canvas, tuple(Site(at, None) for at in places), ())
-    tiles = Tiles.suiting(model.device, model.config.vocab_size, model.small == "int8")
+    tile = tile_rows(model.device, model.config.vocab_size)
     table = MaskTable(model.device)
 
     def work() -> None:
         hidden = buckets.run(given, cache)
         glances = [Glance(view, hidden[row, :wanted]) for row in rows]
         read_together(
-            glances, lambda x: model.logits(x[None], "canvas")[0], model.head, table, tiles
+            glances, lambda x: model.logits(x[None], "canvas")[0], model.head, table, tile
         )
 
     return work, buckets

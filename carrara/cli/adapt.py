@@ -67,6 +67,10 @@ def adapt(
 
     It can be cut off at any moment and resumed, also on another machine.
     """
+    from carrara.engines.adapt.job import Order, to_resume
+
+    if resume:
+        to_resume(out)
     if resume and (steps is not None or settings or method != "lora" or start):
         raise usage("a training is resumed with the recipe it began with: leave out its numbers")
     from carrara.engines.adapt.recipe import Recipe, settings_of
@@ -79,7 +83,6 @@ def adapt(
         )
     except CarraraError as error:
         raise usage(f"the recipe: {error}") from error
-    from carrara.engines.adapt.job import Order
     from carrara.engines.adapt.job import adapt as carry_out
     from carrara.engines.registry import EMBEDDED
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.options import AUTO, How, ModelOption, QuietOption, Target, engine_names
+from carrara.cli.options import (
+    AUTO,
+    How,
+    ModelOption,
+    QuickOption,
+    QuietOption,
+    Target,
+    engine_names,
+)
 from carrara.cli.outcome import FAILED, finish, give, note, usage
 
 if TYPE_CHECKING:
@@ -57,6 +65,7 @@ def calibrate(
     ] = 1,
     plot: Annotated[Path | None, typer.Option(help="Draw the frontier to this PNG.")] = None,
     model: ModelOption = None,
+    quick: QuickOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the frontier as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -74,7 +83,7 @@ def calibrate(
         raise usage(f"calibration compares at least two engines: --engine {names[0]},ANOTHER")
     make_place(output, rows)
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
-    how = How(AUTO, model, None, None, quiet)
+    how = How(AUTO, model, None, None, quiet, quick=quick)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
     from carrara.workflows.calibration.plot import draw
     from carrara.workflows.outputs import write_outputs

@@ -16,6 +16,7 @@ from carrara.cli.options import (
     How,
     ModelOption,
     PolicyOption,
+    QuickOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -51,6 +52,7 @@ def evaluate(
     ] = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    quick: QuickOption = None,
     policy: PolicyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the marks as JSON.")] = False,
     output: Annotated[
@@ -71,7 +73,7 @@ def evaluate(
     from carrara.workflows.outputs import make_place, write_outputs
     from carrara.workflows.row_format import check_suffix
 
-    how = How(engine, model, record, replay, quiet, policy=policy)
+    how = How(engine, model, record, replay, quiet, policy=policy, quick=quick)
     if output is not None:
         output = output if output.suffix else output.with_suffix(".jsonl")
         check_suffix(output)

@@ -45,6 +45,14 @@ EngineOption = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
 ]
+QuickOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick/--no-quick",
+        help="Local engines: canvases and their prompts in int8 (float8 on GPUs), faster and nearly as exact; or all "
+        "weights as they are. Else as carrara.toml says.",
+    ),
+]
 JournalOption = Annotated[
     str,
     typer.Option(
@@ -179,6 +187,7 @@ class How:
     concurrency: int | None = None
     policy: Path | None = None
     watch: bool = False
+    quick: bool | None = None  # local engines: see `LocalModel.open`
     limits: tuple[str, ...] = ()  # the words of --max-cost and --deadline, to go on with
 
     def __post_init__(self) -> None:
@@ -215,6 +224,7 @@ class How:
             journal=journal,
             engines=engines,
             model=self.model,
+            quick=self.quick,
             policy=None
             if self.policy is None
             else policy_for(self.policy, None if workflow is None else workflow()),

@@ -41,6 +41,7 @@ from carrara.cli.options import (
     ModelOption,
     OnOption,
     PolicyOption,
+    QuickOption,
     QuietOption,
     RecordOption,
     ReplayOption,
@@ -81,6 +82,7 @@ def run(
     review: ReviewOption = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    quick: QuickOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     on: OnOption = None,
@@ -101,7 +103,7 @@ def run(
 
     most = None if source else concurrency
     limits = _limits(max_cost, deadline)
-    how = How(engine, model, record, replay, quiet, journal, most, policy, watch, limits)
+    how = How(engine, model, record, replay, quiet, journal, most, policy, watch, quick, limits)
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if where is not None and not where.strip():
@@ -194,6 +196,7 @@ def resume(
     deadline: DeadlineOption = None,
     engine: EngineOption = AUTO,
     model: ModelOption = None,
+    quick: QuickOption = None,
     policy: PolicyOption = None,
     journal: JournalOption = JOURNAL,
     on: OnOption = None,
@@ -211,7 +214,16 @@ def resume(
     """
     limits = _limits(max_cost, deadline)
     how = How(
-        engine, model, record, replay, quiet, journal, policy=policy, watch=watch, limits=limits
+        engine,
+        model,
+        record,
+        replay,
+        quiet,
+        journal,
+        policy=policy,
+        watch=watch,
+        quick=quick,
+        limits=limits,
     )
     until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)

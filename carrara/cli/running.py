@@ -238,7 +238,10 @@ def _tell_job(result: JobResult, how: How) -> None:
         + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
     )
     if result.dropped:
-        note(f"{result.dropped} rows of before were dropped: their records have changed or gone")
+        note(
+            f"{result.dropped} rows of before were dropped: their records have changed or gone, "
+            "or rows have another type now"
+        )
     if result.moved:
         note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
     if result.to_review:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import engine_names
+from carrara.cli.options import QuickOption, engine_names
 from carrara.cli.outcome import finish, note, usage
 
 TOKEN = "CARRARA_API_KEY"
@@ -29,6 +29,7 @@ def serve(
     model: Annotated[
         str | None, typer.Option("--model", help="Weights: a name of `carrara models` or a folder.")
     ] = None,
+    quick: QuickOption = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at.", min=0, max=65535)] = 8517,
 ) -> None:
@@ -39,11 +40,11 @@ def serve(
     token = os.environ.get(TOKEN, "")
     if host not in _LOOPBACK and not token:
         raise usage(f"to listen at {host} set {TOKEN}: whoever reaches the server could use it")
-    finish(_serve(engine_names(engine or ("diffusion", "ar")), model, host, port, token))
+    finish(_serve(engine_names(engine or ("diffusion", "ar")), model, quick, host, port, token))
 
 
 async def _serve(
-    names: tuple[str, ...], model: str | None, host: str, port: int, token: str
+    names: tuple[str, ...], model: str | None, quick: bool | None, host: str, port: int, token: str
 ) -> None:
     from carrara.engines.errors import LoadingError
     from carrara.runtime.routing.outage_memory import OutageMemory
@@ -67,7 +68,7 @@ async def _serve(
                 )
             await super().shutdown(sockets)
 
-    async with EngineRoom(names, model=model) as room:
+    async with EngineRoom(names, model=model, quick=quick) as room:
         await room.open()
         for one in room.values():
             note(one.health().line)

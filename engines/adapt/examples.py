@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from carrara.engines.adapt.noise import Noise, Sketch, noised
 from carrara.engines.adapt.recipe import Recipe
 from carrara.engines.adapt.rows import Row
-from carrara.engines.contract import Text
+from carrara.engines.contract import Choice, Json, Text
 from carrara.engines.diffusion.scaffold.lay_out import PINNED, LaidOut, Spare, lay_out
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, LoadingError
 from carrara.engines.tokenizer import Tokenizer
 
 
@@ -59,17 +59,31 @@ class Examples:
     def __post_init__(self) -> None:
         self.lexicon = Lexicon(self.tokenizer)
 
+    def check(self, row: Row) -> None:
+        """Check that the answer of a row holds to its contract, as far as a canvas shows it: a property that is null
+        may be left out. Most rows are told without one.
+
+        Raises:
+            LoadingError: it does not; names file and line.
+        """
+        if _holds(row):
+            return
+        try:
+            lay_out(row.contract, row.value, self.lexicon)
+        except CarraraError as error:
+            raise LoadingError(f"{row.where}: {error}") from error
+
     def draw(self, row: Row, step: int, chance: random.Random) -> Example:
         """One example of a row, as it is trained on at `step`.
 
         Raises:
             CarraraError: the answer does not fit its contract, or no scaffold holds that; names the row.
         """
-        prompt = tuple(self.tokenizer.encode_chat(row.messages))
         noise = Noise(self.recipe, self.recipe.edits_at(step), self.tokenizer.mask_id, chance)
-        if isinstance(row.contract, Text):
-            return self._text(row, prompt, step, noise)
         try:
+            prompt = tuple(self.tokenizer.encode_chat(row.messages))
+            if isinstance(row.contract, Text):
+                return self._text(row, prompt, step, noise)
             laid = lay_out(row.contract, row.value, self.lexicon, self._spare(chance))
         except CarraraError as error:
             raise CarraraError(f"{row.where}: {error}") from error
@@ -158,6 +172,23 @@ class Examples:
     @property
     def _end(self) -> int:
         return min(self.tokenizer.eos_ids)
+
+
+def _holds(row: Row) -> bool:
+    """Whether it can be told without a canvas that the answer holds to its contract."""
+    match row.contract:
+        case Text():
+            return True
+        case Choice(options):
+            return row.value in options
+        case Json():
+            try:
+                row.contract.check(row.value)
+            except CarraraError:
+                return False
+            return True
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from torch import Tensor
 from carrara.engines.adapt.network import LowRank, Network
 from carrara.engines.diffusion.settings import FILE as DIFFUSION_FILE
 from carrara.engines.diffusion.settings import Settings
-from carrara.engines.model.load import WEIGHTS_FILE as MODEL_FILE
 from carrara.engines.model.load import projections, targets
 from carrara.engines.model.lora import CONFIG_FILE, WEIGHTS_FILE
+from carrara.engines.model.shards import WEIGHTS_FILE as MODEL_FILE
 
 _PREFIX = "base_model.model."
 _TOKENIZER_FILES = (

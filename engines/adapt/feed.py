@@ -35,13 +35,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The packed rows of one pool. `left_out` examples were too long, `unfit` did not fit their contract;
-    `problem` says why the first of these."""
+    """The packed rows of one pool. Rows of the data (their numbers) that are `left_out` were too long, for those that
+    are `unfit` there is no canvas; `problem` says why for the first of these."""
 
     rows: list[PackedRow]
     examples: int
-    left_out: int
-    unfit: int
+    left_out: frozenset[int]
+    unfit: frozenset[int]
     problem: str | None = None
 
 
@@ -58,22 +58,24 @@ class PoolMaker:
         """Pool `number`; running through the rows again and again, in another order each time."""
         recipe, size = self.recipe, min(POOL_ROWS, len(self.rows))
         step = min(recipe.steps - 1, int(number * size / self.step_examples))
-        drawn, left_out, unfit, problem = [], 0, 0, None
+        drawn, problem = [], None
+        left_out: set[int] = set()
+        unfit: set[int] = set()
         for index in self._indexes(number * size, size):
             chance = random.Random(f"{recipe.seed} {number} {index}")
             try:
                 example = self.examples.draw(self.rows[index], step, chance)
             except CarraraError as error:
-                unfit += 1
+                unfit.add(index)
                 problem = problem or str(error)
                 continue
             if example.positions > recipe.most_tokens:
-                left_out += 1
+                left_out.add(index)
             elif example.canvases or example.taught:
                 drawn.append(example)
         packed = pack(drawn, recipe.row_tokens, recipe.shift, recipe.row_examples)
         random.Random(f"{recipe.seed} {number} rows").shuffle(packed)
-        return Pool(packed, len(drawn), left_out, unfit, problem)
+        return Pool(packed, len(drawn), frozenset(left_out), frozenset(unfit), problem)
 
     def _indexes(self, start: int, count: int) -> Iterator[int]:
         orders: dict[int, list[int]] = {}
@@ -88,7 +90,10 @@ class PoolMaker:
 
 @dataclass(slots=True)
 class Feed:
-    """The rows of each step. `workers` processes make pools ahead; 0: they are made when they are needed."""
+    """The rows of each step. `workers` processes make pools ahead; 0: they are made when they are needed.
+
+    `left_out` and `unfit` gather the numbers of the rows that were too long, or without a canvas, so far.
+    """
 
     maker: PoolMaker
     data: Path
@@ -96,9 +101,8 @@ class Feed:
     ids: tuple[int | None, int | None]
     workers: int = 0
     place: Place = Place()
-    examples: int = 0
-    left_out: int = 0
-    unfit: int = 0
+    left_out: set[int] = field(default_factory=set)
+    unfit: set[int] = field(default_factory=set)
     problem: str | None = None
     _futures: dict[int, Future[Pool]] = field(default_factory=dict)
 
@@ -117,8 +121,11 @@ class Feed:
                 if not pool.rows:
                     raise CarraraError(
                         f"{self.data}: none of {min(POOL_ROWS, len(self.maker.rows))} rows can be trained on "
-                        f"({pool.left_out} too long, {pool.unfit} unfit). {pool.problem or ''}".rstrip()
+                        f"({len(pool.left_out)} too long, {len(pool.unfit)} unfit). {pool.problem or ''}".rstrip()
                     )
+                self.left_out |= pool.left_out
+                self.unfit |= pool.unfit
+                self.problem = self.problem or pool.problem
                 while at < len(pool.rows):
                     row = pool.rows[at]
                     at += 1
@@ -129,10 +136,6 @@ class Feed:
                         yield gathered
                         gathered, size = [], 0
                 pool_number, at = pool_number + 1, 0
-                self.examples += pool.examples
-                self.left_out += pool.left_out
-                self.unfit += pool.unfit
-                self.problem = self.problem or pool.problem
 
     def _executor(self, stack: ExitStack) -> Executor | None:
         if not self.workers:

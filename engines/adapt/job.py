@@ -82,12 +82,19 @@ def adapt(order: Order, log: Log = lambda line: None) -> Result:
         CarraraError: there is a checkpoint and `resume` is not set, or nothing to resume.
     """
     folder = order.out / TRAINING
-    found = checkpoint.find(folder / "checkpoint")
-    recipe = _recipe(order, found)
+    found = to_resume(order.out) if order.resume else None
+    if found is None and _checkpoint(order.out) is not None:
+        raise CarraraError(
+            f"{folder}: holds the checkpoint of an earlier training. Resume it, or choose another folder."
+        )
+    recipe = order.recipe if found is None else Recipe.of(checkpoint.read_state(found)["recipe"])
     base, device = ensure(order.base), pick_device(order.device)
     tokenizer = Tokenizer.from_folder(base)
     rows = list(read_rows(order.data))
     dev = _some(read_rows(order.dev), order.dev_rows) if order.dev else []
+    examples = Examples(tokenizer, recipe)
+    for row in (*rows, *dev):
+        examples.check(row)
     folder.mkdir(parents=True, exist_ok=True)
     write = log_to(folder / "log.jsonl")
 
@@ -95,7 +102,7 @@ def adapt(order: Order, log: Log = lambda line: None) -> Result:
         write(line)
         log(line)
 
-    training = _training(order, recipe, base, device, tokenizer, rows, found, tell)
+    training = _training(order, recipe, base, device, examples, rows, found, tell)
     if found is not None:
         training.resume(found)
     tell({"event": "begin", **_about(order, recipe, device, len(rows), training.progress.step)})
@@ -109,8 +116,8 @@ def adapt(order: Order, log: Log = lambda line: None) -> Result:
         tell(
             {
                 "event": "left out",
-                "too_long": feed.left_out,
-                "unfit": feed.unfit,
+                "too_long": len(feed.left_out),
+                "unfit": len(feed.unfit),
                 "problem": feed.problem,
             }
         )
@@ -140,17 +147,21 @@ def settings_of(recipe: Recipe) -> Settings:
     )
 
 
-def _recipe(order: Order, found: Path | None) -> Recipe:
-    where = order.out / TRAINING
-    if order.resume:
-        if found is None:
-            raise CarraraError(f"{where}: there is no checkpoint to resume; leave out --resume")
-        return Recipe.of(checkpoint.read_state(found)["recipe"])
-    if found is not None:
+def to_resume(out: Path) -> Path:
+    """The checkpoint in the folder `out` of an adapter.
+
+    Raises:
+        CarraraError: there is none.
+    """
+    if (found := _checkpoint(out)) is None:
         raise CarraraError(
-            f"{where}: holds the checkpoint of an earlier training. Resume it, or choose another folder."
+            f"{out / TRAINING}: there is no checkpoint to resume; leave out --resume"
         )
-    return order.recipe
+    return found
+
+
+def _checkpoint(out: Path) -> Path | None:
+    return checkpoint.find(out / TRAINING / "checkpoint")
 
 
 def _training(
@@ -158,7 +169,7 @@ def _training(
     recipe: Recipe,
     base: Path,
     device: torch.device,
-    tokenizer: Tokenizer,
+    examples: Examples,
     rows: list[Row],
     found: Path | None,
     log: Log,
@@ -168,12 +179,12 @@ def _training(
     network = Network(load_model(base, stored, device), recipe, dtype)
     if order.start is not None and not order.resume:
         begin_with(network, order.start)
-    maker = PoolMaker(rows, Examples(tokenizer, recipe), recipe)
-    maker = PoolMaker(rows, maker.examples, recipe, _step_examples(maker))
+    maker = PoolMaker(rows, examples, recipe)
+    maker = PoolMaker(rows, examples, recipe, _step_examples(maker))
     workers = order.workers
     if workers is None:
         workers = max(1, (os.cpu_count() or 2) - 2) if device.type == "cuda" else 0
-    ids = (tokenizer.mask_id, tokenizer.slot_pad_id)
+    ids = (examples.tokenizer.mask_id, examples.tokenizer.slot_pad_id)
     feed = Feed(maker, order.data, base, ids, workers)
     clock = time.monotonic
     return Training(

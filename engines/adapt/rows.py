@@ -7,13 +7,15 @@ import lzma
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from carrara.engines.contract import Contract, Text, from_data
 from carrara.engines.errors import CarraraError, LoadingError
-from carrara.engines.request import Message
+from carrara.engines.request import Message, Role
 
 KEYS = frozenset(("prompt", "messages", "response", "contract", "task", "id", "src", "weight"))
+
+_ROLES: tuple[str, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +47,29 @@ def read_rows(path: Path) -> Iterator[Row]:
     try:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
-                row = _row(line, f"{path}:{number}") if line.strip() else None
+                where = f"{path}:{number}"
+                row = _row(_text(line, where), where) if line.strip() else None
                 if row is not None:
                     empty = False
                     yield row
-    except (OSError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, lzma.LZMAError, EOFError) as error:
         raise LoadingError(f"{path}: cannot be read: {error}") from error
     if empty:
         raise LoadingError(f"{path}: holds no rows")
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+def _opened(path: Path) -> IO[bytes]:
+    return lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb")
+
+
+def _text(line: bytes, where: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        bad = line[error.start]
+        raise LoadingError(
+            f"{where}: not UTF-8: byte 0x{bad:02x} at position {error.start + 1} of the line. Save the file as UTF-8."
+        ) from error
 
 
 def _row(line: str, where: str) -> Row | None:
@@ -99,8 +110,18 @@ def _messages(found: Mapping[str, Any], where: str) -> tuple[Message, ...]:
             raise LoadingError(f"{where}: 'prompt' is not a string")
         return (Message("user", found["prompt"]),)
     try:
-        return tuple(Message(m["role"], m["content"]) for m in found["messages"])
+        messages = tuple(Message(m["role"], m["content"]) for m in found["messages"])
     except (TypeError, KeyError) as error:
         raise LoadingError(
             f"{where}: 'messages' is a list of objects with 'role' and 'content'"
         ) from error
+    for number, message in enumerate(messages, 1):
+        if message.role not in _ROLES:
+            raise LoadingError(
+                f"{where}: message {number} has the role {message.role!r}; use {', '.join(_ROLES)}"
+            )
+        if not isinstance(message.content, str):
+            raise LoadingError(f"{where}: the content of message {number} is not a string")
+    if not messages:
+        raise LoadingError(f"{where}: 'messages' is empty")
+    return messages

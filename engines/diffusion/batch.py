@@ -14,7 +14,7 @@ What it holds to:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from carrara.engines.diffusion.memory import Costs
@@ -117,7 +117,17 @@ class Batcher(Seats[Seat]):
         groups = self._groups()
         rows, slots = self._room.settle()
         passes = 1 if self._somebody_waits else self.limits.passes_per_sync
-        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused, passes)
+        one = self._can_be_one(feeds, groups)
+        return Plan(tuple(moves), tuple(feeds), groups, rows, slots, is_empty, refused, passes, one)
+
+    def _can_be_one(self, feeds: Sequence[Feed], groups: Sequence[Sequence[Spot]]) -> bool:
+        """Whether the passes of a plan may be a single one: over the end of a prompt and the canvas behind it."""
+        if len(feeds) != 1 or [spot.ticket for group in groups for spot in group] != [
+            feeds[0].ticket
+        ]:
+            return False
+        block = self._seated[feeds[0].ticket].block
+        return self._room.fits(1, feeds[0].count + block.width, block.wanted + 1)
 
     @property
     def _somebody_waits(self) -> bool:

@@ -16,8 +16,8 @@ from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import full
 from carrara.engines.model.buckets import BucketPasses, Canvases, Record, Run, padded, recorder
 from carrara.engines.model.kv import KVCache, cache_rows
-from carrara.engines.model.pattern import Pattern, each_row
-from carrara.engines.seats import Spot
+from carrara.engines.model.pattern import Pattern, each_row, steady
+from carrara.engines.seats import Feed, Spot
 
 
 class CanvasPasses:
@@ -82,12 +82,36 @@ class CanvasPasses:
 
         return run
 
+    def joined(self, feed: Feed, job: Job, canvases: Canvases, cache: KVCache) -> Tensor:
+        """Hidden states [1 + K, D] of a pass over the end of a prompt, causally, and the one canvas behind it: that of
+        the prompt's last token, and those of the wanted places. On a CPU; all of it is kept in the cache."""
+        count = feed.count
+        fed = job.tokens[feed.start : feed.start + count]
+        ends = list(range(feed.start, feed.start + count))
+        tokens = torch.tensor([[*fed, *canvases.tokens[0]]])
+        positions = torch.tensor([[*ends, *canvases.positions[0]]])
+        pick = torch.tensor([[count - 1, *(count + place for place in canvases.wanted[0])]])
+        group, dtype = self._model.config.group, self._local.dtype
+        prompt = steady(positions[:, :count], cache.slots, group, dtype)
+        hidden: Tensor = self._model(
+            tokens,
+            positions,
+            prompt.before(canvases.ends[0], slice(count, tokens.shape[1])),
+            cache,
+            rows=cache_rows(canvases.rows, self._local.device),
+            pick=pick,
+            switch=on_device(canvases.switch, self._local.device),
+            quick="canvas",
+            head=False,
+        )
+        return hidden[0]
+
     def _visible(self, canvases: Canvases, width: int) -> Tensor | Pattern:
         """All that lies in a row is seen. On a CPU each row attends by itself: its bits are the same in any company."""
         ends, device = canvases.ends, self._local.device
         if device.type == "cpu":
             counts = [len(tokens) for tokens in canvases.tokens]
-            return each_row(ends, counts, self._model.config.group, self._local.dtype)
+            return each_row(ends, counts)
         return full(torch.tensor(ends, device=device), width, max(ends))
 
 

@@ -27,7 +27,7 @@ from carrara.engines.diffusion.canvas_pass import (
 from carrara.engines.diffusion.job import Job
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.run_ahead import Reader, RunAhead, can_run_ahead
-from carrara.engines.diffusion.together import Glance, Tiles, read_together
+from carrara.engines.diffusion.together import Glance, read_together, tile_rows
 from carrara.engines.faults import Parts, in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.attention import visible_up_to
@@ -37,6 +37,9 @@ from carrara.engines.model.pattern import STEADY_TOKENS
 from carrara.engines.seats import Feed, Spot
 
 F = TypeVar("F", Feed, Spot)
+
+_MOST_JOINED = 128
+"""Tokens of a prompt that are computed with the canvas behind them: more of them are worth a pass of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,7 @@ class Decoder:
         self._cache = self._empty_cache()
         self._table = MaskTable(local.device)
         self._passes = CanvasPasses(local, record)
-        self._tiles = Tiles.suiting(
-            local.device, local.config.vocab_size, self._model.small == "int8"
-        )
+        self._tile = tile_rows(local.device, local.config.vocab_size)
 
     @property
     def cache_bytes(self) -> int:
@@ -86,6 +87,9 @@ class Decoder:
         """
         begun = time.monotonic()
         self._arrange(plan)
+        if plan.can_be_one and passes == 1 and self._can_join(plan.feeds[0], jobs):
+            joined = in_parts(plan.spots, lambda some: self._join(plan, jobs), self._release)
+            return Performed(0.0, self._blame(joined, jobs))
         feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
         full_at = None
         if feeds:
@@ -97,8 +101,13 @@ class Decoder:
         self._passes.stale.keep([spot.ticket for spot in plan.spots])
         for group in plan.groups:
             spots = [spot for spot in group if jobs[spot.ticket].is_sound]
-            broken = in_parts(spots, lambda some: self._denoise(some, jobs, passes), self._release)
-            full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
+            told = [spot for spot in spots if jobs[spot.ticket].is_told]
+            others = [spot for spot in spots if not jobs[spot.ticket].is_told]
+            for broken in (
+                in_parts(told, lambda some: self._take_told(some, jobs), self._release),
+                in_parts(others, lambda some: self._denoise(some, jobs, passes), self._release),
+            ):
+                full_at = min(filter(None, (full_at, self._blame(broken, jobs))), default=None)
         return Performed(encoded_s, full_at)
 
     def _arrange(self, plan: Plan) -> None:
@@ -198,11 +207,39 @@ class Decoder:
             rows=cache_rows([feed.row for feed in feeds], self._local.device),
             pick=torch.tensor(ends, dtype=torch.int64, device=self._local.device),
             switch=on_device(switch(batch), self._local.device),
+            quick="canvas" if self._local.small_prompts else False,
             head=False,
         )
         for number, (job, is_wanted) in enumerate(zip(batch, wanted, strict=True)):
             if is_wanted:
                 job.last = hidden[number, 0]
+
+    def _can_join(self, feed: Feed, jobs: Mapping[int, Job]) -> bool:
+        """Whether the end of a prompt and the canvas behind it can be computed in one pass, with the same bits as in
+        two: both in int8, each attending by itself."""
+        job = jobs[feed.ticket]
+        steady = self._local.device.type == "cpu" and job.settings.attention == "causal"
+        asks = job.view is not None and not job.is_told
+        return self._local.small_prompts and steady and asks and feed.count <= _MOST_JOINED
+
+    def _join(self, plan: Plan, jobs: Mapping[int, Job]) -> None:
+        """One pass over the end of a prompt and the canvas behind it: it reads the weights once."""
+        (feed,), (spot,) = plan.feeds, plan.spots
+        job = jobs[spot.ticket]
+        self._passes.stale.keep([])
+        self._load_prefixes([feed], jobs)
+        canvases = self._passes.canvases([spot], [job])
+        with self._timed([job]):
+            hidden = self._passes.joined(feed, job, canvases, self._cache)
+            if not self._sound([feed], jobs):
+                self._passes.stale.keep([])
+                return
+            job.last = hidden[0]
+            self._keep_prefixes([feed], jobs)
+            (said,) = self._read([job], [hidden[1:]])
+        self._settle(job, partial(job.take, said, self._table))
+        if not job.is_sound:
+            self._blank(spot.ticket, spot.row)
 
     def _sight(
         self, feeds: Sequence[Feed], batch: Sequence[Job], positions: Tensor
@@ -216,6 +253,14 @@ class Decoder:
             last = feed.start + feed.count - 1
             limits.append((row // block * block + block - 1).clamp_max(last))
         return visible_up_to(torch.stack(limits), int(positions.max()) + 1)
+
+    def _take_told(self, spots: Sequence[Spot], jobs: Mapping[int, Job]) -> None:
+        """Read canvases of which all that is asked was predicted with the token before them: a choice, say, whose
+        options part at their first token. That needs the head alone."""
+        batch = [jobs[spot.ticket] for spot in spots]
+        said = self._read(batch, [_last(job) for job in batch])
+        for job, one in zip(batch, said, strict=True):
+            self._settle(job, partial(job.take, one, self._table))
 
     def _denoise(self, spots: Sequence[Spot], jobs: Mapping[int, Job], passes: int) -> None:
         """One pass over all blocks, each seeing its row's cache and itself in both directions; or several of them.
@@ -263,7 +308,7 @@ class Decoder:
             canvases.tokens,
             [len(job.tokens) - job.context_start for job in batch],
             padded(cells, *self._passes.shape(canvases)),
-            Reader(self._head, self._table, self._tiles),
+            Reader(self._head, self._table, self._tile),
             self._local.device,
         )
 
@@ -283,15 +328,14 @@ class Decoder:
         glances: dict[int, Glance] = {}
         for number, (job, hidden) in enumerate(zip(batch, states, strict=True)):
             if job.needs_last:
-                assert job.last is not None
-                hidden = torch.cat((job.last[None], hidden[1:]))
+                hidden = torch.cat((_last(job), hidden[1:]))
             if job.needs_logits or job.view is None:
                 found[number] = self._head(hidden)
             else:
                 glances[number] = Glance(job.view, hidden)
         readings = (
             read_together(
-                list(glances.values()), self._head, self._model.head, self._table, self._tiles
+                list(glances.values()), self._head, self._model.head, self._table, self._tile
             )
             if glances
             else []
@@ -342,6 +386,12 @@ class Decoder:
 
     def _empty_cache(self) -> KVCache:
         return KVCache(self._model.config, 0, 0, self._local.dtype, self._local.device)
+
+
+def _last(job: Job) -> Tensor:
+    """The hidden state of the last token in its cache, [1, D]."""
+    assert job.last is not None
+    return job.last[None]
 
 
 def _most_passes(job: Job) -> int:

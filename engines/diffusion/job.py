@@ -132,10 +132,13 @@ class Job:
 
     def prefix_key(self, local: LocalModel) -> str:
         """The key of the prefix cache for its prompt: computed with or without the adapter, causally or in
-        blocks."""
+        blocks, with the weights as they are or in integers."""
         key, settings = local.prefix_key(self.adapted), self.settings
-        blocks = f" blocks of {settings.attention_block_tokens}"
-        return key if settings.attention == "causal" else key + blocks
+        if local.small_prompts:
+            key += " in int8"
+        if settings.attention != "causal":
+            key += f" blocks of {settings.attention_block_tokens}"
+        return key
 
     @property
     def needs_logits(self) -> bool:
@@ -148,6 +151,11 @@ class Job:
         if self.view is None or not self.settings.logit_shift or self.view.offsets[0] != 0:
             return False
         return self.context_start == len(self.tokens)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all that is asked about the block comes from a pass before."""
+        return self.needs_last and self.view is not None and self.view.offsets == [0]
 
     @property
     def can_run_ahead(self) -> bool:

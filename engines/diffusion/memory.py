@@ -37,18 +37,21 @@ class Costs:
         return seen + rows * wanted * self.logits + wanted * self.reading
 
     @classmethod
-    def of(cls, config: LlamaConfig, dtype: torch.dtype) -> Costs:
-        """Those of the passes of `decode`: what lives at once in the widest layer, in the head and in the reader."""
+    def of(
+        cls, config: LlamaConfig, dtype: torch.dtype, computed: torch.dtype | None = None
+    ) -> Costs:
+        """Those of the passes of `decode`: what lives at once in the widest layer, in the head and in the reader.
+        `computed`: what lies between the layers, None: the same as the cache."""
         from carrara.engines.model.kv import slot_bytes
 
-        size = dtype.itemsize
+        size, place = dtype.itemsize, (computed or dtype).itemsize
         joined = (config.heads + 2 * config.kv_heads) * config.head_dim
         return cls(
             slot=slot_bytes(config, dtype),
-            place=(4 * config.hidden_size + 3 * max(config.intermediate_size, joined)) * size,
+            place=(4 * config.hidden_size + 3 * max(config.intermediate_size, joined)) * place,
             # The mask, its bias, and the scores where attention is not fused.
             sight=1 + (1 + config.heads) * size,
-            logits=config.vocab_size * size,
+            logits=config.vocab_size * place,
             # As float32, masked, compared, as probabilities.
             reading=config.vocab_size * 16,
         )

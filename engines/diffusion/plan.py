@@ -58,7 +58,8 @@ class Plan:
 
     There is one group, unless their passes together would take too much memory. `refused` can never be denoised within
     the limit of bytes; they have left. `passes` may be made over each group before the host reads one: more than one
-    only where nobody waits for a row or for the rest of a prompt.
+    only where nobody waits for a row or for the rest of a prompt. `can_be_one`: feed and spot are of one request that
+    is alone, and there is memory for both in one pass.
     """
 
     moves: tuple[Move, ...]
@@ -69,6 +70,7 @@ class Plan:
     is_empty: bool = False
     refused: tuple[int, ...] = ()
     passes: int = 1
+    can_be_one: bool = False
 
     @property
     def spots(self) -> tuple[Spot, ...]:

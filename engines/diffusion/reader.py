@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.canvas import Reading, View
-from carrara.engines.diffusion.judge import PLAIN, Judge
+from carrara.engines.diffusion.judge import PLAIN, Judge, share
 from carrara.engines.diffusion.scaffold.lexicon import Row
 from carrara.engines.request import Sampling
 
@@ -100,8 +100,8 @@ def read(
         at = torch.tensor([where[site.offset] for site in view.sites], device=logits.device)
         wanted = logits[at].float()
         rows = [site.row for site in view.sites]
-        total = wanted.logsumexp(1)
-        if sampling.temperature > 0 and not total.isfinite().all():
+        whole = wanted
+        if sampling.temperature > 0 and not wanted.logsumexp(1).isfinite().all():
             # Drawing by shares that are none would be an error of the device, which a GPU does not survive.
             raise FloatingPointError(NOT_FINITE)
         if any(row is not None for row in rows):
@@ -111,8 +111,7 @@ def read(
             wanted = wanted.masked_fill(~table.masks(kept), -torch.inf)
         weighed = judge.weigh(view, wanted)
         best = _drawn(weighed, sampling, generator)
-        chosen = wanted.gather(1, best[:, None])[:, 0]
-        tokens, chance = best.tolist(), (chosen - total).exp().tolist()
+        tokens, chance = best.tolist(), share(whole, best).tolist()
         sure = judge.rank(view, weighed, best).tolist()
         if not all(map(math.isfinite, (*sure, *chance))):
             raise FloatingPointError(NOT_FINITE)

@@ -42,7 +42,8 @@ class Rounds(rounds.Rounds[Job]):
         watchdog: Watchdog,
     ) -> None:
         self._watchdog = watchdog
-        self._limits, self._costs = limits, Costs.of(local.config, local.dtype)
+        self._limits = limits
+        self._costs = Costs.of(local.config, local.dtype, local.computed)
         self._preparing: dict[asyncio.Task[Job], float] = {}
         self.occupancy = Occupancy()
         super().__init__(name, local, decoder, clock)

@@ -29,7 +29,7 @@ from carrara.engines.diffusion.job import Committed, Job
 from carrara.engines.diffusion.judge import Rank, probability
 from carrara.engines.diffusion.reader import MaskTable
 from carrara.engines.diffusion.scaffold.lexicon import Row
-from carrara.engines.diffusion.together import Head, Tiles, filled, judged
+from carrara.engines.diffusion.together import Head, judged
 from carrara.engines.model.transfer import Transfer
 
 Forward = Callable[[Tensor], Tensor]
@@ -50,7 +50,7 @@ class Reader:
 
     head: Head
     table: MaskTable
-    tiles: Tiles
+    tile: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +165,14 @@ class RunAhead:
         states = hidden[self._owners, self._numbers]
         if self._before is not None:
             states = states.index_copy(0, *self._before)
-        size = self._reader.tiles.rows
+        size = self._reader.tile
         parts = [self._tile(states, start, start + size) for start in range(0, len(states), size)]
         best, sure, chance = (self._dense(torch.cat(part)) for part in zip(*parts, strict=True))
         return best, sure, chance
 
     def _tile(self, states: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
         states = states[start:stop]
-        logits = self._reader.head(filled(states, self._reader.tiles)).float()[: len(states)]
+        logits = self._reader.head(states).float()
         best, sure, chance = judged(logits, self._forbidden)
         for rank, mine in self._ranks:
             other = rank(_view(self._batch[0]), logits, best).float()

@@ -7,12 +7,18 @@ import torch
 from carrara.engines.goldens import decode_adapted, decode_blocks, decode_full
 from carrara.engines.goldens.causal import greedy
 from carrara.engines.goldens.compare import close, same
-from carrara.engines.goldens.folder import Case, Skip
+from carrara.engines.goldens.folder import Case, Malformed, Skip
 from carrara.engines.goldens.record import Record
-from carrara.engines.goldens.runs import Facts, Run
+from carrara.engines.goldens.runs import Algorithm, Facts
 from carrara.engines.model.llama import Llama
 
-_RUNS: dict[str, Run] = {**decode_full.RUNS, **decode_adapted.RUNS, **decode_blocks.RUNS}
+_GREEDY = "ar_greedy"
+_GREEDY_PARAMS = frozenset(("max_new_tokens", "do_sample", "temperature"))
+_ALGORITHMS: dict[str, Algorithm] = {
+    **decode_full.ALGORITHMS,
+    **decode_adapted.ALGORITHMS,
+    **decode_blocks.ALGORITHMS,
+}
 
 
 def check_decode(model: Llama, case: Case, facts: Facts) -> None:
@@ -20,17 +26,21 @@ def check_decode(model: Llama, case: Case, facts: Facts) -> None:
 
     Raises:
         Differs: a pass or the result is not as recorded.
-        Skip: an algorithm or a setting that is not known, or draws numbers that were not recorded.
+        Skip: it draws numbers that were not recorded.
+        Malformed: an algorithm or a parameter that is not known, or one that it needs is missing.
     """
-    algorithm = case.facts["algorithm"]
-    if algorithm != "ar_greedy" and algorithm not in _RUNS:
-        raise Skip(f"algorithm {algorithm!r} is not known")
+    name = case.facts["algorithm"]
+    algorithm = _ALGORITHMS.get(name)
+    if algorithm is None and name != _GREEDY:
+        raise Malformed(f"{case.where}: algorithm {name!r} is not known")
     _check_greedy(case)
-    if algorithm == "ar_greedy":
+    case.check_params(_GREEDY_PARAMS if algorithm is None else algorithm.params)
+    case.check_tokens(model.config.vocab_size)
+    if algorithm is None:
         _check_causal(model, case, facts)
         return
     record = Record()
-    sequences, end = _RUNS[algorithm](model, case, facts, record)
+    sequences, end = algorithm.run(model, case, facts, record)
     record.check(case, end)
     same(sequences, case.arrays["sequences"], "sequences")
 

@@ -9,7 +9,7 @@ from carrara.engines.diffusion.propose import Proposer
 from carrara.engines.diffusion.samplers import adapted
 from carrara.engines.goldens.folder import Case
 from carrara.engines.goldens.record import Record
-from carrara.engines.goldens.runs import Facts, Run
+from carrara.engines.goldens.runs import Algorithm, Facts, algorithm
 from carrara.engines.model.llama import Llama
 
 
@@ -89,9 +89,18 @@ def _guide(params: Facts) -> adapted.Guide:
     return adapted.Guide(params.get("cfg_scale") or 0.0, params.get("cfg_keep_tokens") or ())
 
 
-RUNS: dict[str, Run] = {
-    **{f"dllm_fastdllm_{rule}": _masked_diffusion for rule in ("threshold", "factor", "quota")},
-    "mdlm_sample": _masked_diffusion,
-    "mdlm_infill": _infill,
-    "bd3lm_sample": _block_diffusion,
+_GUIDED = (
+    "steps block_size temperature remasking cfg_scale cfg_keep_tokens right_shift_logits "
+    "suppress_tokens begin_suppress_tokens"
+)
+_MASKED = "max_new_tokens threshold factor use_cache"
+
+ALGORITHMS: dict[str, Algorithm] = {
+    **dict.fromkeys(
+        (f"dllm_fastdllm_{rule}" for rule in ("threshold", "factor", "quota")),
+        algorithm(_masked_diffusion, f"{_GUIDED} {_MASKED}"),
+    ),
+    "mdlm_sample": algorithm(_masked_diffusion, f"{_GUIDED} {_MASKED}"),
+    "mdlm_infill": algorithm(_infill, _GUIDED),
+    "bd3lm_sample": algorithm(_block_diffusion, f"{_GUIDED} max_new_tokens steps_per_block"),
 }

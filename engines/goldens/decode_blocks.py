@@ -10,7 +10,7 @@ from carrara.engines.diffusion.propose import Proposer
 from carrara.engines.diffusion.samplers import llada2, sdar
 from carrara.engines.goldens.folder import Case
 from carrara.engines.goldens.record import Record
-from carrara.engines.goldens.runs import Facts, Run, only_prompt
+from carrara.engines.goldens.runs import Algorithm, Facts, algorithm, only_prompt
 from carrara.engines.model.llama import Llama
 
 
@@ -98,11 +98,25 @@ def _llada21(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Te
     return torch.tensor([written.answer], dtype=torch.int64), written.canvas
 
 
-RUNS: dict[str, Run] = {
-    **{f"sdar_low_confidence_{kind}": _sdar for kind in ("static", "dynamic")},
-    "sdar_sequential": _sdar,
-    "llada2_generate": _llada2,
-    "llada2_sampler": _llada2_sampler,
-    "llada21_generate": _llada21,
-    "llada21_sampler": _llada21,
+_SDAR = algorithm(
+    _sdar,
+    "gen_length block_length denoising_steps remasking_strategy confidence_threshold stopping_criteria_idx "
+    "temperature top_k top_p greedy",
+)
+_LLADA2 = "temperature threshold minimal_topk eos_early_stop"
+_LLADA21 = algorithm(
+    _llada21,
+    "temperature threshold editing_threshold max_post_steps num_to_transfer eos_early_stop "
+    "gen_length max_new_tokens block_length block_size",
+)
+
+ALGORITHMS: dict[str, Algorithm] = {
+    **{f"sdar_low_confidence_{kind}": _SDAR for kind in ("static", "dynamic")},
+    "sdar_sequential": _SDAR,
+    "llada2_generate": algorithm(_llada2, f"{_LLADA2} gen_length block_length steps"),
+    "llada2_sampler": algorithm(
+        _llada2_sampler, f"{_LLADA2} max_new_tokens block_size steps_per_block"
+    ),
+    "llada21_generate": _LLADA21,
+    "llada21_sampler": _LLADA21,
 }

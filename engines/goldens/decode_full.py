@@ -10,7 +10,7 @@ from carrara.engines.diffusion.propose import Proposer
 from carrara.engines.diffusion.samplers import dream, llada
 from carrara.engines.goldens.folder import Case
 from carrara.engines.goldens.record import Record
-from carrara.engines.goldens.runs import Facts, Run, only_prompt
+from carrara.engines.goldens.runs import Algorithm, Facts, algorithm, only_prompt
 from carrara.engines.model.llama import Llama
 
 
@@ -103,9 +103,21 @@ def _dream_proposer(order: dream.Order, params: Facts) -> Proposer:
     return Proposer(dream.MEASURES[order], shifted=True, narrowed=narrowed)
 
 
-RUNS: dict[str, Run] = {
-    "llada_generate": _llada_generate,
-    **{f"fastdllm_{cache}": _fast_llada for cache in ("none", "prefix", "dual")},
-    **{f"dream_{order}": _dream for order in (*dream.MEASURES, "confidence_threshold")},
-    **{f"fastdllm_block_{cache}": _dream_blocks for cache in ("prefix", "dual")},
+_LLADA = "steps gen_length block_length temperature remasking"
+_DREAM = "max_new_tokens steps alg alg_temp eps temperature top_p top_k threshold"
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "llada_generate": algorithm(_llada_generate, f"{_LLADA} cfg_scale"),
+    **dict.fromkeys(
+        (f"fastdllm_{cache}" for cache in ("none", "prefix", "dual")),
+        algorithm(_fast_llada, f"{_LLADA} threshold"),
+    ),
+    **dict.fromkeys(
+        (f"dream_{order}" for order in (*dream.MEASURES, "confidence_threshold")),
+        algorithm(_dream, _DREAM),
+    ),
+    **dict.fromkeys(
+        (f"fastdllm_block_{cache}" for cache in ("prefix", "dual")),
+        algorithm(_dream_blocks, f"{_DREAM} block_length dual_cache"),
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,6 +14,7 @@ from carrara.engines.errors import LoadingError
 from carrara.engines.weights.folder import read_object
 
 FORMAT = "goldens-1"
+V = TypeVar("V")
 
 
 class Skip(Exception):
@@ -24,22 +25,70 @@ class Differs(Exception):
     """A case that came out otherwise than recorded; the text says where."""
 
 
+class Malformed(Exception):
+    """A case whose description cannot be followed; the text says where and what."""
+
+
+class Part(dict[str, V]):
+    """An object of cases.json. A key that is asked for and not there is told with its place: `where` names the file,
+    and the case that it is of; `prefix` stands before the key."""
+
+    def __init__(self, found: Mapping[str, V], where: str, prefix: str = "") -> None:
+        super().__init__(found)
+        self.where, self.prefix = where, prefix
+
+    def __missing__(self, key: str) -> V:
+        raise Malformed(f"{self.where} lacks {self.prefix}{key}")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case: its description, and its arrays by name (integers as int64)."""
+    """One case: its description, and its arrays by name (integers as int64). `where` names it in errors."""
 
     name: str
-    facts: Mapping[str, Any]
-    arrays: Mapping[str, Tensor]
+    where: str
+    facts: Part[Any]
+    arrays: Part[Tensor]
 
     @property
-    def params(self) -> dict[str, Any]:
-        return dict(self.facts.get("params", {}))
+    def params(self) -> Part[Any]:
+        return Part(self.facts.get("params", {}), self.where, "params.")
 
     @property
     def prompts(self) -> list[list[int]]:
-        found: list[list[int]] = self.facts["inputs"]["prompts"]
+        """The rows of token ids.
+
+        Raises:
+            Malformed: there are none, or they are something else.
+        """
+        inputs = Part[Any](self.facts["inputs"], self.where, "inputs.")
+        found: list[list[int]] = inputs["prompts"]
+        if not _are_rows(found):
+            raise Malformed(f"{self.where}: inputs.prompts is not a list of rows of token ids")
         return found
+
+    def check_params(self, known: frozenset[str]) -> None:
+        """Raises Malformed where the case sets what its algorithm does not know: it would not be held to it."""
+        if unknown := sorted(self.params.keys() - known):
+            raise Malformed(
+                f"{self.where}: {self.facts['algorithm']} has no params.{unknown[0]} here; "
+                f"known are {', '.join(sorted(known))}"
+            )
+
+    def check_tokens(self, vocab_size: int) -> None:
+        """Raises Malformed where a prompt or an input array names a token that the model does not have."""
+        rows = {name: self.arrays[name] for name in _INPUTS if name in self.arrays}
+        highest = {name: int(array.max()) for name, array in rows.items() if array.numel()}
+        if "inputs" in self.facts:
+            highest["inputs.prompts"] = max(map(max, self.prompts))
+        for name, token in highest.items():
+            if token >= vocab_size:
+                raise Malformed(
+                    f"{self.where}: {name} holds token {token}, the model has {vocab_size}"
+                )
+
+
+_INPUTS = ("input_ids", "input_ids_edited")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +97,7 @@ class Folder:
 
     path: Path
     family: str
-    facts: Mapping[str, Any]
+    facts: Part[Any]
     forward: tuple[Case, ...]
     decode: tuple[Case, ...]
 
@@ -57,33 +106,62 @@ def read_folder(path: Path) -> Folder:
     """Read `cases.json` and `cases.safetensors`.
 
     Raises:
-        LoadingError: a file is missing or damaged, of another format, or lacks an array that a case names.
+        LoadingError: a file is missing or damaged, of another format, without cases, or lacks an array that a case
+            names.
     """
-    found = read_object(path / "cases.json")
+    where = path / "cases.json"
+    found = read_object(where)
     if found.get("format") != FORMAT:
-        raise LoadingError(
-            f"{path / 'cases.json'}: format {found.get('format')!r} is not {FORMAT!r}"
-        )
+        raise LoadingError(f"{where}: format {found.get('format')!r} is not {FORMAT!r}")
+    if lacks := [name for name in ("family", "forward", "decode") if name not in found]:
+        raise LoadingError(f"{where}: lacks {', '.join(map(repr, lacks))}")
     file = path / "cases.safetensors"
     try:
         arrays = load_file(file)
     except Exception as error:
         raise LoadingError(f"{file}: cannot be read: {error}") from error
     whole = {name: t if t.is_floating_point() else t.long() for name, t in arrays.items()}
+    kinds = {kind: _cases(found[kind], kind, whole, where) for kind in ("forward", "decode")}
+    if not any(kinds.values()):
+        raise LoadingError(f"{where}: holds no cases, so nothing would be checked")
     return Folder(
         path,
         str(found["family"]),
-        {key: value for key, value in found.items() if key not in ("forward", "decode")},
-        *(
-            tuple(_case(facts, whole, file) for facts in found[kind])
-            for kind in ("forward", "decode")
-        ),
+        Part({key: value for key, value in found.items() if key not in kinds}, f"{where}:"),
+        **kinds,
     )
 
 
-def _case(facts: Mapping[str, Any], arrays: Mapping[str, Tensor], file: Path) -> Case:
-    try:
-        own = {name: arrays[key] for name, key in facts.get("arrays", {}).items()}
-    except KeyError as error:
-        raise LoadingError(f"{file}: lacks {error}, which case {facts['name']!r} names") from error
-    return Case(str(facts["name"]), facts, own)
+def _cases(found: Any, kind: str, arrays: Mapping[str, Tensor], where: Path) -> tuple[Case, ...]:
+    if not isinstance(found, list):
+        raise LoadingError(f"{where}: '{kind}' is not a list of cases")
+    return tuple(
+        _case(facts, f"{kind} case {number}", arrays, where)
+        for number, facts in enumerate(found, 1)
+    )
+
+
+def _case(facts: Any, place: str, arrays: Mapping[str, Tensor], where: Path) -> Case:
+    if not isinstance(facts, dict):
+        raise LoadingError(f"{where}: {place} is not an object")
+    if not isinstance(facts.get("name"), str):
+        raise LoadingError(f"{where}: {place} lacks 'name'")
+    name = facts["name"]
+    for part in ("params", "inputs", "arrays"):
+        if not isinstance(facts.get(part, {}), dict):
+            raise LoadingError(f"{where}: case {name!r}: '{part}' is not an object")
+    file, own = where.with_name("cases.safetensors"), facts.get("arrays", {})
+    if lacks := [key for key in own.values() if key not in arrays]:
+        raise LoadingError(f"{file}: lacks {lacks[0]!r}, which case {name!r} names")
+    which = f"{where}: case {name!r}"
+    found = {ours: arrays[key] for ours, key in own.items()}
+    return Case(name, which, Part(facts, which), Part(found, which, "arrays."))
+
+
+def _are_rows(found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and bool(found)
+        and all(isinstance(row, list) and row for row in found)
+        and all(type(token) is int and token >= 0 for row in found for token in row)
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from carrara.engines.diffusion.passes import block_sight, full_sight
 from carrara.engines.goldens.compare import close, same
-from carrara.engines.goldens.folder import Case, Skip
+from carrara.engines.goldens.folder import Case, Malformed
 from carrara.engines.model.attention import causal, causal_with_padding
 from carrara.engines.model.experts import Router
 from carrara.engines.model.kv import KVCache
@@ -23,8 +23,9 @@ def check_forward(model: Llama, case: Case) -> None:
 
     Raises:
         Differs: logits or expert choices are not as recorded.
-        Skip: the case is of a kind that is not known.
+        Malformed: the case is of a kind that is not known, or lacks something.
     """
+    case.check_tokens(model.config.vocab_size)
     if "split_at" in case.facts:
         _cached_prefix(model, case)
     elif "logits_dual_block" in case.arrays:
@@ -32,7 +33,9 @@ def check_forward(model: Llama, case: Case) -> None:
     elif "logits" in case.arrays:
         _plain(model, case)
     else:
-        raise Skip(f"a forward case with the arrays {', '.join(case.arrays)} is not known")
+        raise Malformed(
+            f"{case.where}: a forward case with the arrays {', '.join(case.arrays)} is not known"
+        )
 
 
 def _plain(model: Llama, case: Case) -> None:

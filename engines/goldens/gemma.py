@@ -14,10 +14,23 @@ from torch import Tensor
 
 from carrara.engines.diffusion.gemma import GemmaPass, generate
 from carrara.engines.goldens.compare import close, same
-from carrara.engines.goldens.folder import Case, Folder, Skip
+from carrara.engines.goldens.folder import Case, Folder, Malformed, Skip
 from carrara.engines.model.gemma import GemmaCache, GemmaSettings, NotInstalled, load_gemma
 
 Check = Callable[[Case], None]
+
+_PARAMS = frozenset(
+    (
+        "max_denoising_steps",
+        "entropy_bound",
+        "t_min",
+        "t_max",
+        "stability_threshold",
+        "confidence_threshold",
+        "max_new_tokens",
+        "greedy",
+    )
+)
 
 
 def gemma_checks(folder: Folder) -> tuple[Check, Check]:
@@ -38,6 +51,7 @@ def gemma_checks(folder: Folder) -> tuple[Check, Check]:
 
 
 def _check_forward(model: Any, case: Case) -> None:
+    case.check_tokens(model.config.text_config.vocab_size)
     real = case.arrays["attention_mask"].bool()
     cache = GemmaCache(model)
     hidden = cache.encode(case.arrays["input_ids"], real)
@@ -50,7 +64,9 @@ def _check_forward(model: Any, case: Case) -> None:
 
 def _check_decode(model: Any, case: Case, folder: Folder) -> None:
     if case.facts["algorithm"] != "diffusion_gemma_generate":
-        raise Skip(f"algorithm {case.facts['algorithm']!r} is not known")
+        raise Malformed(f"{case.where}: algorithm {case.facts['algorithm']!r} is not known")
+    case.check_params(_PARAMS)
+    case.check_tokens(model.config.text_config.vocab_size)
     params, eos = case.params, folder.facts["eos_token_id"]
     settings = GemmaSettings(
         params["max_denoising_steps"],

@@ -10,7 +10,7 @@ import torch
 
 from carrara.engines.errors import CarraraError
 from carrara.engines.goldens.decode import check_decode
-from carrara.engines.goldens.folder import Case, Differs, Folder, Skip, read_folder
+from carrara.engines.goldens.folder import Case, Differs, Folder, Malformed, Skip, read_folder
 from carrara.engines.goldens.forward import check_forward
 from carrara.engines.model.load import load_model
 
@@ -43,12 +43,18 @@ def run_folder(path: Path) -> Summary:
         summary.family = folder.family
         forward, decode = _checks(folder)
     except CarraraError as error:
-        summary.failed = 1
-        summary.failures["folder"] = str(error)
-        return summary
+        return _failed(summary, str(error))
+    except Exception as error:  # a crash in one folder says nothing about the others
+        return _failed(summary, f"{path}: {type(error).__name__}: {error}")
     for cases, check in ((folder.forward, forward), (folder.decode, decode)):
         for case in cases:
             _run(case, check, summary)
+    return summary
+
+
+def _failed(summary: Summary, reason: str) -> Summary:
+    """The summary of a folder that fails as a whole."""
+    summary.failed, summary.failures["folder"] = 1, reason
     return summary
 
 
@@ -71,7 +77,7 @@ def _run(case: Case, check: Check, summary: Summary) -> None:
     except Skip as reason:
         summary.skipped += 1
         summary.skips[case.name] = str(reason)
-    except Differs as reason:
+    except (Differs, Malformed) as reason:
         summary.failed += 1
         summary.failures[case.name] = str(reason)
     except Exception as error:  # a crash in one case says nothing about the others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,19 @@ Facts = Mapping[str, Any]
 
 Run = Callable[[Llama, Case, Facts, Record], tuple[Tensor, Tensor]]
 """Runs a case; gives what the reference function returns, and the canvas afterwards [B, T]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A recorded algorithm: how it is run, and the names of the parameters that it is held to."""
+
+    run: Run
+    params: frozenset[str]
+
+
+def algorithm(run: Run, names: str) -> Algorithm:
+    """`names` of its parameters, with spaces between them."""
+    return Algorithm(run, frozenset(names.split()))
 
 
 def only_prompt(case: Case) -> list[int]:

@@ -14,6 +14,9 @@ from carrara.engines.errors import LoadingError
 from carrara.engines.model.config import Denoising, ExpertsConfig, LlamaConfig, RopeScaling
 from carrara.engines.model.layout import LLADA, LLADA2, LLAMA, Layout
 
+DIFFUSION_GEMMA = "diffusion_gemma"
+"""The model_type that transformers computes (`gemma`)."""
+
 Fields = Mapping[str, Any]
 Read = Callable[[Fields, str], LlamaConfig]
 
@@ -33,28 +36,34 @@ def family_of(found: Fields, where: str) -> Family:
         LoadingError: an unknown model_type, or weights that are quantised.
     """
     kind = found.get("model_type")
+    if kind == DIFFUSION_GEMMA:
+        raise LoadingError(
+            f"{where}: model_type {kind!r} is computed by transformers and can only be opened with LocalModel; "
+            f"here it must be one of {', '.join(FAMILIES)}"
+        )
     family = FAMILIES.get(str(kind))
     if family is None:
-        other = (
-            "DiffusionGemma is computed by transformers: open its folder with LocalModel."
-            if kind == "diffusion_gemma"
-            else "Use a checkpoint of one of these shapes, or serve this one over HTTP."
-        )
         raise LoadingError(
-            f"{where}: model_type {kind!r} is not supported, only {', '.join(FAMILIES)}. {other}"
+            f"{where}: model_type {kind!r} is not supported, only {', '.join((*FAMILIES, DIFFUSION_GEMMA))}. "
+            "Use a checkpoint of one of these shapes, or serve this one over HTTP."
         )
+    check_unquantised(found, where)
+    return family
+
+
+def check_unquantised(found: Fields, where: str) -> None:
+    """Raise LoadingError where config.json says that the weights are quantised."""
     if quantised := found.get("quantization_config") or found.get("compression_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         raise LoadingError(
             f"{where}: weights quantised by {method!r} are not supported. "
             "Use the checkpoint in bfloat16, float16 or float32."
         )
-    return family
 
 
 def read_llama(found: Fields, where: str) -> LlamaConfig:
     """Llama, and the fields that most families share with it."""
-    _check_sizes(
+    check_sizes(
         found,
         where,
         "vocab_size",
@@ -66,7 +75,7 @@ def read_llama(found: Fields, where: str) -> LlamaConfig:
     _check_plain(found, where, {"hidden_act": ("silu",), "use_sliding_window": (False,)})
     heads, hidden = int(found["num_attention_heads"]), int(found["hidden_size"])
     kv_heads = int(found.get("num_key_value_heads") or heads)
-    _check_heads(heads, kv_heads, hidden, found.get("head_dim"), where)
+    check_heads(heads, kv_heads, hidden, found.get("head_dim"), where)
     # transformers 5 moved rope_theta and rope_scaling into rope_parameters.
     rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
     return LlamaConfig(
@@ -108,11 +117,11 @@ def read_dream(found: Fields, where: str) -> LlamaConfig:
 
 def read_llada(found: Fields, where: str) -> LlamaConfig:
     """LLaDA and LLaDA 1.5 (arXiv 2502.09992): Llama with full attention, and other words for the sizes."""
-    _check_sizes(found, where, "vocab_size", "d_model", "n_heads", "n_layers")
+    check_sizes(found, where, "vocab_size", "d_model", "n_heads", "n_layers")
     _check_plain(found, where, _LLADA_PLAIN)
     hidden, heads = int(found["d_model"]), int(found["n_heads"])
     kv_heads = 1 if found.get("multi_query_attention") else int(found.get("n_kv_heads") or heads)
-    _check_heads(heads, kv_heads, hidden, None, where)
+    check_heads(heads, kv_heads, hidden, None, where)
     inner = found.get("mlp_hidden_size") or int(found.get("mlp_ratio", 4)) * hidden
     return LlamaConfig(
         vocab_size=int(found.get("embedding_size") or found["vocab_size"]),
@@ -133,7 +142,7 @@ def read_llada(found: Fields, where: str) -> LlamaConfig:
 
 def read_llada2(found: Fields, where: str) -> LlamaConfig:
     """LLaDA 2.0 and 2.1: blocks behind blocks, mixtures of experts, heads turned in part."""
-    _check_sizes(
+    check_sizes(
         found, where, "num_experts", "num_experts_per_tok", "moe_intermediate_size", "head_dim"
     )
     _check_plain(found, where, _LLADA2_PLAIN)
@@ -222,7 +231,8 @@ def _id(found: Fields, name: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _check_sizes(found: Fields, where: str, *names: str) -> None:
+def check_sizes(found: Fields, where: str, *names: str) -> None:
+    """Raise LoadingError unless all of them are there and none is 0."""
     if missing := [name for name in names if not found.get(name)]:
         raise LoadingError(f"{where}: lacks {', '.join(missing)}")
 
@@ -235,7 +245,8 @@ def _check_plain(found: Fields, where: str, plain: Mapping[str, tuple[Any, ...]]
             raise LoadingError(f"{where}: {name} {value!r} is not supported, only {allowed}")
 
 
-def _check_heads(heads: int, kv_heads: int, hidden: int, head_dim: Any, where: str) -> None:
+def check_heads(heads: int, kv_heads: int, hidden: int, head_dim: Any, where: str) -> None:
+    """Raise LoadingError unless the heads can share the KV heads, and the hidden size."""
     if heads % kv_heads:
         raise LoadingError(
             f"{where}: {heads} attention heads cannot share {kv_heads} KV heads evenly"

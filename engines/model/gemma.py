@@ -20,10 +20,25 @@ from torch import Tensor
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.config import Denoising, LlamaConfig, UniformNoise
+from carrara.engines.model.families import (
+    DIFFUSION_GEMMA,
+    check_heads,
+    check_sizes,
+    check_unquantised,
+)
+from carrara.engines.model.shards import check_headers
 from carrara.engines.weights.folder import read_object
 
-MODEL_TYPE = "diffusion_gemma"
+MODEL_TYPE = DIFFUSION_GEMMA
 HOW_TO_INSTALL = "pip install 'carrara[gemma]'"
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "head_dim",
+)
 
 
 class NotInstalled(LoadingError):
@@ -108,12 +123,9 @@ def read_gemma(found: Mapping[str, Any], where: str, settings: UniformNoise) -> 
     """Its sizes. They say how long and how large a canvas is; transformers reads config.json by itself to compute.
 
     Raises:
-        LoadingError: a size is missing.
+        LoadingError: another model, quantised weights, or a size is missing.
     """
-    text = found.get("text_config") or {}
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim")
-    if missing := [name for name in names if not text.get(name)]:
-        raise LoadingError(f"{where}: text_config lacks {', '.join(missing)}")
+    text = _text_config(found, where)
     noise = UniformNoise(
         settings.steps,
         settings.entropy_bound,
@@ -122,7 +134,7 @@ def read_gemma(found: Mapping[str, Any], where: str, settings: UniformNoise) -> 
         settings.stable,
         settings.sure,
     )
-    heads = int(text.get("num_attention_heads") or 1)
+    heads = int(text["num_attention_heads"])
     return LlamaConfig(
         vocab_size=int(text["vocab_size"]),
         hidden_size=int(text["hidden_size"]),
@@ -145,16 +157,26 @@ def load_gemma(
 
     Raises:
         NotInstalled: no transformers, or one that does not know the model, or no accelerate.
-        LoadingError: a file is missing or damaged, or tensors are missing or of another shape.
+        LoadingError: names the file, and the field or the tensor: another model, quantised weights, a file that is
+        missing or damaged, tensors that are missing, unknown or of another shape.
     """
     try:
         import accelerate  # noqa: F401 - transformers says so late, and less clearly
-        from transformers import DiffusionGemmaForBlockDiffusion
+        from transformers import DiffusionGemmaConfig, DiffusionGemmaForBlockDiffusion
     except ImportError as error:
         raise NotInstalled(
             f"{folder}: DiffusionGemma is computed by transformers, which is not installed, not whole or too "
             f"old ({error}). Install it: {HOW_TO_INSTALL}"
         ) from error
+    path = folder / "config.json"
+    found = read_object(path)
+    _text_config(found, str(path))
+    try:
+        with torch.device("meta"):
+            empty = DiffusionGemmaForBlockDiffusion(DiffusionGemmaConfig.from_dict(dict(found)))
+    except Exception as error:  # whatever their checks of config.json raise
+        raise LoadingError(f"{path}: transformers cannot build this model: {error}") from error
+    _check_weights(folder, empty)
     try:
         model, report = DiffusionGemmaForBlockDiffusion.from_pretrained(
             folder,
@@ -164,13 +186,50 @@ def load_gemma(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise LoadingError(f"{folder}: cannot be loaded: {error}") from error
+    except Exception as error:  # whatever may go wrong in there
+        raise LoadingError(
+            f"{folder}: cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
     if missing := sorted(report["missing_keys"]):
         raise LoadingError(
             f"{folder}: {len(missing)} tensors are missing: {', '.join(missing[:3])}"
         )
     return model.eval()
+
+
+def _text_config(found: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The sizes of the text model, checked as other families' are."""
+    if (kind := found.get("model_type")) != MODEL_TYPE:
+        raise LoadingError(f"{where}: model_type {kind!r} is not {MODEL_TYPE!r}")
+    check_unquantised(found, where)
+    text = found.get("text_config")
+    if not isinstance(text, Mapping):
+        raise LoadingError(f"{where}: lacks text_config")
+    within = f"{where}: text_config"
+    check_unquantised(text, within)
+    check_sizes(text, within, *_SIZES)
+    heads, hidden, head = (
+        int(text[name]) for name in ("num_attention_heads", "hidden_size", "head_dim")
+    )
+    for name in ("num_key_value_heads", "num_global_key_value_heads"):
+        check_heads(heads, int(text.get(name) or heads), hidden, head, within)
+    return text
+
+
+def _check_weights(folder: Path, empty: Any) -> None:
+    """Compare the headers with a model without weights. Encoder, decoder and head share most of theirs, and are
+    saved once."""
+    empty.tie_weights()
+    names: dict[int, list[str]] = {}
+    tensors: dict[str, Tensor] = empty.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    shared = {
+        name: min(group, key=lambda one: not one.startswith("model.decoder."))
+        for group in names.values()
+        for name in group
+    }
+    check_headers(folder, {name: t.shape for name, t in tensors.items()}, shared=shared)
 
 
 class GemmaCache:

@@ -69,7 +69,7 @@ class Layer(nn.Module):
         """x [B, T, D] -> [B, T, D]."""
         batch, new, _ = x.shape
         joined = self.qkv(norm(x, self.norm_attention, self.eps), switch, quick)
-        joined = joined.view(batch, new, -1, self.size)
+        joined = joined.to(cos.dtype).view(batch, new, -1, self.size)
         if self.norm_q is not None and self.norm_k is not None:
             joined = self._normed(joined, self.norm_q, self.norm_k)
         joined = rotate(joined, cos, sin)

@@ -67,7 +67,8 @@ class JoinedLinear(nn.Module):
         else:
             y = copy(x) if self.bias is None else copy(x) + self.bias
         if switch is not None and self.adapter_down is not None and self.adapter_up is not None:
-            y = y + F.linear(F.linear(x, self.adapter_down) * switch, self.adapter_up)
+            down = F.linear(x.to(self.adapter_down.dtype), self.adapter_down)
+            y = y + F.linear(down * switch, self.adapter_up)
         return y
 
     def _copy(self, quick: Quick) -> QuickWeight | SmallWeight | None:

@@ -112,6 +112,12 @@ class Llama(nn.Module):
         return self.embedding.dtype
 
     @property
+    def computed(self) -> torch.dtype:
+        """What lies between the products of "canvas" passes. What comes of integers is float32, and rounding it between
+        them would take time and accuracy."""
+        return torch.float32 if self.small == "int8" else self.dtype
+
+    @property
     def is_quick(self) -> bool:
         """Whether `quicken` was called: `quick` passes differ from others."""
         return any(isinstance(m, JoinedLinear) and m.quick is not None for m in self.modules())
@@ -147,8 +153,10 @@ class Llama(nn.Module):
         behind = 0 if keep else positions.shape[1]
         highest = int(positions.max()) if cache is None else cache.slots - 1 + behind
         cos, sin = self._angles(positions, highest)
-        weights = None if switch is None else switch.to(x.dtype).view(batch, 1, 1)
+        weights = None if switch is None else switch.to(self.dtype).view(batch, 1, 1)
         products: Quick = "canvas" if quick == "canvas" else quick is True
+        if products == "canvas":
+            x = x.to(self.computed)
         for layer in self.layers:
             x = layer(x, cos, sin, pattern, view, weights, products)
         if pick is not None:

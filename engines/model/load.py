@@ -8,16 +8,12 @@ shard at a time: on the host, loading takes the memory of one shard (and of the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from carrara.engines.errors import LoadingError
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.experts import Experts
 from carrara.engines.model.families import FAMILIES
@@ -25,14 +21,8 @@ from carrara.engines.model.layer import Layer
 from carrara.engines.model.layout import Layout
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
+from carrara.engines.model.shards import check_headers, opened, weight_files
 from carrara.engines.weights.folder import read_object
-from carrara.engines.weights.safetensors_file import first_cut_off
-
-INDEX_FILE = "model.safetensors.index.json"
-WEIGHTS_FILE = "model.safetensors"
-
-# Tensors that some exporters write and that hold nothing to load: rotary tables are computed here.
-_IGNORED_ENDINGS = (".rotary_emb.inv_freq",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,83 +103,19 @@ def load_model(
     with torch.device(device):
         model = Llama(config, dtype)
     wanted = targets(model)
-    left = dict.fromkeys(wanted)
+    shapes = {name: target.shape for name, target in wanted.items()}
+    check_headers(folder, shapes, lambda name: _is_tied_head(name, config))
     for path in weight_files(folder):
         with opened(path) as file:
             for name in file.keys():  # noqa: SIM118 - a safetensors file is not iterable
-                if name in wanted:
-                    _fill(wanted[name], name, file, path)
-                    left.pop(name, None)
-                elif not _may_skip(name, config):
-                    raise LoadingError(f"{path}: tensor {name!r} is not part of this model")
-    if left:
-        raise LoadingError(_missing(folder, list(left)))
+                if name in wanted:  # the bytes go to the device as they are and change type there
+                    wanted[name].copy_(file.get_tensor(name).to(device))
     return model.eval()
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the shards its index names, else the single file."""
-    index = folder / INDEX_FILE
-    if index.is_file():
-        shards = read_object(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise LoadingError(f"{index}: has no weight_map")
-        paths = [folder / name for name in sorted(set(shards.values()))]
-    else:
-        paths = [folder / WEIGHTS_FILE]
-    for path in paths:
-        if path.parent != folder:
-            raise LoadingError(f"{index}: {path} lies outside the folder of the checkpoint")
-        if not path.is_file():
-            raise LoadingError(f"{path} does not exist; the checkpoint is incomplete")
-    return paths
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file open for reading; damage and I/O faults become a LoadingError naming it."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        where = f" from tensor {cut!r} on" if (cut := first_cut_off(path)) else ""
-        raise LoadingError(
-            f"{path}: damaged or cut off{where} ({error}). "
-            "Remove it and fetch the checkpoint again."
-        ) from error
-
-
-def _fill(target: Tensor, name: str, file: Any, path: Path) -> None:
-    """Copy a tensor to where it belongs. The bytes go to the device as they are and change type there."""
-    found: Tensor = file.get_tensor(name)
-    if not found.is_floating_point() or found.itemsize < 2:
-        raise LoadingError(
-            f"{path}: tensor {name!r} holds {str(found.dtype).removeprefix('torch.')}; "
-            "quantised weights are not supported. Use the checkpoint in bfloat16, float16 or float32."
-        )
-    if found.shape != target.shape:
-        raise LoadingError(
-            f"{path}: tensor {name!r} has shape {list(found.shape)}, "
-            f"config.json asks for {list(target.shape)}"
-        )
-    target.copy_(found.to(target.device))
-
-
-def _missing(folder: Path, names: list[str]) -> str:
-    """Which tensors are missing and where the first of them should have been."""
-    file, first = folder / WEIGHTS_FILE, names[0]
-    if (folder / INDEX_FILE).is_file():
-        held = read_object(folder / INDEX_FILE)["weight_map"].get(first)
-        file = folder / (held or INDEX_FILE)
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{file}: {len(names)} tensors are missing: {shown}"
-
-
-def _may_skip(name: str, config: LlamaConfig) -> bool:
-    # A tied head is sometimes stored a second time.
-    return name.endswith(_IGNORED_ENDINGS) or (
-        config.tied and name == FAMILIES[config.model_type].layout.head
-    )
+def _is_tied_head(name: str, config: LlamaConfig) -> bool:
+    """A tied head is sometimes stored a second time."""
+    return config.tied and name == FAMILIES[config.model_type].layout.head
 
 
 def _layers(model: Llama) -> Iterator[Layer]:

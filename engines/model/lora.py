@@ -21,7 +21,8 @@ from torch import Tensor
 from carrara.engines.errors import LoadingError
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import Projection, opened, projections
+from carrara.engines.model.load import Projection, projections
+from carrara.engines.model.shards import opened
 from carrara.engines.weights.folder import read_object
 
 CONFIG_FILE = "adapter_config.json"

@@ -22,10 +22,11 @@ from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
 from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.load import load_model, weight_files
+from carrara.engines.model.load import load_model
 from carrara.engines.model.lora import attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.model.peaks import SAMPLE
+from carrara.engines.model.shards import weight_files
 from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
@@ -91,7 +92,8 @@ def load(opening: Opening) -> Loaded:
     device = pick_device(opening.device)
     model, adapter = _model(folder, opening, device)
     tokenizer = _tokenizer(folder, model, adapter)
-    small = small_kind(device, opening.quick)
+    measured = adapter is not None and adapter.settings.get("quick") is True
+    small = small_kind(device, opening.quick, measured)
     if small is not None and isinstance(model, Llama):
         model.shrink(small, torch.tensor([tokenizer.encode(SAMPLE)], device=device))
     budget = opening.prefix_cache_bytes
@@ -181,7 +183,8 @@ def _fingerprint(
     ]
     computed = [dtype_name(model.dtype), str(model.is_quick), model.device.type]
     small = getattr(model, "small", None)
-    computed += [f"{small} canvases"] if small else []
+    if small is not None:
+        computed.append("int8 prompts and canvases" if small == "int8" else f"{small} canvases")
     adapters = [adapter.fingerprint, str(adapter.merged)] if adapter else []
     parts = "\n".join([*weights, tokenizer.fingerprint, *computed, *adapters])
     return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()

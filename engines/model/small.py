@@ -14,13 +14,14 @@ Small = Literal["int8", "float8"]
 SmallWeight = IntegerWeight | Float8Weight
 
 
-def small_kind(device: torch.device, asked: bool | None) -> Small | None:
-    """int8 on CPUs, float8 on GPUs that have it; only where it is `asked` for, because answers get worse."""
-    if not asked:
+def small_kind(device: torch.device, asked: bool | None, measured: bool = False) -> Small | None:
+    """int8 on CPUs, float8 on GPUs that have it, where it is `asked` for. None leaves it to the adapter: int8 where
+    that was `measured` to answer as well."""
+    if asked is False or not (asked or measured):
         return None
     if can_be_integer(device):
         return "int8"
-    return "float8" if can_be_float8(device) else None
+    return "float8" if asked and can_be_float8(device) else None
 
 
 def small_weight(kind: Small, weight: Tensor, peaks: Tensor | None = None) -> SmallWeight:

@@ -1,9 +1,13 @@
-"""Engines that a user has named: the file `carrara.toml`, and definitions given in place.
+"""What a user has configured: the file `carrara.toml` with engines and how local ones compute, and definitions given in
+place.
 
     [engines.fast]
     preset = "vllm-server"
     base_url = "http://gpu-box:8000/v1"
     model = "Qwen/Qwen3-8B"
+
+    [local]
+    quick = true
 
 A definition names a preset, or a file with one, and changes what differs. `$CARRARA_CONFIG` names another file.
 """
@@ -39,6 +43,35 @@ def configured() -> dict[str, Preset]:
     Raises:
         LoadingError: names the file, the engine and the key that is wrong; `$CARRARA_CONFIG` names no file.
     """
+    path, found = config_path(), _tables().get("engines", {})
+    if not isinstance(found, Mapping):
+        raise LoadingError(f"{path}: `engines` is a table of engines, got {found!r}")
+    return {
+        name: defined(name, given, f"{path}: engines.{name}", path.parent)
+        for name, given in found.items()
+    }
+
+
+def local_quick() -> bool | None:
+    """`quick` of local models (`LocalModel.open`) as the configuration file has it, None where it says nothing.
+
+    Raises:
+        LoadingError: as `configured`.
+    """
+    path, found = config_path(), _tables().get("local", {})
+    if not isinstance(found, Mapping) or (stray := [key for key in found if key != "quick"]):
+        wrong = f"unknown key {stray[0]!r}" if isinstance(found, Mapping) else f"got {found!r}"
+        raise LoadingError(
+            f"{path}: local: {wrong}: it is a table that holds `quick`, true or false"
+        )
+    quick = found.get("quick")
+    if quick is not None and not isinstance(quick, bool):
+        raise LoadingError(f"{path}: local.quick is true or false, got {quick!r}")
+    return quick
+
+
+def _tables() -> Mapping[str, Any]:
+    """The configuration file, empty where there is none."""
     path = config_path()
     try:
         text = path.read_text(encoding="utf-8")
@@ -54,17 +87,11 @@ def configured() -> dict[str, Preset]:
         tables = tomllib.loads(text)
     except ValueError as error:
         raise LoadingError(f"{path}: is no TOML: {error}") from error
-    if stray := [key for key in tables if key != "engines"]:
+    if stray := [key for key in tables if key not in ("engines", "local")]:
         raise LoadingError(
-            f"{path}: unknown key {stray[0]!r}: the file holds engines, [engines.NAME] each"
+            f"{path}: unknown key {stray[0]!r}: the file holds engines, [engines.NAME] each, and [local]"
         )
-    found = tables.get("engines", {})
-    if not isinstance(found, Mapping):
-        raise LoadingError(f"{path}: `engines` is a table of engines, got {found!r}")
-    return {
-        name: defined(name, given, f"{path}: engines.{name}", path.parent)
-        for name, given in found.items()
-    }
+    return tables
 
 
 def defined(name: str, given: Any, where: str, folder: Path | None = None) -> Preset:
@@ -141,4 +168,13 @@ def _listens(host: str, port: int) -> bool:
         return False
 
 
-__all__ = ["all_presets", "config_path", "configured", "defined", "is_loopback", "lacks", "line_of"]
+__all__ = [
+    "all_presets",
+    "config_path",
+    "configured",
+    "defined",
+    "is_loopback",
+    "lacks",
+    "line_of",
+    "local_quick",
+]

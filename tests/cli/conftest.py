@@ -33,8 +33,13 @@ FLOWS = '''
 import asyncio
 import os
 import threading
+from typing import TypedDict
 
 from carrara import llm, step, workflow
+
+
+class Said(TypedDict):
+    said: str
 
 
 @step
@@ -50,7 +55,7 @@ async def loud(text: str) -> str:
 
 
 @workflow
-async def shout(text: str, mark: str = "!") -> dict[str, str]:
+async def shout(text: str, mark: str = "!") -> Said:
     return {"said": await loud(text) + mark}
 
 

@@ -26,6 +26,9 @@ def test_an_adapter_is_trained_cut_off_and_finished(shell: Any, tiny_folder: Pat
     assert f"go on with: {again}" in stopped.err
     refused = shell(*words)
     assert (refused.code, "Resume it" in refused.err) == (1, True)
+    for numbers in (["--steps", "3"], ["--set", "rank=4"], ["--start", "embedded"]):
+        other = shell(*again.split()[1:], *numbers)
+        assert (other.code, "leave out its numbers" in other.err) == (2, True)
     done = shell(*again.split()[1:], "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -49,8 +52,17 @@ def test_an_adapter_is_trained_cut_off_and_finished(shell: Any, tiny_folder: Pat
         ),
         (["--data", "rows.jsonl", "--set", "rank=big"], 2, "rank is a whole number, not 'big'"),
         (["--data", "rows.jsonl", "--base", "smolm"], 2, "--base: no model is called 'smolm'"),
-        (["--data", "rows.jsonl", "--resume", "--steps", "3"], 2, "leave out its numbers"),
-        (["--data", "rows.jsonl", "--resume", "--start", "embedded"], 2, "leave out its numbers"),
+        (["--data", "good.jsonl", "--resume"], 1, "there is no checkpoint to resume"),
+        (
+            ["--data", "good.jsonl", "--resume", "--steps", "3"],
+            1,
+            "there is no checkpoint to resume",
+        ),
+        (
+            ["--data", "good.jsonl", "--resume", "--set", "rank=4"],
+            1,
+            "there is no checkpoint to resume",
+        ),
         (["--data", "good.jsonl", "--start", "none"], 2, "none/adapter_config.json"),
     ],
 )

@@ -136,9 +136,11 @@ def test_numbers_of_json_lines_keep_their_digits_for_decimals_alone(shell: Any) 
     assert shell.rows("copied.jsonl") == [
         {
             "key": "1.1",
-            "line": "Line(price=Decimal('1.10'), rate=1.1, sizes=[Decimal('0.50')])",
-            "rate": "1.1",
-            "what": "[1.1]",
+            "value": {
+                "line": "Line(price=Decimal('1.10'), rate=1.1, sizes=[Decimal('0.50')])",
+                "rate": "1.1",
+                "what": "[1.1]",
+            },
         }
     ]
 

@@ -149,6 +149,19 @@ def test_a_table_that_does_not_fit_is_refused(postgres: str, engine: sqlalchemy.
     assert "neither its primary key nor unique" in str(raised.value)
 
 
+def test_a_second_job_does_not_write_a_table_at_the_same_time(
+    postgres: str, engine: sqlalchemy.Engine
+) -> None:
+    first, second = (sink_of(f"{postgres}#{name}", receipt) for name in ("rows", "public.rows"))
+    first.begin([], fresh=True)
+    with pytest.raises(PlaceError, match="another job is writing there now"):
+        second.begin([], fresh=True)
+    second.close()
+    write(f"{postgres}#others", [])
+    first.close()
+    write(f"{postgres}#rows", [])
+
+
 def test_a_nul_in_a_text_names_the_field(postgres: str) -> None:
     sink = sink_of(f"{postgres}#rows", receipt)
     row = {name: None for name in Receipt.model_fields}

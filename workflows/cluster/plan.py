@@ -86,6 +86,7 @@ class Part:
     constants: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
     model: str | None = None
+    quick: bool | None = None
     policy: Policy | None = None
     limits: Mapping[str, EngineLimits] = field(default_factory=dict)
     concurrency: int | None = 256
@@ -103,7 +104,7 @@ class Part:
     def room(self, workflow: Definition[..., Any]) -> EngineRoom:
         """The engines of the job, not open yet."""
         given = self.names if self.engines is None else self.engines()
-        room = EngineRoom(given, model=self.model)
+        room = EngineRoom(given, model=self.model, quick=self.quick)
         room.want(*engines_of(workflow))
         if self.policy is not None:
             room.want(self.policy.engines)

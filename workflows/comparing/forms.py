@@ -93,8 +93,11 @@ def _moment(text: str) -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """A moment as typed sinks store it: in UTC, without the offset."""
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    """A moment as typed sinks store it: in UTC, without the offset. One that no year of UTC holds stays as it is."""
+    try:
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        return moment
 
 
 def _json(text: str) -> Any:
@@ -108,7 +111,7 @@ _READ: dict[Kind, Callable[[str], Any]] = {
     "decimal": Decimal,
     "date": date.fromisoformat,
     "datetime": _moment,
-    "time": lambda text: time.fromisoformat(text).replace(tzinfo=None),
+    "time": time.fromisoformat,
     "list": _json,
     "object": _json,
 }
@@ -120,7 +123,8 @@ JSON = Form("JSON lines", _JSON_LACKS, fills=False)
 CSV = Form("CSV", frozenset(_READ), inside=JSON)
 ARROW = Form("typed columns", _OPEN, quotes=True)
 """Parquet and DuckDB, where what may be anything stands as JSON text."""
-SQLITE = Form("SQLite", frozenset({"decimal"}), inside=JSON)
+SQLITE = Form("SQLite", _OPEN | {"decimal"}, quotes=True, inside=JSON)
+"""As there; what is in a column of JSON has its types."""
 SERVER = Form("PostgreSQL", inside=JSON)
 
 

@@ -10,6 +10,7 @@ from carrara.workflows.comparing.forms import ARROW, CSV, JSON, KEPT, SERVER, SQ
 from carrara.workflows.digits import Digits, as_exact
 from carrara.workflows.records import EmptySource, Record, SourceError, read_records
 from carrara.workflows.sources.duck import is_duckdb
+from carrara.workflows.sources.record import lacking
 from carrara.workflows.sources.sql import is_database
 
 KEY = "key"
@@ -58,6 +59,8 @@ def _whole(records: Iterator[Record]) -> Iterator[Record]:
         for record in records:
             if record.problem is not None:
                 raise SourceError(f"{record.where}: {record.problem}. {_HINT}")
+            if (reason := lacking(record)) is not None:
+                raise SourceError(f"{record.where}: {reason}")
             yield replace(record, fields=as_exact(record.fields))
     except EmptySource:
         return

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import CarraraError
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.arrow import INSTALL, need_pyarrow, schema_of, table_of
+from carrara.workflows.sinks.held import lock_of
 from carrara.workflows.sinks.lines import check_still
 from carrara.workflows.sinks.shape import KEY, PLACES, Shape
 from carrara.workflows.sinks.sink import KEPT
@@ -42,7 +43,9 @@ class DuckTable(TableSink):
             import duckdb  # noqa: F401 - asked for before anything runs
         except ImportError as error:
             raise CarraraError(f"DuckDB tables need the package duckdb: {INSTALL}") from error
-        super().__init__(f"duckdb:///{path}#{name}", failed, rows, flat=flat)
+        super().__init__(
+            f"duckdb:///{path}#{name}", failed, rows, lock=lock_of(path, name), flat=flat
+        )
         self._path = path
         self._parts = name.split(".")
         self._schema = schema_of(rows.columns)
@@ -126,7 +129,8 @@ class DuckTable(TableSink):
                 yield
                 self._connection.commit()
             except BaseException:
-                self._connection.rollback()
+                with suppress(duckdb.Error):  # where the disk is full, DuckDB has ended it already
+                    self._connection.rollback()
                 raise
         except duckdb.Error as error:
             raise OutputError(f"cannot write {self.shown}: {said(error)}. {KEPT}") from error

@@ -9,7 +9,8 @@ from pathlib import Path
 from carrara.workflows.places import OutputError, PlaceError, is_stream
 from carrara.workflows.row_format import RowFormat
 from carrara.workflows.sinks.flat import Flat
-from carrara.workflows.sinks.sink import Fields
+from carrara.workflows.sinks.held import lock_of
+from carrara.workflows.sinks.sink import Fields, of_before
 
 _KEPT = (
     "What had finished is in the journal: make room and run the same command with --resume, "
@@ -71,6 +72,7 @@ class LineSink:
         self.shown = str(output)
         self._path = output
         self.failed = None if is_stream(output) else beside(output)
+        self.lock = None if is_stream(output) else lock_of(output)
         self._form = form
         self._flat = flat
         self._file = LineFile(output)
@@ -105,7 +107,7 @@ class LineSink:
         try:
             with temporary.open("wb") as file:
                 file.write(self._form.header)
-                file.writelines(map(self.prepare, done))
+                file.writelines(of_before(self, fields) for fields in done)
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -12,9 +12,10 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.places import PlaceError, is_stream
 from carrara.workflows.row_format import CSV, JSON_LINES, csv_of, declared_fields, job_format
 from carrara.workflows.sinks.flat import Flat, flat_of
-from carrara.workflows.sinks.shape import KEY, row_columns
+from carrara.workflows.sinks.held import lock_of
+from carrara.workflows.sinks.shape import KEY, Columns, row_columns
 from carrara.workflows.sinks.sink import Sink
-from carrara.workflows.sources.sql import in_folder
+from carrara.workflows.sources.sql import QUERY, in_folder
 
 PARQUET = ".parquet"
 _TABLE = re.compile(r"^(duckdb|sqlite|postgres(?:ql)?)(\+\w+)?:/")
@@ -75,6 +76,8 @@ def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = N
         return ParquetSink(Path(output), rows)
     url, name = output.partition("#")[0], _table_name(output)
     file = _database_file(url)
+    if file is not None:
+        _refuse_alike(shown(output), rows.columns, nested=url.startswith("duckdb"))
     stem = name if file is None else f"{file.name}.{name}"
     failed = (file.parent if file else Path()) / f"{stem}.failed.jsonl"
     if url.startswith("duckdb"):
@@ -84,7 +87,8 @@ def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = N
         return DuckTable(file, name, failed, rows, flat=flat is not None)
     from carrara.workflows.sinks.sql import SqlTable
 
-    return SqlTable(url, name, failed, rows, flat=flat is not None)
+    lock = None if file is None else lock_of(file, name)
+    return SqlTable(url, name, failed, rows, lock=lock, flat=flat is not None)
 
 
 def _lines(output: Path, workflow: Definition[..., Any], flat: Flat | None) -> Sink:
@@ -110,12 +114,33 @@ def _database_file(url: str) -> Path | None:
     return Path(name.partition("?")[0])
 
 
+def _refuse_alike(place: str, columns: Columns, *, nested: bool, where: str = "") -> None:
+    """Raises PlaceError where two columns have one name for a database that makes no difference between A and a; in
+    DuckDB also two fields of an object."""
+    names: dict[bytes, str] = {}
+    for name, shape in columns.items():
+        other = names.setdefault(name.encode().lower(), name)  # of ASCII letters only, as they do
+        if other != name:
+            raise PlaceError(
+                f"{place}: {where}{other!r} and {name!r} are one name for this database; call one of these fields "
+                "otherwise, or write JSON lines, CSV or Parquet"
+            )
+        while nested and shape.kind == "list" and shape.item is not None:
+            shape = shape.item
+        if nested:
+            _refuse_alike(place, shape.by_name, nested=True, where=f"{where}{name}/")
+
+
 def _table_name(output: str) -> str:
     url, _, name = output.partition("#")
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)?", name):
         what = f"not {name!r}" if name else "there is none"
         raise PlaceError(
             f"{shown_url(url)}: name a table behind '#', as in '{shown_url(url)}#rows'; {what}"
+        )
+    if QUERY.match(name):
+        raise PlaceError(
+            f"{shown_url(output)}: {name!r} behind '#' would be read as a query; give the table another name"
         )
     return name
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.places import OutputError
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
+from carrara.workflows.sinks.held import lock_of
 from carrara.workflows.sinks.lines import beside, misplaced
-from carrara.workflows.sinks.sink import KEPT, Fields
+from carrara.workflows.sinks.sink import KEPT, Fields, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 GROUP = 8192
@@ -28,6 +28,7 @@ class ParquetSink:
         self.output = output
         self.shown = str(output)
         self.failed: Path | None = beside(output)
+        self.lock: Path | None = lock_of(output)
         self._rows = rows
         self._schema = schema_of(rows.columns)
         self._hidden = output.with_name(f".{output.name}.partial")
@@ -44,12 +45,12 @@ class ParquetSink:
 
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._opened()
+            self._file = self._hidden.open("wb")  # what a killed job has left goes
             self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:
             raise misplaced(self.output, error) from error
         for fields in done:
-            self.put(self.prepare(fields))
+            self.put(of_before(self, fields))
 
     def put(self, row: list[Row]) -> None:
         self._held += row
@@ -80,21 +81,6 @@ class ParquetSink:
             with suppress(OSError):
                 self._file.close()
             self._file = None
-
-    def _opened(self) -> BinaryIO:
-        """The hidden file, empty, and held by this process: what a killed one has left is taken over.
-
-        Raises:
-            PlaceError: another process writes it.
-        """
-        file = open(self._hidden, "ab")  # noqa: SIM115 - closed at the end of the job
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise PlaceError(f"{self.output}: another process is writing this file now") from error
-        file.truncate(0)
-        return file
 
     def _write(self) -> None:
         held, self._held = self._held, []

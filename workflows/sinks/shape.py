@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from enum import Enum, Flag
 from itertools import chain
@@ -25,6 +25,7 @@ from typing import (
 )
 from uuid import UUID
 
+from carrara.runtime.identity import text_hash
 from carrara.workflows.calls import Definition
 from carrara.workflows.plain import plain
 from carrara.workflows.types import unaliased
@@ -50,7 +51,8 @@ class Misfit(ValueError):
 class Shape:
     """`item` is that of a list, `fields` those of an object, `places` the digits behind the point of a decimal,
     `values` all that there are, None where any will do. What has kind "json" may be anything. A field that is `needed`
-    must be there, if only as null. `by_name` are the `fields` again, for the values of a million rows."""
+    must be there, if only as null; one that is `optional` may be missing from any row, others only from one that was
+    not made by its type. `by_name` are the `fields` again, for the values of a million rows."""
 
     kind: Kind
     item: Shape | None = None
@@ -58,6 +60,7 @@ class Shape:
     places: int | None = None
     values: tuple[Any, ...] | None = None
     needed: bool = False
+    optional: bool = False
     by_name: Columns = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,15 +98,22 @@ _SIMPLE: tuple[tuple[type, Kind], ...] = (
 
 def row_columns(workflow: Definition[..., Any]) -> Columns:
     """The columns of the workflow's rows beside the key: its outputs, the fields of its class, else one `value`."""
+    result = _result(workflow)
+    return {VALUE: result} if is_whole(workflow) else dict(result.fields)
+
+
+def is_whole(workflow: Definition[..., Any]) -> bool:
+    """Whether a result of the workflow is one `value` of its row: it declares no fields, or one that is called as the
+    key of the record. What comes at run time makes no difference to it."""
+    result = _result(workflow)
+    return result.kind != "object" or KEY in result.by_name
+
+
+def _result(workflow: Definition[..., Any]) -> Shape:
     outputs = getattr(workflow, "outputs", None)
     if outputs is None:
-        whole = shape_of(workflow.returns)
-        found = dict(whole.fields) if whole.kind == "object" else {VALUE: whole}
-    else:
-        found = {name: shape_of(annotation) for name, annotation in outputs.items()}
-    if KEY in found:  # that of the record goes before it
-        return {VALUE: Shape("object", fields=tuple(found.items()))}
-    return found
+        return shape_of(workflow.returns)
+    return Shape("object", fields=tuple((name, shape_of(kind)) for name, kind in outputs.items()))
 
 
 def shape_of(annotation: Any, depth: int = 0) -> Shape:
@@ -183,7 +193,8 @@ def _class(kind: type, depth: int) -> Shape:
         if config.get("extra") == "allow" or getattr(kind, "__pydantic_root_model__", False):
             return JSON
         hints = get_type_hints(kind, include_extras=True)
-        return _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
+        found = _object({f.alias or name: hints[name] for name, f in model.items()}, depth)
+        return _with_optional(found, {f.alias or name for name, f in model.items() if f.exclude})
     if dataclasses.is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         return _object({field.name: hints[field.name] for field in dataclasses.fields(kind)}, depth)
@@ -196,7 +207,29 @@ def _typed_dict(kind: Any, depth: int) -> Shape:
     found = _object(hints, depth)
     needed = {n for n, hint in hints.items() if _is_needed(hint, n in kind.__required_keys__)}
     fields = ((n, dataclasses.replace(s, needed=n in needed)) for n, s in found.fields)
-    return dataclasses.replace(found, fields=tuple(fields))
+    found = dataclasses.replace(found, fields=tuple(fields))
+    return _with_optional(found, hints.keys() - needed)
+
+
+def _with_optional(shape: Shape, names: Collection[str]) -> Shape:
+    fields = ((n, dataclasses.replace(s, optional=n in names)) for n, s in shape.fields)
+    return dataclasses.replace(shape, fields=tuple(fields))
+
+
+def complete(columns: Columns) -> Columns:
+    """The columns as every row fills them that a workflow of these types has made: all fields but optional ones."""
+    return {name: _complete(shape, not shape.optional) for name, shape in columns.items()}
+
+
+def _complete(shape: Shape, needed: bool) -> Shape:
+    fields = tuple((name, _complete(part, not part.optional)) for name, part in shape.fields)
+    item = None if shape.item is None else _complete(shape.item, needed=False)
+    return dataclasses.replace(shape, item=item, fields=fields, needed=needed)
+
+
+def types_hash(columns: Columns) -> str:
+    """8 hex digits; the same for the same types in whatever process."""
+    return text_hash(repr(columns))[:8]
 
 
 def _is_needed(hint: Any, usually: bool) -> bool:
@@ -264,7 +297,7 @@ def fitting(value: Any, shape: Shape, where: str) -> Any:
         case "decimal":
             return str(_in_places(_number(value, where), shape.places, where))
         case "date" | "datetime" | "time":
-            _moment(value, shape.kind, where)
+            _iso(value, shape.kind, where)
             return value
         case _:
             refuse_half_characters(value, where)
@@ -419,18 +452,35 @@ def _places_of(number: Decimal) -> int:
 
 
 def _moment(value: Any, kind: Kind, where: str) -> Any:
-    """Moments with an offset become UTC, without one they stay as they are."""
-    try:
-        if kind == "date":
-            return datetime.date.fromisoformat(value)
-        if kind == "time":
-            return datetime.time.fromisoformat(value).replace(tzinfo=None)
-        found = datetime.datetime.fromisoformat(value)
-        return (
-            found if found.tzinfo is None else found.astimezone(datetime.UTC).replace(tzinfo=None)
+    """Moments with an offset become UTC, without one they stay as they are. The offset of a time has no place in a
+    column."""
+    found = _iso(value, kind, where)
+    if kind == "date" or found.tzinfo is None:
+        return found
+    if kind == "time":
+        raise Misfit(
+            f"{where}: a column of times has no place for the offset of {value}; give the time without it, "
+            "or declare a text (str)"
         )
-    except (TypeError, ValueError, OverflowError):
+    try:
+        return found.astimezone(datetime.UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise Misfit(f"{where}: {value} cannot be put into UTC, as moments are stored") from None
+
+
+def _iso(value: Any, kind: Kind, where: str) -> Any:
+    """A date, a moment or a time as it is written."""
+    try:
+        return _ISO[kind](value)
+    except (TypeError, ValueError):
         raise _other(value, f"a {kind} in ISO 8601", where) from None
+
+
+_ISO: Mapping[Kind, Callable[[str], Any]] = {
+    "date": datetime.date.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "time": datetime.time.fromisoformat,
+}
 
 
 def _other(value: Any, needed: str, where: str) -> Misfit:
@@ -438,6 +488,6 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 
 __all__ = [
-    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Misfit", "Shape", "fitting", "is_unicode",
-    "refuse_lacking", "row_columns", "shape_of", "typed",
+    "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Kind", "Misfit", "Shape", "complete", "fitting", "is_unicode",
+    "is_whole", "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
 ]  # fmt: skip

@@ -10,16 +10,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from carrara.workflows.places import OutputError, PlaceError
+
 Fields = Mapping[str, Any]
 
 
 class Sink(Protocol):
     """`shown` is the place as messages name it, `output` the file that is made anew, None where rows are put to what is
-    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. Where `ordered` is
-    False the order of rows does not matter to it."""
+    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. `lock` is the file
+    that a job holds while it writes there (see `held`), None where nothing is shared (a pipe) or a server sees to it.
+    Where `ordered` is False the order of rows does not matter to it."""
 
     shown: str
     failed: Path | None
+    lock: Path | None
     ordered: bool
 
     @property
@@ -64,10 +68,25 @@ class Sink(Protocol):
         ...
 
 
+def of_before(sink: Sink, fields: Fields) -> Any:
+    """A row that was done before, as the sink takes it.
+
+    Raises:
+        PlaceError: it cannot stand there; it could where the job wrote it first.
+    """
+    try:
+        return sink.prepare(fields)
+    except (TypeError, ValueError, OutputError) as error:
+        raise PlaceError(
+            f"{sink.shown}: the row {fields['key']!r}, which is done, cannot stand there: {error}. "
+            "`carrara resume last --output OTHER` writes the rows to a place that takes it."
+        ) from error
+
+
 KEPT = (
     "What had finished is in the journal: run the same command with --resume once it can be written, "
     "or `carrara resume last --output OTHER`."
 )
 
 
-__all__ = ["KEPT", "Fields", "Sink"]
+__all__ = ["KEPT", "Fields", "Sink", "of_before"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.places import OutputError, PlaceError
-from carrara.workflows.sinks.shape import KEY, Misfit, Shape
+from carrara.workflows.sinks.held import taken
+from carrara.workflows.sinks.shape import KEY, Kind, Misfit, Shape
 from carrara.workflows.sinks.sink import KEPT, Fields
 from carrara.workflows.sinks.tables import Prepared, TableSink
-from carrara.workflows.sinks.typed_rows import Row, TypedRows
+from carrara.workflows.sinks.typed_rows import Row, TypedRows, as_text
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -23,17 +25,24 @@ _KEYS_AT_ONCE = 500
 
 
 class SqlTable(TableSink):
-    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC (in SQLite, which has none, as
-    text)."""
+    """A table behind `url`; nested values lie in JSON columns, decimals in NUMERIC. In SQLite decimals are text, and so
+    is what may be anything: SQLite would make a number of its own of each number in a column that is called JSON."""
 
     def __init__(
-        self, url: str, name: str, failed: Path, rows: TypedRows, *, flat: bool = False
+        self,
+        url: str,
+        name: str,
+        failed: Path,
+        rows: TypedRows,
+        *,
+        lock: Path | None,
+        flat: bool = False,
     ) -> None:
         try:
             import sqlalchemy
         except ImportError as error:
             raise CarraraError(f"SQL tables need the package SQLAlchemy: {INSTALL}") from error
-        super().__init__(f"{shown_url(url)}#{name}", failed, rows, flat=flat)
+        super().__init__(f"{shown_url(url)}#{name}", failed, rows, lock=lock, flat=flat)
         self._url = url
         try:
             self._engine = sqlalchemy.create_engine(driver_url(url), json_serializer=_json)
@@ -47,10 +56,14 @@ class SqlTable(TableSink):
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._table: Table
         self._connection: Connection | None = None
-        self._as_text: tuple[str, ...] = ()
+        self._as_text: Mapping[str, Callable[[Any], str | None]] = {}
+        self._open_json: tuple[str, ...] = ()
 
     def prepare(self, fields: Fields) -> Prepared:
         key, rows = super().prepare(fields)
+        for row in rows:
+            for name in self._open_json:
+                _refuse_number(row[name], name)
         if not self._is_sqlite:
             for row in rows:
                 for name, value in row.items():
@@ -68,11 +81,23 @@ class SqlTable(TableSink):
                 Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._engine.connect()
             with self._connection.begin():
+                self._hold(sqlalchemy)
                 self._table = self._made_or_checked(sqlalchemy)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise PlaceError(f"{self.shown}: {said(error, self._url)}") from error
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
+
+    def _hold(self, sqlalchemy: Any) -> None:
+        """Keep the table of a server to this job until the connection ends; of a file that is done by `lock`."""
+        if self._is_sqlite:
+            return
+        assert self._connection is not None
+        schema = self._schema or self._connection.scalar(sqlalchemy.func.current_schema())
+        name = hashlib.sha256(f"carrara {schema}.{self._name}".encode()).digest()
+        number = int.from_bytes(name[:8], signed=True)
+        if not self._connection.scalar(sqlalchemy.func.pg_try_advisory_lock(number)):
+            raise PlaceError(taken(self.shown))
 
     def _made_or_checked(self, sqlalchemy: Any) -> Table:
         assert self._connection is not None
@@ -91,7 +116,7 @@ class SqlTable(TableSink):
         made: Table = sqlalchemy.Table(self._name, sqlalchemy.MetaData(), *columns, schema=schema)
         made.create(self._connection)
         if self._is_sqlite:
-            self._as_text = self._decimals()
+            self._as_text = self._texts(("decimal", "json"))
         return made
 
     def _type(self, sqlalchemy: Any, shape: Shape) -> Any:
@@ -112,11 +137,16 @@ class SqlTable(TableSink):
                 return sqlalchemy.DateTime()
             case "time":
                 return sqlalchemy.Time()
+            case "json" if self._is_sqlite:
+                return sqlalchemy.Text()
             case _:
                 return sqlalchemy.JSON(none_as_null=True)
 
-    def _decimals(self) -> tuple[str, ...]:
-        return tuple(name for name, shape in self._rows.columns.items() if shape.kind == "decimal")
+    def _texts(self, kinds: Collection[Kind]) -> Mapping[str, Callable[[Any], str | None]]:
+        """How values of these kinds become text, by column."""
+        found = {n: shape.kind for n, shape in self._rows.columns.items() if shape.kind in kinds}
+        is_open = {name: self._is_sqlite and kind == "json" for name, kind in found.items()}
+        return {name: as_text if is_open[name] else _text for name in found}
 
     def _check(self, sqlalchemy: Any, table: Any, inspector: Any) -> None:
         """Raises PlaceError where rows do not fit the table that is there."""
@@ -150,7 +180,10 @@ class SqlTable(TableSink):
                 f"{self.shown}: the table is there and does not fit: {'; '.join(wrong)}. "
                 "Name another table, or change this one."
             )
-        self._as_text = tuple(texts)
+        self._as_text = {n: f for n, f in self._texts(get_args(Kind)).items() if n in texts}
+        self._open_json = tuple(
+            n for n, s in ours.items() if self._is_sqlite and s.kind == "json" and n not in texts
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -171,7 +204,7 @@ class SqlTable(TableSink):
         assert self._connection is not None
         texts = self._as_text
         if texts:
-            rows = [{**row, **{name: _text(row[name]) for name in texts}} for row in rows]
+            rows = [{**row, **{n: written(row[n]) for n, written in texts.items()}} for row in rows]
         insert: Any = (sqlite if self._is_sqlite else postgresql).insert(self._table)
         replaced = {name: insert.excluded[name] for name in self._rows.columns if name != KEY}
         if replaced:
@@ -214,6 +247,15 @@ def _takes(sqlalchemy: Any, shape: Shape) -> tuple[type, ...]:
             return (sqlalchemy.Time,)
         case _:
             return (sqlalchemy.JSON,)
+
+
+def _refuse_number(value: Any, name: str) -> None:
+    """Raises Misfit where a column of SQLite that is called JSON would make another number of it."""
+    is_whole_float = isinstance(value, float) and value.is_integer()
+    if is_whole_float or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise Misfit(
+            f"{name}: SQLite would change the number {value!r} in a column of the type JSON; make it TEXT"
+        )
 
 
 def _text(value: Any) -> str | None:

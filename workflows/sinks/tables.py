@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carrara.workflows.places import PlaceError
 from carrara.workflows.sinks.shape import KEY
-from carrara.workflows.sinks.sink import Fields
+from carrara.workflows.sinks.sink import Fields, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 BATCH = 500
@@ -39,11 +39,13 @@ class TableSink(ABC):
         failed: Path,
         rows: TypedRows,
         *,
+        lock: Path | None,
         flat: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shown = shown
         self.failed: Path | None = failed
+        self.lock = lock
         self._rows = rows
         self._flat = flat
         self._clock = clock
@@ -66,6 +68,10 @@ class TableSink(ABC):
     def _delete(self, keys: Sequence[str]) -> int:
         """Delete the rows with these keys; how many there were."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Free the connection. Idempotent."""
+
     def prepare(self, fields: Fields) -> Prepared:
         return str(fields[KEY]), self._rows(fields)
 
@@ -77,7 +83,7 @@ class TableSink(ABC):
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()
         for fields in done:
-            self.put(self.prepare(fields))
+            self.put(of_before(self, fields))
 
     def put(self, row: Prepared) -> None:
         if not self._held:

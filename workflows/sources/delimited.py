@@ -11,28 +11,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from carrara.workflows.sources.record import MAX_TEXT_BYTES, Record, SourceError, broken, key_of
+from carrara.workflows.sources.record import (
+    MAX_TEXT_BYTES,
+    EmptySource,
+    Record,
+    SourceError,
+    broken,
+    key_of,
+)
 
 _NO_TEXT = re.compile("[\udc80-\udcff]")
 """A byte that is not UTF-8, as the handler "surrogateescape" gives it."""
 
 
 def read_csv(path: Path) -> Iterator[Record]:
-    """A record for each row, with the columns that the header names; `.tsv` has tabs between the cells.
+    """A record for each row, with the columns that the header names. Between the cells stand commas, in `.tsv` tabs, or
+    what the header and the first row show beyond doubt.
 
     A quote that nothing closes makes its row broken, and reading goes on in the line after it.
 
     Raises:
-        SourceError: there is no header in UTF-8, or it has two columns of one name.
+        SourceError: there is no header in UTF-8, or it has two columns of one name. EmptySource: no row follows it.
     """
     csv.field_size_limit(MAX_TEXT_BYTES)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         raw = path.open("rb")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     with raw, io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as text:
         lines = _Lines(text)
+        delimiter = _delimiter(lines, usual)
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         names = _header(path, rows)
         index = 0
@@ -47,11 +56,43 @@ def read_csv(path: Path) -> Iterator[Record]:
                 lines.give_back(quote.line if quote else 1)
             else:
                 if cells is None:
-                    return
+                    break
                 if not cells:  # an empty line
                     continue
-                yield _record(empty, names, cells)
+                found = _record(empty, names, cells)
+                if found.problem is not None and delimiter != usual:
+                    found.problem += f" (between the cells stands {delimiter!r}, as in the header)"
+                yield found
             index += 1
+    if not index:
+        raise EmptySource(f"{path}: empty, there is no row below its header")
+
+
+def _delimiter(lines: _Lines, usual: str) -> str:
+    """What stands between the cells: another sign than the usual one where that alone makes several names of the
+    header, and as many cells of the first row. All lines are given back."""
+    if len(_beginning(lines, usual)[0]) > 1:
+        return usual
+    others = [sign for sign in ",;\t|" if sign != usual and _separates(*_beginning(lines, sign))]
+    return others[0] if len(others) == 1 else usual
+
+
+def _separates(names: Sequence[str], cells: Sequence[str]) -> bool:
+    differ = all(names) and len(set(names)) == len(names)
+    return len(names) > 1 and differ and len(cells) in (0, len(names))
+
+
+def _beginning(lines: _Lines, delimiter: str) -> tuple[list[str], list[str]]:
+    """Header and first row, empty where there is none that can be read; their lines are given back."""
+    rows = (cells for cells in csv.reader(lines, delimiter=delimiter, strict=True) if cells)
+    names: list[str] = []
+    try:
+        names = next(rows, [])
+        return names, next(rows, [])
+    except csv.Error:
+        return names, []
+    finally:
+        lines.give_back(0)
 
 
 class _Lines:

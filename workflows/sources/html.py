@@ -16,8 +16,8 @@ MAX_BYTES = 8 * 2**20
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 
 
-def read(raw: bytes) -> Mapping[str, Any]:
-    """`text` and `title` of a page; its encoding is the one that it declares, else UTF-8.
+def read(raw: bytes | str) -> Mapping[str, Any]:
+    """`text` and `title` of a page; the encoding of bytes is the one that they declare, else UTF-8.
 
     Raises:
         Unreadable: there is nothing to read in it, or it is too large or nested too deeply.
@@ -29,9 +29,10 @@ def read(raw: bytes) -> Mapping[str, Any]:
         raise CarraraError(f"HTML files need beautifulsoup4 and markdownify: {INSTALL}") from error
     if not raw.strip():
         raise Unreadable("the file is empty")
-    if len(raw) > MAX_BYTES:
+    size = len(raw if isinstance(raw, bytes) else raw.encode(errors="replace"))
+    if size > MAX_BYTES:
         raise Unreadable(
-            f"an HTML page of {len(raw) / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are read: "
+            f"an HTML page of {size / 2**20:.0f} MiB, at most {MAX_BYTES // 2**20} are read: "
             "cut it, or give its text"
         )
     try:
@@ -41,28 +42,24 @@ def read(raw: bytes) -> Mapping[str, Any]:
         raise Unreadable("the page nests its elements too deeply to be read") from error
 
 
-def markdown_of(page: str) -> str:
-    """The text of a page that is a string already, such as the HTML part of a mail.
-
-    Raises:
-        Unreadable, CarraraError: as `read`.
-    """
-    return str(read(page.encode())["text"])
-
-
 def as_markdown(soup: Any) -> str:
     from markdownify import MarkdownConverter
+
+    from carrara.workflows.sources.html_tables import square_tables
 
     for tag in soup(_UNSEEN):
         tag.decompose()
     for tag in soup(attrs={"hidden": True}):
         tag.decompose()
+    square_tables(soup)
     converter = MarkdownConverter(
         heading_style="ATX",
         bullets="-",
         strip=["img", "a"],
         table_infer_header=True,
         escape_misc=False,
+        escape_asterisks=False,
+        escape_underscores=False,
     )
     made = converter.convert_soup(soup.body or soup)
     text = _BLANK_LINES.sub("\n\n", "\n".join(line.rstrip() for line in made.split("\n"))).strip()
@@ -77,4 +74,4 @@ def _title(soup: Any) -> str:
     return found or heading
 
 
-__all__ = ["INSTALL", "MAX_BYTES", "as_markdown", "markdown_of", "read"]
+__all__ = ["INSTALL", "MAX_BYTES", "as_markdown", "read"]

@@ -6,13 +6,13 @@ import mailbox
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from carrara.workflows.sources.html import markdown_of
+from carrara.workflows.sources import html
 from carrara.workflows.sources.record import (
     MAX_TEXT_BYTES,
     Record,
@@ -94,11 +94,29 @@ def _body(message: EmailMessage) -> str:
     part = message.get_body(preferencelist=("plain", "html"))
     if part is None:
         raise Unreadable("the e-mail holds no text")
-    content = str(part.get_content())
-    text = markdown_of(content) if part.get_content_subtype() == "html" else content
+    content = _content(part)
+    if part.get_content_subtype() == "html":
+        text = str(html.read(content)["text"])
+    else:
+        text = content if isinstance(content, str) else _guessed(content)
     if not text.strip():
         raise Unreadable("the e-mail holds no text")
     return text
+
+
+def _content(part: MIMEPart) -> str | bytes:
+    """Text where the mail tells the encoding, else bytes: then the page may tell it."""
+    raw = part.get_payload(decode=True)
+    tells = part.get_content_charset() is not None
+    return raw if isinstance(raw, bytes) and not tells else str(part.get_content())
+
+
+def _guessed(raw: bytes) -> str:
+    """A text that does not tell its encoding, as mail programs show it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("windows-1252", errors="replace")
 
 
 __all__ = ["read_mailbox", "read_message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from carrara.workflows.sources.record import (
 
 INSTALL = "pip install 'carrara[data]'"
 _BATCH = 1024
+_FRACTION = re.compile(r"\.\d{6}")
 
 
 def read_parquet(path: Path, keep: Kept = ()) -> Iterator[Record]:
@@ -50,19 +52,52 @@ def read_parquet(path: Path, keep: Kept = ()) -> Iterator[Record]:
 
 def _rows(batch: Any) -> Iterator[dict[str, object]]:
     """The rows of a batch. A value that Python has no room for, such as a date after the year 9999, stands in its row
-    as what is wrong with it."""
+    as what is wrong with it; a moment in nanoseconds as text."""
+    names = batch.schema.names
+    columns = [_values(batch.column(name), name) for name in names]
+    for _, *values in zip(range(batch.num_rows), *columns, strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _values(column: Any, name: str) -> list[object]:
     try:
-        yield from batch.to_pylist()
+        found: list[object] = column.to_pylist()
     except (ValueError, OverflowError):
-        for index in range(batch.num_rows):
-            yield {name: _value(batch.column(name)[index], name) for name in batch.schema.names}
+        found = [_value(scalar, name) for scalar in column]
+    return found
 
 
 def _value(scalar: Any, name: str) -> object:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError) as error:
-        return Unreadable(f"column {name!r} holds a {scalar.type} that is out of range: {error}")
+        return _with_nanoseconds(scalar, name) or Unreadable(
+            f"column {name!r} holds a {scalar.type} that is out of range: {error}"
+        )
+
+
+def _with_nanoseconds(scalar: Any, name: str) -> object:
+    """A moment in ISO 8601 with nine digits of a second, a duration in seconds, a list or struct with such within; None
+    for other values."""
+    import pyarrow
+    from pyarrow import types
+
+    of = scalar.type
+    if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
+        return [_value(item, name) for item in scalar.values]
+    if types.is_map(of):
+        return [[_value(part, name) for part in pair.values()] for pair in scalar.values]
+    if types.is_struct(of):
+        return {key: _value(item, f"{name}.{key}") for key, item in scalar.items()}
+    is_time = types.is_timestamp(of) or types.is_time(of) or types.is_duration(of)
+    if not is_time or of.unit != "ns":
+        return None
+    if types.is_duration(of):
+        return float(scalar.value / 10**9)
+    micros, nanos = divmod(scalar.value, 1000)
+    rough = pyarrow.timestamp("us", of.tz) if types.is_timestamp(of) else pyarrow.time64("us")
+    text: str = pyarrow.scalar(micros, rough).as_py().isoformat(timespec="microseconds")
+    return _FRACTION.sub(rf"\g<0>{nanos:03}", text)
 
 
 def _record(path: Path, index: int, row: dict[str, object], keep: Kept) -> Record:

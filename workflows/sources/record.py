@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
-from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -51,8 +50,7 @@ class Record:
     is_cells: bool = False
 
 
-class BinaryData(Unreadable):
-    """A column holds binary data."""
+_BINARY = "holds binary data, which no input takes"
 
 
 def broken(record: Record, problem: str) -> Record:
@@ -98,42 +96,43 @@ Kept = tuple[type, ...]
 
 
 def from_columns(empty: Record, row: Mapping[str, Any], keep: Kept = ()) -> Record:
-    """The record of a row of a typed table. Columns of binary data are left out; broken where a value has no JSON
-    form, and is of none of the types to `keep`."""
+    """The record of a row of a typed table. What has no JSON form, and is of none of the types to `keep`, is left out
+    with its reason: only who asks for it fails."""
     fields, unused = {}, {}
-    try:
-        for name, value in row.items():
-            try:
-                fields[name] = plain_value(value, name, keep)
-            except BinaryData as error:
-                unused[name] = str(error)
-    except Unreadable as error:
-        return broken(empty, str(error))
+    for name, value in row.items():
+        try:
+            fields[name] = plain_value(value, name, keep)
+        except Unreadable as error:
+            unused[name] = str(error)
     return replace(empty, fields=fields, unused=unused)
+
+
+def lacking(record: Record) -> str | None:
+    """Why a value of the record cannot be read; None where all can, but for columns of bytes."""
+    reasons = (reason for reason in record.unused.values() if not reason.endswith(_BINARY))
+    return next(reasons, None)
 
 
 def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
     """A value of a typed table as JSON data: dates and times in ISO 8601, decimals as text, so that no digit is
-    lost, and so are NaN and infinity.
-    Values of the types to `keep` stay as they are.
+    lost. NaN and infinity are floats, of decimals, too. Values of the types to `keep` stay as they are.
 
     Raises:
-        BinaryData: names the column.
-        Unreadable: a type that has no JSON form, or a value that is an Unreadable itself; names the column.
+        Unreadable: a type that has no JSON form, bytes, or a value that is an Unreadable itself; names the column.
     """
     match value:
         case Unreadable():
             raise value
-        case None | bool() | int() | str():
+        case None | bool() | int() | float() | str():
             return value
         case _ if isinstance(value, keep):
             return value
-        case float():
-            return value if isfinite(value) else str(value)
         case datetime() | date() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
+        case Decimal() if not value.is_finite():
+            return float(value)
         case Decimal() | UUID():
             return str(value)
         case list() | tuple():
@@ -143,7 +142,7 @@ def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
                 str(key): plain_value(item, f"{name}.{key}", keep) for key, item in value.items()
             }
         case bytes() | bytearray() | memoryview():
-            raise BinaryData(f"column {name!r} holds binary data, which no input takes")
+            raise Unreadable(f"column {name!r} {_BINARY}")
         case _:
             raise Unreadable(
                 f"column {name!r} holds a {type(value).__name__}, which has no JSON form"
@@ -162,5 +161,6 @@ __all__ = [
     "from_columns",
     "key_of",
     "key_text",
+    "lacking",
     "writable",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
@@ -19,6 +19,7 @@ from carrara.workflows.sources.record import (
     key_of,
     key_text,
 )
+from carrara.workflows.sources.sqlite_values import Reading, read_rows, readings, text_or_bytes
 
 SCHEMES = ("sqlite", "postgresql", "postgres")
 _URL = re.compile(r"^(sqlite|postgres(?:ql)?)(\+\w+)?:/")
@@ -60,16 +61,16 @@ def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]
     try:
         _refuse_missing_file(engine, shown)
         with engine.connect() as connection:
-            query, keys = _statement(sqlalchemy, connection, what.strip(), shown)
+            if engine.dialect.name == "sqlite":
+                driver: Any = connection.connection.driver_connection
+                driver.text_factory = text_or_bytes
+            asked = _asked(sqlalchemy, connection, what.strip(), shown)
             found = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-                query
+                asked.query
             )
             index = -1
-            for index, row in enumerate(found.mappings()):
-                named = {
-                    str(name): value for name, value in row.items()
-                }  # names are of a kind of str
-                yield _record(shown, index, named, keys, keep)
+            for index, row in enumerate(read_rows(found.mappings(), asked.readings)):
+                yield _record(shown, index, row, asked.keys, keep)
             if index < 0:
                 raise EmptySource(f"{shown}: there is no row in {what.strip()!r}")
     except sqlalchemy.exc.SQLAlchemyError as error:
@@ -94,12 +95,17 @@ def _refuse_missing_file(engine: Any, shown: str) -> None:
         raise SourceError(f"{shown}: there is no file {name}")
 
 
-def _statement(
-    sqlalchemy: Any, connection: Any, what: str, shown: str
-) -> tuple[Any, tuple[str, ...]]:
-    """The query, and the columns that make the key of a row."""
+class _Asked(NamedTuple):
+    """The query, the columns that make the key of a row, and how values of SQLite are read."""
+
+    query: Any
+    keys: tuple[str, ...] = ()
+    readings: Mapping[str, Reading] = {}
+
+
+def _asked(sqlalchemy: Any, connection: Any, what: str, shown: str) -> _Asked:
     if QUERY.match(what):
-        return sqlalchemy.text(what), ()
+        return _Asked(sqlalchemy.text(what))
     schema, _, name = what.rpartition(".")
     inspector = sqlalchemy.inspect(connection)
     names = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]
@@ -111,7 +117,12 @@ def _statement(
     )
     keys = tuple(column.name for column in table.primary_key.columns)
     order = [table.c[key] for key in keys] or list(table.columns)
-    return sqlalchemy.select(table).order_by(*order), keys
+    if connection.dialect.name != "sqlite":
+        return _Asked(sqlalchemy.select(table).order_by(*order), keys)
+    as_they_are = [sqlalchemy.type_coerce(c, sqlalchemy.types.NullType()) for c in table.columns]
+    named = [raw.label(c.name) for raw, c in zip(as_they_are, table.columns, strict=True)]
+    query = sqlalchemy.select(*named).order_by(*order)
+    return _Asked(query, keys, readings(table, connection.dialect))
 
 
 def _record(

@@ -1,6 +1,7 @@
 """Trainings learn, stop at any moment, and go on as if nothing had happened."""
 
 import json
+import lzma
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,15 @@ def test_an_order_is_carried_out_and_resumed(tiny_folder: Path, data: Path, tmp_
         ('{"prompt": 3, "response": "y"}', "rows.jsonl:2: 'prompt' is not a string"),
         ('{"messages": [{"role": "user"}], "response": "y"}', "rows.jsonl:2: 'messages' is a list"),
         (
+            '{"messages": [{"role": "bot", "content": "x"}], "response": "y"}',
+            "rows.jsonl:2: message 1 has the role 'bot'; use system, user, assistant",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": 3}], "response": "y"}',
+            "rows.jsonl:2: the content of message 1 is not a string",
+        ),
+        ('{"messages": [], "response": "y"}', "rows.jsonl:2: 'messages' is empty"),
+        (
             '{"prompt": "x", "response": "y", "contract": {"kind": "tree"}}',
             "rows.jsonl:2: unknown contract",
         ),
@@ -170,6 +180,66 @@ def test_a_bad_row_is_told_with_its_line(tmp_path: Path, line: str, told: str) -
     path.write_text('{"prompt": "a", "response": "b"}\n' + line + "\n")
     with pytest.raises(LoadingError, match=told):
         list(read_rows(path))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.xz"])
+def test_a_byte_that_is_not_utf8_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+    raw = b'{"prompt": "a", "response": "b"}\n' * 900 + b'{"prompt": "\xff", "response": "b"}\n'
+    (tmp_path / name).write_bytes(lzma.compress(raw) if name.endswith("xz") else raw)
+    with pytest.raises(LoadingError, match=rf"{name}:901: not UTF-8: byte 0xff at position 13"):
+        list(read_rows(tmp_path / name))
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "town": {"type": ["string", "null"]}},
+    "required": ["name", "town"],
+}
+PEOPLE = {"kind": "json", "schema": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("response", "contract", "told"),
+    [
+        ({"name": 3, "town": None}, PEOPLE, "3"),
+        ({"town": "Oslo"}, PEOPLE, "name"),
+        (3, {"kind": "choice", "options": ["3", "4"]}, "3"),
+        ([{"a": 1}], {"kind": "table", "columns": [{"name": "b"}]}, "a"),
+    ],
+)
+@pytest.mark.parametrize("to", ["data", "dev"])
+def test_an_answer_that_does_not_hold_to_its_contract_ends_it_before_the_training(
+    tiny_folder: Path, data: Path, tmp_path: Path, to: str, response: Any, contract: Any, told: str
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    row = json.dumps({"prompt": "x", "response": response, "contract": contract})
+    bad.write_text(data.read_text() + row + "\n")
+    files = {"data": data, to: bad}
+    recipe = Recipe.of({**SMALL, "steps": 1})
+    order = Order(str(tiny_folder), files["data"], tmp_path / "out", recipe, files.get("dev"))
+    with pytest.raises(LoadingError, match=rf"bad.jsonl:9: .*{told}"):
+        adapt(order)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_null_that_an_answer_leaves_out_is_written_for_it(
+    tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    data.write_text(json.dumps({"prompt": "x", "response": {"name": "A"}, "contract": PEOPLE}))
+    recipe = Recipe.of({**SMALL, "steps": 1})
+    assert adapt(Order(str(tiny_folder), data, tmp_path / "out", recipe)).done
+
+
+def test_a_row_that_is_left_out_is_counted_once(
+    tiny_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    with data.open("a") as file:
+        file.write(json.dumps({"prompt": "x " * 900, "response": "b"}) + "\n")
+    lines: list[Any] = []
+    recipe = Recipe.of({**SMALL, "steps": 12})
+    adapt(Order(str(tiny_folder), data, tmp_path / "out", recipe), lines.append)
+    told = [(line["too_long"], line["unfit"]) for line in lines if line.get("event") == "left out"]
+    assert told == [(1, 0)]
 
 
 def test_an_empty_or_missing_file_is_told(tmp_path: Path) -> None:

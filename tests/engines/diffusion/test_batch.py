@@ -43,6 +43,18 @@ def test_what_is_known_already_is_not_fed() -> None:
     assert [(f.start, f.count) for f in plan.feeds] == [(16, 9)]
 
 
+def test_prompt_and_canvas_may_be_one_pass_where_a_request_is_alone_and_memory_allows_it() -> None:
+    def plan(size: int, tickets: int = 1) -> Plan:
+        batch = Batcher(BatchLimits(bytes=size), Costs(slot=0, place=1))
+        for ticket in range(tickets):
+            batch.offer(ticket, prompt=25, need=60, block=Block(30, 4))
+        return batch.plan()
+
+    assert plan(55).can_be_one
+    assert not plan(54).can_be_one
+    assert not plan(500, tickets=2).can_be_one
+
+
 def test_a_settled_block_is_fed_before_the_next_one_is_denoised() -> None:
     batch = Batcher()
     batch.offer(1, 5, 60)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
+from carrara.engines.diffusion import decode
 from carrara.engines.diffusion.batch import BatchLimits
 from carrara.engines.diffusion.engine import ABILITIES, DiffusionEngine
 from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused, LoadingError
 from carrara.engines.local import LocalModel
+from carrara.engines.model.integer import can_be_integer
 from carrara.engines.occupancy import Occupancy
 from carrara.engines.request import (
     Completion,
@@ -108,6 +112,59 @@ def test_an_answer_does_not_depend_on_who_shares_the_batch(run: Callable[..., An
         assert one.text == other.text
         assert one.usage.passes == other.usage.passes
         assert one.confidence.tokens == pytest.approx(other.confidence.tokens, abs=1e-5)
+
+
+@pytest.mark.parametrize(("options", "passes"), [(("one", "two"), 0), (("a b", "a c"), 1)])
+def test_a_choice_told_by_its_first_token_needs_no_pass_over_a_canvas(
+    run: Callable[..., Any], options: tuple[str, ...], passes: int
+) -> None:
+    async def work(engine: DiffusionEngine) -> tuple[Completion, list[str]]:
+        kinds, timed = [], engine.local.pace.timed
+
+        def noted(kind: str, places: int) -> AbstractContextManager[None]:
+            kinds.append(kind)
+            return timed(kind, places)
+
+        engine.local.pace.timed = noted  # type: ignore[method-assign]
+        return await engine.complete(request(Choice(options))), kinds
+
+    found, kinds = run(work)
+    assert found.value in options
+    assert kinds.count("canvas") == passes
+    assert found.usage.passes == 1  # the look at its prompt counts
+
+
+@pytest.mark.skipif(
+    not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_end_of_a_prompt_and_its_canvas_are_one_pass_with_the_bits_of_two(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    mat = "the cat sat on the mat " * 5
+    asks = [request(contract, mat + more) for contract in CONTRACTS for more in ("", "again")]
+
+    async def found(forwards: list[int]) -> list[Completion]:
+        local = LocalModel.open(tiny_folder, dtype=dtype, device="cpu", threads=1, quick=True)
+        async with DiffusionEngine(local, settings=FAST) as engine:
+            plain = local.model.forward
+
+            def noted(tokens: Tensor, *given: Any, **named: Any) -> Tensor:
+                forwards.append(tokens.shape[1])
+                return plain(tokens, *given, **named)
+
+            monkeypatch.setattr(local.model, "forward", noted)
+            return [await engine.complete(ask) for ask in asks]
+
+    one: list[int] = []
+    two: list[int] = []
+    joined = asyncio.run(found(one))
+    monkeypatch.setattr(decode, "_MOST_JOINED", 0)
+    apart = asyncio.run(found(two))
+    assert len(one) < len(two)
+    for a, b in zip(joined, apart, strict=True):
+        assert (a.text, a.confidence) == (b.text, b.confidence)
+        assert (a.usage.passes, a.usage.cached_tokens) == (b.usage.passes, b.usage.cached_tokens)
 
 
 def test_prompts_share_the_prefix_cache(run: Callable[..., Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from carrara.engines.diffusion.gemma import Drawn, GemmaPass, generate
 from carrara.engines.errors import LoadingError
+from carrara.engines.local import LocalModel
 from carrara.engines.model.gemma import GemmaSettings, NotInstalled, load_gemma
 
 CONFIG: dict[str, Any] = {
@@ -147,15 +150,115 @@ def test_settings_are_read_from_the_checkpoint(folder: Path, tmp_path: Path) -> 
         GemmaSettings.of_folder(tmp_path)
 
 
-def test_a_missing_tensor_is_named(folder: Path, tmp_path: Path) -> None:
+def rewrite(folder: Path, tensors: dict[str, Tensor | None]) -> None:
+    """Put tensors into the second shard of a checkpoint; None takes one out."""
     from safetensors.torch import load_file, save_file
 
+    found: dict[str, Any] = {**load_file(folder / SECOND), **tensors}
+    kept = {name: tensor for name, tensor in found.items() if tensor is not None}
+    save_file(kept, folder / SECOND, metadata={"format": "pt"})
+
+
+def edit(folder: Path, part: str | None = None, **fields: Any) -> None:
+    """Change fields of config.json, or of a part of it; None takes one out."""
+    path = folder / "config.json"
+    whole = json.loads(path.read_text())
+    found = whole if part is None else whole[part]
+    found |= fields
+    for name in [name for name, value in fields.items() if value is None]:
+        del found[name]
+    path.write_text(json.dumps(whole))
+
+
+SECOND = "model-00002-of-00002.safetensors"
+NORM = "model.decoder.norm.weight"
+
+
+@pytest.fixture
+def sharded(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint in two shards, that may be changed."""
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "sharded"
+    path.mkdir()
+    (path / "config.json").write_text((folder / "config.json").read_text())
     tensors = load_file(folder / "model.safetensors")
-    del tensors["model.decoder.norm.weight"]
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    with pytest.raises(LoadingError, match=r"tensors are missing: model.decoder.norm.weight"):
-        load_gemma(tmp_path)
+    shards = {
+        "model-00001-of-00002.safetensors": sorted(tensors)[:40],
+        SECOND: sorted(tensors)[40:],
+    }
+    for shard, names in shards.items():
+        save_file({name: tensors[name] for name in names}, path / shard, metadata={"format": "pt"})
+    where = {name: shard for shard, names in shards.items() for name in names}
+    assert where[NORM] == SECOND
+    index = {"metadata": {}, "weight_map": where}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    load_gemma(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: rewrite(f, {NORM: None}), f"{SECOND}: 1 tensors are missing: {NORM}"),
+        (
+            lambda f: rewrite(f, {"model.foo.weight": torch.ones(3)}),
+            f"{SECOND}: tensor 'model.foo.weight' is not part of this model",
+        ),
+        (
+            lambda f: rewrite(f, {NORM: torch.ones(31)}),
+            rf"{SECOND}: tensor '{NORM}' has shape \[31\], config.json asks for \[32\]",
+        ),
+        (
+            lambda f: rewrite(f, {NORM: torch.ones(32, dtype=torch.int8)}),
+            f"{SECOND}: tensor '{NORM}' holds int8; quantised weights are not supported",
+        ),
+        (
+            lambda f: (f / SECOND).write_bytes((f / SECOND).read_bytes()[:20000]),
+            rf"{SECOND}: damaged or cut off from tensor '\S+' on",
+        ),
+        (lambda f: (f / SECOND).write_bytes(b""), f"{SECOND}: damaged or cut off"),
+        (lambda f: (f / SECOND).unlink(), f"{SECOND} does not exist; the checkpoint is incomplete"),
+        (lambda f: edit(f, model_type="foo"), "config.json: model_type 'foo' is not 'diffusion_g"),
+        (lambda f: edit(f, model_type=None), "config.json: model_type None is not 'diffusion_g"),
+        (
+            lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}),
+            "config.json: weights quantised by 'gptq' are not supported",
+        ),
+        (
+            lambda f: edit(f, "text_config", num_hidden_layers=None),
+            "config.json: text_config: lacks num_hidden_layers",
+        ),
+        (
+            lambda f: edit(f, "text_config", num_attention_heads=0),
+            "config.json: text_config: lacks num_attention_heads",
+        ),
+        (lambda f: edit(f, text_config=None), "config.json: lacks text_config"),
+        (
+            lambda f: edit(f, "text_config", layer_types=["odd", "full_attention"]),
+            "config.json: transformers cannot build this model: .*odd",
+        ),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
+    ],
+)
+def test_what_is_not_computed_is_refused_with_the_file_and_the_field_or_tensor(
+    sharded: Path, damage: Callable[[Path], Any], words: str
+) -> None:
+    damage(sharded)
+    with pytest.raises(LoadingError, match=f"(?s){words}"):
+        load_gemma(sharded)
+
+
+def test_a_quantised_checkpoint_is_refused_by_a_local_model(sharded: Path) -> None:
+    (sharded / "tokenizer.json").write_text("{}")  # is not looked at before
+    edit(sharded, quantization_config={"quant_method": "gptq", "bits": 4})
+
+    async def enter() -> None:
+        async with LocalModel.open(sharded):
+            pass
+
+    with pytest.raises(LoadingError, match=r"config.json: weights quantised by 'gptq'"):
+        asyncio.run(enter())
 
 
 def test_without_transformers_the_error_says_how_to_install_it(
@@ -181,3 +284,20 @@ def test_without_transformers_golden_cases_are_skipped_with_the_reason(
     summary = run_folder(tmp_path)
     assert (summary.passed, summary.failed, summary.skipped) == (0, 0, 1)
     assert "pip install 'carrara[gemma]'" in summary.skips["one"]
+
+
+def test_a_damaged_golden_folder_fails_by_itself(sharded: Path) -> None:
+    from safetensors.torch import save_file
+
+    from carrara.engines.goldens.run import run_folder
+
+    case = {"name": "one", "algorithm": "diffusion_gemma_generate"}
+    found = {"format": "goldens-1", "family": "diffusion_gemma", "forward": [], "decode": [case]}
+    (sharded / "cases.json").write_text(json.dumps(found))
+    save_file({"x": torch.zeros(1)}, sharded / "cases.safetensors")
+    lacking = run_folder(sharded)
+    assert lacking.failures == {"one": f"{sharded / 'cases.json'}: lacks eos_token_id"}
+    (sharded / SECOND).write_bytes((sharded / SECOND).read_bytes()[:20000])
+    cut = run_folder(sharded)
+    assert (cut.passed, cut.failed) == (0, 1)
+    assert f"{sharded / SECOND}: damaged or cut off from tensor" in cut.failures["folder"]

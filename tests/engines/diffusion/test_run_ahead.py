@@ -29,7 +29,7 @@ from carrara.engines.diffusion.rule_table import RULES
 from carrara.engines.diffusion.rules import Edits
 from carrara.engines.diffusion.run_ahead import Reader, RunAhead, can_run_ahead
 from carrara.engines.diffusion.settings import Settings
-from carrara.engines.diffusion.together import Glance, Tiles, read_together
+from carrara.engines.diffusion.together import Glance, read_together
 from carrara.engines.errors import EngineFailed
 from carrara.engines.local import LocalModel
 from carrara.engines.request import (
@@ -103,7 +103,7 @@ def pass_of_all(model: ToyModel, jobs: Sequence[Job]) -> None:
             hidden = torch.cat((job.last[None], hidden[1:]))
         glances.append(Glance(job.view, hidden))
     table = MaskTable()
-    readings = read_together(glances, model.head, model.weight, table, Tiles(5))
+    readings = read_together(glances, model.head, model.weight, table, 5)
     for job, reading, glance in zip(jobs, readings, glances, strict=True):
         job.take(model.head(glance.hidden) if job.needs_logits else reading, table)
 
@@ -122,7 +122,7 @@ def run_ahead(model: ToyModel, jobs: Sequence[Job], passes: int, lag: int) -> li
             found[number, : len(picks)] = model.hidden(tokens[number, : len(row)])[picks]
         return found
 
-    reader = Reader(model.head, MaskTable(), Tiles(5))
+    reader = Reader(model.head, MaskTable(), 5)
     device = torch.device("cpu")
     ahead = RunAhead(jobs, fed, [0] * len(jobs), places, reader, device, lag)
     found = ahead.run(forward, passes)
@@ -232,7 +232,7 @@ def test_nothing_in_a_run_asks_the_device_for_a_value_or_mixes_it_with_the_host(
     for job in jobs:
         job.last = torch.zeros(HIDDEN, device=meta)
     weight, places = torch.zeros(HIDDEN, VOCABULARY, device=meta), [range(6)] * len(jobs)
-    reader = Reader(lambda states: states @ weight, MetaTable(), Tiles(5))
+    reader = Reader(lambda states: states @ weight, MetaTable(), 5)
     ahead = RunAhead(jobs, fed, [0] * len(jobs), places, reader, meta)
     hidden = torch.zeros(len(jobs), 6, HIDDEN, device=meta)
     found = ahead.run(lambda tokens: hidden + tokens.sum(), 3)

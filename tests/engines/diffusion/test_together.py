@@ -10,7 +10,8 @@ from torch import Tensor
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.reader import MaskTable, checked, read
 from carrara.engines.diffusion.scaffold.lexicon import Row
-from carrara.engines.diffusion.together import Glance, Tiles, read_together
+from carrara.engines.diffusion.together import Glance, read_together, tile_rows
+from carrara.engines.model.integer import IntegerWeight, can_be_integer
 
 VOCAB, HIDDEN = 96, 32
 WEIGHT = torch.randn(VOCAB, HIDDEN, generator=torch.Generator().manual_seed(1))
@@ -44,24 +45,27 @@ def same(found: Reading, wanted: Reading) -> None:
         assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("tiles", [Tiles(1), Tiles(4), Tiles(1000), Tiles(8, True)])
+@pytest.mark.parametrize("tile", [1, 4, 1000])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_pass_is_read_like_its_canvases_one_by_one(tiles: Tiles, seed: int) -> None:
+def test_a_pass_is_read_like_its_canvases_one_by_one(tile: int, seed: int) -> None:
     draw = random.Random(seed)
     rows = [some_row(draw) for _ in range(5)]
     glances = [some_glance(draw, rows) for _ in range(7)]
-    found = read_together(glances, head, WEIGHT, MaskTable(), tiles)
+    found = read_together(glances, head, WEIGHT, MaskTable(), tile)
     for glance, reading in zip(glances, found, strict=True):
         same(reading, read(head(glance.hidden), glance.view, MaskTable()))
 
 
-def test_steady_tiles_give_a_canvas_the_same_bits_in_any_company() -> None:
-    draw = random.Random(3)
+@pytest.mark.skipif(
+    not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
+)
+@pytest.mark.parametrize("tile", [3, 85])
+def test_an_integer_head_gives_a_canvas_the_same_bits_in_any_company(tile: int) -> None:
+    draw, small = random.Random(3), IntegerWeight(WEIGHT)
     rows = [some_row(draw) for _ in range(5)]
     glances = [some_glance(draw, rows) for _ in range(9)]
-    tiles = Tiles(8, True)
-    alone = [read_together([glance], head, WEIGHT, MaskTable(), tiles)[0] for glance in glances]
-    together = read_together(glances[::-1], head, WEIGHT, MaskTable(), tiles)[::-1]
+    alone = [read_together([glance], small, WEIGHT, MaskTable(), tile)[0] for glance in glances]
+    together = read_together(glances[::-1], small, WEIGHT, MaskTable(), tile)[::-1]
     assert together == alone
 
 
@@ -74,7 +78,7 @@ def test_no_tile_holds_more_positions_than_it_may() -> None:
 
     draw = random.Random(5)
     glances = [some_glance(draw, [some_row(draw)]) for _ in range(12)]
-    read_together(glances, watched, WEIGHT, MaskTable(), Tiles(3))
+    read_together(glances, watched, WEIGHT, MaskTable(), 3)
     assert max(seen) == 3
     assert sum(seen) == sum(len(glance.view.sites) for glance in glances)
 
@@ -83,24 +87,12 @@ def test_only_the_canvas_without_numbers_is_found_broken() -> None:
     draw = random.Random(8)
     view = View((0, 0), (Site(0, some_row(draw)), Site(1, some_row(draw))), ())
     good, bad = torch.randn(2, HIDDEN), torch.full((2, HIDDEN), torch.nan)
-    found = read_together(
-        [Glance(view, good), Glance(view, bad)], head, WEIGHT, MaskTable(), Tiles(8, True)
-    )
+    found = read_together([Glance(view, good), Glance(view, bad)], head, WEIGHT, MaskTable(), 8)
     assert checked(found[0]) is found[0]
     with pytest.raises(FloatingPointError):
         checked(found[1])
 
 
-def test_tiles_are_as_large_as_memory_and_steadiness_allow() -> None:
-    cpu = torch.device("cpu")
-    assert Tiles.suiting(cpu, 49152, steady=True) == Tiles(8, True)
-    assert Tiles.suiting(cpu, 49152, steady=False) == Tiles(85)
-    assert Tiles.suiting(torch.device("cuda"), 1 << 30, steady=False).rows == 1
-
-
-@pytest.mark.parametrize("part", ["sure", "chance", "logits"])
-def test_a_reading_is_of_numbers_alone(part: str) -> None:
-    fine = {"sure": [0.5], "chance": [0.4], "logits": [1.0]}
-    assert checked(Reading([1], **fine)).tokens == [1]
-    with pytest.raises(FloatingPointError, match="no finite logits"):
-        checked(Reading([1], **{**fine, part: [float("nan")]}))
+def test_tiles_are_as_large_as_memory_allows() -> None:
+    assert tile_rows(torch.device("cpu"), 49152) == 85
+    assert tile_rows(torch.device("cuda"), 1 << 30) == 1

@@ -50,6 +50,11 @@ def edit_case(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) 
     path.write_text(json.dumps(found))
 
 
+def edit_cases(folder: Path, **fields: Any) -> None:
+    path = folder / "cases.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
 def edit_array(folder: Path, name: str, change: Callable[[torch.Tensor], Any]) -> None:
     path = folder / "cases.safetensors"
     arrays = load_file(path)
@@ -88,7 +93,6 @@ def test_one_other_number_in_a_forward_pass_fails_its_case(folder: Path, array: 
         (lambda case: case.update(nfe=5), "forward passes: 29, recorded 5"),
         (lambda case: case["calls"][4].update(past_len=8), "call 4"),
         (lambda case: case["calls"][4].update(replace=True), "call 4"),
-        (lambda case: case["params"].pop("threshold"), "KeyError: 'threshold'"),
     ],
 )
 def test_another_number_of_passes_or_another_cache_fails(
@@ -101,7 +105,6 @@ def test_another_number_of_passes_or_another_cache_fails(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda case: case.update(algorithm="levenshtein"), "algorithm 'levenshtein' is not known"),
         (lambda case: case["params"].update(temperature=0.7), "temperature 0.7 draws numbers"),
         (lambda case: case["params"].update(remasking="random"), "remasking 'random' draws"),
     ],
@@ -116,12 +119,77 @@ def test_what_cannot_be_repeated_is_skipped_with_the_reason(
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda case: case["params"].pop("threshold"), "lacks params.threshold"),
+        (lambda case: case.pop("params"), "lacks params.max_new_tokens"),
+        (lambda case: case["params"].update(weird=3), ": llada21_sampler has no params.weird here"),
+        (lambda case: case.update(algorithm="zzz"), ": algorithm 'zzz' is not known"),
+        (lambda case: case.pop("algorithm"), "lacks algorithm"),
+        (lambda case: case.pop("nfe"), "lacks nfe"),
+        (lambda case: case["arrays"].pop("canvas"), "lacks arrays.canvas"),
+        (lambda case: case.pop("inputs"), "lacks inputs"),
+        (lambda case: case["inputs"].pop("prompts"), "lacks inputs.prompts"),
+        (
+            lambda case: case["inputs"].update(prompts=[]),
+            ": inputs.prompts is not a list of rows of token ids",
+        ),
+        (
+            lambda case: case["inputs"].update(prompts=[[3, "x"]]),
+            ": inputs.prompts is not a list of rows of token ids",
+        ),
+        (
+            lambda case: case["inputs"].update(prompts=[[99999, 3]]),
+            ": inputs.prompts holds token 99999, the model has 320",
+        ),
+    ],
+)
+def test_a_case_that_cannot_be_followed_fails_and_says_where(
+    folder: Path, change: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    edit_case(folder, "sampler_0", change)
+    found = run_folder(folder)
+    assert (found.passed, found.failed, found.skipped) == (1, 1, 0)
+    assert words in found.failures["sampler_0"]
+    assert found.failures["sampler_0"].startswith(f"{folder / 'cases.json'}: case 'sampler_0'")
+
+
+def test_a_token_that_the_model_lacks_fails_a_forward_case(folder: Path) -> None:
+    edit_array(folder, "fwd_b8_0.input_ids", lambda a: a[0, 0].fill_(320))
+    reason = run_folder(folder).failures["fwd_b8_0"]
+    assert "case 'fwd_b8_0': input_ids holds token 320, the model has 320" in reason
+
+
+def test_ids_that_cases_json_lacks_are_named(folder: Path) -> None:
+    path = folder / "cases.json"
+    found = json.loads(path.read_text())
+    del found["mask_token_id"]
+    path.write_text(json.dumps(found))
+    assert run_folder(folder).failures["sampler_0"] == f"{path}: lacks mask_token_id"
+
+
+@pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda f: (f / "cases.json").unlink(), "cases.json does not exist"),
         (lambda f: (f / "cases.json").write_text("{}"), "format None is not 'goldens-1'"),
         (lambda f: (f / "cases.safetensors").write_bytes(b"no"), "cases.safetensors: cannot"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors does not exist"),
+        (
+            lambda f: (f / "cases.json").write_text('{"format":"goldens-1"}'),
+            "cases.json: lacks 'family', 'forward', 'decode'",
+        ),
+        (lambda f: edit_cases(f, decode=3), "cases.json: 'decode' is not a list of cases"),
+        (lambda f: edit_cases(f, decode=[3]), "cases.json: decode case 1 is not an object"),
+        (lambda f: edit_cases(f, decode=[], forward=[]), "cases.json: holds no cases"),
+        (
+            lambda f: edit_case(f, "sampler_0", lambda c: c.pop("name")),
+            "cases.json: decode case 1 lacks 'name'",
+        ),
+        (
+            lambda f: edit_case(f, "sampler_0", lambda c: c.update(params=3)),
+            "cases.json: case 'sampler_0': 'params' is not an object",
+        ),
         (
             lambda f: edit_case(f, "sampler_0", lambda c: c["arrays"].update(canvas="gone")),
             "lacks 'gone', which case 'sampler_0' names",

@@ -54,6 +54,7 @@ def test_variants_of_the_families_are_arguments_of_one_model() -> None:
     ("family", "change", "words"),
     [
         ("llada", {"model_type": "bert"}, "model_type 'bert' is not supported, only llama, a2d-"),
+        ("llada", {"model_type": "bert"}, ".*, llada2_moe, diffusion_gemma. Use a checkpoint"),
         (
             "llada",
             {"model_type": "diffusion_gemma"},

@@ -13,6 +13,7 @@ from carrara.engines.model.integer import IntegerWeight, Split, can_be_integer
 from carrara.engines.model.kv import KVCache
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
+from tests.engines.model.test_quick import prompts_are_steady
 
 pytestmark = pytest.mark.skipif(
     not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
@@ -58,16 +59,16 @@ def test_outliers_take_no_steps_away_from_the_others() -> None:
 )
 def test_copies_add_up_and_are_even(peaks: list[float], shares: list[float]) -> None:
     split = Split.of(torch.tensor(peaks))
-    whole = (torch.tensor(shares[: len(peaks)]) * 127 * split.parts).round()
-    parts = split.apart(whole[None])[0]
+    values = torch.tensor(shares[: len(peaks)]) * 127 * split.parts
+    parts = split.apart(values[None])[0]
     assert parts.abs().max() <= 127
     assert parts.shape == (len(peaks) + len(split.source),)
     assert split.parts.min() >= 1
     assert len(split.source) <= 32
-    for number, (many, value) in enumerate(zip(split.parts.int(), whole, strict=True)):
+    for number, (many, value) in enumerate(zip(split.parts.int(), values, strict=True)):
         own = torch.cat((parts[number : number + 1], parts[len(peaks) :][split.source == number]))
         assert len(own) == many
-        assert own.sum() == value
+        assert abs(own.sum() - value) < 0.501
         assert own.max() - own.min() <= 1
 
 
@@ -98,7 +99,7 @@ def test_a_row_without_numbers_harms_no_other(bad: float, peaks: torch.Tensor | 
     wanted = weight(x)
     x[2, 7] = bad
     found = weight(x)
-    assert found[2].isnan().all()
+    assert not found[2].isfinite().any()
     others = [0, 1, 3, 4]
     assert torch.equal(found[others], wanted[others])
 
@@ -111,7 +112,17 @@ def test_canvas_passes_are_close_to_exact_ones(model: Llama) -> None:
     assert 0 < (found - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_prompts_in_int8_get_the_same_bits_however_they_are_cut_and_packed(
+    dtype: torch.dtype,
+) -> None:
+    made = Llama.random(CONFIG, dtype=dtype, spread=0.15)
+    made.shrink("int8", torch.randint(0, 512, (1, 64)))
+    prompts_are_steady(made, 90, "canvas")
+
+
 def test_a_sample_finds_how_large_inputs_get() -> None:
+    torch.manual_seed(1)
     found = Llama.random(CONFIG, spread=0.15)
     for layer in found.layers:
         layer.norm_attention[3] = 40.0

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from safetensors.torch import save_file
 
 from carrara.engines.errors import CarraraError, EngineRefused, LoadingError
 from carrara.engines.local import BASE, LocalModel
+from carrara.engines.model import opening
 from carrara.engines.model.device import pick_device, pick_dtype
+from carrara.engines.model.integer import can_be_integer
+from carrara.engines.registry import open_engines
 
 
 def adapter(folder: Path) -> Path:
@@ -97,12 +101,70 @@ def test_the_fingerprint_tells_precision_and_adapter(tiny_folder: Path, tmp_path
     async def main() -> None:
         seen = []
         plain = {"dtype": torch.float32}  # else it depends on the processor
-        for options in ({}, {"dtype": torch.bfloat16}, {"quick": False}, {"adapter": found}):
+        kinds = [{"dtype": torch.bfloat16}, {"quick": False}, {"adapter": found}]
+        if can_be_integer(torch.device("cpu")):
+            kinds.append({"quick": True})
+        for options in ({}, *kinds):
             async with LocalModel.open(tiny_folder, **{**plain, **options}) as local:
                 seen.append(local.fingerprint)
         async with LocalModel.open(tiny_folder, **plain) as again:
             assert again.fingerprint == seen[0]
         assert len(set(seen)) == len(seen)
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(
+    not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
+)
+def test_quick_canvases_are_asked_for_in_the_configuration_and_told(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "carrara.toml").write_text("[local]\nquick = true\n")
+    monkeypatch.setenv("CARRARA_CONFIG", str(tmp_path / "carrara.toml"))
+
+    async def line(**options: Any) -> str:
+        engine = open_engines(
+            ["diffusion"], source=tiny_folder, adapter=None, device="cpu", **options
+        )["diffusion"]
+        async with engine:
+            return engine.health().line
+
+    assert "and int8 canvases" in asyncio.run(line())
+    assert "int8" not in asyncio.run(line(quick=False))
+    (tmp_path / "carrara.toml").write_text("")
+    assert "int8 canvases" not in asyncio.run(line())
+    assert "int8 canvases" in asyncio.run(line(quick=True))
+
+
+@pytest.mark.skipif(
+    not can_be_integer(torch.device("cpu")), reason="this build of torch has no integer products"
+)
+def test_an_adapter_that_was_measured_so_has_quick_canvases_unless_they_are_declined(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    mine = adapter(tmp_path / "mine")
+    settings = json.loads((mine / "adapter_config.json").read_text())
+    (mine / "adapter_config.json").write_text(json.dumps(settings | {"quick": True}))
+
+    async def line(found: Path | None, quick: bool | None) -> str:
+        options: dict[str, Any] = {"adapter": found, "device": "cpu", "quick": quick}
+        async with LocalModel.open(tiny_folder, **options) as local:
+            return local.line
+
+    assert "int8 canvases" in asyncio.run(line(mine, None))
+    assert "int8 canvases" not in asyncio.run(line(mine, False))
+    assert "int8 canvases" not in asyncio.run(line(None, None))
+
+
+def test_quick_canvases_that_are_not_to_be_had_are_told(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "small_kind", lambda device, asked, measured: None)
+
+    async def main() -> None:
+        async with LocalModel.open(tiny_folder, device="cpu", quick=True) as local:
+            assert "exact canvases: quick ones are not to be had here" in local.line
 
     asyncio.run(main())
 

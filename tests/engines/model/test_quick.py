@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -102,7 +103,9 @@ def test_the_embedded_model_is_steady_too(embedded_layers: Llama, threads: int) 
     answers_are_steady(embedded_layers, length=37)
 
 
-def prompts_are_steady(model: Llama, length: int) -> None:
+def prompts_are_steady(
+    model: Llama, length: int, quick: Literal["head", "canvas"] = "head"
+) -> None:
     tokens = torch.randint(5, 500, (1, length))
     cache = KVCache(model.config, 4, 256, model.dtype)
 
@@ -111,9 +114,7 @@ def prompts_are_steady(model: Llama, length: int) -> None:
         part[0, : stop - start] = tokens[0, start:stop]
         positions = start + torch.arange(part.shape[1])[None]
         pick = torch.tensor([[stop - start - 1]])
-        return model(
-            part, positions, None, cache, rows=slice(row, row + 1), pick=pick, quick="head"
-        )
+        return model(part, positions, None, cache, rows=slice(row, row + 1), pick=pick, quick=quick)
 
     logits, kv = feed(0, 0, length, length), cache.take(0, 0, length)
     for cuts in ([0, 16, length], [0, 16, 32, length], [0, length]):
@@ -122,7 +123,7 @@ def prompts_are_steady(model: Llama, length: int) -> None:
         assert torch.equal(cache.take(2, 0, length), kv)
     both = torch.cat((tokens.flip(1), tokens))
     positions, pick = torch.arange(length).expand(2, -1), torch.full((2, 1), length - 1)
-    found = model(both, positions, None, cache, rows=slice(1, 3), pick=pick, quick="head")
+    found = model(both, positions, None, cache, rows=slice(1, 3), pick=pick, quick=quick)
     assert torch.equal(found[1:], logits)
     assert torch.equal(cache.take(2, 0, length), kv)
 

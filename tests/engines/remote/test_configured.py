@@ -183,6 +183,22 @@ def test_a_wrong_configuration_is_told_with_file_engine_and_key(text: str, words
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[local]\nquik = true", "carrara.toml: local: unknown key 'quik'"),
+        ("[local]\nquick = 'yes'", "carrara.toml: local.quick is true or false, got 'yes'"),
+        ("local = true", "carrara.toml: local: got True: it is a table that holds `quick`"),
+    ],
+)
+def test_how_local_models_compute_is_configured_in_known_words(text: str, words: str) -> None:
+    configure(text)
+    setting = registry.Setting()
+    with pytest.raises(LoadingError) as caught:
+        setting.model  # noqa: B018 - the model is named when it is first asked for
+    assert words in str(caught.value)
+
+
 def test_a_configuration_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.kinds_by_name()
     monkeypatch.setenv("CARRARA_CONFIG", "gone.toml")

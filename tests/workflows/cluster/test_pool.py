@@ -312,8 +312,8 @@ def test_decimals_reach_the_workers_with_all_their_digits(
         assert asyncio.run(done).done == len(numbers)
     found = lines(tmp_path / "there" / "out.jsonl")
     assert found == lines(tmp_path / "here" / "out.jsonl")
-    assert [Decimal(row["price"]) for row in found] == [Decimal(n) for n in numbers]
-    assert {row["rate"] for row in found} == {0.1}
+    assert [Decimal(row["value"]["price"]) for row in found] == [Decimal(n) for n in numbers]
+    assert {row["value"]["rate"] for row in found} == {0.1}
 
 
 def test_a_job_goes_on_on_a_cluster_where_it_began_without(

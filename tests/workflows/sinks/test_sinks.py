@@ -314,16 +314,9 @@ def test_parquet_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_jobs_do_not_write_one_parquet_file(tmp_path: Path) -> None:
+def test_what_a_killed_job_has_left_of_a_parquet_file_goes(tmp_path: Path) -> None:
     (tmp_path / ".rows.parquet.partial").write_text("left by a process that was killed")
-    first, second = (sink_of(str(tmp_path / "rows.parquet"), receipt) for _ in range(2))
-    first.begin([], fresh=True)
-    with pytest.raises(PlaceError, match="another process is writing"):
-        second.begin([], fresh=True)
-    second.close()
-    first.put(first.prepare(fields_of([a_receipt()])[0]))
-    first.finish()
-    first.close()
+    write(str(tmp_path / "rows.parquet"), fields_of([a_receipt()]))
     assert len(rows_of(str(tmp_path / "rows.parquet"))) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 

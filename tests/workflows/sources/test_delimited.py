@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carrara.workflows.records import Record, SourceError, read_records
+from carrara.workflows.records import EmptySource, Record, SourceError, read_records
 
 
 def read(folder: Path, content: bytes | str) -> list[Record]:
@@ -101,3 +101,55 @@ def test_no_line_is_lost_whatever_stands_in_it(tmp_path: Path, written: list[str
 def test_the_place_of_a_row_is_its_first_line(tmp_path: Path) -> None:
     found = read(tmp_path, '\nid,text\n\na,"1\n1"\n\nb,2\n')
     assert lines(found) == [(4, True), (7, True)]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ("id;text\n1;hello\n2;wor,ld\n", [("1", "hello"), ("2", "wor,ld")]),
+        ('"id";"text"\n1;"a;b"\n', [("1", "a;b")]),
+        ("id|text\n1|a\n", [("1", "a")]),
+        ("\nid\ttext\n\n1\ta,b\n", [("1", "a,b")]),
+        ("id,text\n1,a;b\n2,c\n", [("1", "a;b"), ("2", "c")]),
+        ('id,text\n2,a|"b\n', [("2", 'a|"b')]),
+    ],
+)
+def test_another_sign_between_the_cells_is_seen_in_the_header(
+    tmp_path: Path, content: str, fields: list[tuple[str, str]]
+) -> None:
+    found = read(tmp_path, content)
+    assert [record.fields for record in found] == [
+        {"id": key, "text": text} for key, text in fields
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["net; gross\n5\n", "a;b|c\n1;2|3\n", '"id;text"\n1;2\n', "id;id\n1;2\n", "id;\n1;2\n"],
+)
+def test_a_header_that_may_be_one_column_stays_one(tmp_path: Path, content: str) -> None:
+    [record] = read(tmp_path, content)
+    assert list(record.fields) == [content.split("\n")[0].strip('"')]
+
+
+def test_a_first_row_that_is_broken_says_nothing_of_the_header(tmp_path: Path) -> None:
+    [record] = read(tmp_path, 'id,te;xt\n1,"a"b;c\n')
+    assert str(record.problem).startswith("not CSV: the quote that opens in line 2, character 3,")
+
+
+def test_commas_in_a_tsv_are_seen_too(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("id,text\n1,a\n")
+    [record] = read_records(str(tmp_path / "t.tsv"))
+    assert record.fields == {"id": "1", "text": "a"}
+
+
+def test_a_ragged_row_tells_what_stands_between_the_cells(tmp_path: Path) -> None:
+    found = read(tmp_path, 'id;text\n1;a\n2\n3;"c\n4;d\n')
+    assert lines(found) == [(2, True), (3, False), (4, False), (5, True)]
+    assert found[1].problem == "no cell for text (between the cells stands ';', as in the header)"
+
+
+@pytest.mark.parametrize("content", ["id,text\n", "id;text\n\n\n"])
+def test_a_header_without_rows_is_an_empty_source(tmp_path: Path, content: str) -> None:
+    with pytest.raises(EmptySource, match="there is no row below its header"):
+        read(tmp_path, content)

@@ -1,0 +1,78 @@
+"""The place of an output held by one job at a time: a second one is refused, whatever kind of sink it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EAGAIN, EWOULDBLOCK
+from pathlib import Path
+
+from carrara.workflows.places import PlaceError
+
+
+def lock_of(file: Path, table: str = "") -> Path:
+    """The hidden file that stands for an output, by whatever name its file is reached."""
+    real = Path(os.path.realpath(file))
+    name = f"{real.name}.{table.lower().removeprefix('main.')}" if table else real.name
+    return real.with_name(f".{name}.lock")
+
+
+@contextmanager
+def held(lock: Path | None, shown: str) -> Iterator[None]:
+    """Keep the place to this job. The system gives it back when the process ends, however it ends: a file that a killed
+    one has left keeps nobody out. Without a `lock` (a pipe, a server) nothing is held.
+
+    Raises:
+        PlaceError: another job has it, or the file cannot be made.
+    """
+    if lock is None:
+        yield
+        return
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _taken(lock)
+    except OSError as error:
+        raise PlaceError(f"cannot write {shown}: {error.strerror or error}") from error
+    if file is None:
+        raise PlaceError(taken(shown))
+    try:
+        yield
+    finally:
+        if _is_at(lock, file):  # else its folder was removed, and made by somebody else
+            with suppress(OSError):
+                lock.unlink()
+        os.close(file)
+
+
+def taken(shown: str) -> str:
+    """What is told where another job has the place."""
+    return f"{shown}: another job is writing there now. Wait until it has ended, or name another --output."
+
+
+def _taken(lock: Path) -> int | None:
+    """The lock file, locked; None where another one has it. Who held it last may have removed it between our opening
+    and our locking it: then its name stands for another file, which is the one to lock."""
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            if error.errno in (EAGAIN, EWOULDBLOCK):
+                return None
+            raise
+        if _is_at(lock, file):
+            return file
+        os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+__all__ = ["held", "lock_of", "taken"]
