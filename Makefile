@@ -6,7 +6,7 @@ COOKBOOK := out/cookbook
 # Each worker loads the embedded weights for itself: up to 3 GB.
 ALL_CORES := --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-vllm test-cluster lint bench clean weights
+.PHONY: demo test test-vllm test-ray test-cluster lint bench clean weights
 
 demo: weights  ## run the main job: a cookbook from twelve recipes
 	$(BIN)/carrara run examples/cookbook/cookbook.yaml --output $(COOKBOOK)
@@ -18,8 +18,10 @@ test: .venv/.dev weights  ## pass all tests; those that need PostgreSQL are skip
 test-vllm: .venv/.dev weights  ## ask a real vLLM server: VLLM_URL=http://host:8000/v1 make test-vllm
 	VLLM_URL=$(VLLM_URL) $(BIN)/python -m pytest tests/engines/vllm/live.py
 
-test-cluster: .venv/.dev  ## all tests with servers, clusters of Ray too: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter
-	$(PIP) --editable '.[ray]'
+test-ray: .venv/.ray  ## jobs on a Ray cluster of one node that loses engines, workers, the driver: one to three minutes; needs PostgreSQL (Debian: postgresql)
+	CARRARA_TEST_SERVERS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -x -m cluster tests/cluster/test_ray_small.py
+
+test-cluster: .venv/.ray  ## all tests with servers, clusters of Ray too: needs PostgreSQL (Debian: postgresql); CLUSTER_RECORDS=500 is shorter
 	CARRARA_TEST_SERVERS=1 CLUSTER_EXAMPLES=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster or not cluster" tests/cluster
 
 lint: .venv/.dev
@@ -40,6 +42,10 @@ weights: .venv/.local
 
 .venv/.dev: .venv/.local
 	$(PIP) --editable '.[local,dev]'
+	touch $@
+
+.venv/.ray: .venv/.dev
+	$(PIP) --editable '.[ray]'
 	touch $@
 
 clean:

@@ -65,7 +65,7 @@ class Server:
         self._user = owner()
         self._data, self._socket = folder / "data", folder / "socket"
         self._log = self._data / "log"
-        self.port = _free_port()
+        self.port = free_port()
         for made in (self._data, self._socket):
             made.mkdir(mode=0o700)
             if self._user is not None:
@@ -145,7 +145,7 @@ def _lives(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -27,7 +27,7 @@ RECORDS = int(os.environ.get("CLUSTER_RECORDS", "5000"))
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    found = Nodes()
+    found = Nodes(3, client=True)
     yield found
     found.stop()
 
@@ -36,8 +36,8 @@ def nodes() -> Iterator[Nodes]:
 def test_records_run_on_the_cluster(nodes: Nodes, client: bool, tmp_path: Path) -> None:
     write_job(tmp_path, 60)
     words = [nodes.elsewhere] if client else []
-    driver = Driver(tmp_path, nodes, "journal.db", "rows.jsonl", "2", *words)
-    assert driver.process.wait(240) == 0, driver.log.read_text()
+    with Driver(tmp_path, nodes, "journal.db", "rows.jsonl", "2", *words) as driver:
+        told = driver.finish()
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == expected(60)
     shown = subprocess.run(
@@ -49,7 +49,7 @@ def test_records_run_on_the_cluster(nodes: Nodes, client: bool, tmp_path: Path) 
     )
     assert shown.returncode == 0, shown.stderr
     assert '"script"' in shown.stdout
-    assert "Traceback" not in driver.log.read_text()
+    assert "Traceback" not in told
 
 
 def test_whatever_is_killed_every_row_is_there_once(
@@ -92,18 +92,21 @@ def test_whatever_is_killed_every_row_is_there_once(
     killed: Counter[str] = Counter()
     deadline = time.monotonic() + 1500
     done = 0
-    while not driver.has_ended():
-        assert time.monotonic() < deadline, (killed, done, driver.log.read_text())
-        time.sleep(chance.uniform(0.5, 2.5))
-        with suppress(AssertionError):  # the server is on its way
-            there = own_server.ask("SELECT count(*) FROM carrara.rows").strip()
-            if int(there) <= done:
-                continue  # nothing is killed before something has got on: this is not a test of patience
-            done = int(there)
-        # Each kind once, then by weight.
-        missing = [kind for kind in kinds if not killed[kind]]
-        kind = missing[0] if missing else chance.choices(list(weights), list(weights.values()))[0]
-        killed[kind] += kinds[kind]()
+    with driver:
+        while not driver.has_ended():
+            assert time.monotonic() < deadline, (killed, done, driver.log.read_text())
+            time.sleep(chance.uniform(0.5, 2.5))
+            with suppress(AssertionError):  # the server is on its way
+                there = own_server.ask("SELECT count(*) FROM carrara.rows").strip()
+                if int(there) <= done:
+                    continue  # nothing is killed before something has got on: this is not a test of patience
+                done = int(there)
+            # Each kind once, then by weight.
+            missing = [kind for kind in kinds if not killed[kind]]
+            kind = (
+                missing[0] if missing else chance.choices(list(weights), list(weights.values()))[0]
+            )
+            killed[kind] += kinds[kind]()
     print(json.dumps({"killed": dict(killed), "starts": driver.starts}))
     found = own_server.ask("SELECT json_agg(r ORDER BY key) FROM rows r")
     assert json.loads(found) == expected(RECORDS)

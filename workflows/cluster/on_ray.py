@@ -22,6 +22,9 @@ INSTALL = "pip install 'carrara[ray]'"
 _CALLS = 10_000
 """Calls of one actor at a time; they wait in it, on one event loop."""
 
+_AGAIN_S = 0.5
+"""Between two questions to an actor that was lost."""
+
 
 class RayReplica:
     """The engines of one actor, by its name; it is found again when it has been started anew."""
@@ -116,6 +119,25 @@ class RayCluster:
         )
         return RayLink(actor.remote(self._part, number, spent))
 
+    async def engines(self) -> None:
+        calls = [asyncio.create_task(_started(host)) for host in self._hosts]
+        try:
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def room(self) -> str:
+        import ray
+
+        try:
+            has = await asyncio.to_thread(ray.cluster_resources)
+            free = await asyncio.to_thread(ray.available_resources)
+        except Exception as error:  # Ray raises errors of many kinds here
+            return f"The cluster does not tell what it has: {_line(error)}"
+        return self._on.room(has, free)
+
     async def end(self) -> None:
         import ray
 
@@ -153,6 +175,19 @@ async def ray_cluster(on: OnRay) -> AsyncIterator[tuple[RayCluster, OnRay]]:
     finally:
         if own:
             ray.shutdown()
+
+
+async def _started(host: Any) -> None:
+    """Wait until this actor of engines answers."""
+    from ray.exceptions import RayError
+
+    while True:
+        try:
+            await _answer(host.ready.remote())
+        except RayError:  # lost while it started; Ray starts it anew
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            return
 
 
 async def _answer(reference: Any) -> Any:

@@ -58,6 +58,18 @@ class OnRay:
         room = floor(resources.get("CPU", 1.0) / self.cpus) if self.cpus else 1
         return replace(self, workers=self.workers or max(1, room), replicas=replicas, gpus=gpus)
 
+    def room(self, has: Mapping[str, float], free: Mapping[str, float]) -> str:
+        """What a cluster has, what of it is free, and what the job asks for."""
+        asked = (
+            ("CPU", self.cpus, f"{self.workers or 'some'} workers"),
+            ("GPU", self.gpus or 0.0, f"{self.replicas or 'some'} processes with engines"),
+        )
+        return "; ".join(
+            f"{kind}s: {has.get(kind, 0.0):g} in the cluster, {free.get(kind, 0.0):g} free, "
+            f"{each:g} asked for by each of {who}"
+            for kind, each, who in asked
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

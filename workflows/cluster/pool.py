@@ -20,13 +20,11 @@ from carrara.runtime.retelling import retell
 from carrara.runtime.routing.budget import Spending
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Halt
+from carrara.workflows.cluster.arrival import START_S, TELL_S, Patience
 from carrara.workflows.cluster.dispatch import CULPRIT_AFTER, SUSPECT_AFTER, Dispatch
 from carrara.workflows.cluster.plan import Part
 from carrara.workflows.cluster.wire import FarError, Told, outcome_from, record_text
 from carrara.workflows.records import Record
-
-START_S = 900.0
-"""How long the first worker may take to start: a cluster that grows has to fetch machines first."""
 
 MOST_FRUITLESS = 5
 """Starts in a row of one worker that end before it has given anything back."""
@@ -69,6 +67,14 @@ class Cluster(Protocol):
         had spent before, as far as they told."""
         ...
 
+    async def engines(self) -> None:
+        """Wait until a process with engines has started."""
+        ...
+
+    async def room(self) -> str:
+        """What there is, what of it is free, and what the job asks for, as sentences."""
+        ...
+
     async def end(self) -> None: ...
 
 
@@ -80,7 +86,8 @@ class _Wanted:
 
 class Pool:
     """`run` is a workflow's value for a record, computed on the cluster. Used in `async with`; the cluster is begun by
-    the first record. `window` records are held by a worker at once, `returns` is the annotation of the value."""
+    the first record. `window` records are held by a worker at once, `returns` is the annotation of the value. While no
+    worker is there, at the beginning or later, a warning tells so after `tell_s`, and the job ends after `start_s`."""
 
     def __init__(
         self,
@@ -91,20 +98,21 @@ class Pool:
         window: int,
         chunk: int,
         start_s: float = START_S,
+        tell_s: float = TELL_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._cluster = cluster
         self._part = part
         self._returns = returns
         self._dispatch = Dispatch(window, min(chunk, window))
-        self._start_s = start_s
+        self._patience = Patience(cluster.room, tell_s, start_s)
         self._sleep = sleep
         self._wanted: dict[int, _Wanted] = {}
         self._links: dict[int, Link] = {}
         self._spent: defaultdict[int, Spending] = defaultdict(Spending)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun: asyncio.Task[None] | None = None
-        self._first = asyncio.Event()
+        self._some = asyncio.Event()
         self._hopeless: dict[int, str] = {}
         self._due = False
         self._error: CarraraError | None = None
@@ -177,15 +185,13 @@ class Pool:
         await self._cluster.begin(part)
         for number in range(self._cluster.workers):
             self._task(self._serve(number))
-        try:
-            await asyncio.wait_for(self._first.wait(), self._start_s)
-        except TimeoutError:
-            self._break(
-                CarraraError(
-                    f"no worker has started within {self._start_s:g} s: the cluster has no room for one, or cannot "
-                    "grow (`ray status` tells); ask for fewer CPUs or GPUs"
-                )
-            )
+        # No error where none comes: it may be that no record needs one.
+        self._task(self._patience.watch(self._cluster.engines, "process with engines"))
+        await self._await_worker()
+
+    async def _await_worker(self) -> None:
+        """Raises CarraraError where none comes."""
+        await self._patience.wait(self._some.wait, "worker")
 
     async def _serve(self, number: int) -> None:
         """Keep the worker of this number alive, and hear what it gives back."""
@@ -194,8 +200,8 @@ class Pool:
             link = self._links[number] = self._cluster.worker(number, self._spent[number])
             try:
                 await link.ready()
-                self._first.set()
                 self._dispatch.joined(number)
+                self._some.set()
                 self._send_soon()
                 while True:
                     for text in await link.take():
@@ -209,6 +215,9 @@ class Pool:
                 link.end()
             for place in self._dispatch.lost(number):
                 self._fail(place, reason)
+            if self._some.is_set() and not self._dispatch.held:
+                self._some.clear()
+                self._task(self._await_worker())
             self._send_soon()
             fruitless += 1
             if fruitless >= MOST_FRUITLESS:

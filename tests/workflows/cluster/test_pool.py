@@ -93,14 +93,19 @@ class Replica:
 
 
 class Link:
-    def __init__(self, worker: Worker, loses: Callable[[], bool], stillborn: bool) -> None:
+    def __init__(
+        self, worker: Worker, loses: Callable[[], bool], stillborn: bool, starts: bool
+    ) -> None:
         self.worker = worker
         self._loses = loses
+        self._starts = starts
         self._gone = asyncio.Event()
         if stillborn:
             self._gone.set()
 
     async def ready(self) -> None:
+        if not self._starts:
+            await asyncio.get_running_loop().create_future()
         self._check()
 
     async def put(self, chunk: list[str]) -> None:
@@ -130,10 +135,20 @@ class Link:
 class Here:
     """A cluster in this process. `loses` decides at each step whether the worker, or engine, is lost now."""
 
-    def __init__(self, workers: int, loses: Callable[[], bool], stillborn: bool = False) -> None:
+    def __init__(
+        self,
+        workers: int,
+        loses: Callable[[], bool],
+        stillborn: bool = False,
+        most: int | None = None,
+        has_engines: bool = True,
+    ) -> None:
+        """Where `most` is given, so many workers start; they are lost, and there is no room for another."""
         self.workers = workers
         self._loses = loses
         self._stillborn = stillborn
+        self._most = most
+        self._has_engines = has_engines
         self.links: list[Link] = []
         self._replicas: list[Replica] = []
         self._part: Part | None = None
@@ -145,8 +160,18 @@ class Here:
     def worker(self, number: int, spent: Spending) -> Link:
         assert self._part is not None
         worker = Worker(replace(self._part, workers=self.workers), number, self._replicas, spent)
-        self.links.append(Link(worker, self._loses, self._stillborn))
+        starts, loses = True, self._loses
+        if self._most is not None:
+            starts, loses = len(self.links) < self._most, lambda: True
+        self.links.append(Link(worker, loses, self._stillborn, starts))
         return self.links[-1]
+
+    async def engines(self) -> None:
+        if not self._has_engines:
+            await asyncio.get_running_loop().create_future()
+
+    async def room(self) -> str:
+        return "CPUs: 2 in the cluster, 0 free"
 
     async def end(self) -> None:
         for link in self.links:
@@ -177,6 +202,7 @@ async def done_here(
     policy: Policy | None = None,
     until: Until = Until(),  # noqa: B008 - frozen
     workflow: str = "talk",
+    **patience: float,
 ) -> JobResult:
     async def no_wait(_: float) -> None:
         await asyncio.sleep(0)
@@ -184,7 +210,8 @@ async def done_here(
     def pool_of(job: Job, opened: Any, workflow: Any, on: OnRay, policy: Any) -> Pool:
         assert cluster is not None
         part = far_job.part_of(job, opened, workflow, on, policy)
-        return Pool(cluster, part, workflow.returns, window=window, chunk=2, sleep=no_wait)
+        returns = workflow.returns
+        return Pool(cluster, part, returns, window=window, chunk=2, sleep=no_wait, **patience)
 
     monkeypatch.setattr(far_job, "pool_of", pool_of)
     target, source = f"{flow_in(folder)}:{workflow}", str(folder / "in.jsonl")
@@ -308,6 +335,51 @@ def test_workers_that_never_live_end_the_job(
         asyncio.run(done_here(tmp_path, monkeypatch, cluster))
     assert len(cluster.links) <= 4 * MOST_FRUITLESS
     assert not lines(tmp_path / "out.failed.jsonl"), "no record is to blame"
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the job tells of the wait for its cluster."""
+    return [each.getMessage() for each in caplog.records if each.name.endswith(".arrival")]
+
+
+@pytest.mark.parametrize("most", [0, 2], ids=["from the beginning", "after all were lost"])
+def test_a_job_whose_workers_do_not_start_tells_so_and_ends(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, 8)
+    cluster = Here(2, lambda: False, most=most)
+    job = done_here(tmp_path, monkeypatch, cluster, tell_s=0.05, start_s=0.2)
+    with pytest.raises(CarraraError, match=r"no worker has started within 0.2 s. .* 0 free"):
+        asyncio.run(asyncio.wait_for(job, 60))
+    assert len(cluster.links) == most + 2
+    (told,) = warnings_of(caplog)
+    assert "no worker has started within 0.05 s. CPUs: 2 in the cluster, 0 free" in told
+    assert not lines(tmp_path / "out.failed.jsonl"), "no record is to blame"
+
+
+def test_a_job_whose_engines_do_not_start_tells_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def slow(request: Request) -> str:
+        await asyncio.sleep(0.1)
+        return request.messages[-1].content
+
+    engines = {"script": ScriptedEngine("script", slow)}
+    monkeypatch.setattr(sys.modules[__name__], "script", lambda: engines)
+    write(tmp_path, 2)
+    cluster = Here(1, lambda: False, has_engines=False)
+    found = asyncio.run(done_here(tmp_path, monkeypatch, cluster, tell_s=0.02, start_s=0.05))
+    assert found.done == 2
+    (told,) = warnings_of(caplog)
+    assert "no process with engines has started within 0.02 s" in told
+
+
+def test_what_a_cluster_has_is_told_beside_what_is_asked_for() -> None:
+    on = OnRay(workers=3, replicas=2, cpus=0.5, gpus=1)
+    assert on.room({"CPU": 2.0, "GPU": 1.0}, {"CPU": 0.25}) == (
+        "CPUs: 2 in the cluster, 0.25 free, 0.5 asked for by each of 3 workers; "
+        "GPUs: 1 in the cluster, 0 free, 1 asked for by each of 2 processes with engines"
+    )
 
 
 def test_a_replica_that_is_lost_each_time_fails_the_request(
