@@ -31,6 +31,11 @@ class _Unit:
     chance: float
     joint: float
 
+    @property
+    def is_last(self) -> bool:
+        hole = self.placed.leaf
+        return isinstance(hole, Hole) and self.at == len(hole.ids) - 1
+
 
 @dataclass(slots=True, eq=False)
 class ScaffoldCanvas:
@@ -272,12 +277,13 @@ class ScaffoldCanvas:
     # Deciding
 
     def _commit(self, units: list[_Unit]) -> None:
-        """Gates first, from left to right; then tokens, the surest first: each one fits those before it."""
+        """Gates first, from left to right; then tokens, the surest first: each one fits those before it. The last place
+        of a slot comes behind the others: few tokens may end a text, so it is surer than it would be elsewhere."""
         for unit in units:
             fork = unit.placed.leaf
             if isinstance(fork, Fork) and self._goes_on(unit.placed):
                 self._take(fork, unit.token, unit.chance)
-        for unit in sorted(units, key=lambda unit: -unit.joint):
+        for unit in sorted(units, key=lambda unit: (unit.is_last, -unit.joint)):
             hole = unit.placed.leaf
             if isinstance(hole, Hole) and self._goes_on(unit.placed):
                 hole.fix(unit.at, unit.token, unit.chance)

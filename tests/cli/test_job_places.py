@@ -74,7 +74,7 @@ def test_failed_records_are_not_written_over_the_source(shell: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["sqlite", "duckdb"])
 @pytest.mark.parametrize(
-    "what", ["texts", "main.texts", "SELECT key, value FROM texts WHERE key > ''"]
+    "what", ["texts", "main.texts", "SELECT key, said FROM texts WHERE key > ''"]
 )
 def test_a_job_never_writes_into_the_table_that_it_reads(
     shell: Any, scheme: str, what: str
@@ -83,7 +83,7 @@ def test_a_job_never_writes_into_the_table_that_it_reads(
     assert shell(*JOB, f"{scheme}:///my.db#texts").code == 0
     before = (shell.folder / "my.db").read_bytes()
     ended = shell(
-        "run", "flows.py:shout", "-i", f"{scheme}:///my.db#{what}", "--map", "text=value", "-q",
+        "run", "flows.py:shout", "-i", f"{scheme}:///my.db#{what}", "--map", "text=said", "-q",
         "-o", f"{scheme}:///./my.db#Texts",
     )  # fmt: skip
     assert (ended.code, len(ended.errors)) == (2, 1)
