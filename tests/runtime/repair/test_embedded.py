@@ -18,6 +18,7 @@ from carrara.runtime.repair import RepairReport, arepair
 
 TABLE = "| City | Country |\n|---|---|\n| Paris | France |\n| Berlin | [MASK] |\n| Rome | Italy |\n"
 VALUES = '{"city": "Paris", "capital": true, "rivers": [MASK], "country": }'
+WORDS = re.compile(r"\w+")
 pytestmark = [pytest.mark.weights, pytest.mark.parametrize("name", ["diffusion", "ar"])]
 
 
@@ -56,7 +57,8 @@ def test_rows_at_fault_are_written_again_or_left(embedded: Embedded, name: str) 
     report = mended(embedded, name, text, kind)
     assert (report.model_calls, report.tokens > 0) == (1, True)
     if report.ok:
-        assert re.sub(" +", " ", report.text) == text.replace("3.", "3")
+        assert WORDS.findall(report.text) == WORDS.findall(text)  # signs beside them are the model's
+        assert kind.parse(report.text)[1]["people"] == 3
         assert report.tier == 3
     else:
         assert report.text == text
