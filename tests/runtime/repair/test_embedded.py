@@ -57,7 +57,8 @@ def test_rows_at_fault_are_written_again_or_left(embedded: Embedded, name: str) 
     report = mended(embedded, name, text, kind)
     assert (report.model_calls, report.tokens > 0) == (1, True)
     if report.ok:
-        assert WORDS.findall(report.text) == WORDS.findall(text)  # signs beside them are the model's
+        # Signs beside the words are the model's.
+        assert WORDS.findall(report.text) == WORDS.findall(text)
         assert kind.parse(report.text)[1]["people"] == 3
         assert report.tier == 3
     else:
