@@ -73,7 +73,8 @@ def test_without_links_a_glob_means_what_it_means_in_python(
         ):
             write(folder, path)
     usual = glob.glob(source, root_dir=folder, recursive=True)
-    expected = sorted({path for path in usual if (folder / path).is_file()})
+    # Python matches a file called "a" with "a/**", as "a/".
+    expected = sorted({path for path in usual if os.path.isfile(folder / path) and path[-1] != "/"})
     try:
         found = keys(source, folder)
     except SourceError:
