@@ -109,7 +109,7 @@ def told(status: int, headers: Mapping[str, str], body: str, key: Key) -> Told:
         wait_s = asked_s if wait_s is None else wait_s
     elif message.startswith("<"):
         message = " ".join(re.sub(r"<[^>]*>", " ", message).split())
-    return Told(status, quoted(message or "no further word", key), key.scrub(kind), wait_s)
+    return Told(status, quoted(message, key) or "no further word", key.scrub(kind), wait_s)
 
 
 def error_of(found: Told, engine: str, where: str) -> EngineError:

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from carrara.engines.errors import (
@@ -164,6 +164,7 @@ TREES = st.recursive(
 
 @settings(max_examples=50)
 @given(TREES)
+@example(" ")
 def test_no_body_breaks_the_reading_of_an_error(body: Any) -> None:
     found = told(500, {}, json.dumps({"error": body}), Key("secret-secret-secret"))
     assert found.message
