@@ -96,8 +96,8 @@ class LocalModel(Shared):
         adapter says that it was measured so; True: for these in any case, and float8 ones on GPUs that have
         them; False: the weights as they are. `threads` for one operation on a CPU, None for torch's own choice.
         `prefix_cache_bytes` None: 256 MiB on a CPU, 4 GiB on a GPU. `check_prefixes` compares a checksum of
-        what the prefix cache holds before it is used again, and computes
-        anew what has changed; it reads all of it, so it is meant for tests and for finding faults.
+        what the prefix cache holds before it is used again, and computes anew what has changed; it reads all of it, so
+        it is meant for tests and for finding faults.
         """
         return cls(
             source,

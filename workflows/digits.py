@@ -40,6 +40,20 @@ def decimal_of(text: str) -> Decimal | None:
         return None
 
 
+def as_number(value: object) -> Decimal | None:
+    """The number that a value is, a float as it is written: 0.1 is the decimal 0.1. None for what is none, and for true
+    and false."""
+    match value:
+        case bool():
+            return None
+        case float():
+            return Decimal(repr(float(value)))
+        case int() | Decimal():
+            return Decimal(value)
+        case _:
+            return None
+
+
 def exact_number(text: str) -> float | Decimal | str:
     """A number of JSON: a float where that has all the digits, else a decimal; its text where that has no room for the
     exponent."""
@@ -104,6 +118,7 @@ __all__ = [
     "as_digits",
     "as_exact",
     "as_floats",
+    "as_number",
     "changed",
     "decimal_of",
     "exact_number",

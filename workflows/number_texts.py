@@ -7,7 +7,7 @@ from decimal import Decimal
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Self
 
-from carrara.workflows.digits import changed, decimal_of
+from carrara.workflows.digits import as_number, changed, decimal_of
 
 
 class NumberText(str):
@@ -56,18 +56,7 @@ class NumberText(str):
 
 
 def _number(value: Any) -> Decimal | None:
-    """The number that a value is, a float as it is written: 0.1 is the decimal 0.1."""
-    match value:
-        case bool():
-            return None
-        case NumberText():
-            return value.number
-        case float():
-            return Decimal(repr(value))
-        case int() | Decimal():
-            return Decimal(value)
-        case _:
-            return None
+    return value.number if isinstance(value, NumberText) else as_number(value)
 
 
 def with_number_texts(value: Any) -> Any:

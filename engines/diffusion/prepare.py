@@ -70,9 +70,7 @@ class CanvasMaker:
             needed = tree.room.positions(tree.root)
             if needed > most:
                 raise EngineRefused(_too_short(needed, most, "the draft"))
-            longest += (
-                needed  # what stays takes what it takes, what is written anew as much as anything
-            )
+            longest += needed  # beside what stays, as much may be written anew as without it
         tree.bound(min(most, longest))
         chance = random.Random(request.sampling.seed)
         how = (settings.slots_grow, request.sampling.temperature, chance, spans, Bar.of(rule))

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self
 
-from carrara.workflows.digits import exact_number
+from carrara.workflows.digits import as_number, exact_number
 from carrara.workflows.row_format import is_json
 
 Kind = Literal[
@@ -153,15 +153,11 @@ def equal(one: Any, other: Any) -> bool:
         case (bool(), _) | (_, bool()):
             return one is other
         case (float(), int() | Decimal()) | (int() | Decimal(), float()):
-            return _written(one) == _written(other)
+            return as_number(one) == as_number(other)
         case datetime(), datetime():
             return in_utc(one) == in_utc(other)
         case _:
             return bool(one == other)
-
-
-def _written(number: float | Decimal) -> Decimal:
-    return Decimal(repr(number) if isinstance(number, float) else number)
 
 
 def equal_but_for_type(one: Any, other: Any) -> bool:

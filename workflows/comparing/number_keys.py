@@ -5,28 +5,18 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from carrara.workflows.digits import decimal_of
+from carrara.workflows.digits import as_number, decimal_of
 
 
 def number_mark(key: Any) -> str | None:
     """A text that numbers have in common exactly where they are equal, for a number and for a text that is one; None
     for any other key."""
-    match key:
-        case bool():
-            return None
-        case int() | Decimal():
-            found: Decimal | None = Decimal(key)
-        case float():
-            found = decimal_of(repr(key))
-        case str():
-            found = decimal_of(key)
-        case _:
-            return None
+    found = decimal_of(key) if isinstance(key, str) else as_number(key)
     return _shortest(found) if found is not None and found.is_finite() else None
 
 
 def is_number(key: Any) -> bool:
-    return isinstance(key, int | float | Decimal) and not isinstance(key, bool)
+    return as_number(key) is not None
 
 
 def _shortest(number: Decimal) -> str:
