@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import carrara
-from benchmarks.embedded_report import report, tables
+from benchmarks.embedded_report import SLOTS, report, tables
 from carrara.engines.engine import Engine
 from carrara.engines.registry import KINDS, open_engines
 from carrara.workflows.evaluate import evaluate
 from carrara.workflows.evaluation import Evaluation
+from carrara.workflows.scoring.score import total
 from carrara.workflows.session import Session
 from carrara.workflows.yaml import load
 
@@ -115,10 +116,20 @@ async def measured(
     left = options.seconds - (time.monotonic() - begun)
     whole = await run(options.rows, options.seed, options.concurrency, left)
     return {
-        "summary": {**whole.summary(), "data": f"{task}/{options.split}.jsonl"},
+        "summary": {
+            **whole.summary(),
+            "data": f"{task}/{options.split}.jsonl",
+            "below": {SLOTS: _below(whole, SLOTS)},
+        },
         "alone": {"rows": len(alone.rows), **alone.summary()["ms_per_answer"]},
         "rows": [[row.key, row.confidence, row.score.exact] for row in whole.rows],
     }
+
+
+def _below(whole: Evaluation, place: str) -> float:
+    """The micro F1 of all fields below a place of the answers."""
+    fields = (part for row in whole.rows for part in row.score.fields.items())
+    return round(total(marks for name, marks in fields if name.startswith(place)).field_f1, 4)
 
 
 def _identity(

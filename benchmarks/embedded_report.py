@@ -14,6 +14,9 @@ from carrara.workflows.scoring.calibration import Judged, auroc, ece
 Keys = tuple[str, ...]
 Found = Mapping[str, Any]
 
+SLOTS = "/slots/"
+"""The place of the slots of a voice command; each intent has its own below it."""
+
 _EXACT: Keys = ("exact_match",)
 _F1: Keys = ("field_f1",)
 _MEASURES: Mapping[str, tuple[tuple[str, Keys], ...]] = {
@@ -37,7 +40,7 @@ _MEASURES: Mapping[str, tuple[tuple[str, Keys], ...]] = {
     "table_write": (("cell F1", _F1), ("exact match", _EXACT)),
     "voice_command": (
         ("intent accuracy", ("fields", "/intent", "exact_match")),
-        ("slot F1", ("fields", "/slots/*", "field_f1")),
+        ("slot F1", ("below", SLOTS)),
     ),
 }
 _OTHERS = (("field F1", _F1), ("exact match", _EXACT))

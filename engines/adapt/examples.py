@@ -97,7 +97,8 @@ class Examples:
             canvases = self._canvases(laid, windows[0], len(prompt), noise, pair=True)
             answer = (*self.tokenizer.encode(laid.text), self._end)
             return Example((*prompt, *answer), len(prompt), True, canvases)
-        chosen = sorted(noise.chance.sample(range(1, len(windows)), min(2, len(windows) - 1)))
+        most = min(self.recipe.windows, len(windows) - 1)
+        chosen = sorted(noise.chance.sample(range(1, len(windows)), most))
         found: list[Canvas] = []
         for number in chosen:
             found += self._canvases(laid, windows[number], len(prompt), noise, pair=False)

@@ -24,7 +24,8 @@ class Recipe:
     learning_rate rises over the first `warmup` share and falls along a cosine to a tenth.
     method, rank, alpha: low-rank adapters on all linear layers, or all weights.
     shift: the logits at i-1 predict the token at i, on the canvas as in the text.
-    block_tokens: positions of a window onto a scaffold; text_block_tokens: of a block of free text, grown from 1
+    block_tokens: positions of a window onto a scaffold; windows: how many later windows of a long answer one example
+    has, which share its clean text. text_block_tokens: of a block of free text, grown from 1
     during the first `growth` share of the steps, and mixed with shorter ones afterwards.
     least_noise: the least share of masked units of a noised canvas; all_noise: how often everything is masked.
     later: how much more often the last unit is masked than the first (0: alike).
@@ -48,6 +49,7 @@ class Recipe:
     alpha: float = 64.0
     shift: bool = True
     block_tokens: int = 128
+    windows: int = 4
     text_block_tokens: int = 32
     growth: float = 0.15
     least_noise: float = 0.2
@@ -62,7 +64,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "step_tokens": 16, "row_tokens": 16, "row_examples": 1}
-        least |= {"rank": 1, "block_tokens": 8}
+        least |= {"rank": 1, "block_tokens": 8, "windows": 1}
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise CarraraError(f"{name} is at least {number}, not {getattr(self, name)}")

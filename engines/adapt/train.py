@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from torch import Tensor
 from carrara.engines.adapt import checkpoint
 from carrara.engines.adapt.checkpoint import Progress
 from carrara.engines.adapt.feed import Feed
+from carrara.engines.adapt.lanes import Spread, lanes
 from carrara.engines.adapt.network import Batch, Network
 from carrara.engines.adapt.pack import PackedRow, Targets
 
 Log = Callable[[Mapping[str, Any]], None]
+_Share = tuple[tuple[Tensor | None, ...], dict[str, float]]
+"""What some rows add to the gradients, one for each trained tensor, and to the losses."""
 
 
 @dataclass(slots=True)
@@ -77,31 +81,34 @@ class Training:
         before = self.progress
         step, positions = before.step, before.positions
         steps = self.feed.steps()
-        while step < recipe.steps:
-            if self.deadline_s is not None and self.clock() >= self.deadline_s:
-                break
-            started = self.clock()
-            rows = next(steps)
-            waited = self.clock() - started
-            numbers = self._step(rows, step)
-            step += 1
-            positions += sum(map(len, rows))
-            now = self.clock()
-            self.progress = Progress(step, self.feed.place, before.seconds + now - begun, positions)
-            self.log(
-                {
-                    "step": step,
-                    **numbers,
-                    "examples": sum(row.examples for row in rows),
-                    "positions": sum(map(len, rows)),
-                    "positions_per_s": round(sum(map(len, rows)) / max(now - started, 1e-9)),
-                    "waited_s": round(waited, 3),
-                    "elapsed_s": round(self.progress.seconds, 1),
-                }
-            )
-            if now - saved >= self.save_every_s:
-                self.save()
-                saved = now
+        with lanes(self.network.device) as spread:
+            while step < recipe.steps:
+                if self.deadline_s is not None and self.clock() >= self.deadline_s:
+                    break
+                started = self.clock()
+                rows = next(steps)
+                waited = self.clock() - started
+                numbers = self._step(rows, step, spread)
+                step += 1
+                positions += sum(map(len, rows))
+                now = self.clock()
+                self.progress = Progress(
+                    step, self.feed.place, before.seconds + now - begun, positions
+                )
+                self.log(
+                    {
+                        "step": step,
+                        **numbers,
+                        "examples": sum(row.examples for row in rows),
+                        "positions": sum(map(len, rows)),
+                        "positions_per_s": round(sum(map(len, rows)) / max(now - started, 1e-9)),
+                        "waited_s": round(waited, 3),
+                        "elapsed_s": round(self.progress.seconds, 1),
+                    }
+                )
+                if now - saved >= self.save_every_s:
+                    self.save()
+                    saved = now
         self.save()
         return step >= recipe.steps
 
@@ -115,30 +122,37 @@ class Training:
             self.notes,
         )
 
-    def _step(self, rows: Sequence[PackedRow], step: int) -> dict[str, float]:
+    def _step(self, rows: Sequence[PackedRow], step: int, spread: Spread) -> dict[str, float]:
         recipe = self.network.recipe
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = recipe.rate(step)
         totals = {
-            name: sum(sum(getattr(row, name).weights) for row in rows)
+            name: max(sum(sum(getattr(row, name).weights) for row in rows), 1e-9)
             for name in ("causal", "denoised")
         }
         sums = {"causal": 0.0, "denoised": 0.0}
-        for group in self._groups(rows):
-            losses = self._losses(group)
-            loss = sum(
-                (recipe.ar_weight if name == "causal" else 1.0) * found / max(totals[name], 1e-9)
-                for name, found in losses.items()
-            )
-            assert isinstance(loss, Tensor)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for name, found in losses.items():
-                sums[name] += found.item()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.trained().values(), recipe.clip)
+        trained = list(self.network.trained().values())
+        for gradients, found in spread(partial(self._share, totals), list(self._groups(rows))):
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                elif gradient is not None:
+                    parameter.grad += gradient
+            for name, loss in found.items():
+                sums[name] += loss
+        norm = torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        means = {f"{name}_loss": sums[name] / max(totals[name], 1e-9) for name in sums}
+        means = {f"{name}_loss": sums[name] / totals[name] for name in sums}
         return {**{k: round(v, 4) for k, v in means.items()}, "gradient": round(norm.item(), 4)}
+
+    def _share(self, totals: Mapping[str, float], group: Sequence[PackedRow]) -> _Share:
+        found = self._losses(group)
+        loss = found["denoised"] / totals["denoised"]
+        loss = loss + self.network.recipe.ar_weight * found["causal"] / totals["causal"]
+        trained = self.network.trained().values()
+        gradients = torch.autograd.grad(loss, tuple(trained), allow_unused=True)
+        return gradients, {name: part.item() for name, part in found.items()}
 
     def _groups(self, rows: Sequence[PackedRow]) -> Iterable[list[PackedRow]]:
         """Rows of similar length together, as many as `group_tokens` allow with their padding."""

@@ -84,6 +84,22 @@ def test_a_canvas_never_shows_the_clean_text_beyond_its_window(
     assert seen  # later windows and later blocks are among them
 
 
+def test_an_example_has_as_many_later_windows_as_the_recipe_says(
+    tiny_folder: Path, data: Path
+) -> None:
+    row = next(row for row in read_rows(data) if row.task == "people")
+    tokenizer = Tokenizer.from_folder(tiny_folder)
+
+    def later(windows: int) -> set[int]:
+        recipe = Recipe.of({**SMALL, "block_tokens": 16, "windows": windows})
+        examples = Examples(tokenizer, recipe)
+        found = [examples.draw(row, 0, random.Random(seed)) for seed in range(30)]
+        return {len({canvas.behind for canvas in one.canvases}) for one in found if not one.taught}
+
+    assert later(1) == {1}
+    assert max(later(3)) == 3  # fewer where the answer has fewer, or nothing is hidden
+
+
 def test_visible_tokens_are_asked_for_in_the_last_part_alone(
     examples: Examples, data: Path
 ) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from carrara.engines.adapt.attention import BySegments, whole
 from carrara.engines.adapt.export import export
 from carrara.engines.adapt.job import settings_of
-from carrara.engines.adapt.network import Batch, LowRank, Network
+from carrara.engines.adapt.network import Batch, LowRank, Network, joined_layers
 from carrara.engines.adapt.pack import PackedRow, pack
 from carrara.engines.adapt.train import Training
 from carrara.engines.model.attention import full
@@ -147,3 +148,38 @@ def test_losses_of_many_positions_are_those_of_few(
     losses.sum().backward()
     assert losses.shape == (50,)
     torch.testing.assert_close(hidden.grad, whole_gradient)
+
+
+def test_gradients_of_the_summed_weights_are_those_of_the_two_halves(
+    make: Callable[..., Training],
+) -> None:
+    network = disturbed(make().network)
+    scale = network.recipe.alpha / network.recipe.rank
+    for name, layer in list(joined_layers(network.model))[:4]:
+        added = network.low_rank[name.replace(".", "/")]
+        assert isinstance(added, LowRank)
+        x = torch.randn(2, 7, layer.weight.shape[1], requires_grad=True)
+        wanted = torch.randn(2, 7, layer.weight.shape[0])
+        bias = None if layer.bias is None else layer.bias
+        apart = F.linear(x, layer.weight, bias) + scale * F.linear(
+            F.linear(x, added.down), added.up
+        )
+        inputs = (x, added.down, added.up)
+        expected = torch.autograd.grad((apart * wanted).sum(), inputs)
+        together = network._linear(layer, x)
+        found = torch.autograd.grad((together * wanted).sum(), inputs)
+        torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_step_of_the_optimiser_is_seen_by_the_next_pass(make: Callable[..., Training]) -> None:
+    network = disturbed(make().network)
+    _, layer = next(joined_layers(network.model))
+    x = torch.randn(3, layer.weight.shape[1])
+    before = network._linear(layer, x)
+    for parameter in network.trained().values():
+        parameter.mul_(0.0)
+    torch.testing.assert_close(network._linear(layer, x), F.linear(x, layer.weight, layer.bias))
+    assert not torch.allclose(before, network._linear(layer, x))

@@ -37,6 +37,19 @@ def test_losses_fall(make: Callable[..., Training], method: str) -> None:
         assert sum(line[loss] for line in last) < 0.8 * sum(line[loss] for line in first)
 
 
+def test_two_lanes_train_what_one_trains_and_leave_the_threads_as_they_were(
+    make: Callable[..., Training],
+) -> None:
+    alone = make("alone")
+    alone.run()
+    torch.set_num_threads(2)
+    beside = make("beside")
+    beside.run()
+    assert torch.get_num_threads() == 2
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(value, weights(beside)[name], atol=1e-6, rtol=1e-4)
+
+
 def test_a_training_that_was_cut_off_ends_with_the_same_weights(
     make: Callable[..., Training],
 ) -> None:
