@@ -104,16 +104,18 @@ def _cell_text() -> Node:
 
 
 def _item_text() -> Node:
-    """One line that starts no other block: no mark at its start, unless behind a backslash, no ordinal."""
+    """One line that starts no other block: no mark at its start, unless behind a backslash or such as in `#1`, `-5`
+    and `+1`, and no ordinal."""
     rest = Repeat(Chars(_LINE))
     plain = Chars(chars.difference(_INK, chars.merged([*_MARKS, *chars.DIGITS])))
     marked = seq("\\", Chars(chars.of("-+*#>`~<[_")))
+    signed = seq(one_of("#+-"), Chars(chars.difference(_INK, _MARKS)))
     after_digits = alt(
         EMPTY,
         seq(Chars(chars.difference(_LINE, chars.merged([*chars.of(".)"), *chars.DIGITS]))), rest),
         seq(one_of(".)"), Chars(_INK), rest),
     )
-    return alt(seq(plain, rest), seq(marked, rest), seq(digits(1, 18), after_digits))
+    return alt(seq(plain, rest), seq(marked, rest), seq(signed, rest), seq(digits(1, 18), after_digits))
 
 
 def _depth_gate(depth: int, max_depth: int) -> Gate:

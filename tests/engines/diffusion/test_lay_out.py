@@ -169,6 +169,13 @@ def test_a_missing_property_that_may_be_null_is_null(lexicon: Lexicon) -> None:
     assert laid.text == '{"number": null, "street": "Elm", "unit": null}'
 
 
+@pytest.mark.parametrize("text", ["#1 hit", "-5 degrees", "+3", "#cards", "# a", "-", "## b"])
+def test_items_may_begin_with_a_sign_that_starts_no_block(text: str, lexicon: Lexicon) -> None:
+    value = [{"text": text, "items": []}]
+    laid = lay_out(Outline(4), value, lexicon)
+    assert Outline(4).parse(laid.text) == value
+
+
 @pytest.mark.parametrize(
     "value", [{"number": 5}, [], {"number": "1", "street": "x", "unit": None, "y": 1}, "x"]
 )
