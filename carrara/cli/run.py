@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,24 +114,30 @@ def run(
             "--input is empty; name a file, a quoted glob, a table, or - for standard input"
         )
     if source is None:
-        only = (
-            mapped,
-            limit,
-            go_on,
-            key,
-            where,
-            shard,
-            sample is not None,
-            flatten,
-            dry_run,
-            trust,
-            on,
+        _no_options_of_jobs(
+            {
+                "--map": mapped,
+                "--limit": limit,
+                "--key": key,
+                "--where": where,
+                "--shard": shard,
+                "--sample": sample,
+                "--seed": seed or None,
+                "--flatten": flatten,
+                "--dry-run": dry_run,
+                "--max-cost": max_cost,
+                "--deadline": deadline,
+                "--order": order is not Order.input,
+                "--resume": go_on,
+                "--accept-changes": accept_changes,
+                "--trust": trust,
+                "--review": review,
+                "--on": on,
+                "--workers": workers,
+                "--replicas": replicas,
+                "--gpus": gpus,
+            }
         )
-        if any(only) or max_cost is not None or deadline or review is not None:
-            raise usage(
-                "--map, --limit, --resume, --key, --where, --shard, --sample, --flatten, --dry-run, --max-cost, "
-                "--deadline, --trust, --review and --on are for jobs: give --input too"
-            )
         finish(run_once(how, target, given, None if output is None else Path(output)))
         return
     if sample == 0 and not dry_run:
@@ -168,6 +175,18 @@ def run(
     cluster = cluster_of(on, workers, replicas, gpus)
     work = run_as_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes, on=cluster)
     finish(work)
+
+
+def _no_options_of_jobs(given: Mapping[str, object]) -> None:
+    """A single run has no records: complain of what only a job can heed."""
+
+    def is_given(value: object) -> bool:
+        return bool(value) if isinstance(value, bool | str | Mapping) else value is not None
+
+    stray = [name for name, value in given.items() if is_given(value)]
+    if stray:
+        are = "is" if len(stray) == 1 else "are"
+        raise usage(f"{', '.join(stray)} {are} for jobs: give --input too")
 
 
 def _limits(max_cost: float | None, deadline: str | None) -> tuple[str, ...]:

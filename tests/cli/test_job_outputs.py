@@ -228,3 +228,18 @@ def test_no_row_of_a_flat_job_takes_the_key_of_another(typed: Any, output: str) 
     assert {row["key"] for row in rows_of(typed, output)} == {"a/0", "a/1", "b/0", "b/1"}
     (failed,) = [path for path in typed.folder.iterdir() if path.name.endswith("failed.jsonl")]
     assert "'a/0' is that of an item of the record at in.jsonl:1" in failed.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--limit 3 --order completed --replicas 2", "--limit, --order, --replicas are for jobs"),
+        ("--sample 0", "--sample is for jobs"),
+        ("--review 0", "--review is for jobs"),
+        ("--seed 4", "--seed is for jobs"),
+    ],
+)
+def test_options_of_jobs_are_refused_for_a_single_run(shell: Any, options: str, said: str) -> None:
+    ended = shell("run", "flows.py:quadruple", "--set", "number=4", "-q", *options.split())
+    assert (ended.code, len(ended.errors)) == (2, 1)
+    assert f"{said}: give --input too" in ended.err
