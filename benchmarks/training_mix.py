@@ -1,13 +1,14 @@
 """Labelled rows for `carrara adapt`: prompts and answers of a data folder, each with the contract of its answer.
 
-python -m benchmarks.training_mix DATA OUT.jsonl [--only TASK=ROWS ...] [--seed N]
+python -m benchmarks.training_mix DATA OUT.jsonl [--only TASK=ROWS ...] [--most TASK=ROWS ...] [--seed N]
 
 DATA holds mix/train.jsonl.xz with `task`, `prompt`, `response` and `src` a line. A task's contract is that of
 examples/tasks/TASK.yaml; where a row asks for other fields, in another order, or for a table or list of its own, the
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
 to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
 steps of examples/cookbook (`cookbook_rows`), --made so many each with other labels and other names of fields
-(`benchmarks.training_made`).
+(`benchmarks.training_made`). --only names the tasks that are read, and how many rows of each at most; --most those that
+are written, with what is made by program.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import json
 import lzma
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ SELF_INSTRUCT, CONFIRMED_PARTS = "yizhongw/self-instruct", ("quoref", "quartz")
 
 def main() -> None:
     arguments = _arguments()
-    wanted = dict(entry.split("=") for entry in arguments.only)
+    wanted = dict(map(_pair, arguments.only))
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     rows = []
@@ -69,9 +69,21 @@ def main() -> None:
         counts.update(row["task"] for row in made)
         rows += made
     random.Random(arguments.seed).shuffle(rows)
+    if arguments.most:
+        rows = list(first_of(rows, {k: int(v) for k, v in map(_pair, arguments.most)}))
+        counts = Counter(row["task"] for row in rows)
     with arguments.out.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     print(json.dumps({"rows": len(rows), "tasks": counts, "skipped": skipped}, indent=2))
+
+
+def first_of(rows: Iterable[dict[str, Any]], most: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """The first rows of each task that has a number in `most`, that many of it."""
+    taken: Counter[str] = Counter()
+    for row in rows:
+        if taken[row["task"]] < most.get(row["task"], 0):
+            taken[row["task"]] += 1
+            yield row
 
 
 def is_licensed(source: str) -> bool:
@@ -218,11 +230,17 @@ def _shuffled(folder: Path, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _pair(entry: str) -> tuple[str, str]:
+    task, _, rows = entry.partition("=")
+    return task, rows
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", action="append", default=[], metavar="TASK=ROWS")
+    parser.add_argument("--most", action="append", default=[], metavar="TASK=ROWS")
     parser.add_argument("--cookbook", action="store_true")
     parser.add_argument("--made", type=int, default=0, metavar="ROWS")
     parser.add_argument("--seed", type=int, default=0)
@@ -230,4 +248,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.training_mix import cookbook_rows
+from benchmarks.training_mix import cookbook_rows, first_of
 from carrara.engines.contract import from_data
 
 LINES = "2 cups rice, washed\nsalt"
@@ -36,3 +36,9 @@ def test_a_course_is_told_by_the_words_of_the_title() -> None:
     found = list(cookbook_rows([*rows, recipe("Lentil Soup")]))
     assert [row["response"] for row in found] == ["main", "soup"]
     assert found[1]["messages"][-1]["content"].endswith("Recipe: Lentil Soup\n\nBoil.")
+
+
+def test_the_first_rows_of_each_named_task_are_kept() -> None:
+    rows = [{"task": task, "at": at} for at, task in enumerate("abacab")]
+    kept = [row["at"] for row in first_of(rows, {"a": 2, "b": 5})]
+    assert kept == [0, 1, 2, 5]
