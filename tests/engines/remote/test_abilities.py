@@ -57,6 +57,13 @@ def test_a_server_that_refuses_schemas_is_asked_in_words_and_never_again(
     assert "the server takes no schema" in engine.health().line
 
 
+def test_a_server_that_breaks_while_it_speaks_of_a_schema_has_refused_none(net: Any) -> None:
+    told = {"error": {"message": "database schema migration in progress", "type": "server_error"}}
+    with pytest.raises(EngineFailed, match="migration") as caught:
+        net.complete(net.answer(told, 500), output=PERSON, preset=net.PLAIN.but(ABLE, "test"))
+    assert caught.value.status == 500
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
     [
