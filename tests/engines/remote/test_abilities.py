@@ -10,7 +10,7 @@ import pytest
 
 from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text
 from carrara.engines.contract_text import describe
-from carrara.engines.errors import EngineRefused, Unreachable
+from carrara.engines.errors import EngineFailed, EngineRefused, Unreachable
 from carrara.engines.facts import Price
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key

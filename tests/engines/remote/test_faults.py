@@ -131,8 +131,8 @@ def test_an_ordinary_rate_limit_that_speaks_of_billing_is_no_used_up_quota(net: 
     assert caught.value.retry_after_s == 1.0
     with pytest.raises(EngineBusy):
         net.complete(net.answer(openai("You exceeded your current quota"), 429, Retry_After="1"))
+    quota = openai("m", "insufficient_quota", "insufficient_quota")
     with pytest.raises(QuotaExhausted):
-        quota = openai("m", "insufficient_quota", "insufficient_quota")
         net.complete(net.answer(quota, 429, Retry_After="1"))
 
 
