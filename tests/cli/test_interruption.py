@@ -213,5 +213,5 @@ def test_a_character_that_standard_output_has_not_is_one_error(shell: Any) -> No
         text=True,
     )
     assert found.returncode == 1
-    said = "error: cannot write the result: standard output takes ascii, which has no '\\xe9'\n"
+    said = "error: cannot write the result: standard output takes ascii, which has no '\\xc9'\n"
     assert (found.stdout, found.stderr) == ("", said)
