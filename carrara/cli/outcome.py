@@ -81,16 +81,23 @@ def give(text: str) -> None:
     """Print a result.
 
     Raises:
-        OutputError: standard output cannot be written, as on a full disk.
+        OutputError: standard output cannot be written, as on a full disk, or its encoding lacks a character.
     """
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         from carrara.workflows.places import OutputError
 
-        raise OutputError(f"cannot write the result: {error.strerror}") from error
+        raise OutputError(f"cannot write the result: {_why(error)}") from error
+
+
+def _why(error: OSError | UnicodeEncodeError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    lacking = ascii(error.object[error.start : error.start + 1])
+    return f"standard output takes {error.encoding}, which has no {lacking}"
 
 
 def note(text: str) -> None:

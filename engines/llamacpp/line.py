@@ -7,6 +7,7 @@ the server opens on loopback takes only calls with a key that nobody is told.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.errors import BadReply, EngineError, EngineFailed, LoadingError
-from carrara.engines.remote.faults import Told, error_of, placed
+from carrara.engines.remote.faults import error_of, placed
+from carrara.engines.remote.keys import NO_KEY
 from carrara.engines.remote.line import StatusError
+from carrara.engines.remote.told import Told, tells_error, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,8 @@ class LlamaLine:
                 f"engine {self._engine!r}: {self.where} gave {type(chunk).__name__}, no object"
             )
             raise placed(bad, self._engine, "parse")
-        fault = chunk.get("error")
-        if isinstance(fault, dict):
-            code = fault.get("code")
-            status = code if isinstance(code, int) else 500
-            raise StatusError(Told(status, str(fault.get("message")), str(fault.get("type"))))
+        if tells_error(chunk):
+            raise StatusError(told(None, {}, json.dumps(chunk), NO_KEY))
 
     def _broken(self, error: BaseException) -> EngineError:
         return placed(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from carrara.engines.remote.wire import ServerFault
-
 
 class Whole:
     """Chunks go in by `add`; `body` is a chat completion."""
@@ -18,8 +16,6 @@ class Whole:
         self._reason: str | None = None
 
     def add(self, chunk: dict[str, Any]) -> None:
-        if "error" in chunk:
-            raise ServerFault(chunk)
         for key in ("model", "usage", "timings"):
             if chunk.get(key):
                 self._known[key] = chunk[key]

@@ -13,13 +13,13 @@ from typing import Any
 
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.reply import Call, End, Reply, count
-from carrara.engines.remote.wire import Ask, ServerFault, Wrong, mapping, words
+from carrara.engines.remote.wire import Ask, Wrong, mapping, words
 from carrara.engines.request import Usage
 
 _ENDS: Mapping[str, End] = {
     "end_turn": "end",
     "tool_use": "end",
-    "pause_turn": "end",
+    "pause_turn": "broken",
     "stop_sequence": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -102,8 +102,6 @@ class AnthropicMessages:
                     reply.usage = replace(reply.usage, completion_tokens=written, passes=written)
             case "message_stop":
                 return True
-            case "error":
-                raise ServerFault(found)
         return False  # "ping" and what may come to be
 
 

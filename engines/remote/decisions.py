@@ -13,7 +13,7 @@ from typing import Any
 from carrara.engines.contract import Choice, Contract
 from carrara.engines.remote.line import Line
 from carrara.engines.remote.preset import Preset
-from carrara.engines.remote.reply import count
+from carrara.engines.remote.reply import count, probability
 from carrara.engines.remote.wire import Wrong, first, mapping
 from carrara.engines.request import Completion, Confidence, Request, Usage
 
@@ -64,10 +64,11 @@ async def decide(
 
 
 def _probability(answer: Mapping[str, Any], chosen: str) -> float:
-    for part in answer.get("probabilities") or ():
+    listed = answer.get("probabilities")
+    for part in listed if isinstance(listed, list) else ():
         if isinstance(part, Mapping) and part.get("value") == chosen:
-            return min(max(float(part.get("probability", 0.0)), 0.0), 1.0)
-    return min(max(float(answer.get("confidence", 0.0)), 0.0), 1.0)
+            return probability(part.get("probability")) or 0.0
+    return probability(answer.get("confidence")) or 0.0
 
 
 def _usage(found: Any) -> Usage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,15 +10,16 @@ from typing import Any
 from carrara.engines.errors import ContentFiltered
 from carrara.engines.remote.anthropic_wire import AnthropicMessages
 from carrara.engines.remote.carrier import Carrier
-from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature, told
+from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature
 from carrara.engines.remote.gemini_wire import GeminiContent
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.line import Line, StatusError, cut_off
 from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
 from carrara.engines.remote.preset import WireName
 from carrara.engines.remote.questions import Questions
+from carrara.engines.remote.reading import Reading, read
 from carrara.engines.remote.reply import Reply, Tool
-from carrara.engines.remote.wire import Ask, ServerFault, Wire, key_headers
+from carrara.engines.remote.wire import Ask, Wire, key_headers
 from carrara.engines.request import Progress, Request, Watch
 
 WIRES: dict[WireName, Callable[[], Wire]] = {
@@ -83,47 +83,35 @@ class Dialogue:
             body["max_tokens"] = body.pop("max_completion_tokens")
         if "stream_options" in self.questions.without:
             body.pop("stream_options", None)
-        started = self.clock()
-        try:
-            if not ask.stream:
-                reply = self.wire.read(await self.line.post(self.wire.path(ask), headers, body))
-                return self._checked(Answered(reply, 0.0, self.clock() - started))
-            events = self.line.stream(self.wire.path(ask), headers, body)
-            return self._checked(await self._streamed(events, started, watch))
-        except ServerFault as error:
-            raise self._told_in_stream(error) from error
+        started, path = self.clock(), self.wire.path(ask)
+        if not ask.stream:
+            reply = read(self.wire, await self.line.post(path, headers, body))
+            return self._checked(Answered(reply, 0.0, self.clock() - started))
+        reading = Reading(self.wire, ask.max_tokens)
+        events = self.line.stream(path, headers, body)
+        return self._checked(await self._streamed(reading, events, started, watch))
 
     async def _streamed(
-        self, events: AsyncIterator[tuple[str, Any]], started: float, watch: Watch | None
+        self,
+        reading: Reading,
+        events: AsyncIterator[tuple[str, Any]],
+        started: float,
+        watch: Watch | None,
     ) -> Answered:
-        reply, first_s, is_over = Reply(), 0.0, False
+        first_s = 0.0
         async with aclosing(events) as source:  # type: ignore[type-var]
             async for event, data in source:
-                if event == "whole":
-                    reply, is_over = self.wire.read(data), True
-                elif event == "done":
-                    is_over = True
-                else:
-                    before = len(reply.text)
-                    is_over = self.wire.add(reply, event, data)
-                    if len(reply.text) > before:
-                        first_s = first_s or self.clock() - started
-                        if watch is not None:
-                            watch(Progress(reply.text))
+                before = len(reading.reply.text)
+                is_over = reading.add(event, data)
+                if event != "whole" and len(reading.reply.text) > before:
+                    first_s = first_s or self.clock() - started
+                    if watch is not None:
+                        watch(Progress(reading.shown))
                 if is_over:
                     break
-        if not reply.end:
-            raise cut_off(self.engine, self.line.where, reply.text)
-        return Answered(reply, first_s, self.clock() - started)
-
-    def _told_in_stream(self, error: ServerFault) -> Exception:
-        body = json.dumps(error.body)
-        inner = error.body.get("error") if isinstance(error.body, dict) else None
-        code = inner.get("code") if isinstance(inner, dict) else None
-        kind = inner.get("type") if isinstance(inner, dict) else None
-        known = {"overloaded_error": 529, "rate_limit_error": 429, "api_error": 500}
-        status = code if isinstance(code, int) and 400 <= code < 600 else known.get(str(kind), 500)
-        return self.line.explained(told(status, {}, body, self.key))
+        if not reading.reply.end:
+            raise cut_off(self.engine, self.line.where, reading.shown)
+        return Answered(reading.whole(), first_s, self.clock() - started)
 
     def _checked(self, answered: Answered) -> Answered:
         reply = answered.reply
@@ -133,7 +121,17 @@ class Dialogue:
                 f"engine {self.engine!r}: the provider refused the answer: {self.key.scrub(said)[:200]}"
             )
             raise placed(filtered, self.engine, "read")
+        check_unbroken(reply, self.engine, self.line.where)
         return answered
 
 
-__all__ = ["Answered", "Dialogue"]
+def check_unbroken(reply: Reply, engine: str, where: str) -> None:
+    """
+    Raises:
+        StreamCut: the server gave the answer up.
+    """
+    if reply.end == "broken":
+        raise cut_off(engine, where, reply.text, reply.reason)
+
+
+__all__ = ["Answered", "Dialogue", "check_unbroken"]

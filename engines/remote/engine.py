@@ -19,7 +19,6 @@ from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import (
-    BadReply,
     ContractError,
     EngineError,
     EngineFailed,
@@ -33,7 +32,7 @@ from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.confidence import confidence
 from carrara.engines.remote.decisions import decide, fits_decisions
 from carrara.engines.remote.dialogue import Answered, Dialogue
-from carrara.engines.remote.faults import placed, refused_feature
+from carrara.engines.remote.faults import bad_format, placed, refused_feature
 from carrara.engines.remote.keys import NO_KEY, Key, find_key, how_to_set
 from carrara.engines.remote.line import HttpLine, Line, StatusError
 from carrara.engines.remote.pins import Unpinnable, pinned
@@ -171,10 +170,7 @@ class RemoteEngine(Shared):
             self._is_cut_off = error.is_unreachable
             raise
         except Wrong as error:
-            bad = BadReply(
-                f"engine {self._name!r}: {self._talk.line.where} sent an answer in another format: {error}"
-            )
-            raise placed(bad, self._name, "parse") from error
+            raise bad_format(error, self._name, self._talk.line.where) from error
         except TimeoutError as error:
             late = EngineTimeout(
                 f"engine {self._name!r}: no whole answer within the deadline of {deadline_s:g} s"

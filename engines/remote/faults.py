@@ -6,16 +6,10 @@ server says is quoted shortly, without keys.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from carrara.engines.errors import (
     AccessDenied,
@@ -33,16 +27,18 @@ from carrara.engines.errors import (
     Unreachable,
 )
 from carrara.engines.remote.keys import Key
+from carrara.engines.remote.told import Told, quoted
 
 SILENCE = "timeouts.read_s of the engine"
 """What bounds the silence of a server, unless a caller has a bound of its own."""
 
 _BUSY = (408, 409, 425, 429, 502, 503, 504, 529)
-_QUOTED = 300
-_LONGEST_WAIT_S = 24 * 3600.0
 
-_QUOTA = re.compile(
-    r"insufficient_quota|exceeded your current quota|credit balance|billing|out of credits|PerDay|payment",
+_QUOTA_CODE = re.compile(r"insufficient_quota|billing_(hard_limit|not_active)|PerDay", re.I)
+_RATE_CODE = re.compile(r"rate_?limit|\b(requests|tokens)\b|PerMinute", re.I)
+_QUOTA_WORDS = re.compile(
+    r"exceeded your current quota|credit balance|out of credits|insufficient (credits?|funds|balance|quota)"
+    r"|billing (account|hard limit|is|has)|(enable|check|set ?up|requires?|your) billing|payment (is )?required",
     re.I,
 )
 _OVERFLOW = re.compile(
@@ -53,7 +49,6 @@ _OVERFLOW = re.compile(
 _FILTER = re.compile(
     r"content_filter|content_policy|safety system|flagged|moderation|blocked", re.I
 )
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 
 FEATURES: Mapping[str, re.Pattern[str]] = {
     "schema": re.compile(
@@ -78,38 +73,12 @@ _OF_ONE_SCHEMA = re.compile(
     r"|compil|not permitted|keyword|additionalProperties|is required|recursi|too (many|deep|large|complex)",
     re.I,
 )
+_REFUSING = re.compile(
+    r"not (yet )?(supported|implemented|allowed|permitted|available|valid)|unsupported|unimplemented"
+    r"|does(n't| not) support|invalid|unknown|unexpected|unrecogni|pars(e|ing)\b|compil|extra inputs",
+    re.I,
+)
 _OF_ALL = re.compile(r"not (yet )?supported (for|with|by|on)", re.I)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An error as a server told it: status, its own words, and the wait that it asked for."""
-
-    status: int
-    message: str
-    kind: str = ""
-    retry_after_s: float | None = None
-
-    @property
-    def words(self) -> str:
-        return f"{self.kind} {self.message}"
-
-
-def told(status: int, headers: Mapping[str, str], body: str, key: Key) -> Told:
-    """Read an error answer of any of the formats, or a page of HTML."""
-    message, kind, wait_s = body.strip(), "", wait_of(headers)
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, list) and found:  # Gemini streams errors as a list
-        found = found[0]
-    if isinstance(found, Mapping):
-        message, kind, asked_s = _error_in(found)
-        wait_s = asked_s if wait_s is None else wait_s
-    elif message.startswith("<"):
-        message = " ".join(re.sub(r"<[^>]*>", " ", message).split())
-    return Told(status, quoted(message, key) or "no further word", key.scrub(kind), wait_s)
 
 
 def error_of(found: Told, engine: str, where: str) -> EngineError:
@@ -117,7 +86,7 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
     said = f"engine {engine!r}: {where} answered {found.status}: {found.message}"
     error: EngineError
     status = found.status
-    if status == 402 or (status in (400, 403, 429) and _QUOTA.search(found.words)):
+    if _is_quota(found):
         error = QuotaExhausted(f"{said}. The quota is used up: add credit or use another engine.")
     elif status in (400, 413, 422, 500) and _OVERFLOW.search(found.words):
         error = ContextOverflow(
@@ -145,8 +114,11 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
 
 
 def refused_feature(found: Told, sent: Iterator[str] | list[str]) -> str | None:
-    """Which of the optional parts that were `sent` the server does not take, None for another error."""
+    """Which of the optional parts that were `sent` the server does not take, None for another error. A server that
+    breaks (500) has to say that it refuses something: what it was about when it broke is no refusal."""
     if found.status not in (400, 404, 422, 500, 501) or _OVERFLOW.search(found.words):
+        return None
+    if found.status == 500 and not _REFUSING.search(found.words):
         return None
     return next((name for name in sent if FEATURES[name].search(found.words)), None)
 
@@ -196,61 +168,28 @@ def error_of_exception(
     return placed(lost, engine, "wait")
 
 
+def bad_format(error: Exception, engine: str, where: str) -> EngineError:
+    """The error to raise where an answer is not in the format that was expected."""
+    bad = BadReply(f"engine {engine!r}: {where} sent an answer in another format: {error}")
+    return placed(bad, engine, "parse")
+
+
 def placed(error: EngineError, engine: str, phase: Phase, status: int | None = None) -> EngineError:
     """The same error with its facts."""
     error.engine, error.phase, error.status = engine, phase, status
     return error
 
 
-def wait_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by the headers of an answer: `retry-after-ms`, `Retry-After` as a number or a date, or the
-    reset times of rate limits as OpenAI writes them ("6m0s")."""
-    if (ms := _number(headers.get("retry-after-ms"))) is not None:
-        return _bounded(ms / 1000)
-    after = headers.get("retry-after")
-    if after is not None:
-        seconds = _number(after)
-        return _bounded(seconds) if seconds is not None else _until(after)
-    if headers.get("x-ratelimit-remaining-requests") == "0":
-        return duration(headers.get("x-ratelimit-reset-requests", ""))
-    if headers.get("x-ratelimit-remaining-tokens") == "0":
-        return duration(headers.get("x-ratelimit-reset-tokens", ""))
-    return None
-
-
-def duration(text: str) -> float | None:
-    """Seconds of "34s", "1m30s", "120ms", "1.5s"; None for anything else."""
-    found = _DURATION.fullmatch(text.strip())
-    if not found or not any(found.groups()):
-        return None
-    hours, minutes, seconds, ms = (float(part or 0) for part in found.groups())
-    return _bounded(3600 * hours + 60 * minutes + seconds + ms / 1000)
-
-
-def quoted(message: str, key: Key) -> str:
-    """A server's words, on one line, bounded, without the key."""
-    flat = " ".join(key.scrub(message).split())
-    return flat if len(flat) <= _QUOTED else f"{flat[:_QUOTED]}…"
-
-
-def _error_in(found: Mapping[str, Any]) -> tuple[str, str, float | None]:
-    inner = found.get("error", found)
-    if isinstance(inner, str):
-        return inner, "", None
-    if not isinstance(inner, Mapping):
-        return json.dumps(found)[:_QUOTED], "", None
-    message = inner.get("message") or inner.get("detail") or found.get("detail")
-    text = message if isinstance(message, str) else json.dumps(message or inner)
-    kinds = [inner.get(part) for part in ("type", "code", "status", "param")]
-    wait_s = None
-    for detail in inner.get("details") or ():
-        if isinstance(detail, Mapping):
-            if isinstance(delay := detail.get("retryDelay"), str):
-                wait_s = duration(delay)
-            kinds += [
-                v.get("quotaId") for v in detail.get("violations") or () if isinstance(v, Mapping)
-            ]
-    return text, " ".join(str(kind) for kind in kinds if kind), wait_s
+def _is_quota(found: Told) -> bool:
+    """Whether the account is used up. A code for that outranks a wait that is asked for, and such a wait or a code for
+    a rate the words: an ordinary rate limit speaks of quota and billing, too."""
+    if found.status == 402 or found.status not in (400, 403, 429):
+        return found.status == 402
+    if _QUOTA_CODE.search(found.words):
+        return True
+    if found.status == 429 and (found.retry_after_s is not None or _RATE_CODE.search(found.kind)):
+        return False
+    return bool(_QUOTA_WORDS.search(found.words))
 
 
 def _timeout(
@@ -293,38 +232,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _until(text: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return _bounded((moment - datetime.now(UTC)).total_seconds())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S)
-
-
 __all__ = [
     "SILENCE",
-    "Told",
-    "duration",
+    "bad_format",
     "error_of",
     "error_of_exception",
     "is_of_one_schema",
     "placed",
-    "quoted",
     "refused_feature",
-    "told",
-    "wait_of",
 ]

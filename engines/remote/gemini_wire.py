@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from carrara.engines.remote.keys import Key
-from carrara.engines.remote.reply import Call, End, Reply, TokenChance, chance, count
-from carrara.engines.remote.wire import Ask, ServerFault, Wrong, first, mapping, words
+from carrara.engines.remote.reply import Call, End, Reply, TokenChance, chance, count, token_bytes
+from carrara.engines.remote.wire import Ask, Wrong, is_first, mapping, part, words
 from carrara.engines.request import Usage
 
 _ENDS: Mapping[str, End] = {
@@ -27,6 +27,7 @@ _ENDS: Mapping[str, End] = {
     "LANGUAGE": "filtered",
     "IMAGE_SAFETY": "filtered",
 }
+"""All that are no failures: any other reason (OTHER, MALFORMED_FUNCTION_CALL and more) is one."""
 
 
 class GeminiContent:
@@ -75,8 +76,6 @@ class GeminiContent:
 
     def add(self, reply: Reply, event: str, data: Any) -> bool:
         found = mapping(data, "a part of the answer")
-        if "error" in found:
-            raise ServerFault(found)
         reply.model = words(found.get("modelVersion")) or reply.model
         if isinstance(told := found.get("usageMetadata"), Mapping):
             reply.usage = _usage(told)
@@ -84,8 +83,12 @@ class GeminiContent:
         if isinstance(feedback, Mapping) and feedback.get("blockReason"):
             reply.end, reply.reason = "filtered", words(feedback["blockReason"])
             return False
-        if found.get("candidates"):
-            _add_candidate(reply, mapping(first(found["candidates"], "candidate"), "a candidate"))
+        candidates = found.get("candidates") or []
+        if not isinstance(candidates, list):
+            raise Wrong("the candidates are no list")
+        for candidate in candidates:
+            if is_first(mapping(candidate, "a candidate")):
+                _add_candidate(reply, candidate)
         return False
 
 
@@ -116,17 +119,17 @@ def _generation(ask: Ask) -> dict[str, Any]:
 def _add_candidate(reply: Reply, found: Mapping[str, Any]) -> None:
     content = found.get("content")
     parts = content.get("parts") if isinstance(content, Mapping) else None
-    for part in parts if isinstance(parts, list) else ():
-        if not isinstance(part, Mapping) or part.get("thought"):
+    for piece in parts if isinstance(parts, list) else ():
+        if not isinstance(piece, Mapping) or piece.get("thought"):
             continue
-        reply.text += words(part.get("text"))
-        if isinstance(call := part.get("functionCall"), Mapping):
+        reply.text += words(piece.get("text"))
+        if isinstance(call := piece.get("functionCall"), Mapping):
             arguments = json.dumps(call.get("args") or {})
             reply.calls.append(Call(words(call.get("id")), words(call.get("name")), arguments))
     reply.tokens += _tokens(found.get("logprobsResult"))
     reason = found.get("finishReason")
     if isinstance(reason, str) and reason != "FINISH_REASON_UNSPECIFIED":
-        reply.end, reply.reason = _ENDS.get(reason, "end"), reason
+        reply.end, reply.reason = _ENDS.get(reason, "broken"), reason
 
 
 def _tokens(found: Any) -> list[TokenChance]:
@@ -135,13 +138,16 @@ def _tokens(found: Any) -> list[TokenChance]:
     tops = found.get("topCandidates")
     tokens = []
     for at, chosen in enumerate(found["chosenCandidates"]):
-        listed = tops[at].get("candidates", ()) if isinstance(tops, list) and at < len(tops) else ()
-        others = tuple(
-            (words(o.get("token")).encode(), chance(o.get("logProbability"))) for o in listed
-        )
-        raw = words(chosen.get("token")).encode()
-        tokens.append(TokenChance(raw, chance(chosen.get("logProbability")), others))
+        top = tops[at] if isinstance(tops, list) and at < len(tops) else None
+        listed = part(top, "the likeliest tokens").get("candidates")
+        others = [_token(one) for one in listed] if isinstance(listed, list) else []
+        tokens.append(TokenChance(*_token(chosen), tuple(others)))
     return tokens
+
+
+def _token(found: Any) -> tuple[bytes, float]:
+    token = mapping(found, "a token")
+    return token_bytes(words(token.get("token"))), chance(token.get("logProbability"))
 
 
 def _usage(found: Mapping[str, Any]) -> Usage:

@@ -6,6 +6,7 @@ those of the system. Leaving a call, by cancellation too, closes its connection:
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -15,27 +16,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 from carrara.engines.errors import BadReply, EngineError, StreamCut
 from carrara.engines.remote.faults import (
     SILENCE,
-    Told,
     error_of,
     error_of_exception,
     placed,
-    quoted,
-    told,
 )
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.told import Told, quoted, tells_error, told
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx2
 
-_MOST_BYTES = 64 << 20  # of a whole answer: a server gone wild must not fill the memory
+_MOST_BYTES = 64 << 20  # of an answer: a server gone wild must not fill the memory
 
 
 class StatusError(Exception):
-    """The server answered with an error. The engine looks whether something can be left out, else raises
-    `error_of(told)`."""
+    """The server answered with an error: by its status, or inside an answer that began with 200. The engine looks
+    whether something can be left out, else raises `error_of(told)`."""
 
     def __init__(self, told: Told) -> None:
         super().__init__(told.message)
@@ -62,7 +61,8 @@ class Line(Protocol):
     def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
     ) -> AsyncIterator[tuple[str, Any]]:
-        """The events that come back: name and JSON, (“done”, None) for `[DONE]`. Close the iterator to end the call.
+        """The events that come back: name and JSON, (“done”, None) for `[DONE]`, ("whole", JSON) for an answer that is
+        no stream. Close the iterator to end the call.
 
         Raises:
             StatusError, EngineError: as `post`.
@@ -114,16 +114,12 @@ class HttpLine:
         """The JSON at a path; raises as `post`."""
         async with AsyncExitStack() as stack:
             response = await self._begun(stack, path, headers, None, "application/json")
-            text = await self._whole(response)
-            self._check_status(response, text)
-            return self._json(response, text)
+            return await self._answer(response)
 
     async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         async with AsyncExitStack() as stack:
             response = await self._begun(stack, path, headers, body, "application/json")
-            text = await self._whole(response)
-            self._check_status(response, text)
-            return self._json(response, text)
+            return await self._answer(response)
 
     async def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
@@ -132,25 +128,22 @@ class HttpLine:
 
         async with AsyncExitStack() as stack:
             response = await self._begun(stack, path, headers, body, "text/event-stream")
-            if not response.is_success:
-                self._check_status(response, await self._whole(response))
             kind = _content_type(response)
-            if (
-                kind == "application/json"
-            ):  # a server that does not stream, or an error with status 200
-                yield "whole", self._json(response, await self._whole(response))
+            if not response.is_success or kind == "application/json":  # or it does not stream
+                yield "whole", await self._answer(response)
                 return
             if kind != "text/event-stream":
                 self._raise_type(kind, await self._whole(response), "a stream of events")
             response.encoding = "utf-8"
-            try:
-                async for event in httpx2.EventSource(response):
-                    if event.data.strip() == "[DONE]":
-                        yield "done", None
-                    elif event.data:
-                        yield event.event, self._event(event.data)
-            except httpx2.HTTPError as error:
-                raise self._error(error, reading=True) from error
+            events, read = aiter(httpx2.EventSource(response)), 0
+            while (event := await self._next(events)) is not None:
+                read += len(event.data)
+                if read > _MOST_BYTES:
+                    raise self._too_big(response)
+                if event.data.strip() == "[DONE]":
+                    yield "done", None
+                else:
+                    yield event.event, self._event(response, event)
 
     async def _begun(
         self,
@@ -166,12 +159,13 @@ class HttpLine:
             raise EngineError(f"engine {self._engine!r} is not open: enter it with `async with`")
         base = self._preset.base_url.rstrip("/")
         url = base.removesuffix("/v1") + path[1:] if path.startswith("~") else base + path
+        kind = {} if body is None else {"Content-Type": "application/json"}
         try:
             request = self._client.build_request(
                 "GET" if body is None else "POST",
                 url,
-                json=None if body is None else dict(body),
-                headers={**headers, "Accept": accept},
+                content=None if body is None else _written(body),
+                headers={**headers, "Accept": accept, **kind},
             )
             response = await self._client.send(request, stream=True)
         except httpx2.HTTPError as error:
@@ -182,6 +176,37 @@ class HttpLine:
         stack.push_async_callback(response.aclose)
         return response
 
+    async def _answer(self, response: httpx2.Response) -> Any:
+        """The JSON of an answer that comes whole.
+
+        Raises:
+            StatusError, EngineError: as `post`.
+        """
+        text = await self._whole(response)
+        if not response.is_success:
+            raise StatusError(told(response.status_code, response.headers, text, self._key))
+        found = self._json(response, text)
+        if tells_error(found):
+            raise StatusError(told(None, response.headers, text, self._key))
+        return found
+
+    async def _next(
+        self, events: AsyncIterator[httpx2.ServerSentEvent]
+    ) -> httpx2.ServerSentEvent | None:
+        """The next event, None at the end. Comments and pings, which only keep a connection alive, are silence."""
+        import httpx2
+
+        try:
+            async with asyncio.timeout(self._preset.timeouts.read_s):
+                async for event in events:
+                    if event.data and event.event != "ping":
+                        return event
+        except httpx2.HTTPError as error:
+            raise self._error(error, reading=True) from error
+        except TimeoutError as error:
+            raise self._error(httpx2.ReadTimeout("silence"), reading=True) from error
+        return None
+
     async def _whole(self, response: httpx2.Response) -> str:
         import httpx2
 
@@ -190,17 +215,10 @@ class HttpLine:
             async for chunk in response.aiter_bytes():
                 read += chunk
                 if len(read) > _MOST_BYTES:
-                    big = BadReply(
-                        f"engine {self._engine!r}: {self.where} sent over {_MOST_BYTES} bytes"
-                    )
-                    raise placed(big, self._engine, "read", response.status_code)
+                    raise self._too_big(response)
         except httpx2.HTTPError as error:
             raise self._error(error, reading=True) from error
         return bytes(read).decode("utf-8", "replace")
-
-    def _check_status(self, response: httpx2.Response, text: str) -> None:
-        if not response.is_success:
-            raise StatusError(told(response.status_code, response.headers, text, self._key))
 
     def _json(self, response: httpx2.Response, text: str) -> Any:
         kind = _content_type(response)
@@ -215,15 +233,24 @@ class HttpLine:
             )
             raise placed(bad, self._engine, "parse", response.status_code) from error
 
-    def _event(self, text: str) -> Any:
+    def _event(self, response: httpx2.Response, event: httpx2.ServerSentEvent) -> Any:
+        """The JSON of an event. An error has that name, or is one by its fields."""
+        is_error = event.event == "error"
         try:
-            return json.loads(text)
+            found = None if is_error else json.loads(event.data)
         except (ValueError, RecursionError) as error:
             bad = BadReply(
                 f"engine {self._engine!r}: {self.where} sent an event that is no JSON ({error}): "
-                f"{quoted(text, self._key)}"
+                f"{quoted(event.data, self._key)}"
             )
             raise placed(bad, self._engine, "parse") from error
+        if is_error or tells_error(found):
+            raise StatusError(told(None, response.headers, event.data, self._key))
+        return found
+
+    def _too_big(self, response: httpx2.Response) -> EngineError:
+        big = BadReply(f"engine {self._engine!r}: {self.where} sent over {_MOST_BYTES:,} bytes")
+        return placed(big, self._engine, "read", response.status_code)
 
     def _raise_type(self, kind: str, text: str, wanted: str) -> None:
         bad = BadReply(
@@ -246,10 +273,20 @@ def _certificates() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def cut_off(engine: str, where: str, text: str) -> StreamCut:
-    """The error for a stream that ended without saying so."""
+def _written(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD, as for local engines."""
+    text = json.dumps(dict(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
+
+
+def cut_off(engine: str, where: str, text: str, reason: str = "") -> StreamCut:
+    """The error for an answer that ended before its end. `reason` is the server's word for that, "" for none."""
+    told = f" ({reason[:40]!r})" if reason else ""
     error = StreamCut(
-        f"engine {engine!r}: {where} ended its answer in the middle, after {len(text):,} characters",
+        f"engine {engine!r}: {where} ended its answer in the middle, after {len(text):,} characters{told}",
         text=text,
     )
     placed(error, engine, "read")

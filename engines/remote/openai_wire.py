@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from carrara.engines.remote.keys import Key
-from carrara.engines.remote.reply import Call, End, Reply, TokenChance, chance, count
-from carrara.engines.remote.wire import Ask, ServerFault, Wrong, first, mapping, words
+from carrara.engines.remote.reply import (
+    Call,
+    End,
+    Reply,
+    TokenChance,
+    chance,
+    count,
+    probability,
+    token_bytes,
+)
+from carrara.engines.remote.wire import Ask, Wrong, first, is_first, mapping, part, words
 from carrara.engines.request import Confidence, Usage
 
 _ENDS: Mapping[str, End] = {
@@ -19,7 +28,17 @@ _ENDS: Mapping[str, End] = {
     "eos": "end",
     "end_turn": "end",
     "max_tokens": "length",
+    "error": "broken",
+    "abort": "broken",
+    "aborted": "broken",
+    "cancelled": "broken",
+    "network_error": "broken",
+    "insufficient_system_resource": "broken",
 }
+"""What else servers say is the end of a whole answer: they have many words for that."""
+
+_TEXTS = ("text", "output_text")
+_THOUGHTS = ("thinking", "reasoning")
 
 
 class OpenAiChat:
@@ -65,7 +84,7 @@ class OpenAiChat:
         choice = mapping(first(found.get("choices"), "choice"), "a choice")
         message = mapping(choice.get("message"), "the message")
         return Reply(
-            text=words(message.get("content")),
+            text=content_of(message.get("content")),
             end=_end(choice),
             reason=words(choice.get("finish_reason")),
             tokens=tokens_of(choice.get("logprobs")),
@@ -79,9 +98,9 @@ class OpenAiChat:
 
     def add(self, reply: Reply, event: str, data: Any) -> bool:
         found = opened(reply, data)
-        for choice in found.get("choices") or ():
-            delta = choice.get("delta") or {}
-            reply.text += words(delta.get("content"))
+        for choice in _chosen(found):
+            delta = part(choice.get("delta"), "a delta")
+            reply.text += content_of(delta.get("content"))
             reply.refused += words(delta.get("refusal"))
             _add_calls(reply, delta.get("tool_calls"))
             closed(reply, choice)
@@ -125,7 +144,7 @@ class OpenAiText:
 
     def add(self, reply: Reply, event: str, data: Any) -> bool:
         found = opened(reply, data)
-        for choice in found.get("choices") or ():
+        for choice in _chosen(found):
             reply.text += words(choice.get("text"))
             closed(reply, choice)
         return False
@@ -155,8 +174,6 @@ def common(ask: Ask) -> dict[str, Any]:
 def opened(reply: Reply, data: Any) -> Mapping[str, Any]:
     """The chunk of a stream, checked; usage and model are noted."""
     found = mapping(data, "a chunk of the stream")
-    if "error" in found:
-        raise ServerFault(found)
     choices = found.get("choices")
     if choices is not None and not (
         isinstance(choices, list) and all(isinstance(choice, Mapping) for choice in choices)
@@ -177,6 +194,30 @@ def closed(reply: Reply, choice: Mapping[str, Any]) -> None:
         reply.end, reply.reason = _end(choice), words(choice["finish_reason"])
 
 
+def content_of(found: Any) -> str:
+    """The text of a message or of a piece of it, which some servers send as a list of parts. Thoughts are left out.
+
+    Raises:
+        Wrong: it holds something else than text.
+    """
+    if found is None or isinstance(found, str):
+        return found or ""
+    if not isinstance(found, list):
+        raise Wrong(f"the content is {type(found).__name__}, not text")
+    text = ""
+    for piece in found:
+        kind = mapping(piece, "a part of the content").get("type")
+        if kind not in _TEXTS + _THOUGHTS:
+            raise Wrong(f"the content has a part of the type {str(kind)[:40]!r}")
+        text += words(piece.get("text")) if kind in _TEXTS else ""
+    return text
+
+
+def _chosen(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The choices of a chunk that belong to the answer: a server may send several, whatever was asked for."""
+    return [choice for choice in chunk.get("choices") or () if is_first(choice)]
+
+
 def usage_of(found: Any) -> Usage:
     if not isinstance(found, Mapping):
         return Usage()
@@ -191,11 +232,11 @@ def tokens_of(found: Any) -> list[TokenChance]:
     if not isinstance(found, Mapping):
         return []
     if isinstance(listed := found.get("content"), list):
-        return [_token(part) for part in listed if isinstance(part, Mapping)]
+        return [_token(one) for one in listed if isinstance(one, Mapping)]
     names, chances = found.get("tokens"), found.get("token_logprobs")
     if isinstance(names, list) and isinstance(chances, list):
         pairs = zip(names, chances, strict=False)
-        return [TokenChance(words(name).encode(), chance(value)) for name, value in pairs]
+        return [TokenChance(token_bytes(words(name)), chance(value)) for name, value in pairs]
     return []
 
 
@@ -209,12 +250,10 @@ def _sure(found: Any) -> Confidence | None:
     """The confidence as `carrara serve` tells it."""
     if not isinstance(found, Mapping):
         return None
-    overall, fields = found.get("overall"), found.get("fields")
-    listed = fields.items() if isinstance(fields, Mapping) else ()
-    return Confidence(
-        float(overall) if isinstance(overall, int | float) else None,
-        {str(path): float(sure) for path, sure in listed if isinstance(sure, int | float)},
-    )
+    fields = found.get("fields")
+    told = fields.items() if isinstance(fields, Mapping) else ()
+    known = {str(path): sure for path, value in told if (sure := probability(value)) is not None}
+    return Confidence(probability(found.get("overall")), known)
 
 
 def _token(found: Mapping[str, Any]) -> TokenChance:
@@ -231,7 +270,7 @@ def _raw(found: Mapping[str, Any]) -> bytes:
     listed = found.get("bytes")
     if isinstance(listed, list) and all(isinstance(b, int) and 0 <= b < 256 for b in listed):
         return bytes(listed)
-    return words(found.get("token")).encode("utf-8", "surrogatepass")
+    return token_bytes(words(found.get("token")))
 
 
 def _end(choice: Mapping[str, Any]) -> End:
@@ -241,24 +280,24 @@ def _end(choice: Mapping[str, Any]) -> End:
 
 def _calls(found: Any) -> list[Call]:
     calls = []
-    for part in found if isinstance(found, list) else ():
-        function = part.get("function") if isinstance(part, Mapping) else None
+    for one in found if isinstance(found, list) else ():
+        function = one.get("function") if isinstance(one, Mapping) else None
         if not isinstance(function, Mapping) or not words(function.get("name")):
             raise Wrong("a tool call names no function")
         arguments = words(function.get("arguments")) or "{}"
-        calls.append(Call(words(part.get("id")), words(function["name"]), arguments))
+        calls.append(Call(words(one.get("id")), words(function["name"]), arguments))
     return calls
 
 
 def _add_calls(reply: Reply, found: Any) -> None:
     """Tool calls come in pieces: the name first, then the arguments bit by bit, each piece with its index."""
-    for part in found if isinstance(found, list) else ():
-        index = part.get("index", 0) if isinstance(part, Mapping) else -1
+    for piece in found if isinstance(found, list) else ():
+        index = piece.get("index", 0) if isinstance(piece, Mapping) else -1
         if not isinstance(index, int) or not 0 <= index <= len(reply.calls):
             raise Wrong("a piece of a tool call has no place")
-        function = part.get("function") or {}
+        function = part(piece.get("function"), "the function of a tool call")
         if index == len(reply.calls):
-            reply.calls.append(Call(words(part.get("id")), words(function.get("name")), ""))
+            reply.calls.append(Call(words(piece.get("id")), words(function.get("name")), ""))
         old = reply.calls[index]
         arguments = old.arguments + words(function.get("arguments"))
         reply.calls[index] = Call(old.id, old.name, arguments)

@@ -28,6 +28,7 @@ from carrara.engines.remote.canvas_layout import (
 from carrara.engines.remote.line import Line
 from carrara.engines.remote.openai_wire import OpenAiChat
 from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.reading import read
 from carrara.engines.remote.wire import Ask, Wrong, mapping
 from carrara.engines.request import Completion, Request
 
@@ -60,7 +61,7 @@ async def pinned(
     if width > min(preset.canvas_tokens, request.limits.max_tokens):
         raise Unpinnable(f"{width} tokens are more than a canvas of {preset.canvas_tokens}")
     body = _body(preset, request, placed, width)
-    reply = OpenAiChat().read(await line.post("/chat/completions", headers, body))
+    reply = read(OpenAiChat(), await line.post("/chat/completions", headers, body))
     if len(reply.token_ids) < width:
         raise Unpinnable("the server gave no token ids for the whole canvas")
     values = await _values(line, headers, preset, placed, reply.token_ids)
@@ -85,7 +86,7 @@ async def holds_pins(
     assert isinstance(request.output, Json)
     placed = await _placed(line, headers, preset, request, layout(request.output.schema))
     body = _body(preset, request, placed, sum(one.width for one in placed))
-    reply = OpenAiChat().read(await line.post("/chat/completions", headers, body))
+    reply = read(OpenAiChat(), await line.post("/chat/completions", headers, body))
     controls = body["vllm_xargs"]
     canvas, held = controls["diffusion_seed_canvas"], controls["diffusion_pinned"]
     return len(reply.token_ids) >= len(canvas) and all(

@@ -34,7 +34,8 @@ Pattern = Literal["none", "schema", "structured_outputs"]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds for each phase. `read_s` is the longest silence: without a stream that is the whole answer."""
+    """Seconds for each phase. `read_s` is the longest silence: without a stream that is the whole answer, in one the
+    time without an event; comments and pings are silence."""
 
     connect_s: float = 10.0
     write_s: float = 30.0

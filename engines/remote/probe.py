@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,15 +18,17 @@ from carrara.engines.contract import Choice, Json
 from carrara.engines.errors import EngineError, Unreachable
 from carrara.engines.remote.configured import is_loopback
 from carrara.engines.remote.decisions import decide
-from carrara.engines.remote.dialogue import WIRES
-from carrara.engines.remote.faults import Told, error_of
+from carrara.engines.remote.dialogue import WIRES, check_unbroken
+from carrara.engines.remote.faults import bad_format, error_of
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.line import HttpLine, StatusError
 from carrara.engines.remote.patience import Passing, Patience
 from carrara.engines.remote.pins import holds_pins
 from carrara.engines.remote.preset import Pattern, Preset, SchemaMode
+from carrara.engines.remote.reading import Reading, read
 from carrara.engines.remote.reply import Reply
-from carrara.engines.remote.wire import Ask, ServerFault, Wrong, key_headers
+from carrara.engines.remote.told import Told
+from carrara.engines.remote.wire import Ask, Wrong, key_headers
 from carrara.engines.request import Limits, Message, Request, Sampling
 
 _SECRET_WORDS = ("zebra", "walnut")
@@ -175,20 +178,23 @@ class _Prober:
             return await self.patience.ask(self._stream)
         except Passing as passing:
             return _unknown("stream", passing)
-        except (StatusError, EngineError, Wrong, ServerFault) as error:
+        except (StatusError, EngineError, Wrong) as error:
             return Finding("stream", {"stream": False}, f"no: {_words(error)}")
 
     async def _stream(self) -> Finding:
-        reply, chunks = Reply(), 0
+        chunks = 0
         ask = self._greeting(stream=True, most=8)
+        reading = Reading(self.wire, ask.max_tokens)
         events = self.line.stream(self.wire.path(ask), self.headers, self.wire.body(ask))
-        async for event, data in events:
-            if event == "whole":
-                return Finding("stream", {"stream": False}, "no: answers come whole")
-            if event == "done" or self.wire.add(reply, event, data):
-                break
-            chunks += 1
-        good = bool(reply.end)
+        async with aclosing(events) as source:  # type: ignore[type-var]
+            async for event, data in source:
+                if event == "whole":
+                    return Finding("stream", {"stream": False}, "no: answers come whole")
+                if reading.add(event, data):
+                    break
+                chunks += 1
+        check_unbroken(reading.reply, self.preset.name, self.line.where)
+        good = bool(reading.reply.end)
         seen = f"{chunks} chunks" if good else "no: it has no end"
         return Finding("stream", {"stream": good}, seen)
 
@@ -312,9 +318,17 @@ class _Prober:
 
     async def _ask(self, ask: Ask, feature: str = "") -> Reply:
         """The answer; `feature` and errors as in `Patience.ask`."""
+        return await self.patience.ask(lambda: self._answer(ask), feature)
+
+    async def _answer(self, ask: Ask) -> Reply:
         path, body = self.wire.path(ask), self.wire.body(ask)
-        found = await self.patience.ask(lambda: self.line.post(path, self.headers, body), feature)
-        return self.wire.read(found)
+        found = await self.line.post(path, self.headers, body)
+        try:
+            reply = read(self.wire, found)
+        except Wrong as error:
+            raise bad_format(error, self.preset.name, self.line.where) from error
+        check_unbroken(reply, self.preset.name, self.line.where)
+        return reply
 
     def _error(self, error: Exception) -> Exception:
         if isinstance(error, StatusError):

@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from carrara.engines.request import Confidence, StopReason, Usage
 
-End = Literal["", "filtered"] | StopReason
-"""Why an answer ended; "" while it has not, "filtered" where the provider's filter ended it."""
+_LEAST_LOGPROB = -1000.0  # the probability of which is 0
+
+End = Literal["", "filtered", "broken"] | StopReason
+"""Why an answer ended; "" while it has not, "filtered" where the provider's filter ended it, "broken" where the server
+gave it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,20 @@ class Tool:
 
 def chance(logprob: Any) -> float:
     """A probability from a log-probability; 0 for what is no number."""
-    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or math.isnan(logprob):
+    if isinstance(logprob, bool) or not isinstance(logprob, int | float) or logprob != logprob:
         return 0.0
-    return math.exp(min(float(logprob), 0.0))
+    return math.exp(max(min(logprob, 0), _LEAST_LOGPROB))
+
+
+def probability(value: Any) -> float | None:
+    """A probability as a server tells it; None for what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= 1 else None
+
+
+def token_bytes(text: str) -> bytes:
+    """The bytes of a token: its text may be half a surrogate pair."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def count(value: Any) -> int:
@@ -70,4 +84,14 @@ def count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-__all__ = ["Call", "End", "Reply", "TokenChance", "Tool", "chance", "count"]
+__all__ = [
+    "Call",
+    "End",
+    "Reply",
+    "TokenChance",
+    "Tool",
+    "chance",
+    "count",
+    "probability",
+    "token_bytes",
+]

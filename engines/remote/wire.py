@@ -44,15 +44,9 @@ class Wrong(ValueError):
     """A body is not in the format; says which part."""
 
 
-class ServerFault(Exception):
-    """An error that came inside an answer (in a stream after its 200). `body` is the error as JSON."""
-
-    def __init__(self, body: Any) -> None:
-        super().__init__("the server told of an error in its answer")
-        self.body = body
-
-
 class Wire(Protocol):
+    """Errors never come here: a line raises them, also those inside an answer."""
+
     def path(self, ask: Ask) -> str:
         """The path behind the base URL, with what the format puts into its query."""
         ...
@@ -75,7 +69,7 @@ class Wire(Protocol):
         """Add one event of a stream to `reply`; whether the stream has said that it is over.
 
         Raises:
-            Wrong, ServerFault.
+            Wrong: it is none of the format.
         """
         ...
 
@@ -101,9 +95,20 @@ def first(found: Any, what: str) -> Any:
     return found[0]
 
 
+def part(found: Any, what: str) -> Mapping[str, Any]:
+    """An object that may be left out or null: then it is empty."""
+    return {} if found is None else mapping(found, what)
+
+
+def is_first(choice: Mapping[str, Any]) -> bool:
+    """Whether it is the one choice that was asked for, and none beside it."""
+    index = choice.get("index")
+    return not (isinstance(index, int) and index > 0)
+
+
 def words(found: Any) -> str:
     """Text, or nothing where there is none."""
     return found if isinstance(found, str) else ""
 
 
-__all__ = ["Ask", "ServerFault", "Wire", "Wrong", "first", "key_headers", "mapping", "words"]
+__all__ = ["Ask", "Wire", "Wrong", "first", "is_first", "key_headers", "mapping", "part", "words"]

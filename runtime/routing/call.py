@@ -165,8 +165,12 @@ def to_be_judged(call: LlmCall, text: str, question: str) -> Request:
 
 
 def with_faults(request: Request, text: str, faults: Sequence[str]) -> Request:
-    """The request to answer again, shown the faulty answer and a numbered list of what is wrong with it."""
+    """The request to answer again, shown the faulty answer and a numbered list of what is wrong with it. An empty
+    answer is no turn: services refuse one without text, and templates two of the user in a row."""
     listed = "\n".join(f"{number}. {fault}" for number, fault in enumerate(faults, 1))
+    if not text.strip():
+        complaint = f"An empty answer is wrong:\n{listed}\nGive the answer and nothing else."
+        return replace(request, messages=_with_words(request.messages, complaint))
     complaint = f"This answer is wrong:\n{listed}\nGive the corrected answer and nothing else."
     turns = (Message("assistant", text), Message("user", complaint))
     return replace(request, messages=(*request.messages, *turns))
@@ -183,10 +187,15 @@ def _described(messages: tuple[Message, ...], output: Contract) -> tuple[Message
     form = describe(output)
     if not form or any(form in message.content for message in messages):
         return messages
+    return _with_words(messages, form)
+
+
+def _with_words(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
+    """The messages with `words` at the end of the last turn of the user."""
     if not messages or messages[-1].role != "user":
-        return (*messages, Message("user", form))
+        return (*messages, Message("user", words))
     last = messages[-1]
-    return (*messages[:-1], Message("user", f"{last.content.rstrip()}\n\n{form}"))
+    return (*messages[:-1], Message("user", f"{last.content.rstrip()}\n\n{words}"))
 
 
 __all__ = [

@@ -200,3 +200,18 @@ def test_a_full_standard_output_is_one_error(shell: Any) -> None:
         )
     assert found.returncode == 1
     assert found.stderr == "error: cannot write the result: No space left on device\n"
+
+
+def test_a_character_that_standard_output_has_not_is_one_error(shell: Any) -> None:
+    import subprocess
+
+    found = subprocess.run(
+        shell.command(("run", "flows.py:chain", "--set", 'words=["caf\u00e9"]', "-q")),
+        cwd=shell.folder,
+        env={**shell.environment, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1
+    said = "error: cannot write the result: standard output takes ascii, which has no '\\xc9'\n"
+    assert (found.stdout, found.stderr) == ("", said)

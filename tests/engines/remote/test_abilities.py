@@ -10,7 +10,7 @@ import pytest
 
 from carrara.engines.contract import Choice, Column, Json, Outline, Regex, Table, Text
 from carrara.engines.contract_text import describe
-from carrara.engines.errors import EngineRefused, Unreachable
+from carrara.engines.errors import EngineFailed, EngineRefused, Unreachable
 from carrara.engines.facts import Price
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
@@ -55,6 +55,13 @@ def test_a_server_that_refuses_schemas_is_asked_in_words_and_never_again(
     assert describe(PERSON) in seen.asked[1].body["messages"][-1]["content"]
     assert "schema" not in engine.can
     assert "the server takes no schema" in engine.health().line
+
+
+def test_a_server_that_breaks_while_it_speaks_of_a_schema_has_refused_none(net: Any) -> None:
+    told = {"error": {"message": "database schema migration in progress", "type": "server_error"}}
+    with pytest.raises(EngineFailed, match="migration") as caught:
+        net.complete(net.answer(told, 500), output=PERSON, preset=net.PLAIN.but(ABLE, "test"))
+    assert caught.value.status == 500
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from carrara.engines.errors import (
     Unreachable,
 )
 from carrara.engines.remote.engine import RemoteEngine
-from carrara.engines.remote.faults import duration, told, wait_of
 from carrara.engines.remote.keys import NO_KEY, Key
 from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.told import duration, told, wait_of
 from carrara.engines.request import Limits, Message, Request
 
 
@@ -52,6 +52,11 @@ TELLING: list[tuple[int, Any, type[EngineError]]] = [
     (429, openai("You exceeded your current quota", "insufficient_quota"), QuotaExhausted),
     (503, openai("The server is overloaded", "server_error"), EngineBusy),
     (529, anthropic("Overloaded", "overloaded_error"), EngineBusy),
+    (
+        400,
+        openai("Conversation roles must alternate user/assistant; payment by card", "x"),
+        EngineRefused,
+    ),
     (400, anthropic("Your credit balance is too low", "invalid_request_error"), QuotaExhausted),
     (402, openai("Payment Required"), QuotaExhausted),
     (429, gemini("Quota exceeded", "RESOURCE_EXHAUSTED", PER_DAY), QuotaExhausted),
@@ -114,6 +119,23 @@ def test_the_wait_that_was_asked_for_is_told(net: Any) -> None:
     assert caught.value.retry_after_s == 7.0
 
 
+def test_an_ordinary_rate_limit_that_speaks_of_billing_is_no_used_up_quota(net: Any) -> None:
+    words = (
+        "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): Limit 3, Used 3. Please try "
+        "again in 1s. You can increase your rate limit by adding a payment method to your account at "
+        "https://platform.openai.com/account/billing."
+    )
+    limit = net.answer(openai(words, "requests", "rate_limit_exceeded"), 429, Retry_After="1")
+    with pytest.raises(EngineBusy) as caught:
+        net.complete(limit)
+    assert caught.value.retry_after_s == 1.0
+    with pytest.raises(EngineBusy):
+        net.complete(net.answer(openai("You exceeded your current quota"), 429, Retry_After="1"))
+    quota = openai("m", "insufficient_quota", "insufficient_quota")
+    with pytest.raises(QuotaExhausted):
+        net.complete(net.answer(quota, 429, Retry_After="1"))
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -122,6 +144,8 @@ def test_the_wait_that_was_asked_for_is_told(net: Any) -> None:
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
+        ({"retry-after": "Fri, 31 Dec 999999999999 23:59:59 GMT"}, None),
+        ({"retry-after": "Fri, 31 Dec 2030 23:59:59 +99999999999999"}, None),
         ({"retry-after": "1e9"}, 86400.0),
         ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360.0),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
@@ -165,9 +189,13 @@ TREES = st.recursive(
 @settings(max_examples=50)
 @given(TREES)
 @example(" ")
+@example({"message": "x", "details": True})
+@example({"message": "x", "details": [{"violations": 7, "retryDelay": "soon"}]})
+@example({"message": "half \ud83d"})
 def test_no_body_breaks_the_reading_of_an_error(body: Any) -> None:
     found = told(500, {}, json.dumps({"error": body}), Key("secret-secret-secret"))
-    assert found.message
+    assert found.message.encode("utf-8")
+    assert told(None, {}, json.dumps(body), NO_KEY).status >= 400
 
 
 @pytest.mark.parametrize(
@@ -177,6 +205,9 @@ def test_no_body_breaks_the_reading_of_an_error(body: Any) -> None:
         ("[]", "another format"),
         ('{"choices": []}', "no choice"),
         ('{"choices": [{}]}', "the message"),
+        ('{"choices": [{"message": {"content": 7}}]}', "the content is int"),
+        ('{"choices": [{"message": {"content": [{"type": "audio"}]}}]}', "the type 'audio'"),
+        (r'{"choices": [{"message": {"content": "a\ud83d"}}]}', "half a surrogate pair"),
     ],
 )
 def test_an_answer_that_is_none_is_named(net: Any, body: str, words: str) -> None:
@@ -267,6 +298,18 @@ def test_a_handshake_that_fails_is_told_as_tls() -> None:
 def test_a_url_that_is_none_is_told() -> None:
     for url in ("no-scheme/v1", "http://[::1/v1", "ftp://host/v1"):
         assert asked(url).phase == "connect"
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_the_server_gave_up_is_not_taken_as_whole(net: Any, reason: str) -> None:
+    with pytest.raises(StreamCut, match=reason) as caught:
+        net.complete(net.answer(net.chat("half of", reason)))
+    assert (caught.value.text, caught.value.phase) == ("half of", "read")
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_sent_as_the_replacement_character(net: Any) -> None:
+    _, server, _ = net.complete(net.answer(net.chat("fine")), "a\ud83db")
+    assert server.asked[0].body["messages"][0]["content"] == "a\ufffdb"
 
 
 @pytest.mark.parametrize("reason", ["content_filter"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.errors import EngineBusy, EngineError, Unreachable
+from carrara.engines.errors import BadReply, EngineBusy, EngineError, Unreachable
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.probe import Probed, preset_text, probe
@@ -191,3 +191,11 @@ def test_a_denied_key_is_an_error_that_does_not_show_it(net: Any) -> None:
     with pytest.raises(EngineError, match="Check the key") as caught:
         probed(net, lambda p, n: denied)
     assert net.SECRET not in str(caught.value)
+
+
+def test_an_error_or_another_format_with_status_200_is_named(net: Any) -> None:
+    busy = net.answer({"error": {"message": "slow down", "code": 429}}, Retry_After="3600")
+    with pytest.raises(EngineBusy, match="answered 429: slow down"):
+        probed(net, lambda p, n: busy if p == "plain" else None)
+    with pytest.raises(BadReply, match="another format: there is no choice"):
+        probed(net, lambda p, n: net.answer({"id": "1"}) if p == "plain" else None)

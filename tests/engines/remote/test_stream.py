@@ -10,10 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.errors import BadReply, EngineFailed, EngineTimeout, StreamCut
+from carrara.engines.errors import (
+    BadReply,
+    EngineBusy,
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+    EngineTimeout,
+    QuotaExhausted,
+    StreamCut,
+)
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
-from carrara.engines.request import Message, Progress, Request
+from carrara.engines.request import Limits, Message, Progress, Request
 
 
 def shown(net: Any, behaviour: Any, **more: Any) -> tuple[Any, list[str], Any]:
@@ -58,12 +67,18 @@ def test_a_reason_for_the_end_is_enough_without_done(net: Any) -> None:
     assert (completion.text, completion.stop) == ("all", "end")
 
 
-@pytest.mark.parametrize("done", [True, False])
-def test_a_stream_without_a_reason_for_its_end_was_cut(net: Any, done: bool) -> None:
-    raw = net.events(net.deltas("half of", reason=None, usage=False), done=done)
+def test_done_is_enough_without_a_reason_for_the_end(net: Any) -> None:
+    raw = net.events(net.deltas("all", reason=None, usage=False))
+    completion, _, _ = shown(net, net.pieces([raw]))
+    assert (completion.text, completion.stop) == ("all", "end")
+
+
+@pytest.mark.parametrize("texts", [(), ("half of",)])
+def test_a_stream_without_a_reason_for_its_end_was_cut(net: Any, texts: tuple[str, ...]) -> None:
+    raw = net.events(net.deltas(*texts, reason=None, usage=False), done=not texts)
     with pytest.raises(StreamCut, match="in the middle") as caught:
         shown(net, net.pieces([raw]))
-    assert (caught.value.text, caught.value.phase) == ("half of", "read")
+    assert (caught.value.text, caught.value.phase) == ("".join(texts), "read")
 
 
 def test_a_connection_that_breaks_is_an_error_of_the_reading(net: Any) -> None:
@@ -104,8 +119,111 @@ def test_an_error_inside_a_stream_has_its_own_class(net: Any) -> None:
         shown(net, net.pieces([net.events([*net.deltas("x", reason=None), json.dumps(told)])]))
 
 
+ERRORS: list[tuple[str, type[EngineError], int]] = [
+    (
+        '{"error": {"message": "m", "type": "requests", "code": "rate_limit_exceeded"}}',
+        EngineBusy,
+        429,
+    ),
+    ('{"error": {"message": "m", "code": "429"}}', EngineBusy, 429),
+    ('{"error": {"message": "m", "type": "invalid_request_error"}}', EngineRefused, 400),
+    ('{"type": "error", "error": {"type": "overloaded_error", "message": "m"}}', EngineBusy, 529),
+    ('{"error": {"message": "m", "type": "insufficient_quota"}}', QuotaExhausted, 429),
+    ('{"object": "error", "message": "m", "code": 400}', EngineRefused, 400),
+    (
+        '{"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 502}}]}',
+        EngineBusy,
+        502,
+    ),
+    ('[{"error": {"message": "m", "status": "UNAVAILABLE"}}]', EngineBusy, 503),
+    ('{"error": "m"}', EngineFailed, 500),
+]
+
+
+@pytest.mark.parametrize(("data", "kind", "status"), ERRORS)
+@pytest.mark.parametrize("how", ["in a stream", "in place of a stream", "in place of an answer"])
+def test_an_error_after_status_200_is_that_error(
+    net: Any, data: str, kind: type[EngineError], status: int, how: str
+) -> None:
+    streamed = net.pieces([net.events([*net.deltas("x", reason=None), data])])
+    watch = None if how == "in place of an answer" else lambda progress: None
+    with pytest.raises(EngineError) as caught:
+        net.complete(streamed if how == "in a stream" else net.answer(data), watch=watch)
+    assert (type(caught.value), caught.value.status) == (kind, status)
+
+
+@pytest.mark.parametrize("data", ['{"message": "engine died", "code": 500}', "engine died"])
+def test_an_event_named_error_is_one(net: Any, data: str) -> None:
+    begun = net.events(net.deltas("x", reason=None, usage=False), done=False)
+    with pytest.raises(EngineFailed, match="answered 500: engine died"):
+        shown(net, net.pieces([begun, f"event: error\ndata: {data}\n\n".encode()]))
+
+
+def test_an_error_of_null_is_none(net: Any) -> None:
+    datas = [json.dumps({**json.loads(one), "error": None}) for one in net.deltas("fine")]
+    assert shown(net, net.pieces([net.events(datas)]))[0].text == "fine"
+    assert net.complete(net.answer(net.chat("fine") | {"error": None}))[0].text == "fine"
+
+
+def test_choices_beside_the_first_are_left_out(net: Any) -> None:
+    first, *rest = (json.loads(one) for one in net.deltas("one"))
+    other = json.loads(
+        json.dumps(first).replace('"one"', '"two"').replace('"index": 0', '"index": 1')
+    )
+    datas = [json.dumps(one) for one in (first, other, *rest)]
+    assert shown(net, net.pieces([net.events(datas)]))[0].text == "one"
+
+
+def test_a_text_in_parts_is_joined(net: Any) -> None:
+    said = json.dumps([{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}])
+    datas = [one.replace('"hello"', said) for one in net.deltas("hello")]
+    assert shown(net, net.pieces([net.events(datas)]))[0].text == "hello"
+
+
+def test_a_pair_that_is_parted_by_chunks_is_joined(net: Any) -> None:
+    datas = [json.dumps(json.loads(one)) for one in net.deltas("a\ud83d", "\ude00b")]
+    completion, texts, _ = shown(net, net.pieces([net.events(datas)]))
+    assert (completion.text, texts) == ("a😀b", ["a", "a😀b"])
+
+
+def test_keeping_a_connection_alive_is_silence(net: Any) -> None:
+    preset = net.PLAIN.but({"timeouts": {"read_s": 0.05}}, "test")
+
+    async def behave(asked: Any, writer: Any) -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
+        while True:
+            writer.write(b': wait\n\nevent: ping\ndata: {"type": "ping"}\n\n')
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    with pytest.raises(EngineTimeout, match=r"timeouts\.read_s"):
+        shown(net, behave, preset=preset, limits=Limits(max_tokens=8, deadline_s=5))
+
+
+def test_a_server_that_writes_on_and_on_is_left(net: Any) -> None:
+    async def behave(asked: Any, writer: Any) -> None:
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
+        while True:
+            writer.write(net.events(net.deltas("x" * 100, reason=None, usage=False), done=False))
+            await writer.drain()
+
+    completion, _, _ = shown(net, behave, limits=Limits(max_tokens=8, deadline_s=30))
+    assert (len(completion.text), completion.stop) == (8 * 256, "length")
+
+
 def test_chunks_of_the_wrong_shape_are_no_crash(net: Any) -> None:
-    for data in ("[1]", '{"choices": 3}', '{"choices": [4]}', '"text"'):
+    for data in (
+        "[1]",
+        '{"choices": 3}',
+        '{"choices": [4]}',
+        '"text"',
+        '{"choices": [{"delta": "text"}]}',
+        '{"choices": [{"delta": {"tool_calls": [{"function": "f"}]}}]}',
+    ):
         with pytest.raises(BadReply):
             shown(net, net.pieces([net.events([data])]))
 

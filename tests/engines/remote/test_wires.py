@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Json
 from carrara.engines.errors import BadReply, ContentFiltered, EngineBusy, StreamCut
@@ -15,9 +18,10 @@ from carrara.engines.remote.gemini_wire import GeminiContent
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.openai_wire import OpenAiChat, OpenAiText
 from carrara.engines.remote.preset import presets
+from carrara.engines.remote.reading import read
 from carrara.engines.remote.reply import Call, Reply, Tool
-from carrara.engines.remote.wire import Ask, Wrong, key_headers
-from carrara.engines.request import Message, Sampling, Usage
+from carrara.engines.remote.wire import Ask, Wire, Wrong, key_headers
+from carrara.engines.request import Confidence, Message, Sampling, Usage
 
 TURNS = (
     Message("system", "Be short."),
@@ -25,6 +29,14 @@ TURNS = (
     Message("assistant", "Hello"),
     Message("user", "A city?"),
 )
+NAMES = (
+    "choices message delta content text role type tool_calls function name arguments index logprobs tokens "
+    "token_logprobs token logprob top_logprobs confidence overall fields finish_reason candidates parts functionCall "
+    "logprobsResult chosenCandidates topCandidates finishReason promptFeedback usage usageMetadata content_block "
+    "stop_reason input refusal model"
+)
+HALF_A_PAIR = {"tokens": ["\ud83d"], "token_logprobs": [-1.0]}
+NO_TOPS = {"chosenCandidates": [{"token": "\ud83d"}], "topCandidates": [None]}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = Tool("weather", "The weather of a city.", SCHEMA)
 
@@ -79,6 +91,48 @@ def test_openai_bodies_are_as_its_reference_has_them() -> None:
     }
     assert OpenAiChat().headers(Key("sk-1234")) == {"Authorization": "Bearer sk-1234"}
     assert OpenAiChat().headers(Key("")) == {}
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just(10**400),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES.split()), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(wire=st.sampled_from([OpenAiChat, OpenAiText, AnthropicMessages, GeminiContent]), body=TREES)
+@example(OpenAiText, {"choices": [{"text": "x", "logprobs": HALF_A_PAIR}]})
+@example(OpenAiChat, {"choices": [{"message": {}, "confidence": {"overall": 10**400}}]})
+@example(GeminiContent, {"candidates": [{"logprobsResult": {"chosenCandidates": ["ok"]}}]})
+@example(GeminiContent, {"candidates": [{"logprobsResult": NO_TOPS}]})
+def test_no_body_breaks_a_wire_format(wire: type[Wire], body: Any) -> None:
+    """It is an answer, or it is Wrong."""
+    for take in (lambda: read(wire(), body), lambda: wire().add(Reply(), "message", body)):
+        with suppress(Wrong):
+            take()
+
+
+def test_a_confidence_is_between_0_and_1_or_unknown() -> None:
+    told = {"overall": float("nan"), "fields": {"/a": 0.5, "/b": 10**400, "/c": True}}
+    found = OpenAiChat().read({"choices": [{"message": {"content": "x"}, "confidence": told}]})
+    assert found.sure == Confidence(None, {"/a": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (GeminiContent, {"candidates": [{"finishReason": "OTHER"}]}),
+        (GeminiContent, {"candidates": [{"finishReason": "UNEXPECTED_TOOL_CALL"}]}),
+        (AnthropicMessages, {"content": [], "stop_reason": "pause_turn"}),
+        (OpenAiText, {"choices": [{"text": "", "finish_reason": "abort"}]}),
+    ],
+)
+def test_answers_that_were_given_up_are_known(wire: type[Wire], body: Any) -> None:
+    assert wire().read(body).end == "broken"
 
 
 def test_openai_tool_calls_come_whole_and_in_pieces() -> None:

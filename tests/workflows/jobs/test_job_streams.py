@@ -13,7 +13,8 @@ import pytest
 from carrara.engines.errors import LoadingError, Unreachable
 from carrara.engines.facts import EngineFacts
 from carrara.engines.facts import Price as ToldPrice
-from carrara.engines.remote.faults import Told, error_of, placed
+from carrara.engines.remote.faults import error_of, placed
+from carrara.engines.remote.told import Told
 from carrara.engines.request import Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
