@@ -181,7 +181,8 @@ async def run_job(
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
-    A source whose finished records have changed is refused; with `accept_changes` these are run again, and rows of
+    A source whose finished records have changed is refused, before anything runs or is written where it can be read
+    twice; with `accept_changes` these are run again, and rows of
     records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
     steps are taken from the journal.
 
@@ -300,7 +301,10 @@ class _Course:
 
     def _still_open(self) -> Iterator[Record | Done]:
         job = self.job
-        return still_open(self._records, job.limit, self.opened.earlier, shown_url(job.input))
+        unchecked = 0 if job.input == "-" else job.limit
+        return still_open(
+            self._records, job.limit, self.opened.earlier, shown_url(job.input), unchecked
+        )
 
     def result(self, end: End) -> JobResult:
         """What has come of it, after `run`."""

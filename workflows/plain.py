@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any
 from uuid import UUID
 
+from carrara.workflows.digits import Digits, exact_number
 from carrara.workflows.values import Outline, OutlineItem, Table
 
 _AS_IT_IS = frozenset({NoneType, bool, int, str})
@@ -42,8 +43,10 @@ def plain(value: Any, *, exact: bool = False, strict: bool = False) -> Any:
             return value
         case int():
             return int(value)
+        case Digits():
+            return plain(exact_number(value.text), exact=exact, strict=strict)
         case float():
-            return value if math.isfinite(value) else _unknown(value, strict)
+            return float(value) if math.isfinite(value) else _unknown(value, strict)
         case Decimal():
             if not value.is_finite():
                 return _unknown(value, strict)
