@@ -119,6 +119,11 @@ def shown(path: str) -> str:
     return path if len(path) <= _LONG_PATH else f"{path[:60]}…{path[-60:]}"
 
 
+def writable(text: str) -> str:
+    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def reason_of(error: BaseException) -> str:
-    """The error in one line: "ValueError: not a number"."""
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    """The error in one line: "ValueError: not a number". Text that can be written down, whatever the error quotes."""
+    return writable(f"{type(error).__name__}: {error}".rstrip(": "))

@@ -66,8 +66,14 @@ class Opened:
             refuse_filled(files)
             return
         first = job.from_source(self._journal.find(self._run_id).source)
-        own = _files(first, self._sink) if is_same(first.place, job.place) else ()
-        refuse_filled(files, own=own)
+        refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
+
+    def _note_place(self) -> None:
+        """Make the output the job's own, before anything of it is written: a job that goes on may be given another."""
+        if self._run_id is not None:
+            first = self._job.from_source(self._journal.find(self._run_id).source)
+            if not _is_own(self._job, first):
+                self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
 
     def begin(self, accept_changes: bool) -> None:
         """Open everything and make it hold what is done.
@@ -95,6 +101,7 @@ class Opened:
         trusted = _trusted(
             job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
         )
+        self._note_place()
         rows.begin(fresh=fresh)
         self._stack.enter_context(rows)
         self._stack.callback(self._keep_failed)
@@ -136,6 +143,11 @@ class Opened:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+def _is_own(job: Job, first: Job) -> bool:
+    """Whether the job's output is one that it had before, as `first` in the journal."""
+    return any(is_same(place, job.place) for place in first.places)
 
 
 def _files(job: Job, sink: Sink) -> list[Path]:

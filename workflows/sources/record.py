@@ -77,11 +77,6 @@ def key_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def writable(text: str) -> str:
-    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def content_hash(record: Record) -> str:
     """32 hex digits of the record's fields, whose order does not count, numbers with all the digits that they know; ""
     where they are nested too deeply."""
@@ -163,5 +158,4 @@ __all__ = [
     "key_of",
     "key_text",
     "lacking",
-    "writable",
 ]
