@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.bodies import Call, call_within
-from carrara.runtime.errors import exited, reason_of
+from carrara.runtime.errors import exited, is_way_out, reason_of
 from carrara.runtime.events import StepFailed, StepRetrying, StepStarted
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.retry import with_retries
@@ -35,8 +35,10 @@ async def run_attempts(executor: Executor, node: StepNode, call: Call) -> None:
             if timeout_s is None:
                 return await call(node)
             return await call_within(timeout_s, call, node)
-        except SystemExit as end:
-            raise exited(end)  # noqa: B904 - its cause is set
+        except BaseException as end:
+            if is_way_out(end):
+                raise exited(end)  # noqa: B904 - its cause is set
+            raise
 
     def failed(number: int, error: Exception, will_retry: bool) -> None:
         if will_retry:

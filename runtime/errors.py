@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from carrara.engines.errors import CarraraError
 
 _LONG_PATH = 240
@@ -84,12 +86,32 @@ class UnknownRun(JournalError):
     """A run, or the journal that it should be in, is not there, or a name fits several: nothing is broken."""
 
 
-def exited(end: SystemExit) -> RuntimeError:
-    """What a body's `sys.exit()` becomes: let through, it would end the event loop and every other step with it. The
-    place in the body is kept."""
-    found = RuntimeError(f"sys.exit({'' if end.code is None else repr(end.code)}) was called")
+def is_way_out(error: BaseException) -> bool:
+    """Whether what a body raised would end the whole run if it were let through, though nobody asked for that:
+    sys.exit(), GeneratorExit, a panic of compiled code. Not Control-C, a cancellation, or that the body is closed
+    unfinished because its event loop has ended."""
+    if isinstance(error, Exception | KeyboardInterrupt | asyncio.CancelledError):
+        return False
+    return not isinstance(error, GeneratorExit) or _is_loop_running()
+
+
+def exited(end: BaseException) -> RuntimeError:
+    """What a body's `sys.exit()` becomes, and its like (`is_way_out`): a failure of this step alone. The place in the
+    body is kept."""
+    said = f"{reason_of(end)} was raised"
+    if isinstance(end, SystemExit):
+        said = f"sys.exit({'' if end.code is None else repr(end.code)}) was called"
+    found = RuntimeError(said)
     found.__cause__ = end
     return found.with_traceback(end.__traceback__)
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def shown(path: str) -> str:
@@ -97,6 +119,11 @@ def shown(path: str) -> str:
     return path if len(path) <= _LONG_PATH else f"{path[:60]}…{path[-60:]}"
 
 
+def writable(text: str) -> str:
+    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def reason_of(error: BaseException) -> str:
-    """The error in one line: "ValueError: not a number"."""
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    """The error in one line: "ValueError: not a number". Text that can be written down, whatever the error quotes."""
+    return writable(f"{type(error).__name__}: {error}".rstrip(": "))

@@ -18,7 +18,7 @@ from typing import Any, cast
 from carrara.runtime.arguments import resolve
 from carrara.runtime.attempts import run_attempts
 from carrara.runtime.bodies import Call
-from carrara.runtime.errors import JournalError, RunError, StepError, exited, reason_of
+from carrara.runtime.errors import JournalError, RunError, StepError, exited, is_way_out, reason_of
 from carrara.runtime.events import (
     StepCancelled,
     StepFailed,
@@ -259,10 +259,8 @@ class Executor:
                 value = await node.spec.body(*node.args)
             else:
                 value = await node.spec.body(*node.args, **kwargs)
-        except SystemExit as end:
-            self.stopped(node, exited(end))
-        except (Exception, asyncio.CancelledError) as error:
-            self.stopped(node, error)
+        except BaseException as error:
+            self._left(node, error)
         else:
             self.returned(node, value)
 
@@ -271,12 +269,18 @@ class Executor:
         current.set(node)
         try:
             value = await call(node)
-        except SystemExit as end:
-            self.stopped(node, exited(end))
-        except (Exception, asyncio.CancelledError) as error:
-            self.stopped(node, error)
+        except BaseException as error:
+            self._left(node, error)
         else:
             self.returned(node, value)
+
+    def _left(self, node: StepNode, error: BaseException) -> None:
+        """The body raised, in its only attempt."""
+        if is_way_out(error):
+            error = exited(error)
+        elif not isinstance(error, Exception | asyncio.CancelledError):
+            raise error
+        self.stopped(node, error)
 
     def returned(self, node: StepNode, value: Any) -> None:
         if node.state != RUNNING:  # it was given up, and would not hear

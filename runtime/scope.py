@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.arguments import capture, resolve
-from carrara.runtime.errors import HandleError, RunError, exited
+from carrara.runtime.errors import HandleError, RunError, exited, is_way_out
 from carrara.runtime.handle import Handle
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.shapes import PLAIN
@@ -109,11 +109,14 @@ async def run_in_scope(
             taken = result if type(result) in PLAIN else capture(result, inputs)
             for node in inputs:
                 await Handle(node)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            own = is_way_out(error) or _is_own_cancellation(error)
+            if not own and not isinstance(error, Exception):
+                raise
             scope.closed = True
             refused = _refused_handle(error)
             await scope.settled()
-            if isinstance(error, SystemExit):
+            if own:
                 raise exited(error)  # noqa: B904 - its cause is set
             if refused is not None:
                 raise refused from error
@@ -130,6 +133,12 @@ async def run_in_scope(
     if failure is not None:
         raise failure
     return result if scope.node is None and not inputs else resolve(taken)
+
+
+def _is_own_cancellation(error: BaseException) -> bool:
+    """Whether the function raised CancelledError by itself: nobody has cancelled the task that it runs in."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 def _refused_handle(error: BaseException) -> HandleError | None:

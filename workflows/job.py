@@ -63,7 +63,7 @@ class Job:
     `flatten` names a list whose items become rows. `trust` writes what is known of each field beside the output,
     `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
     folder; a job that begins notes it down, so that it goes on from anywhere. A password in the URL of a database is
-    used and never written down.
+    used and never written down. `also` are outputs that it was given later, as it went on: they are its own, too.
     """
 
     target: str
@@ -83,6 +83,7 @@ class Job:
     sample: int | None = None
     seed: int = 0
     flatten: str | None = None
+    also: tuple[str, ...] = ()
 
     def placed(self) -> Job:
         """The job with its folder."""
@@ -109,6 +110,15 @@ class Job:
         """The output as it is found from the working folder."""
         return placed(self.output, self.folder)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The output, and those that it was given later."""
+        return (self.place, *(placed(output, self.folder) for output in self.also))
+
+    def written_to(self, output: str) -> Job:
+        """The job with one output more that is its own."""
+        return replace(self, also=(*self.also, without_password(output)))
+
     def records(self, keep: tuple[type, ...] = ()) -> Iterator[Record]:
         """The records that are chosen, in order and counted from 0; `keep` as in `read_records`.
 
@@ -132,7 +142,8 @@ class Job:
     @classmethod
     def from_source(cls, source: str) -> Job:
         """The inverse of `source`, but for passwords: the database's client finds them (PGPASSWORD, ~/.pgpass)."""
-        return cls(**json.loads(source.removeprefix(SOURCE_KIND)))
+        told = json.loads(source.removeprefix(SOURCE_KIND))
+        return cls(**{**told, "also": tuple(told.get("also", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +192,8 @@ async def run_job(
     """Run a job, or with `run_id` go on with one that was cut or had failures. Before anything runs `outdated` is
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
-    A source whose finished records have changed is refused; with `accept_changes` these are run again, and rows of
+    A source whose finished records have changed is refused, before anything runs or is written where it can be read
+    twice; with `accept_changes` these are run again, and rows of
     records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
     steps are taken from the journal.
 
@@ -300,7 +312,10 @@ class _Course:
 
     def _still_open(self) -> Iterator[Record | Done]:
         job = self.job
-        return still_open(self._records, job.limit, self.opened.earlier, shown_url(job.input))
+        unchecked = 0 if job.input == "-" else job.limit
+        return still_open(
+            self._records, job.limit, self.opened.earlier, shown_url(job.input), unchecked
+        )
 
     def result(self, end: End) -> JobResult:
         """What has come of it, after `run`."""

@@ -20,6 +20,7 @@ from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
+from carrara.workflows.key_set import KeySet
 from carrara.workflows.records import Record, SourceError, content_hash
 
 _SAME = (
@@ -109,7 +110,7 @@ class EarlierRows:
             self.close()
             raise
 
-    def __contains__(self, place: int, /) -> bool:
+    def __contains__(self, place: object, /) -> bool:
         return place in self._done
 
     def places(self) -> Iterator[int]:
@@ -135,6 +136,14 @@ class EarlierRows:
     def beyond(self) -> int:
         """The first place after all of them."""
         return self._done.end
+
+    def keys_from(self, first: int) -> KeySet:
+        """The keys of the rows in the place `first` and after it."""
+        found = KeySet()
+        for place in self.places():
+            if place >= first:
+                found.add(self.row(place).key, place)
+        return found
 
     def drop_changed(self, records: Callable[[], Iterable[Record]], limit: int | None) -> None:
         """Count as not done what is not the row of its record any more; `dropped` are those places, `moved` of them
@@ -249,19 +258,40 @@ class EarlierRows:
         self.close()
 
 
-def still_open(
+def refuse_changed(
     records: Iterable[Record], limit: int | None, kept: EarlierRows, source: str
+) -> None:
+    """Raises SourceError as `still_open` does, before anything has come of it."""
+    most = kept.beyond if limit is None else min(limit, kept.beyond)
+    for _ in still_open(records, most, kept, source):
+        pass
+
+
+def still_open(
+    records: Iterable[Record],
+    limit: int | None,
+    kept: EarlierRows,
+    source: str,
+    unchecked: int | None = None,
 ) -> Iterator[Record | Done]:
-    """The first `limit` of `records` that have no finished row, DONE in the place of each that has one.
+    """The first `limit` of `records` that have no finished row, DONE in the place of each that has one. From the place
+    `unchecked` on nobody has held the finished rows against the source: one of them may be that of an open record
+    which has moved.
 
     Raises:
         SourceError: the source cannot be read; or a record that is done is another one now, has other content, or
-            has gone.
+            has gone; or the row of an open one is there already.
     """
     count = 0
+    elsewhere = None if unchecked is None else kept.keys_from(unchecked)
     for record in islice(records, limit):
         count += 1
         if record.index not in kept:
+            if elsewhere is not None and elsewhere.first(record.key) is not None:
+                raise SourceError(
+                    f"{record.where}: the record {record.key!r} stood elsewhere when the job began, and has its row; "
+                    f"{_SAME}{' (without --limit)' if unchecked else ''}"
+                )
             yield record
             continue
         change = _change(record, kept.row(record.index))

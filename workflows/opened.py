@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from carrara.runtime.database_url import shown_url
 from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import EarlierRows
+from carrara.workflows.kept_rows import EarlierRows, refuse_changed
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
 from carrara.workflows.rows import Rows
@@ -64,8 +66,14 @@ class Opened:
             refuse_filled(files)
             return
         first = job.from_source(self._journal.find(self._run_id).source)
-        own = _files(first, self._sink) if is_same(first.place, job.place) else ()
-        refuse_filled(files, own=own)
+        refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
+
+    def _note_place(self) -> None:
+        """Make the output the job's own, before anything of it is written: a job that goes on may be given another."""
+        if self._run_id is not None:
+            first = self._job.from_source(self._journal.find(self._run_id).source)
+            if not _is_own(self._job, first):
+                self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
 
     def begin(self, accept_changes: bool) -> None:
         """Open everything and make it hold what is done.
@@ -82,20 +90,23 @@ class Opened:
         if earlier.unfit and not accept_changes:
             raise PlaceError(_other_types(shown(job.place), earlier))
         earlier.drop_unfit()
+        records = partial(job.records, self._binder.keep)
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(job.records, job.limit)
+            earlier.drop_changed(records, job.limit)
+        elif job.input != "-":
+            refuse_changed(records(), job.limit, earlier, shown_url(job.input))
         self.rows = rows = Rows(self._sink, earlier, job.order)
         trusted = _trusted(
             job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
         )
+        self._note_place()
         rows.begin(fresh=fresh)
         self._stack.enter_context(rows)
         self._stack.callback(self._keep_failed)
         if trusted is not None:
-            kept = {place: earlier.row(place).beside for place in earlier.places()}
-            trusted.begin(kept, fresh=fresh)
+            trusted.begin(earlier, fresh=fresh)
             self._stack.enter_context(trusted)
             self.trusted = trusted
 
@@ -132,6 +143,11 @@ class Opened:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+
+def _is_own(job: Job, first: Job) -> bool:
+    """Whether the job's output is one that it had before, as `first` in the journal."""
+    return any(is_same(place, job.place) for place in first.places)
 
 
 def _files(job: Job, sink: Sink) -> list[Path]:
@@ -176,10 +192,8 @@ def _trusted(
         return None
     if failed is None:
         raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    earlier = journal.timeline(run_id) if run_id else ()
-    return Trusted(
-        workflow, binder, _stands_for(failed), job.review, earlier, frozenset(done.places())
-    )
+    earlier = journal.events(run_id) if run_id else ()
+    return Trusted(workflow, binder, _stands_for(failed), job.review, earlier, done)
 
 
 __all__ = ["Opened"]

@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any
 from uuid import UUID
 
+from carrara.workflows.digits import Digits, exact_number
 from carrara.workflows.values import Outline, OutlineItem, Table
 
 _AS_IT_IS = frozenset({NoneType, bool, int, str})
@@ -23,45 +24,50 @@ class NoNumber(ValueError):
     """A number that JSON does not know: NaN or infinity."""
 
 
-def plain(value: Any, *, exact: bool = False, strict: bool = False) -> Any:
+def plain(
+    value: Any, *, exact: bool = False, strict: bool = False, keep: tuple[type, ...] = ()
+) -> Any:
     """`value` as JSON data: models and dataclasses as objects, tables as lists of rows, dates as ISO text.
 
     A number that JSON does not know (NaN, infinity) becomes None; with `strict` it is refused. A decimal becomes a
-    number, with `exact` a text that has all its digits.
+    number, with `exact` a text that has all its digits. Values of the types to `keep` stay what they are.
 
     Raises:
         TypeError: a part of the value has no JSON form.
         NoNumber: with `strict`, see above.
     """
-    if type(value) in _AS_IT_IS:
+    if type(value) in _AS_IT_IS or (keep and isinstance(value, keep)):
         return value
     match value:
         case Enum():
-            return plain(value.value, exact=exact, strict=strict)
+            return plain(value.value, exact=exact, strict=strict, keep=keep)
         case str():
             return value
         case int():
             return int(value)
+        case Digits():
+            return plain(exact_number(value.text), exact=exact, strict=strict, keep=keep)
         case float():
-            return value if math.isfinite(value) else _unknown(value, strict)
+            return float(value) if math.isfinite(value) else _unknown(value, strict)
         case Decimal():
             if not value.is_finite():
                 return _unknown(value, strict)
             return str(value) if exact else _number(value)
         case dict() | Mapping():  # asking an abstract class takes ten times as long
             return {
-                _key(key): plain(part, exact=exact, strict=strict) for key, part in value.items()
+                _key(key): plain(part, exact=exact, strict=strict, keep=keep)
+                for key, part in value.items()
             }
         case Table():
-            return plain(value.records(), exact=exact, strict=strict)
+            return plain(value.records(), exact=exact, strict=strict, keep=keep)
         case Outline() | OutlineItem():
             return value.data()
         case list() | tuple() | Set():
-            return [plain(part, exact=exact, strict=strict) for part in value]
+            return [plain(part, exact=exact, strict=strict, keep=keep) for part in value]
         case datetime.date() | datetime.time():
             return value.isoformat()
         case _:
-            return _object(value, exact, strict)
+            return _object(value, exact, strict, keep)
 
 
 def faithful(value: Any) -> Any:
@@ -135,12 +141,12 @@ def _number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def _object(value: Any, exact: bool, strict: bool) -> Any:
+def _object(value: Any, exact: bool, strict: bool, keep: tuple[type, ...]) -> Any:
     if hasattr(type(value), "model_dump"):
-        return plain(value.model_dump(by_alias=True), exact=exact, strict=strict)
+        return plain(value.model_dump(by_alias=True), exact=exact, strict=strict, keep=keep)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: plain(getattr(value, f.name), exact=exact, strict=strict)
+            f.name: plain(getattr(value, f.name), exact=exact, strict=strict, keep=keep)
             for f in dataclasses.fields(value)
         }
     if isinstance(value, UUID | PurePath | datetime.timedelta):

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.errors import writable
 from carrara.workflows.digits import Digits
 from carrara.workflows.key_set import KeySet, Spots
 from carrara.workflows.row_format import JSON_LINES
@@ -37,7 +38,6 @@ from carrara.workflows.sources.record import (
     content_hash,
     key_of,
     key_text,
-    writable,
 )
 from carrara.workflows.sources.sql import is_database, read_sql
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from carrara.runtime.errors import StepError
+from carrara.runtime.errors import StepError, writable
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Outcome
@@ -97,6 +97,7 @@ class RowWriter:
                 reason = f"the result cannot be written: {error}"
         else:
             reason = _bounded(str(outcome.error))
+        reason = writable(reason)
         where = {"key": record.key, "where": record.where, "error": reason}
         return Row(record.index, False, {**where, **_attempts(outcome.error)})
 

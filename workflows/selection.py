@@ -37,11 +37,13 @@ class Selection:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises InputError for an expression or a shard that cannot be."""
+        """Raises InputError for an expression, a shard or a seed that cannot be."""
         if self.where:
             _compiled(self.where)
         if self.shard:
             _shard(self.shard)
+        if not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"--seed: {self.seed} is too large, give one from -2^63 to 2^63 - 1")
 
     def of(self, records: Iterable[Record]) -> Iterator[Record]:
         """The selected ones, in order, counted anew from 0."""

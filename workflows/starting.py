@@ -18,7 +18,9 @@ from carrara.workflows.inferring import EMPTY_THROUGHOUT, GUESSES, inferred
 from carrara.workflows.labelled import GOLD
 from carrara.workflows.places import FileError, text_in
 from carrara.workflows.yaml.load import loads
+from carrara.workflows.yaml.mistakes import PipelineError
 from carrara.workflows.yaml.notation import KIND_KEYS
+from carrara.workflows.yaml.schema_faults import schema_faults
 
 EXAMPLES = 3
 _TAKES = (
@@ -51,16 +53,16 @@ class Start:
         return [f"{at.removeprefix('.')} {why}" for at, why in _guesses(self.schema, "")]
 
 
-def _guesses(schema: Mapping[str, Any], at: str) -> Iterator[tuple[str, str]]:
+def _guesses(schema: Any, at: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(schema, Mapping):  # true and false are schemas, too
+        return
     why = schema.get("$comment")
     if why in GUESSES:
         at_list = at.removesuffix("[]") if why == EMPTY_THROUGHOUT else at
         yield at_list or "the answer", why
     for name, part in schema.get("properties", {}).items():
         yield from _guesses(part, f"{at}.{name}")
-    items = schema.get("items")
-    if isinstance(items, Mapping):
-        yield from _guesses(items, f"{at}[]")
+    yield from _guesses(schema.get("items"), f"{at}[]")
 
 
 def read_start(path: Path) -> Start:
@@ -85,6 +87,8 @@ def read_start(path: Path) -> Start:
         "items",
     }:
         raise StartError(f"{path}: not a JSON Schema. {_TAKES}")
+    for place, fault in schema_faults(found):
+        raise StartError(f"{path}: {fault}, at /{'/'.join(map(str, place))}")
     return Start(found)
 
 
@@ -113,7 +117,20 @@ def _from_rows(content: str, path: Path) -> Start:
         raise StartError(f"{path}: empty, there is no example in it. {_TAKES}")
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise StartError(f"{path}: {name!r} is no name for an input: letters, digits and _")
+    if not _can_be_input(name):
+        raise StartError(
+            f"{path}: {name!r} is no name for an input, it means something else in a pipeline; "
+            'give the text another name, as in {"text": …}'
+        )
     return Start(inferred([wanted for _, wanted in examples]), name, examples)
+
+
+def _can_be_input(name: str) -> bool:
+    try:
+        loads(_composed(Start({}, name), "job", {}, "str"))
+    except CarraraError:
+        return False
+    return True
 
 
 def pipeline_text(start: Start, name: str) -> str:
@@ -131,8 +148,9 @@ def pipeline_text(start: Start, name: str) -> str:
         text = _composed(start, name, {}, {"schema": dict(start.schema)})
         try:
             loads(text)
-        except CarraraError as error:
-            raise StartError(f"no pipeline can be made of it: {error}") from error
+        except PipelineError as error:
+            why = "; ".join(mistake.message for mistake in error.mistakes)
+            raise StartError(f"no pipeline can be made of it: {why}") from error
     return text
 
 
@@ -149,7 +167,11 @@ class _Types:
         self._at_work: list[str] = []
         self.root = self._of(self.schema, "Answer")
 
-    def _of(self, schema: Mapping[str, Any], name: str) -> Any:
+    def _of(self, schema: Any, name: str) -> Any:
+        if schema is False:
+            raise StartError(f"the schema allows nothing for {name}: false is met by no value")
+        if not isinstance(schema, Mapping):  # true
+            return "any"
         reference = schema.get("$ref")
         if reference is not None:
             return self._referred(str(reference), name)
@@ -191,7 +213,7 @@ class _Types:
         if "enum" in schema:
             return {"one_of": list(schema["enum"])}
         if kind == "array":
-            item = self._of(schema.get("items") or {}, _singular(name))
+            item = self._of(schema.get("items", True), _singular(name))
             return {"list": item, **bounds} if bounds else [item]
         if kind == "object" or "properties" in schema:
             return self._object(schema, name)
@@ -242,7 +264,9 @@ def _bare(schema: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
     for key in ("anyOf", "oneOf"):
         parts = schema.get(key)
         if isinstance(parts, list) and {"type": "null"} in parts and len(parts) == 2:
-            other = next(part for part in parts if part != {"type": "null"})
+            other: Any = next((part for part in parts if part != {"type": "null"}), {})
+            if not isinstance(other, Mapping):
+                return {}, False
             return {**{k: v for k, v in schema.items() if k != key}, **other}, True
     return schema, False
 

@@ -37,11 +37,11 @@ def init(
 
     from carrara.workflows.starting import pipeline_text, read_start
 
+    start = read_start(source)
     place = output or source.with_name(source.name.split(".")[0] + ".yaml")
     if place.exists():
         raise usage(f"{place} is there already and is kept; name another file with --output")
     name = re.sub(r"\W+", "_", place.stem).strip("_") or "job"
-    start = read_start(source)
     text = pipeline_text(start, name if name[0].isalpha() else f"job_{name}")
     try:
         with place.open("x", encoding="utf-8") as file:

@@ -189,6 +189,7 @@ class How:
     watch: bool = False
     quick: bool | None = None  # local engines: see `LocalModel.open`
     limits: tuple[str, ...] = ()  # the words of --max-cost and --deadline, to go on with
+    output: str = field(default="", repr=False)  # what the journal does not tell: that of `resume`
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
@@ -250,10 +251,10 @@ class How:
         """The command that goes on with a run."""
         from carrara.runtime.database_url import without_password
 
-        journal = (
-            ""
-            if self.journal == JOURNAL
-            else f" --journal {shlex.quote(without_password(self.journal))}"
-        )
+        def said(option: str, place: str) -> str:
+            return f" {option} {shlex.quote(without_password(place))}"
+
+        output = said("--output", self.output) if self.output else ""
+        journal = said("--journal", self.journal) if self.journal != JOURNAL else ""
         limits = "".join(f" {word}" for word in self.limits)
-        return f"`carrara resume {run_id}{journal}{limits}`"
+        return f"`carrara resume {run_id}{output}{journal}{limits}`"

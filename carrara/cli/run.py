@@ -243,6 +243,7 @@ def resume(
         watch=watch,
         quick=quick,
         limits=limits,
+        output=output or "",
     )
     until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)

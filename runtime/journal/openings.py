@@ -96,6 +96,11 @@ def beat(connection: Sql, lease: Lease, now: float) -> bool:
     return bool(done.rowcount)
 
 
+def note_source(connection: Sql, number: int, source: str) -> None:
+    """Write down where a run comes from, in place of what stood there."""
+    connection.execute("UPDATE runs SET source=? WHERE run=?", (source, number))
+
+
 def next_place(connection: Sql, number: int) -> int:
     """The first free id of a run, over steps and events."""
     low, high = number * RUN_SPAN, (number + 1) * RUN_SPAN

@@ -107,6 +107,15 @@ class Recorder(Reader):
         _HELD.add((self._identified, number))
         self._keeper.hold(lease)
 
+    def note_source(self, run_id: str, source: str) -> None:
+        """Write down another source of a run that is open here; durable when it returns.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        with self._writing(run_id):
+            openings.note_source(self._connection, self._runs[run_id].lease.number, source)
+
     def close_run(
         self, run_id: str, ok: bool, error: str, seconds: float, *, cut: bool = False
     ) -> None:

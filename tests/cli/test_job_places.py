@@ -52,6 +52,23 @@ def test_a_job_that_goes_on_makes_its_own_output_anew(finished: Any) -> None:
     assert finished.read("out.jsonl") == whole
 
 
+def test_a_job_that_moved_and_was_ended_goes_on_where_it_had_moved(shell: Any) -> None:
+    shell.write("in.jsonl", FAILING)
+    job = ("run", "flows.py:inverse", "-i", "in.jsonl", "-q", "-o", "out.jsonl")
+    assert shell(*job).code == 1
+    moved = ("resume", "last", "-q", "--output", "z two.jsonl")
+    ended = shell(*moved, "--deadline", "0.0001ms")
+    assert ended.code == 1
+    assert " --output 'z two.jsonl' --deadline 0.0001ms` goes on" in ended.err
+    assert shell.read("z two.jsonl")
+    again = shell(*moved)
+    assert (again.code, "1 failed" in again.err) == (1, True)
+    assert shell.read("z two.jsonl") == shell.read("out.jsonl")
+    assert shell.read("z two.failed.jsonl")
+    assert shell(*job, "--resume").code == 1  # it is that of its first output still
+    assert shell.read("out.failed.jsonl")
+
+
 @pytest.mark.parametrize("name", ["in.jsonl", "./in.jsonl", "hard.jsonl", "soft.jsonl"])
 def test_a_job_never_writes_over_its_source(finished: Any, name: str) -> None:
     os.link(finished.folder / "in.jsonl", finished.folder / "hard.jsonl")

@@ -35,3 +35,36 @@ def test_what_cannot_be_reported_is_told(
     ended = shell("report", *words)
     assert (ended.code, len(ended.errors)) == (code, 1)
     assert told in ended.err
+
+
+ODD = """
+from carrara import step, workflow
+
+
+@step
+async def read(text: str) -> str:
+    raise ValueError(f"cannot open caf\\udce9{text}.txt and \\ud83d")
+
+
+@workflow
+async def odd(text: str) -> str:
+    return await read(text)
+"""
+
+
+def test_half_a_character_in_a_reason_breaks_no_report(shell: Any) -> None:
+    shell.write("odd.py", ODD)
+    shell.write("in.jsonl", '{"id": "a", "text": "x"}\n')
+    assert shell("run", "odd.py:odd", "-i", "in.jsonl", "-o", "out.jsonl", "-q").code == 1
+    (failed,) = shell.rows("out.failed.jsonl")
+    assert r"cannot open caf\udce9x.txt and \ud83d" in failed["error"]
+    for call in (
+        ("report", "last"),
+        ("report", "last", "-o", "r.html"),
+        ("report", "last", "-o", "r.md"),
+        ("show", "last", "--events"),
+        ("show", "last", "--json"),
+    ):
+        ended = shell(*call)
+        assert ended.code == 0, ended.err
+    assert r"caf\udce9x.txt" in shell.read("r.html")

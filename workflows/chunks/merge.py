@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal, localcontext
 from typing import Any, Literal, get_args
 
 from carrara.engines.errors import CarraraError
+from carrara.workflows.digits import as_number
 
 Rule = Literal["first", "last", "longest", "most", "all", "unique", "sum", "min", "max"]
 RULES: tuple[Rule, ...] = get_args(Rule)
+COMPARED = (Decimal, date)
+"""What is merged as it is, beside JSON data: numbers with all their digits, dates and moments."""
+
+_DIGITS = 1000
+"""Of a sum of decimals."""
 
 
 def merge(
@@ -23,8 +31,8 @@ def merge(
     "first". Empty values (null, "", [], {}) never win over others.
 
     first, last: the first or last value. longest: the longest text or list. most: the one that most parts give, the
-    first of them in a tie. all: lists behind each other. unique: the same without repeated items. sum, min, max: of
-    numbers.
+    first of them in a tie. all: lists behind each other. unique: the same without repeated items. sum: of numbers, a
+    decimal where one of them is. min, max: of numbers, of dates or of moments.
 
     Raises:
         CarraraError: an unknown rule, or one that does not fit a value; names the field.
@@ -69,8 +77,8 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
             counts = Counter(map(_same, given))
             return max(given, key=lambda part: counts[_same(part)])
         case "longest":
-            _check(given, str | list, "texts or lists", rule, field)
-            return max(given, key=len)
+            _check(given, str | list | date, "texts or lists", rule, field)
+            return max(given, key=_length)
         case "all" | "unique":
             _check(given, list, "lists", rule, field)
             items = [item for part in given for item in part]
@@ -79,9 +87,29 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
                 if rule == "all"
                 else list({_same(item): item for item in reversed(items)}.values())[::-1]
             )
-        case "sum" | "min" | "max":
-            _check(given, int | float, "numbers", rule, field)
-            return sum(given) if rule == "sum" else min(given) if rule == "min" else max(given)
+        case "sum":
+            _check(given, int | float | Decimal, "numbers", rule, field)
+            return _sum(given)
+        case "min" | "max":
+            _check(given, int | float | Decimal | date, "numbers, dates and moments", rule, field)
+            try:
+                return min(given) if rule == "min" else max(given)
+            except TypeError as error:  # a number and a date, times with and without an offset
+                raise CarraraError(
+                    f"merge rule {rule!r} of {field or 'the value'}: {error}"
+                ) from error
+
+
+def _sum(given: list[Any]) -> Any:
+    if not any(isinstance(part, Decimal) for part in given):
+        return sum(given)
+    with localcontext() as context:
+        context.prec = _DIGITS
+        return sum((Decimal(as_number(part) or 0) for part in given), Decimal(0))
+
+
+def _length(part: Any) -> int:
+    return len(str(part) if isinstance(part, date) else part)
 
 
 def _check(given: list[Any], kind: Any, named: str, rule: Rule, field: str) -> None:
@@ -93,11 +121,11 @@ def _check(given: list[Any], kind: Any, named: str, rule: Rule, field: str) -> N
 
 
 def _same(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False).casefold()
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).casefold()
 
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str | list | Mapping) and not value)
 
 
-__all__ = ["RULES", "Rule", "merge"]
+__all__ = ["COMPARED", "RULES", "Rule", "merge"]

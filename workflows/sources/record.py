@@ -13,9 +13,9 @@ from uuid import UUID
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.codec import json_writer
-from carrara.workflows.digits import Digits, exact_number
+from carrara.workflows.digits import Digits, as_exact, exact_number
 
-_in_order = json_writer(json.JSONEncoder(sort_keys=True))
+_in_order = json_writer(json.JSONEncoder(sort_keys=True, default=str))
 MAX_TEXT_BYTES = 64 * 2**20
 """A single document larger than this is refused: it cannot be one model call, or a thousand."""
 
@@ -77,15 +77,11 @@ def key_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def writable(text: str) -> str:
-    """The text with lone surrogates (halves of characters, bytes of a file's name) as `\\udce9`."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def content_hash(record: Record) -> str:
-    """32 hex digits of the record's fields, whose order does not count; "" where they are nested too deeply."""
+    """32 hex digits of the record's fields, whose order does not count, numbers with all the digits that they know; ""
+    where they are nested too deeply."""
     try:
-        text = _in_order(record.fields)
+        text = _in_order(as_exact(record.fields))
     except RecursionError:  # it was read with less of the stack in use
         return ""
     return blake2b(text.encode(), digest_size=16).hexdigest()
@@ -162,5 +158,4 @@ __all__ = [
     "key_of",
     "key_text",
     "lacking",
-    "writable",
 ]

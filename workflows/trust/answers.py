@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class _Open:
 class Answers:
     """A listener. It holds the answers of the records at work; `take` lets go of those of one that ended."""
 
-    def __init__(self, earlier: Iterable[Event] = (), done: Collection[int] = ()) -> None:
+    def __init__(self, earlier: Iterable[Event] = (), done: Container[int] = ()) -> None:
         """`earlier` are the events of the job before it was cut: steps that are taken from the journal are told
         there; the records that were `done` by then are not looked at again. Where one path stands for several calls
         nobody knows which of them a value is from."""
@@ -70,7 +70,7 @@ class Answers:
         return [] if record is None else list(record.answers.values())
 
 
-def _by_path(events: Iterable[Event], done: Collection[int]) -> dict[str, Accepted]:
+def _by_path(events: Iterable[Event], done: Container[int]) -> dict[str, Accepted]:
     """The newest told answer of each path, but for paths that several nodes of one opening share."""
     found: dict[str, Accepted] = {}
     here: dict[str, int] = {}

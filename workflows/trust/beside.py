@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from carrara.engines.contract import to_data
 from carrara.runtime.events import Event
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
+from carrara.workflows.kept_rows import EarlierRows
 from carrara.workflows.places import PlaceError, is_stream
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
@@ -47,7 +49,7 @@ class Trusted:
         output: Path,
         below: float | None,
         earlier: Iterable[Event] = (),
-        done: Collection[int] = (),
+        done: Container[int] = (),
     ) -> None:
         if is_stream(output):
             raise PlaceError(f"{output}: nothing can be put beside a device or pipe; name a file")
@@ -62,10 +64,10 @@ class Trusted:
     def listen(self, event: Event) -> None:
         self._answers.listen(event)
 
-    def begin(self, kept: Mapping[int, Beside], *, fresh: bool) -> None:
+    def begin(self, kept: EarlierRows, *, fresh: bool) -> None:
         """Make the files hold what an earlier process had done, as `Lines.begin`."""
         for kind, file in self.files.items():
-            file.begin({place: beside.get(kind) for place, beside in kept.items()}, fresh=fresh)
+            file.begin(_Kept(kept, kind), fresh=fresh)
 
     def __enter__(self) -> Self:
         for file in self.files.values():
@@ -94,8 +96,8 @@ class Trusted:
         found: dict[str, Mapping[str, Any]] = {"trust": facts}
         doubts = [] if self._below is None else doubtful(facts, self._below)
         if doubts:
-            inputs = {each: plain(record.fields[column]) for each, column in columns.items()}
-            inputs |= {each: plain(value) for each, value in self._binder.constants.items()}
+            given = {each: record.fields[column] for each, column in columns.items()}
+            inputs = plain(given | dict(self._binder.constants), exact=True)
             found["review"] = self._to_review(record, row, facts, doubts, inputs, name, answers)
         return found
 
@@ -130,6 +132,24 @@ class Trusted:
             "gold_at": gold_at,
             "lesson": _lesson(outputs, answers),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The lines of the finished rows for the files of one kind."""
+
+    rows: EarlierRows
+    kind: str
+
+    def __contains__(self, place: int, /) -> bool:
+        return place in self.rows
+
+    def places(self) -> Iterable[int]:
+        return self.rows.places()
+
+    def line(self, place: int) -> Mapping[str, Any] | None:
+        line: Mapping[str, Any] | None = self.rows.row(place).beside.get(self.kind)
+        return line
 
 
 def _source(record: Record, columns: Mapping[str, str]) -> tuple[str, str, str | None]:

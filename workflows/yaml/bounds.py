@@ -15,6 +15,7 @@ from carrara.workflows.yaml.source import Location
 _OF_SCALARS: Final[Mapping[str, tuple[str, ...]]] = {
     "int": ("min", "max"),
     "float": ("min", "max"),
+    "decimal": ("min", "max"),
     "str": ("min_length", "max_length"),
 }
 _OF_LISTS: Final = ("min_items", "max_items")

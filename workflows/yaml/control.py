@@ -16,7 +16,7 @@ from carrara.runtime.handle import Handle
 from carrara.runtime.scope import Scope as RunScope
 from carrara.runtime.scope import current
 from carrara.workflows.calls import Definition
-from carrara.workflows.chunks.merge import merge
+from carrara.workflows.chunks.merge import COMPARED, merge
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.plain import plain
 from carrara.workflows.steps import Workflow
@@ -136,7 +136,7 @@ def merged(action: Action, step: StepDef, whole: Callable[[Any], Any]) -> Action
     usual = rules.pop(USUAL, None)
 
     async def body(scope: Scope) -> Any:
-        parts = [plain(part) for part in await action.submit(scope)]
+        parts = [plain(part, keep=COMPARED) for part in await action.submit(scope)]
         return whole(merge(parts, rules, usual=usual))
 
     return _workflow(step, body, action.names)

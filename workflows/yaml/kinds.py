@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-ScalarName = Literal["str", "int", "float", "bool", "date", "datetime", "any"]
-SCALARS: Final = ("str", "int", "float", "bool", "date", "datetime", "any")
+ScalarName = Literal["str", "int", "float", "decimal", "bool", "date", "datetime", "any"]
+SCALARS: Final = ("str", "int", "float", "decimal", "bool", "date", "datetime", "any")
 
 
 class _Missing:

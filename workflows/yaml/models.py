@@ -7,6 +7,7 @@ Schema, hence the same contract.
 from __future__ import annotations
 
 import datetime
+import decimal
 import itertools
 import re
 import sys
@@ -44,6 +45,7 @@ _PYTHON: Final[Mapping[str, Any]] = {
     "str": str,
     "int": int,
     "float": float,
+    "decimal": decimal.Decimal,
     "bool": bool,
     "date": datetime.date,
     "datetime": datetime.datetime,

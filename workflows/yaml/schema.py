@@ -20,11 +20,14 @@ _NAMED_PARTS: Final = ("inputs", "types", "steps", "outputs")
 
 _NOTATION: Final[Mapping[str, Any]] = {
     "description": (
-        "A type: str, int, float, bool, date, datetime, any, or the name of a declared type; '?' after it "
+        "A type: str, int, float, decimal, bool, date, datetime, any, or the name of a declared type; '?' after it "
         "allows null; [T] is a list; {field: type} is an object; {one_of: [a, b]} and the like have details."
     ),
     "anyOf": [
-        {"type": "string", "examples": ["str", "int?", "float", "bool", "date", "datetime", "any"]},
+        {
+            "type": "string",
+            "examples": ["str", "int?", "float", "decimal", "bool", "date", "datetime", "any"],
+        },
         {
             "type": "array",
             "items": {"$ref": "#/definitions/TypeNotation"},

@@ -60,8 +60,10 @@ def wanted_by(rule: Rule) -> str:
     match rule:
         case "all" | "unique":
             return "lists"
-        case "sum" | "min" | "max":
+        case "sum":
             return "numbers"
+        case "min" | "max":
+            return "numbers, dates and moments"
         case "longest":
             return "texts and lists"
         case _:
@@ -75,13 +77,20 @@ def fits(rule: Rule, kind: Type) -> bool:
         case "lists":
             return is_list
         case "numbers":
-            return isinstance(kind, SchemaOf) or (
-                isinstance(kind, Scalar) and kind.name in ("int", "float")
-            )
+            return _is_one_of(kind, _NUMBERS)
+        case "numbers, dates and moments":
+            return _is_one_of(kind, (*_NUMBERS, "date", "datetime"))
         case "texts and lists":
             return is_list or isinstance(kind, OneOf | Pattern) or _is_text(kind)
         case _:
             return True
+
+
+_NUMBERS = ("int", "float", "decimal")
+
+
+def _is_one_of(kind: Type, names: tuple[str, ...]) -> bool:
+    return isinstance(kind, SchemaOf) or (isinstance(kind, Scalar) and kind.name in names)
 
 
 def _is_text(kind: Type) -> bool:

@@ -487,3 +487,46 @@ def test_of_the_items_of_a_map_only_the_one_that_exits_is_lost(step: Steps) -> N
     found = [part for (part,) in asyncio.run(execute(workflow, name="w")).value]
     assert (found[0], found[2]) == (0, 2)
     assert isinstance(found[1], StepError)
+
+
+class Panic(BaseException):
+    """As compiled code raises it: no Exception."""
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}, {"timeout_s": 60.0}])
+@pytest.mark.parametrize("kind", [GeneratorExit, Panic])
+def test_a_step_that_raises_what_is_no_exception_fails_and_the_others_go_on(
+    kind: type[BaseException], options: dict[str, Any], step: Steps
+) -> None:
+    def odd() -> None:
+        raise kind("far off")
+
+    async def odd_async() -> None:
+        raise kind("far off")
+
+    async def workflow() -> Any:
+        bad = [submit(step(body, name="bad", **options), (), {}) for body in (odd, odd_async)]
+        good = submit(step(wait, name="good"), (0.01,), {})
+        for handle in bad:
+            with pytest.raises(StepError, match=f"RuntimeError: {kind.__name__}.* was raised"):
+                await handle
+        return await good
+
+    assert asyncio.run(execute(workflow, name="w")).value == 0.01
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, Panic, asyncio.CancelledError])
+def test_a_workflow_that_raises_what_is_no_exception_fails_alone(
+    kind: type[BaseException], run_virtual: Virtual, step: Steps
+) -> None:
+    async def inner() -> Any:
+        submit(step(wait, name="good"), (5.0,), {})
+        raise kind("far off")
+
+    async def workflow() -> Any:
+        bad = submit(step(inner, kind="workflow"), (), {})
+        with pytest.raises(StepError, match=f"'w/inner'.*{kind.__name__}: far off was raised"):
+            await bad
+        return "on"
+
+    assert run_virtual(execute(workflow, name="w")).value == "on"

@@ -1,5 +1,7 @@
 """Parts fit their budget, lose nothing and follow the structure; their answers come together by rule."""
 
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
@@ -108,6 +110,28 @@ def test_nested_fields_are_named_with_dots() -> None:
 def test_a_rule_that_does_not_fit_is_named(rules: Any, message: str) -> None:
     with pytest.raises(CarraraError, match=message):
         merge(PARTS, rules)
+
+
+@pytest.mark.parametrize(
+    ("rule", "parts", "made"),
+    [
+        ("sum", [Decimal("0.12345678901234567890123456789"), 1.1, 2],
+         Decimal("3.22345678901234567890123456789")),
+        ("max", [Decimal("1.10"), 1], Decimal("1.10")),
+        ("min", [date(2026, 2, 1), None, date(2026, 1, 3)], date(2026, 1, 3)),
+        ("max", [datetime(2026, 2, 1, 5), datetime(2026, 2, 1, 6)], datetime(2026, 2, 1, 6)),
+        ("most", [date(2026, 2, 1), date(2026, 1, 3), date(2026, 1, 3)], date(2026, 1, 3)),
+    ],
+)  # fmt: skip
+def test_decimals_and_dates_are_merged_as_they_are(rule: Any, parts: list[Any], made: Any) -> None:
+    found = merge(parts, usual=rule)
+    assert (found, type(found)) == (made, type(made))
+
+
+@pytest.mark.parametrize("parts", [[1, date(2026, 1, 3)], [date(2026, 1, 3), datetime(2026, 1, 3)]])
+def test_what_cannot_be_compared_names_the_field(parts: list[Any]) -> None:
+    with pytest.raises(CarraraError, match=r"merge rule 'max' of a\.b: "):
+        merge([{"a": {"b": part}} for part in parts], {"a.b": "max"})
 
 
 def test_nothing_merges_to_nothing() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ class Desk:
         lines = (json.dumps({"text": text}) + "\n" for text in texts)
         (self.folder / "in.jsonl").write_text("".join(lines))
 
+    def give_keys(self, keys: str) -> None:
+        """The input: a line for each letter, which is its id, too."""
+        lines = (json.dumps({"id": key, "text": key}) + "\n" for key in keys)
+        (self.folder / "in.jsonl").write_text("".join(lines))
+
     @property
     def job(self) -> Job:
         folder = self.folder
@@ -79,9 +85,10 @@ class Desk:
                     **more,
                 )
 
-        result = asyncio.run(main())
-        self.asked = sorted(request.messages[-1].content for request in engine.requests)
-        return result
+        try:
+            return asyncio.run(main())
+        finally:
+            self.asked = sorted(request.messages[-1].content for request in engine.requests)
 
     def rows(self, name: str = "out.jsonl") -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
@@ -135,6 +142,50 @@ def test_another_input_is_refused_though_its_records_have_no_id(
     with pytest.raises(SourceError, match=reason) as raised:
         desk.run(go_on=first)
     assert "goes on with the input that it began with" in str(raised.value)
+
+
+def test_a_changed_source_is_refused_before_anything_runs_or_is_written(desk: Desk) -> None:
+    desk.give_keys("abcdef")
+    first = desk.run("First: b", "First: e")
+    there = {path: path.read_bytes() for path in desk.folder.glob("out.*")}
+    desk.give_keys("acdef")
+    with pytest.raises(SourceError, match=r"in.jsonl:3: this record was 'c' when the job began"):
+        desk.run(go_on=first)
+    assert desk.asked == []
+    assert {path: path.read_bytes() for path in desk.folder.glob("out.*")} == there
+
+
+@pytest.mark.parametrize("accept_changes", [False, True])
+def test_a_record_whose_row_lies_behind_the_limit_is_not_run_again(
+    desk: Desk, accept_changes: bool
+) -> None:
+    desk.give_keys("abcdef")
+    first = desk.run("First: b")
+    desk.give_keys("acdef")
+    desk.asks = replace(desk.job, limit=2)
+    with pytest.raises(SourceError, match="the record 'c' stood elsewhere") as raised:
+        desk.run(go_on=first, accept_changes=accept_changes)
+    assert "(without --limit)" in str(raised.value)
+    assert desk.asked == []
+
+
+def test_a_changed_standard_input_makes_no_row_twice(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pipe(keys: str) -> None:
+        desk.give_keys(keys)
+        lines = BytesIO((desk.folder / "in.jsonl").read_bytes())
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(lines))
+
+    desk.asks = replace(desk.job, input="-")
+    pipe("abc")
+    first = desk.run("First: b")
+    pipe("ac")
+    with pytest.raises(SourceError, match="stdin:2: the record 'c' stood elsewhere"):
+        desk.run(go_on=first)
+    assert desk.asked == []
+    assert [row["key"] for row in desk.rows()] == ["a", "c"]
+    assert [row["key"] for row in desk.rows("out.failed.jsonl")] == ["b"]
 
 
 @pytest.mark.parametrize("accept_changes", [False, True])

@@ -12,6 +12,7 @@ from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.run import session
 
 FLOWS = """
+import asyncio
 from carrara import step, workflow
 
 @step
@@ -32,6 +33,10 @@ async def outer(text: str) -> str:
         raise KeyError("absent")
     if text.startswith("quote"):
         raise ValueError(f"cannot read {text}")
+    if text == "out":
+        raise GeneratorExit(text)
+    if text == "cancelled":
+        raise asyncio.CancelledError(text)
     if text == "unseen":
         lose(text)
         return "nobody looked"
@@ -82,3 +87,10 @@ def test_a_reason_that_quotes_its_document_is_cut(tmp_path: Path) -> None:
     (row,) = failed.values()
     assert "ValueError: cannot read quotexxx" in row["error"]
     assert len(row["error"]) < 10_000
+
+
+def test_a_record_whose_workflow_raises_what_is_no_exception_fails_alone(tmp_path: Path) -> None:
+    result, _, failed = run(tmp_path, "a", "out", "cancelled", "b")
+    assert (result.done, result.failed) == (2, 2)
+    assert "GeneratorExit: out was raised" in failed["out"]["error"]
+    assert "CancelledError: cancelled was raised" in failed["cancelled"]["error"]

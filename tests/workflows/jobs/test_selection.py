@@ -169,6 +169,12 @@ def test_conditions_run_in_the_sandbox() -> None:
     assert "SecurityError" in (found.problem or "")
 
 
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 99999999999999999999])
+def test_a_seed_that_cannot_be_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match="--seed"):
+        Selection(sample=2, seed=seed)
+
+
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
 def test_a_shard_that_cannot_be_is_refused(shard: str) -> None:
     with pytest.raises(InputError, match="--shard"):

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from carrara.engines.scripted import ScriptedEngine
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.places import PlaceError
 from carrara.workflows.run import session
+from carrara.workflows.trust.lines import Lines
 
 PIPELINE = """
 inputs: {text: str}
@@ -149,3 +152,58 @@ def test_a_filled_trust_file_and_a_device_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PlaceError, match=r"out\.trust\.jsonl is there"):
         run(tmp_path, trust=True)
     assert (tmp_path / "out.trust.jsonl").read_text() == "mine\n"
+
+
+def test_a_number_with_all_its_digits_goes_to_the_review_file(tmp_path: Path) -> None:
+    flow = tmp_path / f"flow_{tmp_path.name}.py"
+    flow.write_text(
+        "from decimal import Decimal\n"
+        "from carrara import llm, workflow\n"
+        "@llm\nasync def count(text: str) -> int:\n    'Count {{ text }}'\n"
+        "@workflow\nasync def sums(text: str, x: Decimal, y: Decimal = Decimal('1')) -> int:\n"
+        "    return await count(text)\n"
+    )
+    (tmp_path / "in.jsonl").write_text(
+        '{"id": "a", "text": "one", "x": 12.5, "y": 0.12345678901234567890}\n'
+    )
+    job = Job(f"{flow}:sums", "in.jsonl", "out.jsonl", folder=str(tmp_path), review=0.8)
+
+    async def main() -> JobResult:
+        unsure = Completion("3", None, Confidence(0.1, {"": 0.1}), Usage(), engine="ar")
+        engines = {"ar": ScriptedEngine("ar", lambda _: unsure)}
+        async with session(engines=engines, journal=tmp_path / "j.db") as kept:
+            return await run_job(job, kept)
+
+    assert asyncio.run(main()).done == 1
+    (line,) = lines(tmp_path / "out.review.jsonl")
+    assert line["inputs"] == {"text": "one", "x": 12.5, "y": "0.12345678901234567890"}
+
+
+@dataclass
+class _Long:
+    """Lines of 10 kB that were there before, made when they are asked for."""
+
+    count: int
+
+    def __contains__(self, place: int, /) -> bool:
+        return place < self.count and place != 2
+
+    def places(self) -> Iterable[int]:
+        return (place for place in range(self.count) if place in self)
+
+    def line(self, place: int) -> dict[str, Any] | None:
+        return {"key": place, "text": f"{place:10000}"} if place % 2 else None
+
+
+def test_lines_of_before_are_written_without_being_held(tmp_path: Path) -> None:
+    tracemalloc.start()
+    with Lines(tmp_path / "out.trust.jsonl") as file:
+        file.begin(_Long(2_000), fresh=False)
+        file.put(2, {"key": 2})
+        file.put(2_001, {"key": 2_001})
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 2**20
+    keys = [line["key"] for line in lines(tmp_path / "out.trust.jsonl")]
+    assert keys == [1, 2, *range(3, 2_000, 2), 2_001]
+    assert file.count == len(keys)

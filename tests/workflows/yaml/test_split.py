@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,30 @@ def test_one_rule_holds_for_the_whole_value(run_text: Run, rule: str, made: list
     """
     found = run_text(text, {"own.py": "def same(x): return x\n"})
     assert found.value == {"s": made}
+
+
+def test_decimals_keep_their_digits_and_dates_are_compared(run_text: Run) -> None:
+    text = """
+    inputs: {sums: "[decimal]"}
+    types: {Bill: {total: {type: decimal, min: 0}, day: date}}
+    steps:
+      bill:
+        for_each: "{{ sums }}"
+        python: "./own.py:bill"
+        with: {total: "{{ item }}"}
+        returns: Bill
+        merge: {total: sum, day: max}
+    """
+    own = """
+from datetime import date
+
+
+def bill(total):
+    return {"total": total, "day": date(2026, 1, int(total))}
+"""
+    sums = ["1.12345678901234567890", "2.5"]
+    (bill,) = run_text(text, {"own.py": own}, sums=sums).value.values()
+    assert (bill.total, bill.day) == (Decimal("3.62345678901234567890"), date(2026, 1, 2))
 
 
 def test_a_rule_that_fits_no_value_names_the_field(run_text: Run) -> None:
