@@ -32,7 +32,7 @@ class Json(JSONResponse):
 
 def written(found: Mapping[str, Any]) -> bytes:
     """As JSON in UTF-8. Halves of a character that stand together become the character, any other is U+FFFD."""
-    text = json.dumps(found, ensure_ascii=False)
+    text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
     except UnicodeEncodeError:
