@@ -26,7 +26,7 @@ class Price:
     def of(self, usage: Usage) -> float:
         """What a call costs in US dollars."""
         cached = self.input if self.cached_input is None else self.cached_input
-        fresh = usage.prompt_tokens - usage.cached_tokens
+        fresh = max(0, usage.prompt_tokens - usage.cached_tokens)
         return (
             fresh * self.input
             + usage.cached_tokens * cached

@@ -82,6 +82,8 @@ def validator(schema_text: str) -> Any:
     schema = json.loads(schema_text)
     try:
         Draft202012Validator.check_schema(schema)
+    except RecursionError as error:
+        raise CarraraError("bad JSON Schema: it is nested too deep to be checked") from error
     except SchemaError as error:
         where = pointer(error.absolute_path) or "the schema"
         reason = fault(str(error.instance)) if error.validator_value == "regex" else None

@@ -6,7 +6,7 @@ Far too long texts are told by their length: counting the tokens of 5 MB takes s
 from __future__ import annotations
 
 from carrara.engines.checks import check_numbers
-from carrara.engines.errors import EngineRefused
+from carrara.engines.errors import ContextOverflow
 from carrara.engines.request import Request
 from carrara.engines.tokenizer import Tokenizer
 
@@ -17,8 +17,9 @@ def prompt_tokens(
     """The tokens of the request's messages in the chat template. Runs on any thread.
 
     Raises:
-        EngineRefused: a number of the request is out of its range, or prompt and answer have more than
-        `context_tokens` tokens; says how many there are, or how many characters where they alone are too many.
+        EngineRefused: a number of the request is out of its range.
+        ContextOverflow: prompt and answer have more than `context_tokens` tokens; says how many there are, or how
+        many characters where they alone are too many.
     """
     check_numbers(request, engine)
     found = bare_prompt(request, tokenizer, context_tokens, engine)
@@ -32,7 +33,7 @@ def bare_prompt(
     """The tokens of the messages, before it is known how long the answer may get; `check_room` is for then.
 
     Raises:
-        EngineRefused: so many characters that no answer has a place behind them.
+        ContextOverflow: so many characters that no answer has a place behind them.
     """
     size = sum(len(message.content) for message in request.messages)
     if size > context_tokens * tokenizer.longest_token_bytes:  # a character has at least one byte
@@ -45,7 +46,7 @@ def check_room(prompt: int, request: Request, most: int, context_tokens: int, en
     """Refuse what does not fit into the context: `prompt` tokens, and at most `most` of answer.
 
     Raises:
-        EngineRefused: says how many there are.
+        ContextOverflow: says how many there are.
     """
     if prompt + most > context_tokens:
         raise _too_long(f"{prompt:,} prompt tokens", request, most, context_tokens, engine)
@@ -53,9 +54,9 @@ def check_room(prompt: int, request: Request, most: int, context_tokens: int, en
 
 def _too_long(
     prompt: str, request: Request, most: int, context_tokens: int, engine: str
-) -> EngineRefused:
+) -> ContextOverflow:
     lower = " or lower max_tokens" if most == request.limits.max_tokens else ""
-    return EngineRefused(
+    return ContextOverflow(
         f"engine {engine!r} refused {prompt} and {most:,} tokens of answer, its context holds "
         f"{context_tokens:,}. Shorten the input{lower}.",
         engine=engine,

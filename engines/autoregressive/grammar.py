@@ -49,6 +49,10 @@ def grammar_of(contract: Contract, longest: int, lenient: bool = False) -> str |
 
     `longest` bounds JSON strings that have no bound of their own, in characters; `lenient` ignores
     keywords of JSON Schema that llguidance does not know.
+
+    Raises:
+        CarraraError: the JSON Schema is none.
+        ValueError: llguidance cannot read it, as it is nested too deep.
     """
     match contract:
         case Text():

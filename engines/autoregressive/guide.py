@@ -120,10 +120,14 @@ def usable_grammar(contract: Contract, longest: int) -> str | None:
 
     Raises:
         EngineRefused: it takes none.
+        CarraraError: a JSON Schema that is none.
     """
     reason = ""
     for lenient in (False, True):
-        grammar = grammar_of(contract, longest, lenient)
+        try:
+            grammar = grammar_of(contract, longest, lenient)
+        except ValueError as error:
+            raise EngineRefused(f"contract {contract.kind!r} as a grammar: {error}") from error
         if grammar is None:
             return None
         is_wrong, messages = LLMatcher.validate_grammar_with_warnings(grammar)

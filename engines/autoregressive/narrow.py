@@ -7,9 +7,12 @@ declared, strings without end. Small models lose themselves there.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from carrara.engines.json_schema import validator
 
 # Where schemas stand inside a schema: one, a list of them, or a mapping to them.
 _ONE = ("items", "additionalProperties")
@@ -36,7 +39,11 @@ def narrowed(schema: Mapping[str, Any], longest: int) -> dict[str, Any]:
     - a mapping whose keys are listed (`propertyNames` with an enum) takes them by a pattern, which llguidance knows;
     - a property that may be left out but could also be null or an empty list is asked for: saying
       "nothing" is better evidence than silence, which small models fall into early.
+
+    Raises:
+        CarraraError: it is no JSON Schema; says which part is wrong.
     """
+    validator(json.dumps(schema))
     if _ENTANGLED & _keywords(schema):
         return dict(schema)
     found: dict[str, Any] = _narrowed(schema, longest, schema)

@@ -219,12 +219,15 @@ def _chosen(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def usage_of(found: Any) -> Usage:
+    """What a server tells of tokens, nothing where it does not. More cached ones than the prompt has are none of it:
+    such a server counts them beside the prompt."""
     if not isinstance(found, Mapping):
         return Usage()
     details = found.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    prompt, hits = count(found.get("prompt_tokens")), count(cached)
     written = count(found.get("completion_tokens"))
-    return Usage(count(found.get("prompt_tokens")), count(cached), written, written)
+    return Usage(prompt if hits <= prompt else prompt + hits, hits, written, written)
 
 
 def tokens_of(found: Any) -> list[TokenChance]:

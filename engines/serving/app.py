@@ -1,7 +1,7 @@
 """The server: `/v1/chat/completions`, `/v1/models`, `/health`, over engines that are already open.
 
-A model is an engine by name; "auto" is the first that is open, can be reached and does not fail (`turn`). A client that
-leaves cancels its request. With a token every call but `/health` needs it.
+A model is an engine by name; "auto" is the first that is open, can hold the contract, can be reached and does not fail
+(`turn`). A client that leaves cancels its request. With a token every call but `/health` needs it.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ import asyncio
 import hmac
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import (
-    CarraraError,
-    ContextOverflow,
-    EngineBusy,
-    EngineFailed,
-    EngineRefused,
-)
-from carrara.engines.request import Completion, Progress, Request
-from carrara.engines.serving.bodies import ChatBody, chunk, fault, read_body, whole
+from carrara.engines.errors import CarraraError, EngineRefused
+from carrara.engines.serving.answers import Json, error_answer
+from carrara.engines.serving.bodies import fault, read_body, whole
+from carrara.engines.serving.stream import Streamed
 from carrara.engines.serving.turn import Forgetful, Outages, Turn
 
 _MOST_BYTES = 16 << 20
+_LEFT = 499
+"""The status of a request whose client has left, as servers log it; nobody gets it."""
 
+T = TypeVar("T")
 
 Opened = Callable[[Sequence[str]], Awaitable[None]]
 """Awaited with the names of the engines that may be asked: opens those again that have failed, and waits for that only
@@ -73,7 +72,7 @@ class _Served:
         found = {name: engine.health() for name, engine in self._engines.items()}
         ready = all(one.ready for one in found.values())
         lines = {name: one.line for name, one in found.items()}
-        return JSONResponse({"ready": ready, "engines": lines}, 200 if ready else 503)
+        return Json({"ready": ready, "engines": lines}, 200 if ready else 503)
 
     async def models(self, http: HttpRequest) -> Response:
         if (refused := self._refused(http)) is not None:
@@ -89,7 +88,7 @@ class _Served:
             for name, engine in self._engines.items()
             if not engine.facts.is_closed
         ]
-        return JSONResponse({"object": "list", "data": listed})
+        return Json({"object": "list", "data": listed})
 
     async def chat(self, http: HttpRequest) -> Response:
         if (refused := self._refused(http)) is not None:
@@ -98,24 +97,27 @@ class _Served:
             body = read_body(await _json(http))
             names = self._named(body.model)
             request = body.request()
+        except ClientDisconnect:
+            return Response(status_code=_LEFT)
         except EngineRefused as error:
-            return JSONResponse(fault(str(error), "invalid_request_error", "model_not_found"), 404)
+            return Json(fault(str(error), "invalid_request_error", "model_not_found"), 404)
         except CarraraError as error:
-            return JSONResponse(fault(str(error), "invalid_request_error"), 400)
+            return Json(fault(str(error), "invalid_request_error"), 400)
         try:
             await self._opened(names)
         except CarraraError as error:
-            return JSONResponse(fault(str(error), "server_error"), 503)
-        turn = Turn(self._open_ones(names), self._outages)
+            return Json(fault(str(error), "server_error"), 503)
         call_id = f"chatcmpl-{uuid.uuid4().hex}"
-        if body.stream:
-            events = _events(turn, request, body, call_id)
-            return StreamingResponse(events, media_type="text/event-stream")
         try:
-            completion = await _unless_left(http, turn, request)
-        except CarraraError as error:
-            return _answer_of(error)
-        return JSONResponse(whole(call_id, completion))
+            turn = Turn(self._open_ones(names), request.output, self._outages)
+            if body.stream:
+                return await _streamed(http, Streamed(turn, request, call_id))
+            completion = await _unless_left(http, turn.complete(request))
+        except Exception as error:
+            return error_answer(error)
+        return (
+            Response(status_code=_LEFT) if completion is None else Json(whole(call_id, completion))
+        )
 
     def _named(self, model: str) -> list[str]:
         """The engines that a client means."""
@@ -136,7 +138,7 @@ class _Served:
         given = http.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not self._token or hmac.compare_digest(given.encode(), self._token.encode()):
             return None
-        return JSONResponse(fault("the token is missing or wrong", "authentication_error"), 401)
+        return Json(fault("the token is missing or wrong", "authentication_error"), 401)
 
 
 async def _json(http: HttpRequest) -> Any:
@@ -151,85 +153,35 @@ async def _json(http: HttpRequest) -> Any:
         raise CarraraError(f"the body is no JSON: {error}") from error
 
 
-async def _unless_left(http: HttpRequest, turn: Turn, request: Request) -> Completion:
-    """The completion; a client that leaves cancels it."""
-    work = asyncio.ensure_future(turn.complete(request))
+async def _streamed(http: HttpRequest, streamed: Streamed) -> Response:
+    """The stream, once there is something to send: what fails before is answered with its status."""
+    has_begun = False
+    try:
+        has_begun = await _unless_left(http, streamed.begin()) or False
+    finally:
+        if not has_begun:
+            await streamed.end()
+    return streamed.response() if has_begun else Response(status_code=_LEFT)
+
+
+async def _unless_left(http: HttpRequest, work: Awaitable[T]) -> T | None:
+    """What comes of `work`; a client that leaves cancels it, then None."""
+    task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(_left(http))
     try:
-        await asyncio.wait((work, left), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise asyncio.CancelledError
-        return work.result()
+        await asyncio.wait((task, left), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
     finally:
-        for task in (work, left):
-            task.cancel()
+        for one in (task, left):
+            one.cancel()
         with suppress(BaseException):
-            await work
+            await task
 
 
-async def _left(http: HttpRequest) -> None:
+async def _left(http: HttpRequest) -> bool:
     while not await http.is_disconnected():  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0.1)
-
-
-async def _events(turn: Turn, request: Request, body: ChatBody, call_id: str) -> AsyncIterator[str]:
-    """The stream. Text goes out when it is settled: a canvas that still changes is not shown."""
-    shown: asyncio.Queue[str] = asyncio.Queue()
-
-    def watch(progress: Progress) -> None:
-        if progress.settled == 1.0:
-            shown.put_nowait(progress.text)
-
-    work = asyncio.ensure_future(turn.complete(request, watch))
-    work.add_done_callback(lambda _: shown.put_nowait(""))
-    sent = ""
-    try:
-        yield _event(chunk(call_id, turn.name, {"role": "assistant", "content": ""}))
-        while not work.done():
-            text = await shown.get()
-            if len(text) > len(sent) and text.startswith(sent):
-                yield _event(chunk(call_id, turn.name, {"content": text[len(sent) :]}))
-                sent = text
-        completion = work.result()
-        rest = completion.text[len(sent) :] if completion.text.startswith(sent) else ""
-        if rest:
-            yield _event(chunk(call_id, turn.name, {"content": rest}))
-        yield _event(chunk(call_id, completion.model, {}, completion))
-        yield "data: [DONE]\n\n"
-    except CarraraError as error:
-        status, told = _status(error)
-        told["error"]["code"] = status
-        yield _event(told)
-    finally:
-        work.cancel()
-        with suppress(BaseException):
-            await work
-
-
-def _event(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _answer_of(error: CarraraError) -> Response:
-    status, told = _status(error)
-    headers = {}
-    if isinstance(error, EngineBusy) and error.retry_after_s is not None:
-        headers["Retry-After"] = f"{error.retry_after_s:g}"
-    return JSONResponse(told, status, headers)
-
-
-def _status(error: CarraraError) -> tuple[int, dict[str, Any]]:
-    match error:
-        case EngineBusy():
-            return 429, fault(str(error), "rate_limit_error")
-        case ContextOverflow():
-            return 400, fault(str(error), "invalid_request_error", "context_length_exceeded")
-        case EngineRefused():
-            return 400, fault(str(error), "invalid_request_error")
-        case EngineFailed() if error.is_unreachable:
-            return 503, fault(str(error), "server_error")
-        case _:
-            return 500, fault(str(error), "server_error")
+    return True
 
 
 __all__ = ["app_of"]

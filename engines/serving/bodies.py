@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from carrara.engines.contract import Choice, Contract, Json, Regex, Text
 from carrara.engines.errors import CarraraError
+from carrara.engines.json_schema import validator
 from carrara.engines.request import Completion, Limits, Message, Request, Sampling, StopReason
 
 
@@ -19,8 +20,16 @@ class Part(BaseModel):
 
 
 class Turn(BaseModel):
+    """`content` is None only of an assistant, which may have said nothing."""
+
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[Part] | None = None
+
+    @model_validator(mode="after")
+    def _has_words(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a turn of the {self.role} needs content")
+        return self
 
 
 class JsonSchema(BaseModel):
@@ -42,9 +51,16 @@ class Structured(BaseModel):
     choice: list[str] | None = None
     regex: str | None = None
 
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(part is not None for part in (self.held, self.choice, self.regex)) != 1:
+            raise ValueError("takes exactly one of json, choice and regex")
+        return self
+
 
 class ChatBody(BaseModel):
-    """The parts of a chat completion request that mean something here; others are passed over, as servers do."""
+    """The parts of a chat completion request that mean something here; others are passed over, as servers do. Null
+    stands for the default of a part."""
 
     model: str = "auto"
     messages: list[Turn] = Field(min_length=1)
@@ -60,11 +76,18 @@ class ChatBody(BaseModel):
     n: Literal[1] = 1
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, found: Any) -> Any:
+        if not isinstance(found, Mapping):
+            return found
+        return {key: part for key, part in found.items() if part is not None}
+
     def request(self) -> Request:
         """As an engine takes it.
 
         Raises:
-            CarraraError: a contract that is none.
+            CarraraError: a contract that is none, also for its JSON Schema.
         """
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         most = self.max_completion_tokens or self.max_tokens or 512
@@ -84,15 +107,15 @@ class ChatBody(BaseModel):
             if asked.regex is not None:
                 return Regex(asked.regex)
             if asked.held is not None:
-                return Json.of(asked.held)
+                return _json(asked.held)
         form = self.response_format
         if form is None or form.type == "text":
             return Text()
         if form.type == "json_object":
-            return Json.of({"type": "object"})
+            return _json({"type": "object"})
         if form.json_schema is None:
             raise CarraraError("response_format of type json_schema needs json_schema")
-        return Json.of(form.json_schema.held, form.json_schema.name)
+        return _json(form.json_schema.held, form.json_schema.name)
 
 
 def read_body(found: Any) -> ChatBody:
@@ -167,14 +190,23 @@ def fault(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def _json(schema: Mapping[str, Any], name: str = "value") -> Json:
+    try:
+        contract = Json.of(schema, name)
+    except RecursionError as error:
+        raise CarraraError("bad JSON Schema: it is nested too deep") from error
+    validator(contract.schema_text)
+    return contract
+
+
 def _role(turn: Turn) -> Literal["system", "user", "assistant"]:
     return "system" if turn.role == "developer" else turn.role
 
 
 def _words(turn: Turn) -> str:
-    if isinstance(turn.content, str):
-        return turn.content
-    return "".join(part.text for part in turn.content)
+    if isinstance(turn.content, list):
+        return "".join(part.text for part in turn.content)
+    return turn.content or ""
 
 
 def _reason(stop: StopReason) -> str:

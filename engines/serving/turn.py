@@ -1,5 +1,5 @@
-"""Who answers a request: the first of several engines that is there. What was learned of an engine that was not, the
-next requests know."""
+"""Who answers a request: the first of several engines that can hold its contract and is there. What was learned of an
+engine that was not, the next requests know."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+from carrara.engines.contract import Contract
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineFailed
 from carrara.engines.request import Completion, Progress, Request, Watch
@@ -35,13 +36,14 @@ class Forgetful:
 
 
 class Turn:
-    """A request at the first of `engines` whose server can be reached and does not fail; `name` is that of the one that
-    is asked now."""
+    """A request under `contract` at the first of `engines` that can hold it, whose server can be reached and does not
+    fail; `name` is that of the one that is asked now. Where none can hold it, the first says why."""
 
-    def __init__(self, engines: Mapping[str, Engine], outages: Outages) -> None:
+    def __init__(self, engines: Mapping[str, Engine], contract: Contract, outages: Outages) -> None:
         self._engines, self._outages = engines, outages
-        whole = [name for name in engines if outages.objection(name) is None]
-        self._names = whole or list(engines)
+        able = _able(engines, contract)
+        whole = [name for name in able if outages.objection(name) is None]
+        self._names = whole or able
         self.name = self._names[0]
         self._is_shown = False
 
@@ -66,6 +68,14 @@ class Turn:
         self.name = name
         with self._outages.asking(name):
             return await self._engines[name].complete(request, watch)
+
+
+def _able(engines: Mapping[str, Engine], contract: Contract) -> list[str]:
+    """Those that do not refuse the contract beforehand; where all do, the first."""
+    names = list(engines)
+    if len(names) == 1:  # it says so itself
+        return names
+    return [name for name in names if engines[name].refusal(contract) is None] or names[:1]
 
 
 __all__ = ["Forgetful", "Outages", "Turn"]

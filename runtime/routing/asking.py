@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy
-from carrara.engines.request import Completion, Request, Watch
+from carrara.engines.errors import EngineBusy, EngineError, EngineTimeout
+from carrara.engines.request import Completion, Progress, Request, Usage, Watch
 from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.limits import EngineGate
+from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
-from carrara.runtime.routing.call import estimated_tokens
+from carrara.runtime.routing.call import estimated_text_tokens, estimated_tokens
 from carrara.runtime.single_flight import SingleFlight
 
 _WAITS = 3  # Retry-After answers taken in a row before the step's own retries are left to decide
@@ -26,20 +27,30 @@ class PassedOver(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """`joined`: an equal request was under way and this is its answer; it cost nothing more."""
+    """`joined`: an equal request was under way and this is its answer; it cost nothing more, unless the step that
+    made it left and this one took over."""
 
     completion: Completion
     joined: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Part:
+    """What a step does for the call: whether the call was `made` for it, and the `heir` that leads it instead."""
+
+    made: bool = False
+    heir: Asking | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Asking:
     """One request to one engine.
 
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
     raise PassedOver, and Reserved or Recovering where the budget or the engine is to be waited for, which is done
     without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is always a
-    place; without `flights` nothing is joined.
+    place; without `flights` nothing is joined. A call that was joined goes over to the `bill` of this one where the
+    step that made it leaves.
     """
 
     engine: Engine
@@ -50,6 +61,8 @@ class Asking:
     gate: EngineGate | None = None
     flights: SingleFlight[Completion] | None = None
     watch: Watch | None = None
+    bill: Bill | None = None
+    _part: _Part = field(default_factory=_Part)
 
     async def answer(self) -> Answered:
         """The engine's completion.
@@ -75,16 +88,22 @@ class Asking:
     async def _once(self) -> Answered:
         if self.flights is None or not _is_repeatable(self.request):
             return Answered(await self._admitted(), False)
-        led = False
-
-        async def lead() -> Completion:
-            nonlocal led
-            led = True
-            return await self._admitted()
-
+        self._part.made = False
         key = (self.engine.name, self.engine.fingerprint, _sameness(self.request), self.firm)
-        completion = await self.flights.run(key, lead)
-        return Answered(completion, not led)
+        completion = await self.flights.run(key, self._admitted, self)
+        return Answered(completion, not self._part.made)
+
+    def take_over(self, leader: Asking) -> None:
+        """See `single_flight`."""
+        leader._part.heir = self
+        if self.bill is not None and leader.bill is not None:
+            self.bill.take_over(leader.bill)
+
+    @property
+    def _leader(self) -> Asking:
+        """Who leads the call that was begun here."""
+        heir = self._part.heir
+        return self if heir is None else heir._leader
 
     async def _admitted(self) -> Completion:
         if self.gate is None:
@@ -96,20 +115,44 @@ class Asking:
             except (PassedOver, Reserved, Recovering):
                 admission.used(0)
                 raise
+            except EngineError as error:
+                if not _has_worked(error):
+                    admission.used(0)
+                raise
             usage = completion.usage
             admission.used(usage.prompt_tokens + usage.completion_tokens)
             return completion
 
     async def _complete(self) -> Completion:
-        self.admit()
-        completion = await self.engine.complete(self.request, self.watch)
-        if completion.engine == self.engine.name:
-            return completion
-        return replace(completion, engine=self.engine.name)
+        leader = self._leader
+        leader.admit()
+        leader._part.made = True
+
+        def show(progress: Progress) -> None:
+            if (watch := self._leader.watch) is not None:
+                watch(progress)
+
+        completion = await self.engine.complete(self.request, show if self.watch else None)
+        usage = completion.usage
+        if usage == Usage():
+            usage = _estimated(self.request, completion.text)
+        return replace(completion, engine=self.engine.name, usage=usage)
 
 
 def _is_repeatable(request: Request) -> bool:
     return request.sampling.temperature == 0 or request.sampling.seed is not None
+
+
+def _has_worked(error: EngineError) -> bool:
+    """Whether tokens are likely to have been used before the call failed: the answer had begun, or was waited for."""
+    return error.phase in ("read", "parse") or isinstance(error, EngineTimeout)
+
+
+def _estimated(request: Request, text: str) -> Usage:
+    """What a call has used of which the engine tells nothing, so that it counts in budgets, too."""
+    prompt = max(1, estimated_tokens(request.messages))
+    written = max(1, estimated_text_tokens(text)) if text else 0
+    return Usage(prompt_tokens=prompt, completion_tokens=written)
 
 
 def _sameness(request: Request) -> Request:

@@ -11,7 +11,7 @@ from carrara.engines.errors import (
     EngineFailed,
     EngineRefused,
 )
-from carrara.engines.request import Completion, Usage
+from carrara.engines.request import Usage
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
@@ -87,9 +87,9 @@ class Bill:
         """Wait until the call fits into the budget beside those under way, or never will."""
         await self._router.purse.room(self.engine, self._expected)
 
-    def settle(self, completion: Completion) -> float:
+    def settle(self, usage: Usage) -> float:
         """The engine answered; what the call cost in US dollars."""
-        spent = spending_of(completion.usage, self._router.purse.prices.get(self.engine))
+        spent = spending_of(usage, self._router.purse.prices.get(self.engine))
         self._close(spent)
         self._router.breakers.worked(self.engine)
         return spent.cost
@@ -144,6 +144,16 @@ class Bill:
         self._close(spent)
         self._let_others_try()
         return spent
+
+    def take_over(self, other: Bill) -> None:
+        """The step of `other` has left a call that goes on for this one: what it costs is paid here."""
+        if not other.is_asked:
+            return
+        other._let_others_try()
+        other._close(Spending())
+        if not self.is_asked:
+            self._router.purse.reserve(self._expected)
+            self.is_asked = True
 
     def _let_others_try(self) -> None:
         if self._is_probe:

@@ -46,7 +46,7 @@ def spending_of(usage: Usage, price: Price | None) -> Spending:
     if price is None:
         return Spending(tokens)
     cached = price.prompt if price.cached is None else price.cached
-    fresh = usage.prompt_tokens - usage.cached_tokens
+    fresh = max(0, usage.prompt_tokens - usage.cached_tokens)
     dollars = (
         fresh * price.prompt
         + usage.cached_tokens * cached

@@ -231,7 +231,9 @@ class Dialogue:
         gate = resources.get("gates", {}).get(engine)
         flights = None if beside else resources.get("single_flight")
         watch = self._watch(engine, bill)
-        asking = Asking(self.engines[engine], request, admit, firm, most_s, gate, flights, watch)
+        asking = Asking(
+            self.engines[engine], request, admit, firm, most_s, gate, flights, watch, bill
+        )
         try:
             answered, asked_at = await answer_in_the_end(
                 asking, bill, self.router.breakers, rejected
@@ -245,10 +247,11 @@ class Dialogue:
             if spent.tokens:
                 self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
             raise
-        cost = bill.settle(answered.completion)
-        self._heard(bill, Usage() if answered.joined else answered.completion.usage)
+        usage = answered.completion.usage if bill.is_asked else Usage()
+        cost = bill.settle(usage)
+        self._heard(bill, usage)
         self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
-        self._tell_answered(reason, answered, 0.0 if answered.joined else cost)
+        self._tell_answered(reason, answered, usage, cost)
         return answered
 
     def _heard(self, bill: Bill, usage: Usage) -> None:
@@ -547,8 +550,8 @@ class Dialogue:
 
         return show
 
-    def _tell_answered(self, reason: str, answered: Answered, cost: float) -> None:
-        """Tell of the answer; one that came from another step's call cost nothing more."""
+    def _tell_answered(self, reason: str, answered: Answered, usage: Usage, cost: float) -> None:
+        """Tell of the answer, and of the usage that is on the books of this step."""
         completion = answered.completion
         if answered.joined:
             told = f"{reason}; joined an equal request under way"
@@ -556,7 +559,7 @@ class Dialogue:
         self.ctx.tell(
             EngineAnswered,
             engine=completion.engine,
-            usage=Usage() if answered.joined else completion.usage,
+            usage=usage,
             timings=completion.timings,
             confidence=completion.confidence.overall,
             fields=completion.confidence.fields,

@@ -28,8 +28,9 @@ class AskOnce(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """`doubt` is why an answer is not taken after all, None if it is; `unjudged` why the judge said nothing of it, ""
-    where it did or none was wanted. That a judge fails speaks against the judge, not against the answer."""
+    """`doubt` is why an answer is not taken after all, None if it is; `unjudged` why a judge or other drafts said
+    nothing of it, "" where they did or none were wanted. That a judge or a draft fails speaks against the engine that
+    was asked for it, not against the answer."""
 
     doubt: Rejection | None = None
     unjudged: str = ""
@@ -47,18 +48,20 @@ class SecondOpinions:
     async def on(self, engine: str, request: Request | None, verdict: Verdict) -> Opinion:
         """What they say of an answer of `engine` to `request`. `request` None: the answer was put together from
         several, which no other draft can agree with."""
+        found = Opinion()
         if self.accept.agreement is not None and request is not None:
-            doubt = await self._disagreement(engine, request, verdict, self.accept.agreement)
-            if doubt is not None:
-                return Opinion(doubt)
-        if self.accept.judge is not None:
-            return await self._judged(engine, verdict, self.accept.judge)
-        return Opinion()
+            found = await self._compared(engine, request, verdict, self.accept.agreement)
+        if found.doubt is not None or self.accept.judge is None:
+            return found
+        judged = await self._judged(engine, verdict, self.accept.judge)
+        told = "; ".join(one for one in (found.unjudged, judged.unjudged) if one)
+        return Opinion(judged.doubt, told)
 
-    async def _disagreement(
+    async def _compared(
         self, engine: str, request: Request, verdict: Verdict, wanted: Agreement
-    ) -> Rejection | None:
-        """Self-consistency (arXiv 2203.11171): answers drawn again, side by side, are to be the same."""
+    ) -> Opinion:
+        """Self-consistency (arXiv 2203.11171): answers drawn again, side by side, are to be the same. Those that the
+        engine did not give are not among them."""
         first = _canonical(self.call, verdict.text)
         seed = request.sampling.seed or 0
         requests = [
@@ -66,19 +69,24 @@ class SecondOpinions:
             for number in range(1, wanted.drafts)
         ]
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self._drawn(engine, one)) for one in requests]
-        agreeing = 1 + sum(other.result() == first for other in others)
-        if agreeing >= wanted.share * wanted.drafts:
-            return None
-        reason = f"{agreeing} of {wanted.drafts} drafts agree, {wanted.share:.0%} are needed"
-        return Rejection(engine, "agreement", reason)
+            tasks = [group.create_task(self._drawn(engine, one)) for one in requests]
+        others = [task.result() for task in tasks]
+        failures = [other for other in others if isinstance(other, Exception)]
+        drafts = 1 + len(others) - len(failures)
+        if drafts == 1:
+            return Opinion(unjudged=f"{engine} gave no other draft: {failures[0]}")
+        agreeing = 1 + others.count(first)
+        if agreeing >= wanted.share * drafts:
+            return Opinion()
+        reason = f"{agreeing} of {drafts} drafts agree, {wanted.share:.0%} are needed"
+        return Opinion(Rejection(engine, "agreement", reason))
 
-    async def _drawn(self, engine: str, request: Request) -> str | None:
-        """Another draft as canonical text, None if there is none that holds to the contract."""
+    async def _drawn(self, engine: str, request: Request) -> str | Exception | None:
+        """Another draft as canonical text, None if it does not hold to the contract; why there is none."""
         try:
             answered = await self.ask_once(engine, request, "another draft, to compare", True)
-        except (EngineError, PassedOver):
-            return None
+        except (EngineError, PassedOver) as error:
+            return error
         return _canonical(self.call, answered.completion.text)
 
     async def _judged(self, engine: str, verdict: Verdict, judge: Judge) -> Opinion:

@@ -15,7 +15,7 @@ from carrara.engines.autoregressive.local import AutoregressiveEngine
 from carrara.engines.autoregressive.rounds import Rounds
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.errors import ContextOverflow, EngineBusy, EngineFailed, EngineRefused
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
@@ -343,6 +343,7 @@ def test_what_can_never_succeed_is_refused_with_the_reason(
         with pytest.raises(EngineRefused, match=words) as caught:
             await engine.complete(request_)
         assert caught.value.engine == "ar"
+        assert isinstance(caught.value, ContextOverflow) == ("holds 512" in words)
 
     with_engine(body)
 

@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from carrara.engines.autoregressive.guide import usable_grammar
 from carrara.engines.autoregressive.narrow import narrowed, was_cut
+from carrara.engines.contract import Json
+from carrara.engines.errors import CarraraError, EngineRefused
 
 LEAVES = st.sampled_from(
     [
@@ -131,8 +134,28 @@ def test_a_schema_that_refers_to_itself_is_narrowed_once() -> None:
 
 @pytest.mark.parametrize("keyword", ["allOf", "not", "if"])
 def test_schemas_in_which_narrower_could_be_wider_are_left_alone(keyword: str) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, keyword: [{}]}
+    part: Any = [{}] if keyword == "allOf" else {}
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, keyword: part}
     assert narrowed(schema, 9) == schema
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": 5}, {"type": "string", "minLength": "x"}, {"required": "a"}, {"$defs": 5}]
+)
+def test_what_is_no_schema_is_told_before_it_is_narrowed(schema: dict[str, Any]) -> None:
+    with pytest.raises(CarraraError, match="bad JSON Schema: /"):
+        narrowed(schema, 9)
+
+
+def test_a_schema_that_is_nested_too_deep_is_refused() -> None:
+    value: list[Any] = []
+    deep: dict[str, Any] = {"type": "integer"}
+    for _ in range(300):
+        value, deep = [value], {"type": "array", "items": deep}
+    with pytest.raises(EngineRefused, match="recursion limit"):
+        usable_grammar(Json.of({"const": value}), 9)
+    with pytest.raises(CarraraError, match="nested too deep"):
+        usable_grammar(Json.of(deep), 9)
 
 
 def test_a_string_that_ended_at_the_bound_is_noticed() -> None:

@@ -30,7 +30,13 @@ from carrara.engines.diffusion.batch import BatchLimits
 from carrara.engines.diffusion.engine import ABILITIES, DiffusionEngine
 from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused, LoadingError
+from carrara.engines.errors import (
+    ContextOverflow,
+    EngineBusy,
+    EngineFailed,
+    EngineRefused,
+    LoadingError,
+)
 from carrara.engines.local import LocalModel
 from carrara.engines.model.integer import can_be_integer
 from carrara.engines.occupancy import Occupancy
@@ -265,6 +271,7 @@ def test_what_can_never_succeed_is_refused(
     with pytest.raises(EngineRefused, match=told) as error:
         run(lambda engine: engine.complete(bad))
     assert error.value.engine == "diffusion"
+    assert isinstance(error.value, ContextOverflow) == ("holds 512" in told)
 
 
 def test_a_deadline_ends_a_request(run: Callable[..., Any]) -> None:

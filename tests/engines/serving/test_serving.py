@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -17,11 +18,13 @@ from carrara.engines.closed import ClosedEngine
 from carrara.engines.contract import Choice, Json, Regex, Text
 from carrara.engines.errors import (
     AccessDenied,
+    ContentFiltered,
     ContextOverflow,
     EngineBusy,
     EngineFailed,
     EngineRefused,
     LoadingError,
+    QuotaExhausted,
     Unreachable,
 )
 from carrara.engines.remote.engine import RemoteEngine
@@ -154,7 +157,11 @@ def test_a_canvas_that_changes_is_not_streamed() -> None:
     ("error", "kind"),
     [
         (EngineBusy("full", retry_after_s=3), EngineBusy),
-        (ContextOverflow("maximum context length"), ContextOverflow),
+        (EngineBusy("full", retry_after_s=0.25), EngineBusy),
+        (ContextOverflow("its context holds 512"), ContextOverflow),
+        (QuotaExhausted("no more of it"), QuotaExhausted),
+        (ContentFiltered("not this"), ContentFiltered),
+        (AccessDenied("the key is wrong"), AccessDenied),
         (EngineRefused("never"), EngineRefused),
         (EngineFailed("broke"), EngineFailed),
     ],
@@ -166,8 +173,62 @@ def test_errors_come_back_as_what_they_were(
     with pytest.raises(kind) as caught:
         completed(Slow("inner", [error]), asking(), watch)
     assert type(caught.value) is kind
-    if isinstance(caught.value, EngineBusy) and not streams:
-        assert caught.value.retry_after_s == 3.0
+    if isinstance(error, EngineBusy):
+        assert isinstance(caught.value, EngineBusy)
+        assert caught.value.retry_after_s == error.retry_after_s
+
+
+@pytest.mark.parametrize(("wait_s", "told"), [(0.25, "1"), (3, "3"), (34_560_000.0, "34560000")])
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_wait_is_told_in_whole_seconds(wait_s: float, told: str, streams: bool) -> None:
+    async def work(url: str) -> Any:
+        async with httpx2.AsyncClient() as client:
+            return await answer_of(client, url, stream=streams)
+
+    found = served(Slow("inner", [EngineBusy("full", retry_after_s=wait_s)]), work)
+    assert (found.status_code, found.headers["Retry-After"]) == (429, told)
+
+
+@pytest.mark.parametrize("shown", ["", "half of"])
+@pytest.mark.parametrize("streams", [True, False])
+def test_an_unforeseen_error_is_told_as_json(streams: bool, shown: str) -> None:
+    class Broken(ScriptedEngine):
+        async def complete(self, request: Request, watch: Watch | None = None) -> Completion:
+            if shown and watch is not None:
+                watch(Progress(shown))
+                await asyncio.sleep(0)
+            raise TypeError("no such thing")
+
+    async def work(url: str) -> Any:
+        async with httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}], "stream": streams}
+            return await client.post(f"{url}/chat/completions", json=body)
+
+    found = served(Broken("inner"), work)
+    if streams and shown:
+        told = json.loads(found.text.strip().splitlines()[-1].removeprefix("data: "))
+        assert told["error"]["code"] == 500
+    else:
+        assert found.status_code == 500
+        told = found.json()
+    assert told["error"]["message"] == "unexpected TypeError: no such thing"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_half_a_character_spoils_no_answer(streams: bool) -> None:
+    async def work(url: str) -> Any:
+        async with httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}], "stream": streams}
+            return await client.post(f"{url}/chat/completions", json=body)
+
+    found = served(Slow("inner", ["a \ud83d\ude00 b \ud83d c"]), work)
+    if streams:
+        events = [json.loads(line[6:]) for line in found.text.split("\n\n") if "{" in line]
+        text = "".join(one["choices"][0]["delta"].get("content", "") for one in events)
+        assert events[-1]["choices"][0]["finish_reason"] == "stop"
+    else:
+        text = found.json()["choices"][0]["message"]["content"]
+    assert text == "a 😀 b \ufffd c"
 
 
 def test_a_token_is_needed_where_one_is_set() -> None:
@@ -191,7 +252,13 @@ def test_a_client_that_leaves_cancels_its_request() -> None:
             ended.set()
         return ""
 
+    told: list[logging.LogRecord] = []
+    noting = logging.Handler()
+    noting.emit = told.append  # type: ignore[method-assign]
+    log = logging.getLogger("uvicorn.error")
+
     async def work(url: str) -> None:
+        log.addHandler(noting)
         preset = presets()["carrara-server"].but({"base_url": url}, "t")
         async with RemoteEngine("far", preset, key=Key("")) as remote:
             for watch in (None, lambda progress: None):
@@ -202,7 +269,11 @@ def test_a_client_that_leaves_cancels_its_request() -> None:
                 task.cancel()
                 await asyncio.wait_for(ended.wait(), 10)
 
-    served(ScriptedEngine("inner", forever), work)
+    try:
+        served(ScriptedEngine("inner", forever), work)
+    finally:
+        log.removeHandler(noting)
+    assert [record.getMessage() for record in told] == []
 
 
 def test_models_and_health_are_told() -> None:
@@ -214,6 +285,20 @@ def test_models_and_health_are_told() -> None:
             assert (health.status_code, health.json()["ready"]) == (200, True)
 
     served(ScriptedEngine("inner", ["x"]), work)
+
+
+def _with(**parts: Any) -> str:
+    return json.dumps({"messages": [{"role": "user", "content": "x"}], **parts})
+
+
+def _schema(schema: Any) -> str:
+    held = {"type": "json_schema", "json_schema": {"name": "it", "schema": "…"}}
+    text = schema if isinstance(schema, str) else json.dumps(schema)
+    return _with(response_format=held).replace('"\\u2026"', text)
+
+
+def _nested(depth: int) -> str:
+    return '{"type": "array", "items": ' * depth + "{}" + "}" * depth
 
 
 @pytest.mark.parametrize(
@@ -240,6 +325,17 @@ def test_models_and_health_are_told() -> None:
             400,
             "regular",
         ),
+        (_with(structured_outputs={}), 400, "exactly one of json, choice and regex"),
+        (_with(structured_outputs={"choice": ["a"], "regex": "a"}), 400, "exactly one of"),
+        (_with(messages=[{"role": "user", "content": None}]), 400, "user needs content"),
+        (_schema({"type": 5}), 400, "bad JSON Schema: /type"),
+        (_schema({"type": "string", "minLength": "x"}), 400, "bad JSON Schema: /minLength"),
+        (_schema({"required": "a"}), 400, "bad JSON Schema: /required"),
+        (_schema({"items": [{}]}), 400, "bad JSON Schema: /items"),
+        (_schema({"$defs": 5}), 400, "bad JSON Schema: /$defs"),
+        (_schema(_nested(150)), 400, "nested too deep"),
+        (_schema(_nested(3000)), 400, ""),
+        (_with(structured_outputs={"json": {"type": 5}}), 400, "bad JSON Schema: /type"),
     ],
 )
 def test_a_wrong_body_is_told_with_its_part(body: str, status: int, words: str) -> None:
@@ -439,6 +535,46 @@ def test_messages_may_come_in_parts_and_usage_is_told() -> None:
     asked = engine.requests[0]
     assert [m.content for m in asked.messages] == ["d", "ab"]
     assert (asked.limits.max_tokens, asked.stop, asked.output.kind) == (7, ("zz",), "json")
+
+
+def test_null_stands_for_the_default() -> None:
+    async def work(url: str) -> Any:
+        turns = [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": None},
+            {"role": "user", "content": "y"},
+        ]
+        names = ("temperature", "top_p", "n", "stream", "seed", "stop", "max_tokens", "model")
+        async with httpx2.AsyncClient() as client:
+            body = {"messages": turns, **dict.fromkeys(names)}
+            return await client.post(f"{url}/chat/completions", json=body)
+
+    engine = ScriptedEngine("inner", ["Q"])
+    assert served(engine, work).json()["choices"][0]["message"]["content"] == "Q"
+    asked = engine.requests[0]
+    assert asked.sampling == Sampling(0.0, 1.0, None)
+    assert [m.content for m in asked.messages] == ["x", "", "y"]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_auto_goes_past_an_engine_that_cannot_hold_the_contract(streams: bool) -> None:
+    canvas = ScriptedEngine("canvas", lambda _: '{"age": 3}', refuses=["text", "regex"])
+
+    async def work(url: str) -> None:
+        async with canvas, httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}], "stream": streams}
+            found = await client.post(f"{url}/chat/completions", json=body)
+            assert (found.status_code, "Q" in found.text) == (200, True)
+            held = {"structured_outputs": {"json": PERSON.schema}}
+            found = await client.post(f"{url}/chat/completions", json={**body, **held})
+            assert "age" in found.text
+            assert len(canvas.requests) == 1
+            none = {"structured_outputs": {"regex": "Q"}}
+            found = await client.post(f"{url}/chat/completions", json={**body, **none})
+            assert (found.status_code, "'canvas' holds no regex" in found.text) == (400, True)
+
+    inner = Slow("inner", lambda _: "Q", refuses=["regex"])
+    served(inner, work, before={"canvas": canvas})
 
 
 def test_tools_are_not_had() -> None:

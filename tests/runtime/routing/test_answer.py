@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table
-from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
+from carrara.engines.errors import (
+    EngineBusy,
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+    EngineTimeout,
+    StreamCut,
+)
 from carrara.engines.facts import EngineFacts
 from carrara.engines.markdown import render_outline, render_table
+from carrara.engines.remote.faults import placed
 from carrara.engines.request import (
     Completion,
     Confidence,
@@ -41,6 +49,7 @@ from carrara.runtime.events import (
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.answer import AnswerError, AnswerTimeout, LlmCall, answer
+from carrara.runtime.routing.asking import Asking
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.runtime.single_flight import SingleFlight
@@ -482,6 +491,33 @@ def test_a_gate_is_held_off_for_everybody_while_an_engine_is_busy(context: Conte
         assert len(engine.requests) == 2
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "used"),
+    [
+        (EngineFailed("500"), "wait", False),
+        (EngineFailed("gone"), "", False),
+        (StreamCut("cut"), "read", True),
+        (EngineTimeout("late"), "wait", True),
+    ],
+)
+def test_the_token_limit_counts_no_call_that_failed_before_its_answer(
+    run_virtual: Callable[..., Any], error: EngineError, phase: Any, used: bool
+) -> None:
+    """8 calls of 1,001 tokens at 12,000 a minute take 35 s where all are counted."""
+    engine = ScriptedEngine("ar", lambda _: placed(error, "ar", phase))
+    request = Request((Message("user", "Say it."),), limits=Limits(1000))
+
+    async def main() -> float:
+        started = asyncio.get_running_loop().time()
+        gate = EngineGate(EngineLimits(tokens_per_min=12_000))
+        for _ in range(8):
+            with pytest.raises(type(error)):
+                await Asking(engine, request, lambda: None, True, 0.0, gate).answer()
+        return asyncio.get_running_loop().time() - started
+
+    assert (run_virtual(main()) > 30) == used
 
 
 def test_equal_deterministic_calls_share_one_engine_call(context: Context) -> None:

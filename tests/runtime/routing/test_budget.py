@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Contract, Json, Text
 from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.facts import Price as EnginePrice
 from carrara.engines.request import Completion, Limits, Message, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import EngineAnswered, EngineCalled, Routed, StepFailed
+from carrara.runtime.events import CalledOff, EngineAnswered, EngineCalled, Routed, StepFailed
 from carrara.runtime.explain import stories
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -19,6 +20,7 @@ from carrara.runtime.routing.budget import OverBudget, Purse, Spending, spending
 from carrara.runtime.routing.call import answer_tokens
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Budget, Policy, Price, Rule
+from carrara.runtime.single_flight import SingleFlight
 
 PRICES = {"dear": Price(prompt=1.0, completion=4.0, cached=0.1)}
 
@@ -28,6 +30,12 @@ def test_cached_tokens_have_their_own_price() -> None:
     assert spending_of(usage, PRICES["dear"]) == Spending(1100, pytest.approx(860 / 1e6))
     assert spending_of(usage, Price(1.0, 4.0)) == Spending(1100, pytest.approx(1400 / 1e6))
     assert spending_of(usage, None) == Spending(1100, 0.0)
+
+
+def test_more_cached_tokens_than_the_prompt_has_cost_no_less_than_nothing() -> None:
+    usage = Usage(prompt_tokens=0, cached_tokens=5_000_000, completion_tokens=1)
+    assert spending_of(usage, PRICES["dear"]).cost == pytest.approx(0.500004)
+    assert EnginePrice(3.0, 0.1, 4.0).of(usage) == pytest.approx(0.500004)
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.integers(1, 400), st.booleans()), max_size=40))
@@ -163,6 +171,77 @@ def test_who_waits_for_the_budget_holds_no_place_at_the_engine(context: Any) -> 
             return await asyncio.gather(*(answer(call(), ctx) for _ in range(4)))
 
     assert asyncio.run(work()) == ["fine"] * 4
+
+
+def test_what_an_engine_tells_no_usage_of_is_booked_by_an_estimate(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=60), prices=PRICES)
+    ctx = context(ScriptedEngine("dear", lambda _: Completion("x" * 40)), router=Router(policy))
+    asked = LlmCall((Message("user", "y" * 40),), limits=Limits(10))
+
+    async def work() -> list[Any]:
+        calls = (answer(asked, ctx) for _ in range(20))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert asyncio.run(work()).count("x" * 40) == 3
+    assert ctx.resources["router"].purse.spent == Spending(60, pytest.approx(150 / 1e6))
+    assert ctx.told(EngineAnswered)[0].usage == Usage(10, 0, 10)
+
+
+def joined(
+    run_virtual: Any, context: Any, first_s: float, second_s: float, closed_s: float = 0.0
+) -> tuple[Purse, Any, Any, list[Any]]:
+    """Two steps ask the same, each for so many seconds, of an engine that takes 1.2 and lets nobody in before."""
+
+    async def slow(request: Request) -> Completion:
+        await asyncio.sleep(1.2)
+        return Completion("fine", usage=Usage(100, 0, 50))
+
+    router = Router(Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=10_000)))
+    engine = ScriptedEngine("dear", slow)
+    gate = EngineGate(EngineLimits())
+    shared = {"router": router, "single_flight": SingleFlight(), "gates": {"dear": gate}}
+    first, second = (context(engine, **shared) for _ in range(2))
+
+    def due(deadline_s: float) -> LlmCall:
+        return LlmCall((Message("user", "y" * 40),), limits=Limits(deadline_s=deadline_s))
+
+    async def work() -> list[Any]:
+        gate.hold_off(closed_s)
+        calls = answer(due(first_s), first), answer(due(second_s), second)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    found = run_virtual(work())
+    assert len(engine.requests) <= 1
+    assert router.purse.objection("dear", Spending(10_000) - router.purse.spent) is None
+    return router.purse, first, second, found
+
+
+def test_a_call_whose_step_has_left_is_paid_by_the_step_that_joined_it(
+    run_virtual: Any, context: Any
+) -> None:
+    purse, first, second, found = joined(run_virtual, context, 0.5, 9.0)
+    assert found[1] == "fine"
+    assert purse.spent == Spending(150)
+    assert (first.told(CalledOff), first.told(EngineAnswered)) == ([], [])
+    assert [event.usage for event in second.told(EngineAnswered)] == [Usage(100, 0, 50)]
+
+
+def test_a_call_that_both_its_steps_have_left_is_booked_once(
+    run_virtual: Any, context: Any
+) -> None:
+    purse, first, second, _ = joined(run_virtual, context, 0.5, 0.7)
+    assert purse.spent == Spending(10)
+    assert (len(first.told(CalledOff)), len(second.told(CalledOff))) == (0, 1)
+
+
+def test_a_call_is_made_for_the_step_that_still_waits_when_its_turn_comes(
+    run_virtual: Any, context: Any
+) -> None:
+    purse, first, second, found = joined(run_virtual, context, 0.5, 9.0, closed_s=1.0)
+    assert found[1] == "fine"
+    assert purse.spent == Spending(150)
+    assert first.told(EngineCalled) == []
+    assert [event.reason for event in second.told(EngineCalled)] == ["policy 'auto'"]
 
 
 def test_crumbs_of_settled_reservations_keep_nobody_back() -> None:

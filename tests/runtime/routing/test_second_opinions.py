@@ -31,6 +31,7 @@ def policy(**accept: Any) -> Router:
         (["yes", "yes", "no"], "yes", None),
         (["yes", "no", "no"], "no", "1 of 3 drafts agree, 60% are needed"),
         (["yes", EngineFailed("broken"), "yes"], "yes", None),
+        (["yes", EngineFailed("broken"), "no"], "no", "1 of 2 drafts agree, 60% are needed"),
         (["yes", "maybe", "no"], "no", "1 of 3 drafts agree, 60% are needed"),
     ],
 )
@@ -43,6 +44,17 @@ def test_drafts_have_to_agree(
     assert [event.reason for event in ctx.told(Rejected)] == ([told] if told else [])
     assert [request.sampling.temperature for request in first.requests] == [0.0, 0.7, 0.7]
     assert len({request.sampling.seed for request in first.requests}) == 3
+
+
+def test_drafts_that_fail_are_not_blamed_on_the_answer(context: Any, ask: Ask) -> None:
+    failing = EngineFailed("gone")
+    first = ScriptedEngine("diffusion", ["yes", failing, failing], can=["choice"])
+    second, judge = ScriptedEngine("ar", ["no"]), ScriptedEngine("judge", ["yes"])
+    ctx = context(first, second, judge, router=policy(agreement=Agreement(), judge=Judge("judge")))
+    assert ask(ctx, output=YES) == "yes"
+    assert second.requests == []
+    assert len(judge.requests) == 1
+    assert ctx.told(Accepted)[0].unjudged == "diffusion gave no other draft: gone"
 
 
 @pytest.mark.parametrize(
