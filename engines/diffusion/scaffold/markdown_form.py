@@ -115,7 +115,9 @@ def _item_text() -> Node:
         seq(Chars(chars.difference(_LINE, chars.merged([*chars.of(".)"), *chars.DIGITS]))), rest),
         seq(one_of(".)"), Chars(_INK), rest),
     )
-    return alt(seq(plain, rest), seq(marked, rest), seq(signed, rest), seq(digits(1, 18), after_digits))
+    return alt(
+        seq(plain, rest), seq(marked, rest), seq(signed, rest), seq(digits(1, 18), after_digits)
+    )
 
 
 def _depth_gate(depth: int, max_depth: int) -> Gate:
