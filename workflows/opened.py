@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
+from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
 from carrara.workflows.kept_rows import EarlierRows
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
-from carrara.workflows.rows import Rows
+from carrara.workflows.rows import Row, Rows
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.held import held
@@ -35,6 +37,8 @@ class Opened:
     earlier: EarlierRows
     trusted: Trusted | None = None
     still_failed = 0
+    refused = 0
+    refused_of_before = 0
 
     def __init__(
         self,
@@ -86,7 +90,7 @@ class Opened:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
             earlier.drop_changed(job.records, job.limit)
-        self.rows = rows = Rows(self._sink, earlier, job.order)
+        self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)
         trusted = _trusted(
             job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
         )
@@ -98,6 +102,18 @@ class Opened:
             trusted.begin(kept, fresh=fresh)
             self._stack.enter_context(trusted)
             self.trusted = trusted
+
+    def _refuse(self, rows: Sequence[Row]) -> None:
+        """Rows that counted as done until their table refused them are failed records."""
+        run_id = run_id_here()
+        self._journal.forget_rows(run_id, [row.index for row in rows])
+        for row in rows:
+            fields = row.fields
+            self._journal.put_row(
+                run_id, row.index, fields["key"], "failed", fields, error=fields["error"]
+            )
+        self.refused += len(rows)
+        self.refused_of_before += sum(row.index in self.earlier for row in rows)
 
     def _keep_failed(self) -> None:
         """What was not tried again is still failed."""

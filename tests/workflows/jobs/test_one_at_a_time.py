@@ -18,7 +18,7 @@ from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.places import PlaceError
 from carrara.workflows.run import session
-from carrara.workflows.sinks.held import held, lock_of
+from carrara.workflows.sinks.held import Lock, held, lock_of
 
 PIPELINE = """
 name: shout
@@ -113,7 +113,7 @@ def test_a_job_that_has_ended_between_the_check_and_the_lock_is_noticed(
 ) -> None:
     from carrara.workflows import opened
 
-    def late(lock: Path | None, shown: str) -> Any:
+    def late(lock: Lock | None, shown: str) -> Any:
         (folder / "rows.jsonl").write_text("{}\n")
         return held(lock, shown)
 
@@ -124,19 +124,20 @@ def test_a_job_that_has_ended_between_the_check_and_the_lock_is_noticed(
 
 
 def test_the_lock_of_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
-    lock = lock_of(tmp_path / "rows.jsonl")
+    output = tmp_path / "rows.jsonl"
+    lock = lock_of(output)
     holds = (
         "import os, pathlib, signal, sys\n"
-        "from carrara.workflows.sinks.held import held\n"
-        "with held(pathlib.Path(sys.argv[1]), 'rows.jsonl'):\n"
+        "from carrara.workflows.sinks.held import held, lock_of\n"
+        "with held(lock_of(pathlib.Path(sys.argv[1])), 'rows.jsonl'):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    subprocess.run([sys.executable, "-c", holds, str(lock)], env=environment)
-    assert lock.exists()
+    subprocess.run([sys.executable, "-c", holds, str(output)], env=environment)
+    assert lock.whole.exists()
     with held(lock, "rows.jsonl"), pytest.raises(PlaceError), held(lock, "rows.jsonl"):
         pass
-    assert not lock.exists()
+    assert not lock.whole.exists()
 
 
 def test_an_output_is_held_under_all_its_names(tmp_path: Path) -> None:
