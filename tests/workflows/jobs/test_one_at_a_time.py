@@ -41,11 +41,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def job(output: str, journal: str, reply: Any) -> JobResult:
+async def job(output: str, journal: str, reply: Any, shard: str = "") -> JobResult:
     kept = SqliteJournal(Path(journal))
     try:
         async with session(journal=kept, engines={"ar": ScriptedEngine("ar", reply)}) as begun:
-            return await run_job(Job("shout.yaml", "in.jsonl", output), begun)
+            return await run_job(Job("shout.yaml", "in.jsonl", output, shard=shard), begun)
     finally:
         kept.close()
 
@@ -144,3 +144,48 @@ def test_an_output_is_held_under_all_its_names(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert lock_of(tmp_path / "link" / "a.db", "T") == lock_of(tmp_path / "real/a.db", "main.t")
+
+
+def test_shards_hold_a_table_together_each_its_own_part(tmp_path: Path) -> None:
+    file = tmp_path / "a.db"
+    one, two, whole = lock_of(file, "t", "1-of-2"), lock_of(file, "t", "2-of-2"), lock_of(file, "t")
+    with held(one, "t"):
+        with held(two, "t"):
+            for other in (one, two, whole):
+                with pytest.raises(PlaceError), held(other, "t"):
+                    pass
+        with pytest.raises(PlaceError), held(whole, "t"):  # the first still has it
+            pass
+    with held(whole, "t"), pytest.raises(PlaceError), held(one, "t"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_a_job_run_side_by_side_into_one_table(folder: Path) -> None:
+    texts = [str(number) for number in range(12)]
+    lines = (json.dumps({"id": text, "text": text}) + "\n" for text in texts)
+    (folder / "in.jsonl").write_text("".join(lines))
+    output = "sqlite:///rows.db#t"
+
+    async def main() -> list[JobResult]:
+        both = asyncio.Barrier(2)
+        begun: set[str] = set()
+
+        async def one(part: int) -> JobResult:
+            async def reply(request: Request) -> str:
+                if shard not in begun:
+                    begun.add(shard)
+                    await both.wait()  # both have begun before one can end
+                    with pytest.raises(PlaceError, match="another job is writing there now"):
+                        await job(output, f"{part}.again.db", reply, shard=shard)
+                    await both.wait()
+                return "x"
+
+            shard = f"{part}/2"
+            return await job(output, f"{part}.db", reply, shard=shard)
+
+        return await asyncio.gather(one(1), one(2))
+
+    found = asyncio.run(main())
+    assert sum(one.done for one in found) == rows_in(output) == 12
+    assert len({one.failed_output for one in found}) == 2
