@@ -19,7 +19,9 @@ def as_double(value: Any, name: str) -> Any:
     """An integer or a decimal for a column of floats: it must come back with all its digits."""
     found = float(value)
     if (found if isinstance(value, int) else Decimal(repr(found))) != value:
-        raise Misfit(f"{name}: a column of floats would round {value}; make it one of decimals")
+        raise Misfit(
+            f"{name}: a column of floats would round {value}; make it one of decimals, or of text"
+        )
     return value
 
 

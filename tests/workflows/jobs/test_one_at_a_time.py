@@ -184,7 +184,7 @@ def test_shards_of_a_job_run_side_by_side_into_one_table(folder: Path) -> None:
             shard = f"{part}/2"
             return await job(output, f"{part}.db", reply, shard=shard)
 
-        return await asyncio.gather(one(1), one(2))
+        return list(await asyncio.gather(one(1), one(2)))
 
     found = asyncio.run(main())
     assert sum(one.done for one in found) == rows_in(output) == 12
