@@ -269,7 +269,7 @@ class _Course:
         self._records = _begun(job.records(binder.keep))
         types = types_hash(row_columns(workflow))
         self._definition = definition = f"{definition_hash(workflow)}:{types}"
-        sink = sink_of(job.place, workflow, job.flatten)
+        sink = sink_of(job.place, workflow, job.flatten, job.shard)
         self.opened = Opened(job, workflow, binder, journal, sink, run_id, definition)
         self.opened.check()
         self._seats = Seats(session.engines)
@@ -324,9 +324,9 @@ class _Course:
         unsure = trusted.files.get("review") if trusted is not None else None
         return JobResult(
             self._run_id,
-            done=earlier.count + writer.done,
-            failed=writer.failed + opened.still_failed,
-            reused=earlier.count,
+            done=earlier.count + writer.done - opened.refused,
+            failed=writer.failed + opened.still_failed + opened.refused,
+            reused=earlier.count - opened.refused_of_before,
             seconds=end.elapsed_s,
             output=shown(job.place) if is_table(job.place) else Path(job.place),
             failed_output=opened.rows.sink.failed,

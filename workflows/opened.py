@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 from carrara.runtime.database_url import shown_url
 from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
+from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
 from carrara.workflows.kept_rows import EarlierRows, refuse_changed
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
-from carrara.workflows.rows import Rows
+from carrara.workflows.rows import Row, Rows
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.held import held
@@ -37,6 +39,8 @@ class Opened:
     earlier: EarlierRows
     trusted: Trusted | None = None
     still_failed = 0
+    refused = 0
+    refused_of_before = 0
 
     def __init__(
         self,
@@ -97,7 +101,7 @@ class Opened:
             earlier.drop_changed(records, job.limit)
         elif job.input != "-":
             refuse_changed(records(), job.limit, earlier, shown_url(job.input))
-        self.rows = rows = Rows(self._sink, earlier, job.order)
+        self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)
         trusted = _trusted(
             job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
         )
@@ -109,6 +113,18 @@ class Opened:
             trusted.begin(earlier, fresh=fresh)
             self._stack.enter_context(trusted)
             self.trusted = trusted
+
+    def _refuse(self, rows: Sequence[Row]) -> None:
+        """Rows that counted as done until their table refused them are failed records."""
+        run_id = run_id_here()
+        self._journal.forget_rows(run_id, [row.index for row in rows])
+        for row in rows:
+            fields = row.fields
+            self._journal.put_row(
+                run_id, row.index, fields["key"], "failed", fields, error=fields["error"]
+            )
+        self.refused += len(rows)
+        self.refused_of_before += sum(row.index in self.earlier for row in rows)
 
     def _keep_failed(self) -> None:
         """What was not tried again is still failed."""

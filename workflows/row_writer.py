@@ -92,8 +92,9 @@ class RowWriter:
         if outcome.error is None:
             try:
                 fields = self._declared({"key": record.key, **self._outputs(outcome.value)})
-                return Row(record.index, True, fields, self._opened.rows.sink.prepare(fields))
-            except (TypeError, ValueError, OutputError) as error:
+                made = self._opened.rows.sink.prepare(fields)
+                return Row(record.index, True, fields, made, record.where)
+            except (TypeError, ValueError, ArithmeticError, OutputError) as error:
                 reason = f"the result cannot be written: {error}"
         else:
             reason = _bounded(str(outcome.error))

@@ -6,14 +6,15 @@ is rebuilt exactly when it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from carrara.workflows.row_format import json_line
 from carrara.workflows.sinks.lines import LineFile
-from carrara.workflows.sinks.sink import Sink, of_before
+from carrara.workflows.sinks.sink import Before, Sink, of_before
 
 Order = Literal["input", "completed"]
 
@@ -24,12 +25,17 @@ MOST_WAITING = 4096
 @dataclass(slots=True)
 class Row:
     """What a record became: its outputs, or why it failed (then `fields` say so). `made` is the row as the sink takes
-    it."""
+    it, `where` the record's place in the source, "" where it is not known."""
 
     index: int
     ok: bool
     fields: dict[str, Any]
     made: Any = field(default=None, repr=False)
+    where: str = ""
+
+
+Refused = Callable[[Sequence[Row]], None]
+"""Told of failed rows in places whose rows counted as done until the sink refused them."""
 
 
 class Earlier(Protocol):
@@ -49,15 +55,25 @@ class Rows:
     fails. Beside a device or pipe there is no such file, and rows that failed are not written.
 
     With order "input" a row waits in memory for the rows before it, as far as the order of rows matters to the sink.
+    `refused` is told of rows that the sink does not take after all, before they stand among the failed ones.
     """
 
-    def __init__(self, sink: Sink, earlier: Earlier, order: Order = "input") -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        earlier: Earlier,
+        order: Order = "input",
+        refused: Refused | None = None,
+    ) -> None:
         self.sink = sink
         self._earlier = earlier
         self._in_order = order == "input" and sink.ordered
         self._waiting: dict[int, Row] = {}
         self._next = 0
         self._failed = LineFile(sink.failed) if sink.failed is not None else None
+        self._tell = refused
+        self._refused: list[Row] = []
+        self._refused_before: list[Row] = []
 
     def begin(self, *, fresh: bool) -> None:
         """Make the sink hold what an earlier process had done; call it before `with`.
@@ -76,13 +92,14 @@ class Rows:
         if not fresh and self.sink.failed is not None:
             self.sink.failed.unlink(missing_ok=True)
 
-    def _ready(self) -> Iterator[Mapping[str, Any]]:
+    def _ready(self) -> Iterator[Before]:
         for place in self._earlier.places():
             if self._in_order:
                 if place != self._next:
                     return
                 self._next += 1
-            yield self._earlier.fields(place)
+            fields = self._earlier.fields(place)
+            yield fields, self._refusal(place, fields)
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +116,8 @@ class Rows:
                 self._write_rest()
             if error is None:
                 self.sink.finish()
+                self._tell_refused(self._refused)
+                self._tell_refused(self._refused_before)  # now: they are read up to the end
         finally:
             self._waiting.clear()
             self.sink.close()
@@ -123,6 +142,7 @@ class Rows:
         """Take a row; it is written now, or once the rows before it are there."""
         if not self._in_order:
             self._write(row)
+            self._tell_refused(self._refused)
             return
         self._waiting[row.index] = row
         while True:
@@ -137,9 +157,27 @@ class Rows:
 
     def _write(self, row: Row) -> None:
         if row.ok:
-            self.sink.put(row.made)
+            self.sink.put(row.made, self._refusal(row.index, row.fields, row.where))
         else:
             self.put_failed(row.fields)
+
+    def _refusal(
+        self, index: int, fields: Mapping[str, Any], where: str = ""
+    ) -> Callable[[str], None] | None:
+        """Whom the sink is to tell where it does not take a row."""
+        return None if self._tell is None else partial(self._refuse, index, fields, where)
+
+    def _refuse(self, index: int, fields: Mapping[str, Any], where: str, reason: str) -> None:
+        refused = self._refused_before if index in self._earlier else self._refused
+        told = {"key": fields["key"], "where": where, "error": reason}
+        refused.append(Row(index, False, told))
+
+    def _tell_refused(self, refused: list[Row]) -> None:
+        if refused and self._tell is not None:
+            self._tell(refused)
+            for row in refused:
+                self.put_failed(row.fields)
+            refused.clear()
 
     def put_failed(self, fields: Mapping[str, Any]) -> None:
         """Write a failed row now, whatever waits."""
@@ -147,4 +185,4 @@ class Rows:
             self._failed.write(json_line(fields))
 
 
-__all__ = ["MOST_WAITING", "Earlier", "Order", "Row", "Rows"]
+__all__ = ["MOST_WAITING", "Earlier", "Order", "Refused", "Row", "Rows"]

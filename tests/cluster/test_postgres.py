@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 import sqlalchemy
@@ -20,8 +22,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from carrara import workflow
+from carrara.runtime.journal.sqlite import SqliteJournal
+from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.places import PlaceError
 from carrara.workflows.plain import plain
+from carrara.workflows.run import session
 from carrara.workflows.sinks.opening import sink_of
 from tests.cluster.conftest import EXAMPLES
 
@@ -201,3 +206,176 @@ def test_a_killed_job_goes_on(postgres: str, engine: sqlalchemy.Engine, tmp_path
     assert rows(engine, "said") == [
         {"key": text, "said": text.upper(), "day": date(2026, 1, 2)} for text in texts
     ]
+
+
+class Made(TypedDict, total=False):
+    n: int | None
+    d: Decimal | None
+    x: float | None
+    moment: datetime | None
+    open: Any
+
+
+@workflow
+async def made(n: int) -> Made:
+    return {"n": n}
+
+
+@workflow
+async def opened(n: int) -> Any:
+    return {"text": "\x00"} if n == 2 else {"text": "a"}
+
+
+def made_table(engine: sqlalchemy.Engine, columns: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE TABLE rows ({columns})"))
+
+
+def put(place: str, *rows: dict[str, Any], shard: str = "") -> None:
+    sink = sink_of(place, made, shard=shard)
+    try:
+        sink.begin([], fresh=True)
+        for number, row in enumerate(rows):
+            whole = dict.fromkeys(Made.__annotations__) | row
+            sink.put(sink.prepare({"key": f"k{number}", **plain(whole, exact=True)}))
+        sink.finish()
+    finally:
+        sink.close()
+
+
+REST = "n BIGINT, d NUMERIC, x FLOAT8, moment TIMESTAMP, open JSON"
+
+
+def with_column(column: str) -> str:
+    """The columns of a table that fits, with another one for that of its name."""
+    name = column.split()[0]
+    others = [one for one in REST.split(", ") if one.split()[0] != name]
+    return ", ".join(["key TEXT PRIMARY KEY", column, *others])
+
+
+def test_moments_keep_their_instant_whatever_the_zone_of_the_server(
+    postgres: str, engine: sqlalchemy.Engine
+) -> None:
+    made_table(engine, with_column("moment TIMESTAMPTZ"))
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    east = noon.astimezone(timezone(timedelta(hours=9)))
+    asked = f"{postgres}&options=-ctimezone%3DAsia/Tokyo"
+    put(f"{asked}#rows", {"moment": noon}, {"moment": east}, {"moment": noon.replace(tzinfo=None)})
+    assert [row["moment"] for row in rows(engine)] == [noon] * 3
+
+
+@pytest.mark.parametrize(
+    ("column", "fits", "changed"),
+    [
+        ("d NUMERIC(10, 2)", Decimal("1.50"), Decimal("1.2345")),
+        ("d FLOAT8", Decimal("1.50"), Decimal("12345678901234567.125")),
+        ("n FLOAT8", 2**60, 2**53 + 1),
+        ("x NUMERIC(10, 2)", 0.25, 0.125),
+    ],
+)
+def test_a_column_that_would_round_a_number_does_not_get_it(
+    postgres: str, engine: sqlalchemy.Engine, column: str, fits: Any, changed: Any
+) -> None:
+    made_table(engine, with_column(column))
+    name = column.split()[0]
+    put(f"{postgres}#rows", {name: fits})
+    with pytest.raises(ValueError, match=f"{name}: .* would round"):
+        put(f"{postgres}#rows", {name: changed})
+    assert [row[name] for row in rows(engine)] == [fits]
+
+
+def test_a_float_in_a_column_of_decimals_has_the_digits_that_it_is_written_with(
+    postgres: str, engine: sqlalchemy.Engine
+) -> None:
+    made_table(engine, with_column("x NUMERIC"))
+    put(f"{postgres}#rows", {"x": 0.1 + 0.2})
+    assert rows(engine)[0]["x"] == Decimal("0.30000000000000004")
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (with_column("x REAL"), "its column 'x' is REAL, the rows have number"),
+        (with_column("n REAL"), "its column 'n' is REAL, the rows have integer"),
+        (with_column("moment TIMESTAMP(0)"), "its column 'moment' is TIMESTAMP"),
+        (f"key CHAR(9) PRIMARY KEY, {REST}", "to which keys that differ may be the same"),
+        (f'key TEXT COLLATE "loose" PRIMARY KEY, {REST}', "has the collation loose"),
+    ],
+)
+def test_a_column_that_would_change_values_is_refused(
+    postgres: str, engine: sqlalchemy.Engine, columns: str, told: str
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(
+            "CREATE COLLATION IF NOT EXISTS loose "
+            "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        ))  # fmt: skip
+    made_table(engine, columns)
+    with pytest.raises(PlaceError, match="does not fit") as raised:
+        put(f"{postgres}#rows")
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "reason"),
+    [
+        (f"key VARCHAR(2) PRIMARY KEY, {REST}", "made", "key: a text of 3 characters"),
+        (with_column("n SMALLINT"), "made", "out of range"),
+        ("key TEXT PRIMARY KEY, value JSONB", "opened", "cannot be converted"),
+    ],
+)
+def test_a_row_that_the_table_refuses_is_a_failed_record_and_costs_no_other(
+    postgres: str, engine: sqlalchemy.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    columns: str, target: str, reason: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    made_table(engine, columns)
+    numbers = {"k1": 1, "k2": 2, "k3": 3}
+    if target == "made":
+        numbers = {"k1": 1, "k22": 2**40, "k3": 3}
+    lines = (json.dumps({"id": key, "n": n}) + "\n" for key, n in numbers.items())
+    Path("in.jsonl").write_text("".join(lines))
+
+    async def run() -> JobResult:
+        async with session(journal=journal) as begun:
+            return await run_job(Job(f"{__name__}:{target}", "in.jsonl", f"{postgres}#rows"), begun)
+
+    with SqliteJournal(Path("journal.db")) as journal:
+        found = asyncio.run(run())
+    assert (found.done, found.failed) == (2, 1)
+    assert [row["key"] for row in rows(engine)] == ["k1", "k3"]
+    (told,) = map(json.loads, Path("rows.failed.jsonl").read_text().splitlines())
+    assert told["key"] in ("k2", "k22")
+    assert reason in told["error"]
+
+
+def test_shards_write_a_table_together_and_a_whole_job_alone(
+    postgres: str, engine: sqlalchemy.Engine
+) -> None:
+    place = f"{postgres}#rows"
+    one, two, again, whole = (
+        sink_of(place, made, shard=shard) for shard in ("1/2", "2/2", "2/2", "")
+    )
+    one.begin([], fresh=True)
+    two.begin([], fresh=True)
+    for other in (again, whole):
+        with pytest.raises(PlaceError, match="another job is writing there now"):
+            other.begin([], fresh=True)
+        other.close()
+    for key, sink in (("a", one), ("b", two)):
+        sink.put(sink.prepare({"key": key, **dict.fromkeys(Made.__annotations__)}))
+        sink.finish()
+        sink.close()
+    assert [row["key"] for row in rows(engine)] == ["a", "b"]
+    put(place)
+
+
+def test_shards_that_begin_at_one_moment_make_the_table_once(
+    postgres: str, engine: sqlalchemy.Engine
+) -> None:
+    def begin(number: int) -> None:
+        put(f"{postgres}#rows", shard=f"{number}/4")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, range(1, 5)))
+    assert rows(engine) == []

@@ -33,6 +33,15 @@ def schema_of(columns: Columns) -> Any:
     return arrow.schema(list(fields))
 
 
+def with_utc(schema: Any, names: Sequence[str]) -> Any:
+    """The schema with columns of moments that are in UTC, and say so."""
+    moment = need_pyarrow("this output").timestamp("us", tz="UTC")
+    for name in names:
+        place = schema.get_field_index(name)
+        schema = schema.set(place, schema.field(place).with_type(moment))
+    return schema
+
+
 def table_of(rows: Sequence[Row], columns: Columns, schema: Any) -> Any:
     """The rows as an Arrow table.
 
@@ -89,4 +98,4 @@ def _closed(value: Any, shape: Shape) -> Any:
             return value
 
 
-__all__ = ["INSTALL", "need_pyarrow", "schema_of", "table_of"]
+__all__ = ["INSTALL", "need_pyarrow", "schema_of", "table_of", "with_utc"]

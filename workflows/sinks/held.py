@@ -1,28 +1,40 @@
-"""The place of an output held by one job at a time: a second one is refused, whatever kind of sink it is."""
+"""The place of an output held by one job at a time: a second one is refused, whatever kind of sink it is. Shards of a
+job hold a table together, each its own part of it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from errno import EAGAIN, EWOULDBLOCK
 from pathlib import Path
 
 from carrara.workflows.places import PlaceError
 
 
-def lock_of(file: Path, table: str = "") -> Path:
-    """The hidden file that stands for an output, by whatever name its file is reached."""
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The hidden files that stand for an output: `whole` for all of it, `part` for what one shard writes there, None
+    where a job writes all of it."""
+
+    whole: Path
+    part: Path | None = None
+
+
+def lock_of(file: Path, table: str = "", part: str = "") -> Lock:
+    """The lock of an output, by whatever name its file is reached. `part` names what a shard writes."""
     real = Path(os.path.realpath(file))
     name = f"{real.name}.{table.lower().removeprefix('main.')}" if table else real.name
-    return real.with_name(f".{name}.lock")
+    whole = real.with_name(f".{name}.lock")
+    return Lock(whole, real.with_name(f".{name}.{part}.lock") if part else None)
 
 
 @contextmanager
-def held(lock: Path | None, shown: str) -> Iterator[None]:
-    """Keep the place to this job. The system gives it back when the process ends, however it ends: a file that a killed
-    one has left keeps nobody out. Without a `lock` (a pipe, a server) nothing is held.
+def held(lock: Lock | None, shown: str) -> Iterator[None]:
+    """Keep the place to this job, or to this shard and others. The system gives it back when the process ends, however
+    it ends: a file that a killed one has left keeps nobody out. Without a `lock` (a pipe, a server) nothing is held.
 
     Raises:
         PlaceError: another job has it, or the file cannot be made.
@@ -30,9 +42,19 @@ def held(lock: Path | None, shown: str) -> Iterator[None]:
     if lock is None:
         yield
         return
+    with ExitStack() as stack:
+        stack.enter_context(_held(lock.whole, shown, shared=lock.part is not None))
+        if lock.part is not None:
+            stack.enter_context(_held(lock.part, shown))
+        yield
+
+
+@contextmanager
+def _held(lock: Path, shown: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold one file, `shared` with all who hold it so."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = _taken(lock)
+        file = _taken(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     except OSError as error:
         raise PlaceError(f"cannot write {shown}: {error.strerror or error}") from error
     if file is None:
@@ -40,8 +62,10 @@ def held(lock: Path | None, shown: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if _is_at(lock, file):  # else its folder was removed, and made by somebody else
-            with suppress(OSError):
+        with suppress(OSError):
+            if shared:  # whoever holds it beside us keeps the file: to them it is the lock
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, file):  # else its folder was removed, and made by somebody else
                 lock.unlink()
         os.close(file)
 
@@ -51,13 +75,13 @@ def taken(shown: str) -> str:
     return f"{shown}: another job is writing there now. Wait until it has ended, or name another --output."
 
 
-def _taken(lock: Path) -> int | None:
+def _taken(lock: Path, how: int) -> int | None:
     """The lock file, locked; None where another one has it. Who held it last may have removed it between our opening
     and our locking it: then its name stands for another file, which is the one to lock."""
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
         except OSError as error:
             os.close(file)
             if error.errno in (EAGAIN, EWOULDBLOCK):
@@ -75,4 +99,4 @@ def _is_at(path: Path, file: int) -> bool:
         return False
 
 
-__all__ = ["held", "lock_of", "taken"]
+__all__ = ["Lock", "held", "lock_of", "taken"]

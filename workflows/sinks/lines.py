@@ -10,7 +10,7 @@ from carrara.workflows.places import OutputError, PlaceError, is_stream
 from carrara.workflows.row_format import RowFormat
 from carrara.workflows.sinks.flat import Flat
 from carrara.workflows.sinks.held import lock_of
-from carrara.workflows.sinks.sink import Fields, of_before
+from carrara.workflows.sinks.sink import Before, Fields, Refused, of_before
 
 _KEPT = (
     "What had finished is in the journal: make room and run the same command with --resume, "
@@ -82,7 +82,7 @@ class LineSink:
             return self._form.line(fields)
         return b"".join(map(self._form.line, self._flat.rows(fields)))
 
-    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not fresh and not is_stream(self._path):
@@ -91,7 +91,7 @@ class LineSink:
             raise misplaced(self._path, error) from error
         self._file.open(self._form.header)
 
-    def put(self, row: bytes) -> None:
+    def put(self, row: bytes, refused: Refused | None = None) -> None:
         self._file.write(row)
 
     def finish(self) -> None:
@@ -101,13 +101,13 @@ class LineSink:
     def close(self) -> None:
         self._file.close()
 
-    def _replace(self, done: Iterable[Fields]) -> None:
+    def _replace(self, done: Iterable[Before]) -> None:
         """The new file takes the old one's place in one step."""
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
                 file.write(self._form.header)
-                file.writelines(of_before(self, fields) for fields in done)
+                file.writelines(of_before(self, fields) for fields, _ in done)
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)

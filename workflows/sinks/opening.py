@@ -53,8 +53,11 @@ def shown(output: str) -> str:
     return shown_url(output) if is_table(output) else output
 
 
-def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = None) -> Sink:
-    """The sink for the rows of `workflow`. Opens nothing yet. `flatten` names a list whose items become rows.
+def sink_of(
+    output: str, workflow: Definition[..., Any], flatten: str | None = None, shard: str = ""
+) -> Sink:
+    """The sink for the rows of `workflow`. Opens nothing yet. `flatten` names a list whose items become rows. Jobs with
+    another `shard` "i/n" each may write the same table meanwhile.
 
     Raises:
         PlaceError: rows cannot go there.
@@ -79,16 +82,20 @@ def sink_of(output: str, workflow: Definition[..., Any], flatten: str | None = N
     if file is not None:
         _refuse_alike(shown(output), rows.columns, nested=url.startswith("duckdb"))
     stem = name if file is None else f"{file.name}.{name}"
-    failed = (file.parent if file else Path()) / f"{stem}.failed.jsonl"
+    part = "-of-".join(str(int(number)) for number in shard.split("/")) if shard else ""
+    beside = f"{stem}.{part}.failed.jsonl" if part else f"{stem}.failed.jsonl"
+    failed = (file.parent if file else Path()) / beside
     if url.startswith("duckdb"):
         from carrara.workflows.sinks.duck import DuckTable
 
         assert file is not None
-        return DuckTable(file, name, failed, rows, flat=flat is not None)
+        return DuckTable(
+            file, name, failed, rows, lock=lock_of(file, name, part), flat=flat is not None
+        )
     from carrara.workflows.sinks.sql import SqlTable
 
-    lock = None if file is None else lock_of(file, name)
-    return SqlTable(url, name, failed, rows, lock=lock, flat=flat is not None)
+    lock = None if file is None else lock_of(file, name, part)
+    return SqlTable(url, name, failed, rows, lock=lock, flat=flat is not None, shard=part)
 
 
 def _lines(output: Path, workflow: Definition[..., Any], flat: Flat | None) -> Sink:

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 from carrara.workflows.places import OutputError
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
-from carrara.workflows.sinks.held import lock_of
+from carrara.workflows.sinks.held import Lock, lock_of
 from carrara.workflows.sinks.lines import beside, misplaced
-from carrara.workflows.sinks.sink import KEPT, Fields, of_before
+from carrara.workflows.sinks.sink import KEPT, Before, Fields, Refused, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 GROUP = 8192
@@ -28,7 +28,7 @@ class ParquetSink:
         self.output = output
         self.shown = str(output)
         self.failed: Path | None = beside(output)
-        self.lock: Path | None = lock_of(output)
+        self.lock: Lock | None = lock_of(output)
         self._rows = rows
         self._schema = schema_of(rows.columns)
         self._hidden = output.with_name(f".{output.name}.partial")
@@ -40,7 +40,7 @@ class ParquetSink:
     def prepare(self, fields: Fields) -> list[Row]:
         return self._rows(fields)
 
-    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         import pyarrow.parquet
 
         try:
@@ -49,10 +49,10 @@ class ParquetSink:
             self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:
             raise misplaced(self.output, error) from error
-        for fields in done:
+        for fields, _ in done:
             self.put(of_before(self, fields))
 
-    def put(self, row: list[Row]) -> None:
+    def put(self, row: list[Row], refused: Refused | None = None) -> None:
         self._held += row
         if len(self._held) >= self._group:
             self._write()

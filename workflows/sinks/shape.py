@@ -66,6 +66,11 @@ class Shape:
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", dict(self.fields))
 
+    @property
+    def told(self) -> str:
+        """The kind as messages name it."""
+        return self.kind if self.places is None else f"{self.kind} with {self.places} places"
+
 
 Columns = Mapping[str, Shape]
 JSON, TEXT = Shape("json"), Shape("text")
@@ -402,11 +407,18 @@ def _plain(value: Any, kind: Kind, where: str) -> Any:
     if not _is_plain(value, kind):
         raise _other(value, f"a value of type {kind}", where)
     if kind == "number":
-        return float(value)
+        return _float(value, where)
     refuse_half_characters(value, where)
     if kind == "integer" and not -(2**63) <= value < 2**63:
         raise Misfit(f"{where}: {value} does not fit into 64 bits")
     return value
+
+
+def _float(value: Any, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise Misfit(f"{where}: a whole number of this size does not fit into a float") from None
 
 
 def _number(value: Any, where: str) -> Decimal:
@@ -423,7 +435,7 @@ def _number(value: Any, where: str) -> Decimal:
 
 
 def _in_places(number: Decimal, places: int | None, where: str) -> Decimal:
-    if places is not None and _places_of(number) > places:
+    if places is not None and places_of(number) > places:
         raise Misfit(
             f"{where}: {number} has more digits behind the point than the {places} of its type (decimal_places)"
         )
@@ -432,7 +444,7 @@ def _in_places(number: Decimal, places: int | None, where: str) -> Decimal:
 
 def _decimal(value: Any, places: int, where: str) -> Decimal:
     found = _number(value, where)
-    if _places_of(found) > places or found.adjusted() >= _DIGITS - places:
+    if places_of(found) > places or found.adjusted() >= _DIGITS - places:
         raise Misfit(
             f"{where}: {found} does not fit {_DIGITS - places} digits before the point and {places} behind it; "
             "decimal_places in the type says how many"
@@ -440,7 +452,7 @@ def _decimal(value: Any, places: int, where: str) -> Decimal:
     return found
 
 
-def _places_of(number: Decimal) -> int:
+def places_of(number: Decimal) -> int:
     """The digits behind the point that are needed to write a finite number."""
     exponent = number.as_tuple().exponent
     assert isinstance(exponent, int)
@@ -489,5 +501,5 @@ def _other(value: Any, needed: str, where: str) -> Misfit:
 
 __all__ = [
     "JSON", "KEY", "PLACES", "TEXT", "VALUE", "Columns", "Kind", "Misfit", "Shape", "complete", "fitting", "is_unicode",
-    "is_whole", "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
+    "is_whole", "places_of", "refuse_lacking", "row_columns", "shape_of", "typed", "types_hash",
 ]  # fmt: skip

@@ -6,24 +6,30 @@ before, so that whatever a killed process has left behind is put right: files ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.held import Lock
 
 Fields = Mapping[str, Any]
+Refused = Callable[[str], None]
+"""Told why the place does not take a row after all, which counted as done: a table may find out only when it writes."""
+
+Before = tuple[Fields, Refused | None]
+"""A row that was done before, and whom to tell where it is refused."""
 
 
 class Sink(Protocol):
     """`shown` is the place as messages name it, `output` the file that is made anew, None where rows are put to what is
-    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. `lock` is the file
-    that a job holds while it writes there (see `held`), None where nothing is shared (a pipe) or a server sees to it.
+    there (a table, a pipe); `failed` the file of failed records beside it, None where none can be. `lock` is what
+    a job holds while it writes there (see `held`), None where nothing is shared (a pipe) or a server sees to it.
     Where `ordered` is False the order of rows does not matter to it."""
 
     shown: str
     failed: Path | None
-    lock: Path | None
+    lock: Lock | None
     ordered: bool
 
     @property
@@ -37,7 +43,7 @@ class Sink(Protocol):
         """
         ...
 
-    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         """Open the place and make it hold the rows that are `done`. A `fresh` job has none. Whether a file that
         is there may be replaced is checked before (see `apart`).
 
@@ -47,11 +53,12 @@ class Sink(Protocol):
         """
         ...
 
-    def put(self, row: Any) -> None:
-        """Take a prepared row. It is written whole, now or with those after it.
+    def put(self, row: Any, refused: Refused | None = None) -> None:
+        """Take a prepared row. It is written whole, now or with those after it. `refused` is told, once, where a table
+        does not take its values; the rows beside it are written.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is refused and there is nobody to tell.
         """
         ...
 
@@ -89,4 +96,4 @@ KEPT = (
 )
 
 
-__all__ = ["KEPT", "Fields", "Sink", "of_before"]
+__all__ = ["KEPT", "Before", "Fields", "Refused", "Sink", "of_before"]

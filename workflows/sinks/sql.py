@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
 from carrara.workflows.places import OutputError, PlaceError
-from carrara.workflows.sinks.held import taken
-from carrara.workflows.sinks.shape import KEY, Kind, Misfit, Shape
+from carrara.workflows.sinks.held import Lock, taken
+from carrara.workflows.sinks.shape import KEY, Misfit, Shape
 from carrara.workflows.sinks.sink import KEPT, Fields
-from carrara.workflows.sinks.tables import Prepared, TableSink
-from carrara.workflows.sinks.typed_rows import Row, TypedRows, as_text
+from carrara.workflows.sinks.sql_columns import (
+    UnfitColumn,
+    as_json,
+    form_of,
+    key_faults,
+    text_form,
+)
+from carrara.workflows.sinks.tables import Prepared, RefusedValues, TableSink
+from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 _KEYS_AT_ONCE = 500
+_BUSY_S = 30
+"""How long a shard waits for a SQLite file while others write it."""
+
+_RAISED = "P0001"
+"""PostgreSQL: RAISE EXCEPTION in a trigger."""
 
 
 class SqlTable(TableSink):
@@ -35,8 +46,9 @@ class SqlTable(TableSink):
         failed: Path,
         rows: TypedRows,
         *,
-        lock: Path | None,
+        lock: Lock | None,
         flat: bool = False,
+        shard: str = "",
     ) -> None:
         try:
             import sqlalchemy
@@ -44,8 +56,11 @@ class SqlTable(TableSink):
             raise CarraraError(f"SQL tables need the package SQLAlchemy: {INSTALL}") from error
         super().__init__(f"{shown_url(url)}#{name}", failed, rows, lock=lock, flat=flat)
         self._url = url
+        self._shard = shard
         try:
-            self._engine = sqlalchemy.create_engine(driver_url(url), json_serializer=_json)
+            self._engine = sqlalchemy.create_engine(
+                driver_url(url), json_serializer=as_json, connect_args=_waiting(url, shard)
+            )
         except ImportError as error:
             raise CarraraError(
                 f"{self.shown} needs the package {error.name!r}: {INSTALL}"
@@ -56,14 +71,9 @@ class SqlTable(TableSink):
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._table: Table
         self._connection: Connection | None = None
-        self._as_text: Mapping[str, Callable[[Any], str | None]] = {}
-        self._open_json: tuple[str, ...] = ()
 
     def prepare(self, fields: Fields) -> Prepared:
         key, rows = super().prepare(fields)
-        for row in rows:
-            for name in self._open_json:
-                _refuse_number(row[name], name)
         if not self._is_sqlite:
             for row in rows:
                 for name, value in row.items():
@@ -81,23 +91,31 @@ class SqlTable(TableSink):
                 Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._engine.connect()
             with self._connection.begin():
-                self._hold(sqlalchemy)
+                self._hold(sqlalchemy.func)
                 self._table = self._made_or_checked(sqlalchemy)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise PlaceError(f"{self.shown}: {said(error, self._url)}") from error
         except OSError as error:
             raise PlaceError(f"{self.shown}: {error.strerror}") from error
 
-    def _hold(self, sqlalchemy: Any) -> None:
-        """Keep the table of a server to this job until the connection ends; of a file that is done by `lock`."""
-        if self._is_sqlite:
-            return
+    def _hold(self, functions: Any) -> None:
+        """Keep the table of a server to this job, or to this shard and others, until the connection ends; of a file
+        that is done by `lock`. Until the transaction ends no other shard looks whether the table is there."""
         assert self._connection is not None
-        schema = self._schema or self._connection.scalar(sqlalchemy.func.current_schema())
-        name = hashlib.sha256(f"carrara {schema}.{self._name}".encode()).digest()
-        number = int.from_bytes(name[:8], signed=True)
-        if not self._connection.scalar(sqlalchemy.func.pg_try_advisory_lock(number)):
+        if self._is_sqlite:
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        schema = self._schema or self._connection.scalar(functions.current_schema())
+        table = f"carrara {schema}.{self._name}"
+        takes = [functions.pg_try_advisory_lock(_number(table))]
+        if self._shard:
+            takes = [
+                functions.pg_try_advisory_lock_shared(_number(table)),
+                functions.pg_try_advisory_lock(_number(f"{table} {self._shard}")),
+            ]
+        if not all(map(self._connection.scalar, takes)):
             raise PlaceError(taken(self.shown))
+        self._connection.scalar(functions.pg_advisory_xact_lock(_number(f"{table} made")))
 
     def _made_or_checked(self, sqlalchemy: Any) -> Table:
         assert self._connection is not None
@@ -107,7 +125,7 @@ class SqlTable(TableSink):
             table: Table = sqlalchemy.Table(
                 self._name, sqlalchemy.MetaData(), schema=schema, autoload_with=self._connection
             )
-            self._check(sqlalchemy, table, inspector)
+            self._check(table, inspector)
             return table
         columns = [
             sqlalchemy.Column(name, self._type(sqlalchemy, shape), primary_key=name == KEY)
@@ -116,7 +134,8 @@ class SqlTable(TableSink):
         made: Table = sqlalchemy.Table(self._name, sqlalchemy.MetaData(), *columns, schema=schema)
         made.create(self._connection)
         if self._is_sqlite:
-            self._as_text = self._texts(("decimal", "json"))
+            texts = {n: s for n, s in self._rows.columns.items() if s.kind in ("decimal", "json")}
+            self._forms = {name: text_form(shape, is_sqlite=True) for name, shape in texts.items()}
         return made
 
     def _type(self, sqlalchemy: Any, shape: Shape) -> Any:
@@ -142,25 +161,22 @@ class SqlTable(TableSink):
             case _:
                 return sqlalchemy.JSON(none_as_null=True)
 
-    def _texts(self, kinds: Collection[Kind]) -> Mapping[str, Callable[[Any], str | None]]:
-        """How values of these kinds become text, by column."""
-        found = {n: shape.kind for n, shape in self._rows.columns.items() if shape.kind in kinds}
-        is_open = {name: self._is_sqlite and kind == "json" for name, kind in found.items()}
-        return {name: as_text if is_open[name] else _text for name in found}
-
-    def _check(self, sqlalchemy: Any, table: Any, inspector: Any) -> None:
+    def _check(self, table: Any, inspector: Any) -> None:
         """Raises PlaceError where rows do not fit the table that is there."""
         ours = self._rows.columns
         wrong = [f"it has no column {name!r}" for name in ours if name not in table.c]
-        texts = []
+        forms = {}
         for name, shape in ours.items():
             if name not in table.c:
                 continue
-            kind = table.c[name].type
-            if isinstance(kind, sqlalchemy.String) and shape.kind != "text":
-                texts.append(name)  # a column of text takes everything, as CSV does
-            elif not isinstance(kind, _takes(sqlalchemy, shape)):
-                wrong.append(f"its column {name!r} is {kind}, the rows have {shape.kind}")
+            try:
+                form = form_of(table.c[name], shape, is_sqlite=self._is_sqlite)
+            except UnfitColumn:
+                kind = table.c[name].type.compile(dialect=self._engine.dialect)
+                wrong.append(f"its column {name!r} is {kind}, the rows have {shape.told}")
+                continue
+            if form is not None:
+                forms[name] = form
         wrong += [
             f"its column {column.name!r} must be given and the rows have none"
             for column in table.c
@@ -175,15 +191,14 @@ class SqlTable(TableSink):
         ]
         if KEY in table.c and [KEY] not in unique:
             wrong.append(f"its column {KEY!r} is neither its primary key nor unique")
+        elif KEY in table.c:
+            wrong += key_faults(self._connection, table, is_sqlite=self._is_sqlite)
         if wrong:
             raise PlaceError(
                 f"{self.shown}: the table is there and does not fit: {'; '.join(wrong)}. "
                 "Name another table, or change this one."
             )
-        self._as_text = {n: f for n, f in self._texts(get_args(Kind)).items() if n in texts}
-        self._open_json = tuple(
-            n for n, s in ours.items() if self._is_sqlite and s.kind == "json" and n not in texts
-        )
+        self._forms = forms
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -194,6 +209,8 @@ class SqlTable(TableSink):
             with self._connection.begin():
                 yield
         except sqlalchemy.exc.SQLAlchemyError as error:
+            if _is_refusal(error):
+                raise RefusedValues(said(error, self._url)) from error
             raise OutputError(
                 f"cannot write {self.shown}: {said(error, self._url)}. {KEPT}"
             ) from error
@@ -202,9 +219,6 @@ class SqlTable(TableSink):
         from sqlalchemy.dialects import postgresql, sqlite
 
         assert self._connection is not None
-        texts = self._as_text
-        if texts:
-            rows = [{**row, **{n: written(row[n]) for n, written in texts.items()}} for row in rows]
         insert: Any = (sqlite if self._is_sqlite else postgresql).insert(self._table)
         replaced = {name: insert.excluded[name] for name in self._rows.columns if name != KEY}
         if replaced:
@@ -228,50 +242,24 @@ class SqlTable(TableSink):
         self._engine.dispose()
 
 
-def _takes(sqlalchemy: Any, shape: Shape) -> tuple[type, ...]:
-    """The types of columns that take values of a shape."""
-    match shape.kind:
-        case "text":
-            return (sqlalchemy.String, sqlalchemy.Uuid)
-        case "integer":
-            return (sqlalchemy.Integer, sqlalchemy.Numeric, sqlalchemy.Float)
-        case "number" | "decimal":
-            return (sqlalchemy.Numeric, sqlalchemy.Float)
-        case "boolean":
-            return (sqlalchemy.Boolean,)
-        case "date":
-            return (sqlalchemy.Date,)
-        case "datetime":
-            return (sqlalchemy.DateTime,)
-        case "time":
-            return (sqlalchemy.Time,)
-        case _:
-            return (sqlalchemy.JSON,)
+def _waiting(url: str, shard: str) -> dict[str, Any]:
+    """Options of a connection: beside other shards a file is often locked, for a moment."""
+    return {"timeout": _BUSY_S} if shard and url.startswith("sqlite") else {}
 
 
-def _refuse_number(value: Any, name: str) -> None:
-    """Raises Misfit where a column of SQLite that is called JSON would make another number of it."""
-    is_whole_float = isinstance(value, float) and value.is_integer()
-    if is_whole_float or (isinstance(value, int) and not -(2**63) <= value < 2**63):
-        raise Misfit(
-            f"{name}: SQLite would change the number {value!r} in a column of the type JSON; make it TEXT"
-        )
+def _number(name: str) -> int:
+    """What stands for a name among the advisory locks of a server."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
 
 
-def _text(value: Any) -> str | None:
-    """A value in a column of text."""
-    if value is None or isinstance(value, str):
-        return value
-    return _json(value) if isinstance(value, bool | int | float | list | dict) else _part(value)
+def _is_refusal(error: Exception) -> bool:
+    """Whether the fault is with the values that were written: too large or too long, against a constraint, or a trigger
+    does not take them."""
+    import sqlalchemy
 
-
-def _json(value: Any) -> str:
-    return json.dumps(value, default=_part)
-
-
-def _part(value: Any) -> str:
-    """A date or a decimal as text."""
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    of_values = (sqlalchemy.exc.DataError, sqlalchemy.exc.IntegrityError)
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return isinstance(error, of_values) or code == _RAISED
 
 
 __all__ = ["SqlTable"]

@@ -1,16 +1,20 @@
-"""What all tables share: rows gather to batches, each batch is one transaction, a row replaces the one with its key."""
+"""What all tables share: rows gather to batches, each batch is one transaction, a row replaces the one with its key.
+
+A batch that is refused for its values is halved until those records stand alone that are at fault."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from carrara.workflows.places import PlaceError
+from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.sinks.exact import Form
+from carrara.workflows.sinks.held import Lock
 from carrara.workflows.sinks.shape import KEY
-from carrara.workflows.sinks.sink import Fields, of_before
+from carrara.workflows.sinks.sink import Before, Fields, Refused, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 BATCH = 500
@@ -22,6 +26,12 @@ LONGEST_S = 5.0
 
 Prepared = tuple[str, list[Row]]
 """The key of a record and its rows."""
+
+_Held = tuple[str, list[Row], Refused | None]
+
+
+class RefusedValues(Exception):
+    """The database does not take a value; says which and why, as far as it does."""
 
 
 class TableSink(ABC):
@@ -39,7 +49,7 @@ class TableSink(ABC):
         failed: Path,
         rows: TypedRows,
         *,
-        lock: Path | None,
+        lock: Lock | None,
         flat: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,16 +59,19 @@ class TableSink(ABC):
         self._rows = rows
         self._flat = flat
         self._clock = clock
-        self._held: list[Prepared] = []
+        self._forms: Mapping[str, Form] = {}
+        self._held: list[_Held] = []
         self._since = 0.0
 
     @abstractmethod
     def _open(self) -> None:
-        """Connect; make the table or check that it fits. Raises PlaceError."""
+        """Connect; make the table or check that it fits, and set `_forms` for columns that need their own. Raises
+        PlaceError."""
 
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[None]:
-        """Everything in it is written, or nothing. Foreign errors leave it as OutputError."""
+        """Everything in it is written, or nothing. Foreign errors leave it as RefusedValues where the fault is with
+        what is written, else as OutputError."""
 
     @abstractmethod
     def _upsert(self, rows: Sequence[Row]) -> None:
@@ -73,22 +86,27 @@ class TableSink(ABC):
         """Free the connection. Idempotent."""
 
     def prepare(self, fields: Fields) -> Prepared:
-        return str(fields[KEY]), self._rows(fields)
+        rows = self._rows(fields)
+        for row in rows:
+            for name, form in self._forms.items():
+                if row[name] is not None:
+                    row[name] = form(row[name], name)
+        return str(fields[KEY]), rows
 
-    def begin(self, done: Iterable[Fields], *, fresh: bool) -> None:
+    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         if self.failed is not None:
             try:
                 self.failed.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()
-        for fields in done:
-            self.put(of_before(self, fields))
+        for fields, refused in done:
+            self.put(of_before(self, fields), refused)
 
-    def put(self, row: Prepared) -> None:
+    def put(self, row: Prepared, refused: Refused | None = None) -> None:
         if not self._held:
             self._since = self._clock()
-        self._held.append(row)
+        self._held.append((*row, refused))
         if len(self._held) >= BATCH or self._clock() - self._since >= LONGEST_S:
             self._write()
 
@@ -97,19 +115,33 @@ class TableSink(ABC):
 
     def _write(self) -> None:
         held, self._held = self._held, []
-        if not held:
-            return
-        with self._transaction():
-            self._upsert(list({row[KEY]: row for _, rows in held for row in rows}.values()))
-            if self._flat:
-                self._delete_older(held)
+        if held:
+            self._write_whole(held)
 
-    def _delete_older(self, held: Sequence[Prepared]) -> None:
+    def _write_whole(self, held: Sequence[_Held]) -> None:
+        """Write all of these records but those that are refused."""
+        try:
+            with self._transaction():
+                self._upsert(list({row[KEY]: row for _, rows, _ in held for row in rows}.values()))
+                if self._flat:
+                    self._delete_older(held)
+        except RefusedValues as error:
+            if len(held) > 1:
+                middle = len(held) // 2
+                self._write_whole(held[:middle])
+                self._write_whole(held[middle:])
+                return
+            ((key, _, refused),) = held
+            if refused is None:
+                raise OutputError(f"{self.shown} does not take the row {key!r}: {error}") from error
+            refused(f"{self.shown} does not take the row: {error}")
+
+    def _delete_older(self, held: Sequence[_Held]) -> None:
         """Delete what an earlier version of a record had more: its list was longer, or is none any more."""
-        counts = {key: 0 if rows[0][KEY] == key else len(rows) for key, rows in held}
+        counts = {key: 0 if rows[0][KEY] == key else len(rows) for key, rows, _ in held}
         self._delete([key for key, count in counts.items() if count])
         while self._delete([f"{key}/{count}" for key, count in counts.items()]):
             counts = {key: count + 1 for key, count in counts.items()}
 
 
-__all__ = ["BATCH", "LONGEST_S", "TableSink"]
+__all__ = ["BATCH", "LONGEST_S", "Prepared", "RefusedValues", "TableSink"]
