@@ -43,8 +43,9 @@ The result is [B, T or K, V] in the model's dtype ([B, T or K, D] without the he
 Steady passes: a matrix product may round otherwise when its shapes change, so the same token can get
 other bits when others share the pass, and then, rarely, another successor. With `mask` None and a cache
 on a CPU the attention is cut so that shapes do not depend on who is there, and so do not the int8
-products; float32 products do not either from 12 rows on (pad B*T to 16). Measured on AVX2 with 1 and 2
-threads: equal to the last bit.
+products; float32 products do not either from 12 rows on (pad B*T to 16). Measured on AVX2 and on AMD's AVX-512
+with 1 and 2 threads: equal to the last bit. On an Intel Xeon with AMX it holds for float32 with 1 thread; bfloat16
+products above and below 32 rows, and float32 ones with 2 threads, may differ in the last bits there.
 """
 
 from __future__ import annotations

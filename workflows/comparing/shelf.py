@@ -66,13 +66,14 @@ class Shelf:
         """
         if not self._numbers:
             return
-        one, other = _without_pair("before", "after"), _without_pair("after", "before")
         with _full():
-            self._database.execute(
-                f"UPDATE after SET key = found.key FROM (SELECT one.key, other.place FROM ({one}) one"
-                f" JOIN ({other}) other USING (number) WHERE one.typed OR other.typed) found"
-                " WHERE after.place = found.place"
-            )
+            for typed, other_typed in ((False, True), (True, False), (True, True)):
+                one = _without_pair("before", "after", typed)
+                other = _without_pair("after", "before", other_typed)
+                self._database.execute(
+                    f"UPDATE after SET key = found.key FROM (SELECT one.key, other.place FROM ({one}) one"
+                    f" JOIN ({other}) other USING (number)) found WHERE after.place = found.place"
+                )
 
     def count(self, side: Side) -> int:
         return int(self._database.execute(f"SELECT count(*) FROM {side}").fetchone()[0])
@@ -105,11 +106,12 @@ class Shelf:
         self._database.close()
 
 
-def _without_pair(side: Side, other: Side) -> str:
-    """The first row of each number among those whose key the other output does not have."""
+def _without_pair(side: Side, other: Side, typed: bool) -> str:
+    """The first row of each number among those whose key the other output does not have: of keys that are numbers
+    (`typed`), or of texts that are one."""
     return (
-        f"SELECT min(place) AS place, key, number, typed FROM {side}"
-        f" WHERE number IS NOT NULL AND key NOT IN (SELECT key FROM {other}) GROUP BY number"
+        f"SELECT min(place) AS place, key, number FROM {side} WHERE number IS NOT NULL AND typed = {int(typed)}"
+        f" AND key NOT IN (SELECT key FROM {other}) GROUP BY number"
     )
 
 

