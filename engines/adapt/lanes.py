@@ -30,6 +30,8 @@ def lanes(device: torch.device) -> Iterator[Spread]:
     if device.type != "cpu" or threads == 1:
         yield lambda do, parts: map(do, reversed(parts))
         return
-    with ThreadPoolExecutor(threads, "carrara-lane", torch.set_num_threads, (1,)) as executor:
-        yield lambda do, parts: executor.map(do, reversed(parts))
-    torch.set_num_threads(threads)
+    try:
+        with ThreadPoolExecutor(threads, "carrara-lane", torch.set_num_threads, (1,)) as executor:
+            yield lambda do, parts: executor.map(do, reversed(parts))
+    finally:
+        torch.set_num_threads(threads)
