@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from carrara.engines.chat_template import ChatTemplate
 from carrara.engines.errors import LoadingError
 from carrara.engines.request import Message
+from carrara.engines.surrogates import paired
 from carrara.engines.token_bytes import spelling, token_bytes
 from carrara.engines.tokenizer_folder import TokenizerFolder
 
@@ -208,11 +209,8 @@ class Tokenizer:
         return single if len(set(single)) < 256 else None
 
     def _writable(self, text: str) -> str:
-        try:
-            raw = text.encode("utf-8")
-        except UnicodeEncodeError:
-            raw = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
-            text = raw.decode("utf-8")
+        text = paired(text)
+        raw = text.encode()
         alphabet = self._byte_alphabet
         if alphabet is None or not raw.translate(None, alphabet):
             return text

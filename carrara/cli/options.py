@@ -28,6 +28,9 @@ JOURNAL = ".carrara/journal.db"
 AUTO = "auto"
 """The engine option that leaves the choice to the router."""
 
+JOBS = "Jobs"
+"""The panel of the options that only a job over records can heed; a single run refuses them."""
+
 Target = Annotated[
     str,
     typer.Argument(
@@ -80,30 +83,47 @@ OnOption = Annotated[
         "--on",
         help="Run the workflow on a Ray cluster: ray is the one here (or a new one), ray://HOST:10001 one elsewhere.",
         metavar="CLUSTER",
+        rich_help_panel=JOBS,
     ),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Of --on: processes for steps; by default one for each CPU."),
+    typer.Option(
+        min=1,
+        help="Of --on: processes for steps; by default one for each CPU.",
+        rich_help_panel=JOBS,
+    ),
 ]
 ReplicasOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Of --on: processes with engines; by default one for each GPU."),
+    typer.Option(
+        min=1,
+        help="Of --on: processes with engines; by default one for each GPU.",
+        rich_help_panel=JOBS,
+    ),
 ]
 GpusOption = Annotated[
     float | None,
-    typer.Option(min=0, help="Of --on: GPUs for each of these; 0.25 puts four on one."),
+    typer.Option(
+        min=0, help="Of --on: GPUs for each of these; 0.25 puts four on one.", rich_help_panel=JOBS
+    ),
 ]
 WatchOption = Annotated[
     bool, typer.Option("--watch", "-w", help="Show answers as they emerge, pass by pass.")
 ]
 MaxCostOption = Annotated[
     float | None,
-    typer.Option(min=0, help="Take no more records once so many dollars are spent."),
+    typer.Option(
+        min=0, help="Take no more records once so many dollars are spent.", rich_help_panel=JOBS
+    ),
 ]
 DeadlineOption = Annotated[
     str | None,
-    typer.Option(help="Begin no record after this time, as in 90s or 2h.", metavar="DURATION"),
+    typer.Option(
+        help="Begin no record after this time, as in 90s or 2h.",
+        metavar="DURATION",
+        rich_help_panel=JOBS,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no report.")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +31,7 @@ from carrara.cli.job_options import (
 )
 from carrara.cli.options import (
     AUTO,
+    JOBS,
     JOURNAL,
     DeadlineOption,
     EngineOption,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     target: Target,
     settings: SetOption = None,
     source: InputOption = None,
@@ -114,30 +115,7 @@ def run(
             "--input is empty; name a file, a quoted glob, a table, or - for standard input"
         )
     if source is None:
-        _no_options_of_jobs(
-            {
-                "--map": mapped,
-                "--limit": limit,
-                "--key": key,
-                "--where": where,
-                "--shard": shard,
-                "--sample": sample,
-                "--seed": seed or None,
-                "--flatten": flatten,
-                "--dry-run": dry_run,
-                "--max-cost": max_cost,
-                "--deadline": deadline,
-                "--order": order is not Order.input,
-                "--resume": go_on,
-                "--accept-changes": accept_changes,
-                "--trust": trust,
-                "--review": review,
-                "--on": on,
-                "--workers": workers,
-                "--replicas": replicas,
-                "--gpus": gpus,
-            }
-        )
+        _no_options_of_jobs(context)
         finish(run_once(how, target, given, None if output is None else Path(output)))
         return
     if sample == 0 and not dry_run:
@@ -177,13 +155,18 @@ def run(
     finish(work)
 
 
-def _no_options_of_jobs(given: Mapping[str, object]) -> None:
+def _no_options_of_jobs(context: typer.Context) -> None:
     """A single run has no records: complain of what only a job can heed."""
 
-    def is_given(value: object) -> bool:
-        return bool(value) if isinstance(value, bool | str | Mapping) else value is not None
+    def is_given(name: str | None) -> bool:
+        source = context.get_parameter_source(name or "")
+        return source is not None and source.name == "COMMANDLINE"
 
-    stray = [name for name, value in given.items() if is_given(value)]
+    stray = [
+        option.opts[0]
+        for option in context.command.params
+        if getattr(option, "rich_help_panel", None) == JOBS and is_given(option.name)
+    ]
     if stray:
         are = "is" if len(stray) == 1 else "are"
         raise usage(f"{', '.join(stray)} {are} for jobs: give --input too")

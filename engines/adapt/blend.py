@@ -13,32 +13,38 @@ import shutil
 import sys
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
+from safetensors.torch import save_file
 
 from carrara.engines.diffusion.settings import FILE as DIFFUSION_FILE
 from carrara.engines.errors import CarraraError, LoadingError
-from carrara.engines.model.lora import CONFIG_FILE, WEIGHTS_FILE
+from carrara.engines.model.lora import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Adapter,
+    load_adapter,
+    tensor_names,
+)
 
 
 def blend(start: Path, trained: Path, out: Path, share: float) -> None:
     """Write the adapter at `share` (0: start, 1: trained) to the folder `out`, with the settings of `trained`.
 
     Raises:
-        LoadingError: a folder without readable weights, or adapters of other tensors.
+        LoadingError: a folder that is no adapter, or adapters of other tensors or scales.
         CarraraError: `share` is not from 0 to 1.
     """
     if not 0 <= share <= 1:
         raise CarraraError(f"share is from 0 to 1, not {share}")
-    first, second = _tensors(start), _tensors(trained)
-    if {name: one.shape for name, one in first.items()} != {
-        name: one.shape for name, one in second.items()
-    }:
-        raise LoadingError(f"{trained}: its tensors are not those of {start}, or of other shapes")
+    first, second = load_adapter(start), load_adapter(trained)
+    if _shape_of(first) != _shape_of(second):
+        raise LoadingError(
+            f"{trained}: its tensors are not those of {start}, or of another shape or scale"
+        )
     between = {
-        name: first[name].float().lerp(one.float(), share).to(one.dtype)
-        for name, one in second.items()
+        name: one.float().lerp(other.float(), share).to(other.dtype)
+        for target, pair in first.pairs.items()
+        for name, one, other in zip(tensor_names(target), pair, second.pairs[target], strict=True)
     }
     out.mkdir(parents=True, exist_ok=True)
     save_file(between, out / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -47,11 +53,8 @@ def blend(start: Path, trained: Path, out: Path, share: float) -> None:
             shutil.copy(trained / name, out / name)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(folder / WEIGHTS_FILE)
-    except (OSError, SafetensorError) as error:
-        raise LoadingError(f"{folder / WEIGHTS_FILE}: cannot be read: {error}") from error
+def _shape_of(adapter: Adapter) -> tuple[float, dict[str, tuple[torch.Size, torch.Size]]]:
+    return adapter.scale, {name: (a.shape, b.shape) for name, (a, b) in adapter.pairs.items()}
 
 
 def main() -> None:

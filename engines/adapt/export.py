@@ -16,10 +16,9 @@ from carrara.engines.adapt.network import LowRank, Network
 from carrara.engines.diffusion.settings import FILE as DIFFUSION_FILE
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.model.load import projections, targets
-from carrara.engines.model.lora import CONFIG_FILE, WEIGHTS_FILE
+from carrara.engines.model.lora import CONFIG_FILE, WEIGHTS_FILE, tensor_names
 from carrara.engines.model.shards import WEIGHTS_FILE as MODEL_FILE
 
-_PREFIX = "base_model.model."
 _TOKENIZER_FILES = (
     "config.json",
     "generation_config.json",
@@ -81,9 +80,10 @@ def lora_tensors(network: Network) -> dict[str, Tensor]:
         added = network.low_rank[network.name_of(place.layer)]
         assert isinstance(added, LowRank)
         half = torch.bfloat16
-        found[f"{_PREFIX}{name}.lora_A.weight"] = added.down.detach().to(half).cpu().clone()
-        up = added.up.detach()[place.outputs]
-        found[f"{_PREFIX}{name}.lora_B.weight"] = up.to(half).cpu().contiguous().clone()
+        down, up = added.down.detach(), added.up.detach()[place.outputs]
+        name_of_down, name_of_up = tensor_names(name)
+        found[name_of_down] = down.to(half).cpu().clone()
+        found[name_of_up] = up.to(half).cpu().contiguous().clone()
     return found
 
 

@@ -28,7 +28,7 @@ from carrara.engines.weights.folder import read_object
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_ENDINGS = {".lora_A.weight": 0, ".lora_B.weight": 1}
+_ENDINGS = (".lora_A.weight", ".lora_B.weight")
 
 # Settings of peft that change the maths, and the values with which it is the plain one computed here.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -88,6 +88,11 @@ def load_adapter(folder: Path) -> Adapter:
     )
 
 
+def tensor_names(target: str) -> tuple[str, str]:
+    """How peft names A and B of a projection."""
+    return f"{_PREFIX}{target}{_ENDINGS[0]}", f"{_PREFIX}{target}{_ENDINGS[1]}"
+
+
 def merge(model: Llama, adapter: Adapter) -> None:
     """Add the adapter to the weights of `model`, computed in float32. It cannot be taken out again."""
     for place, down, up in _placed(model, adapter):
@@ -128,11 +133,11 @@ def _pairs(path: Path, rank: int) -> dict[str, tuple[Tensor, Tensor]]:
         raise LoadingError(f"{path} does not exist; the adapter is incomplete")
     with opened(path) as file:
         for name in file.keys():  # noqa: SIM118 - a safetensors file is not iterable
-            ending = next((e for e in _ENDINGS if name.endswith(e)), None)
+            ending = next((end for end in _ENDINGS if name.endswith(end)), None)
             if ending is None or not name.startswith(_PREFIX):
                 raise LoadingError(f"{path}: tensor {name!r} is not part of a LoRA adapter")
             target = name[len(_PREFIX) : -len(ending)]
-            halves.setdefault(target, [None, None])[_ENDINGS[ending]] = file.get_tensor(name)
+            halves.setdefault(target, [None, None])[_ENDINGS.index(ending)] = file.get_tensor(name)
     if not halves:
         raise LoadingError(f"{path}: holds no tensors")
     return {target: _pair(target, a, b, rank, path) for target, (a, b) in halves.items()}

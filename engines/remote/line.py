@@ -23,6 +23,7 @@ from carrara.engines.remote.faults import (
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.told import Told, quoted, tells_error, told
+from carrara.engines.surrogates import paired
 
 if TYPE_CHECKING:
     import ssl
@@ -276,10 +277,7 @@ def _certificates() -> ssl.SSLContext:
 def _written(body: Mapping[str, Any]) -> bytes:
     """The body as JSON. Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD, as for local engines."""
     text = json.dumps(dict(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode("utf-8")
+    return paired(text).encode()
 
 
 def cut_off(engine: str, where: str, text: str, reason: str = "") -> StreamCut:

@@ -11,6 +11,7 @@ from typing import Any
 
 from carrara.engines.remote.reply import Reply
 from carrara.engines.remote.wire import Wire, Wrong
+from carrara.engines.surrogates import paired
 
 _CHARACTERS_A_TOKEN = 256  # more than the longest token of a vocabulary has
 
@@ -54,7 +55,7 @@ class Reading:
     @property
     def shown(self) -> str:
         """The text so far, without half of a pair whose other half is still to come."""
-        return _paired(self.reply.text, "ignore")
+        return paired(self.reply.text, "ignore")
 
     def whole(self) -> Reply:
         """The answer, once it is over.
@@ -65,31 +66,27 @@ class Reading:
         return _sound(self.reply)
 
 
+def _whole(text: str) -> str:
+    return paired(text, "strict")
+
+
 def _sound(reply: Reply) -> Reply:
     """The reply with pairs joined that came in halves."""
     try:
-        reply.text, reply.refused = _paired(reply.text), _paired(reply.refused)
-        reply.model = _paired(reply.model)
+        reply.text, reply.refused = _whole(reply.text), _whole(reply.refused)
+        reply.model = _whole(reply.model)
         reply.calls = [
             replace(
                 call,
-                id=_paired(call.id),
-                name=_paired(call.name),
-                arguments=_paired(call.arguments),
+                id=_whole(call.id),
+                name=_whole(call.name),
+                arguments=_whole(call.arguments),
             )
             for call in reply.calls
         ]
     except UnicodeError as error:
         raise Wrong("its text has half a surrogate pair, which is no character") from error
     return reply
-
-
-def _paired(text: str, errors: str = "strict") -> str:
-    try:
-        text.encode("utf-8")
-        return text
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", errors)
 
 
 __all__ = ["Reading", "read"]

@@ -21,6 +21,7 @@ from carrara.engines.errors import (
     QuotaExhausted,
 )
 from carrara.engines.serving.bodies import fault
+from carrara.engines.surrogates import paired
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +33,7 @@ class Json(JSONResponse):
 
 def written(found: Mapping[str, Any]) -> bytes:
     """As JSON in UTF-8. Halves of a character that stand together become the character, any other is U+FFFD."""
-    text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    return paired(json.dumps(found, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def event(found: Mapping[str, Any]) -> bytes:
