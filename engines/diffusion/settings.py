@@ -32,6 +32,9 @@ class Settings:
     "threshold". A rule that has thresholds and is given none takes those above.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
+    slots_in_order: a token of a slot becomes final with or after those before it in its slot. Slots are still written
+    side by side, and as many tokens of each in a pass as are sure. Where tokens settle in any order, those on both
+    sides of a gap may leave too little room in it, or too much: words get lost or come twice.
     most_steps: denoising steps of one answer where the request sets no limit; what is open then is
     completed at once. None: as many as the threshold takes.
     items_ahead: items of a list that are shown before it is known that they exist.
@@ -60,6 +63,7 @@ class Settings:
     slot_tokens: int = 24
     slots_grow: bool = False
     slot_most_tokens: int = 96
+    slots_in_order: bool = False
     most_steps: int | None = None
     items_ahead: int = 2
     mask_token_id: int | None = None
