@@ -72,15 +72,15 @@ def text_of(raw: bytes, label: str | None = None) -> str:
     bytes are, else windows-1252. Bytes that are none of a declared UTF-8 are read as windows-1252, those of
     another declared encoding become U+FFFD, unless the whole is UTF-8.
     """
-    for mark, named in _MARKS:
+    for mark, marked in _MARKS:
         if raw.startswith(mark):
-            return _without_halves(_mended(raw[len(mark) :], named))
+            return _without_halves(_mended(raw[len(mark) :], marked))
     encoding = codec_of(label)
     if encoding == "utf-8":
         return _mended(raw, encoding)
-    for named in (encoding, "utf-8"):
+    for likely in (encoding or "utf-8", "utf-8"):
         try:
-            return _without_halves(raw.decode(named or "utf-8"))
+            return _without_halves(raw.decode(likely))
         except UnicodeDecodeError:
             continue
     return _without_halves(_mended(raw, encoding or "cp1252"))

@@ -16,7 +16,8 @@ Node = Any
 """An element (`name`, `attrs`, `children`, `namespace`), or a text (`#text`, `data`) of the parser."""
 MAX_DEPTH = 2000
 """Browsers stop at 512; what lies deeper was made by no one who meant it to be read."""
-_MAX_REOPENED = 1_000_000
+_MAX_REOPENED = 300_000
+"""In a page with more, bold and the like are left out; its text is whole."""
 _UNSEEN = {
     *("head", "script", "style", "template", "noscript", "noframes", "noembed", "title", "svg"),
     *("canvas", "iframe", "nav", "object", "audio", "video", "datalist"),
@@ -68,9 +69,7 @@ def is_unseen(node: Node) -> bool:
     """Whether a browser shows nothing of the element, or it is there for moving about the site."""
     if node.name in _UNSEEN:
         return True
-    attrs = node.attrs
-    if not attrs:
-        return False
+    attrs = node.attrs or {}
     if "hidden" in attrs or (node.name == "dialog" and "open" not in attrs):
         return True
     return "style" in attrs and _NO_SHOW.search(attrs["style"] or "") is not None

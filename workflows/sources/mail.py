@@ -58,6 +58,8 @@ def _record(empty: Record, raw: bytes, more: Mapping[str, Any]) -> Record:
     raw = raw.removeprefix(BOM_UTF8).lstrip(b"\r\n")
     if not raw.strip():
         return broken(empty, "the file is empty")
+    if len(raw) > MAX_TEXT_BYTES:
+        return broken(empty, f"larger than {MAX_TEXT_BYTES // 2**20} MiB")
     try:
         message = BytesParser(policy=AS_SENT).parsebytes(raw)
         if not message.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any, TypeAlias
@@ -41,14 +42,18 @@ def body_of(message: Part) -> Body:
 
 @dataclass(slots=True)
 class _Parts:
-    """What is shown; the names of what is attached; and which of this is text that is shown on request."""
+    """What is shown, read already where it was chosen among alternatives, and whether it begins with a page; the names
+    of what is attached; and which of this is text that is shown on request."""
 
-    shown: list[Part] = field(default_factory=list)
+    shown: list[Part | str] = field(default_factory=list)
+    is_page: bool = False
     names: list[str] = field(default_factory=list)
     named: list[Part] = field(default_factory=list)
 
     def add(self, other: _Parts, is_shown: bool = True) -> None:
-        self.shown += other.shown if is_shown else []
+        if is_shown:
+            self.is_page = self.is_page if self.shown else other.is_page
+            self.shown += other.shown
         self.names += other.names
         self.named += other.named
 
@@ -75,12 +80,12 @@ def _parts(part: Part, is_whole: bool) -> _Parts:
 def _alternatives(parts: list[Part]) -> _Parts:
     """The first that holds text, plain ones before pages, and the attachments of all."""
     each = [_parts(one, is_whole=True) for one in parts]
-    each.sort(key=lambda found: bool(found.shown) and found.shown[0].get_content_type() in _PAGES)
+    each.sort(key=lambda found: found.is_page)
     chosen, failed = None, None
     for found in each:
         try:
-            if _texts(found.shown):
-                chosen = found
+            if texts := _texts(found.shown):
+                chosen, found.shown = found, [*texts]
                 break
         except Unreadable as error:
             failed = error
@@ -97,17 +102,19 @@ def _leaf(part: Part, is_whole: bool) -> _Parts:
     name = _name(part)
     is_text = kind in ("text/plain", *_PAGES) or kind.startswith("multipart/")  # of no parts
     if is_text and (is_whole or not (is_attached or name)):
-        return _Parts(shown=[part])
+        return _Parts(shown=[part], is_page=kind in _PAGES)
     is_named = kind.startswith("text/") and not is_attached
     return _Parts(names=[name], named=[part] if is_named else [])
 
 
-def _texts(parts: list[Part]) -> list[str]:
+def _texts(parts: Sequence[Part | str]) -> list[str]:
     """The texts of the parts, but for blank ones."""
     return [text for part in parts if (text := _text(part)).strip()]
 
 
-def _text(part: Part) -> str:
+def _text(part: Part | str) -> str:
+    if isinstance(part, str):
+        return part
     raw = part.get_payload(decode=True)
     raw, label = raw if isinstance(raw, bytes) else b"", _charset(part)
     if part.get_content_type() not in _PAGES:

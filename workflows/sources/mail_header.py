@@ -12,7 +12,7 @@ from typing import Any
 from carrara.workflows.sources.encodings import as_windows, text_of
 
 _MAX_PARSED = 20_000
-"""Characters of a field; the parser of addresses takes quadratic time."""
+"""Characters of a field; the parsers of addresses and of parameters take quadratic time."""
 _ENCODED = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bq])\?([^?]*)\?=", re.IGNORECASE)
 _BETWEEN = re.compile(r"(\?=)[ \t\r\n]+(?==\?)")
 _FOLDS = re.compile(r"[\r\n]+")
@@ -26,7 +26,8 @@ class _AsSent(EmailPolicy):
             return value
         sent = _eight_bit(value)
         if len(sent) > _MAX_PARSED:
-            return _plain(sent)
+            is_shown = not name.lower().startswith("content-")
+            return _plain(sent if is_shown else sent[:_MAX_PARSED])
         try:
             found = super().header_fetch_parse(name, sent)
             text = str(found)
