@@ -11,7 +11,7 @@ from carrara.workflows.sources.record import Unreadable
 
 INSTALL = "pip install 'carrara[documents]'"
 MAX_BYTES = 8 * 2**20
-"""A larger page is refused: one of so many bytes takes a minute and a half and a gigabyte to be read, if it is a table."""
+"""A larger page is refused: a table of so many bytes takes a minute and a half and a gigabyte to be read."""
 
 
 class NoText(Unreadable):
