@@ -89,7 +89,20 @@ class Json:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any], name: str = "value") -> Json:
-        return cls(json.dumps(schema, sort_keys=False, separators=(",", ":")), name)
+        """The contract of a schema as Python has it.
+
+        Raises:
+            CarraraError: it nests deeper than JSON can be written here, or holds something that is no JSON.
+        """
+        try:
+            text = json.dumps(schema, sort_keys=False, separators=(",", ":"))
+        except RecursionError as error:
+            raise CarraraError(
+                f"bad JSON Schema of {name!r}: it is nested too deep. Flatten it, or let `$defs` refer to each other."
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise CarraraError(f"bad JSON Schema of {name!r}: it is no JSON: {error}") from error
+        return cls(text, name)
 
     @property
     def schema(self) -> dict[str, Any]:
