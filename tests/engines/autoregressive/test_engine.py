@@ -333,7 +333,10 @@ def test_a_deadline_ends_a_running_answer_and_a_waiting_one(with_engine: With, c
         (ask(adapter="mine"), "no adapter 'mine' is loaded"),
         (ask(sampling=Sampling(-1)), "temperature is -1, it must be 0"),
         (ask(sampling=Sampling(float("nan"))), "temperature is nan"),
-        (ask(sampling=Sampling(1, top_p=0)), "top_p is 0, it must be above 0 and at most 1"),
+        (
+            ask(sampling=Sampling(1, top_p=0)),
+            "top_p is 0, it must be a number above 0 and at most 1",
+        ),
     ],
 )
 def test_what_can_never_succeed_is_refused_with_the_reason(
