@@ -56,13 +56,13 @@ def test_a_number_out_of_its_range_is_named(
 
 @pytest.mark.parametrize("priority", [float("nan"), float("inf"), "x"])
 def test_a_priority_is_a_number(priority: Any) -> None:
-    with pytest.raises(EngineRefused, match="priority is .*, it must be a number"):
+    with pytest.raises(EngineRefused, match=r"priority is .*, it must be a number"):
         check_numbers(Request(HI, priority=priority), "any")
 
 
 @pytest.mark.parametrize("strength", [0, 2, float("nan"), "x", None])
 def test_a_drafts_strength_is_a_share(strength: Any) -> None:
-    with pytest.raises(EngineRefused, match="the draft's strength is .* above 0 and at most 1"):
+    with pytest.raises(EngineRefused, match=r"the draft's strength is .* above 0 and at most 1"):
         check_numbers(Request(HI, draft=Draft("x", strength=strength)), "any")
 
 

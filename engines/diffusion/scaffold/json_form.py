@@ -48,8 +48,8 @@ def json_program(schema_text: str, prefix: str = "") -> Program:
 class _Builder:
     """`open` are the named schemas being compiled, `waiting` those referred to from inside themselves.
 
-    `made` keeps the form of each schema by its identity: the items of a list have two forms, a first one and those behind
-    a space, so lists in lists would be compiled twice as often with each level.
+    `made` keeps the form of each schema by its identity: the items of a list have two forms, a first one and those
+    behind a space, so lists in lists would be compiled twice as often with each level.
     """
 
     schemas: Schemas
