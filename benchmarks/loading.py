@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_config, load_model, targets
-from carrara.engines.model.shards import weight_files
+from carrara.engines.weights.folder import weight_files
 
 HIDDEN, VOCABULARY = 1024, 8192
 

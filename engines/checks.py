@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import math
-
 from carrara.engines.errors import EngineRefused
+from carrara.engines.fields import NOT_NEGATIVE, PART, SIZE, WHOLE, Range, shortened
 from carrara.engines.request import Request
 
 
 def check_numbers(request: Request, engine: str) -> None:
-    """Refuse limits and sampling that mean nothing.
+    """Refuse limits, sampling, a priority and a draft's strength that mean nothing, or are no numbers at all.
 
     Raises:
         EngineRefused: names the number, its value and its range.
     """
     limits, sampling = request.limits, request.sampling
-    for name, value, is_good, wanted in (
-        ("max_tokens", limits.max_tokens, limits.max_tokens >= 1, "at least 1"),
-        (
-            "max_steps",
-            limits.max_steps,
-            limits.max_steps is None or limits.max_steps >= 1,
-            "at least 1, or None for the engine's own limit",
-        ),
-        (
-            "temperature",
-            sampling.temperature,
-            sampling.temperature >= 0 and math.isfinite(sampling.temperature),
-            "0 (greedy) or a finite number above",
-        ),
-        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
+    for name, value, allowed, also in (
+        ("max_tokens", limits.max_tokens, SIZE, ""),
+        ("max_steps", limits.max_steps, SIZE, "None for the engine's own limit"),
+        ("deadline_s", limits.deadline_s, Range(), "None for no deadline"),
+        ("temperature", sampling.temperature, NOT_NEGATIVE, ""),
+        ("top_p", sampling.top_p, PART, ""),
+        ("seed", sampling.seed, WHOLE, "None for any"),
+        ("priority", request.priority, Range(), ""),
     ):
-        if not is_good:
-            raise EngineRefused(f"{name} is {value}, it must be {wanted}", engine=engine)
+        if value in allowed or (value is None and also):
+            continue
+        wanted = f"{allowed}, or {also}" if also else str(allowed)
+        raise EngineRefused(f"{name} is {shortened(value)}, it must be {wanted}", engine=engine)
+    draft = request.draft
+    if draft is not None and draft.strength not in PART:
+        raise EngineRefused(
+            f"the draft's strength is {shortened(draft.strength)}, it must be {PART}", engine=engine
+        )

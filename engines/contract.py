@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from carrara.engines.errors import CarraraError, ContractError
+from carrara.engines.fields import COUNT, SIZE, Range
 from carrara.engines.patterns import unreadable
 
 ColumnKind = Literal["string", "integer", "number", "boolean", "date"]
@@ -27,8 +28,8 @@ class Text:
     kind: ClassVar[str] = "text"
 
     def __post_init__(self) -> None:
-        if self.max_length is not None and self.max_length < 1:
-            raise CarraraError(f"no text has at most {self.max_length} characters")
+        if self.max_length is not None and self.max_length not in SIZE:
+            raise CarraraError(f"no text has at most {self.max_length!r} characters")
 
     def cut(self, text: str) -> str:
         """The beginning of `text` that is not longer than allowed; white space before it does not count."""
@@ -76,6 +77,10 @@ class Choice:
         raise ContractError(f"{answer[:80]!r} is none of {', '.join(self.options)}", text=text)
 
 
+MOST_LEVELS = 400
+"""Of a JSON Schema. Python follows about a thousand levels, and whoever reads a schema is some way down already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Json:
     """A JSON value that fits a JSON Schema (draft 2020-12 as pydantic writes it, `$defs` allowed).
@@ -89,7 +94,24 @@ class Json:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any], name: str = "value") -> Json:
-        return cls(json.dumps(schema, sort_keys=False, separators=(",", ":")), name)
+        """The contract of a schema as Python has it.
+
+        Raises:
+            CarraraError: it is nested more than MOST_LEVELS deep, or holds something that is no JSON.
+        """
+        try:
+            text = json.dumps(schema, sort_keys=False, separators=(",", ":"))
+            is_too_deep = _levels(schema) > MOST_LEVELS
+        except RecursionError:
+            is_too_deep = True
+        except (TypeError, ValueError) as error:
+            raise CarraraError(f"bad JSON Schema of {name!r}: it is no JSON: {error}") from error
+        if is_too_deep:
+            raise CarraraError(
+                f"bad JSON Schema of {name!r}: it is nested too deep, at most {MOST_LEVELS} levels can be. "
+                "Flatten it, or let `$defs` refer to each other."
+            )
+        return cls(text, name)
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -177,8 +199,8 @@ class Outline:
     kind: ClassVar[str] = "outline"
 
     def __post_init__(self) -> None:
-        if self.max_depth < 1:
-            raise CarraraError(f"an outline is at least 1 level deep, got {self.max_depth}")
+        if self.max_depth not in SIZE:
+            raise CarraraError(f"an outline is at least 1 level deep, got {self.max_depth!r}")
         _check_range("items", self.min_items, self.max_items)
 
     def parse(self, text: str) -> list[dict[str, Any]]:
@@ -222,8 +244,8 @@ class Hole:
     contract: Contract = field(default_factory=Text)
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise CarraraError(f"a hole takes at least 1 token, not {self.max_tokens}")
+        if self.max_tokens not in SIZE:
+            raise CarraraError(f"a hole takes at least 1 token, not {self.max_tokens!r}")
         if not isinstance(self.contract, Text | Choice | Regex | Json):
             kind = getattr(self.contract, "kind", type(self.contract).__name__)
             raise CarraraError(
@@ -360,6 +382,19 @@ def _part_data(part: str | Hole) -> Any:
     return {"max_tokens": part.max_tokens, "contract": to_data(part.contract)}
 
 
+def _levels(value: Any) -> int:
+    """How many levels of objects and lists a JSON value has, looked at level by level."""
+    found, level = 0, [value]
+    while level:
+        inside = [
+            one.values() if isinstance(one, Mapping) else one
+            for one in level
+            if isinstance(one, Mapping | list | tuple)
+        ]
+        found, level = found + bool(inside), [part for parts in inside for part in parts]
+    return found
+
+
 def _check_encodable(text: str) -> None:
     try:
         text.encode()
@@ -368,8 +403,8 @@ def _check_encodable(text: str) -> None:
 
 
 def _check_range(what: str, least: int, most: int | None) -> None:
-    if least < 0 or (most is not None and most < least):
-        raise CarraraError(f"no number of {what} is between {least} and {most}")
+    if least not in COUNT or (most is not None and most not in Range(least, whole=True)):
+        raise CarraraError(f"no number of {what} is between {least!r} and {most!r}")
 
 
 __all__ = [

@@ -5,7 +5,6 @@ Far too long texts are told by their length: counting the tokens of 5 MB takes s
 
 from __future__ import annotations
 
-from carrara.engines.checks import check_numbers
 from carrara.engines.errors import ContextOverflow
 from carrara.engines.request import Request
 from carrara.engines.tokenizer import Tokenizer
@@ -17,11 +16,9 @@ def prompt_tokens(
     """The tokens of the request's messages in the chat template. Runs on any thread.
 
     Raises:
-        EngineRefused: a number of the request is out of its range.
         ContextOverflow: prompt and answer have more than `context_tokens` tokens; says how many there are, or how
         many characters where they alone are too many.
     """
-    check_numbers(request, engine)
     found = bare_prompt(request, tokenizer, context_tokens, engine)
     check_room(len(found), request, request.limits.max_tokens, context_tokens, engine)
     return found

@@ -108,8 +108,6 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 def chosen(count: int, draft: Draft) -> list[int]:
     """Which of `count` tokens to renoise by a draft's strength: the same ones for the same draft, everywhere."""
-    if not 0 < draft.strength <= 1:
-        raise EngineRefused(f"a draft's strength is above 0 and at most 1, not {draft.strength}")
     digest = hashlib.blake2b(draft.text.encode("utf-8", "replace"), digest_size=8).digest()
     chance = random.Random(int.from_bytes(digest, "big"))
     share = min(count, max(1, round(count * draft.strength)))

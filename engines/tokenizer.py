@@ -228,10 +228,11 @@ class Tokenizer:
 
     def _check_ids(self) -> None:
         spare = [i for i in (self._mask_id, self._slot_pad_id) if i is not None]
-        for i in (*spare, *self.eos_ids, self.pad_id):
-            if not 0 <= i < self.vocab_size:
+        named = {"mask": self._mask_id, "slot_pad": self._slot_pad_id, "pad": self.pad_id}
+        for key, i in (*named.items(), *(("eos", end) for end in self.eos_ids)):
+            if i is not None and not 0 <= i < self.vocab_size:
                 raise LoadingError(
-                    f"{self._files.folder}: token id {i} is not below {self.vocab_size}"
+                    f"{self._files.folder}: {key}_token_id {i} is not below {self.vocab_size}"
                 )
         if len(set(spare)) < len(spare) or self.eos_ids.intersection(spare):
             raise LoadingError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrara.engines.chat_template import Control
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import Fields
 
 if TYPE_CHECKING:
     import tokenizers
@@ -90,10 +91,10 @@ class TokenizerFolder:
     @property
     def rows(self) -> int | None:
         """How many ids the model has, where its config.json says so (LLaDA's may have more than its vocabulary)."""
-        text = self.config.get("text_config")
-        sizes = text if isinstance(text, dict) else self.config
-        found = sizes.get("embedding_size") or sizes.get("vocab_size")
-        return None if found is None else int(found)
+        config = Fields(self.config, str(self.folder / "config.json"))
+        text = config.part("text_config")
+        sizes = text if text.found else config
+        return sizes.whole("embedding_size", sizes.whole("vocab_size", None))
 
     def added(self) -> list[dict[str, Any]]:
         """The added tokens that the model's embedding has a row for."""
@@ -114,11 +115,10 @@ class TokenizerFolder:
         ]
 
     def id_of(self, key: str) -> int | None:
-        """The id of "bos", "eos", "pad", "mask" or "slot_pad", None where no file names it."""
-        found = self.generation.get(f"{key}_token_id", self.config.get(f"{key}_token_id"))
-        if isinstance(found, int):
-            return found
-        return self._added_id(self.named(key))
+        """The id of "bos", "pad", "mask" or "slot_pad", None where no file names it."""
+        rows = self.rows
+        named = (source.token(f"{key}_token_id", rows) for source in self._sources)
+        return _first(*named, self._added_id(self.named(key)))
 
     def named(self, key: str) -> str | None:
         """The text of the token that tokenizer_config.json calls "eos", "bos" and so on."""
@@ -128,10 +128,9 @@ class TokenizerFolder:
 
     def eos_ids(self) -> frozenset[int]:
         """Every id that any of the files calls an end of text."""
-        found: set[int] = set()
-        for source in (self.generation, self.config):
-            ids = source.get("eos_token_id")
-            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+        rows, found = self.rows, set[int]()
+        for source in self._sources:
+            found.update(source.tokens("eos_token_id", rows))
         if (named := self._added_id(self.named("eos"))) is not None:
             found.add(named)
         return frozenset(found)
@@ -141,6 +140,14 @@ class TokenizerFolder:
 
     def slot_pad_id(self) -> int | None:
         return _first(self.id_of("slot_pad"), *map(self._added_id, _SLOT_PADS))
+
+    @property
+    def _sources(self) -> tuple[Fields, Fields]:
+        """The files that name ids; the first one wins."""
+        return (
+            Fields(self.generation, str(self.folder / "generation_config.json")),
+            Fields(self.config, str(self.folder / "config.json")),
+        )
 
     def _added_id(self, text: str | None) -> int | None:
         return next((t["id"] for t in self.added() if t["content"] == text), None)

@@ -9,7 +9,8 @@ Parts: whole calls (extraction, choice, repair of a draft) by batch; a chain of 
 at once; denoising passes beside the weight-read floor, for the embedded model and for 8B shapes; free text with one
 and with several passes before the host reads one. On a CPU the shapes are divided by eight and llama.cpp (`pip install
 xllamacpp`) decodes the same merged weights as GGUF. With --vllm its server is started on the same merged weights by an
-interpreter that has it. Every part stops after --seconds and what there is by then is written to --out. --small is for
+interpreter that has it. Every part stops after --seconds and what there is by then is written to --out;
+what no time was left for is named there as left_out, and below the tables. --small is for
 tests: the smallest of everything.
 """
 

@@ -32,14 +32,14 @@ async def kinds(
 ) -> dict[str, Any]:
     """Milliseconds an answer and tokens a second of each `wanted` kind of call, by batch and decoder.
 
-    `keep` is given what there is after every batch.
+    `keep` is given what there is after every batch. A kind that no time is left for is not made ready, either.
 
     Every round asks what was not asked before; instructions are the same, so their prefix is cached by all.
     """
     found: dict[str, Any] = {}
     for kind in wanted:
         fresh = KINDS[kind](seed)
-        for decoder in decoders:
+        for decoder in () if budget.is_spent else decoders:
             await asked(decoder, [next(fresh)])  # grammars, scaffolds and caches are made once
         for batch in batches:
             if not budget.allows(f"{kind}, batch {batch}"):
@@ -105,7 +105,7 @@ async def chains(
                 prompt = ask.prompt.replace("{before}", before)
                 before = (await decoder.answer(Ask(ask.kind, prompt))).text
             times[decoder.name].append(Taken(time.perf_counter() - wall, decoder.cpu_s() - cpu))
-    lines = {name: best(found) for name, found in times.items() if found}
+    lines = {name: best(found) | {"rounds": len(found)} for name, found in times.items()}
     return {"calls": length, "lines": lines, "ratios": ratios(lines)}
 
 

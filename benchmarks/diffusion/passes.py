@@ -112,6 +112,8 @@ def _line(
         found["not_recorded"] = best(times, sizes.inner)
     found["times_floor"] = round(found["pass"]["wall_ms"] / floor_ms, 2)
     found["times_floor_few"] = round(found["few"]["wall_ms"] / floor_ms, 2)
+    if device.type == "cpu":  # what a quiet machine would take, with one thread
+        found["times_floor_few_cpu"] = round(found["few"]["cpu_ms"] / floor_ms, 2)
     return found
 
 

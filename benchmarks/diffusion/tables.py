@@ -12,8 +12,24 @@ def tables(found: dict[str, Any]) -> str:
         _calls(found.get("calls", {}), found.get("chain", {})),
         _ahead(found.get("ahead", {})),
         _passes(found),
+        _left_out(found),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _left_out(found: dict[str, Any]) -> str:
+    """What a table does not show because it was not measured, and why."""
+    shapes = found.get("shapes", {})
+    parts = found | {f"shapes, {name}": part for name, part in shapes.items()}
+    lines = []
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            continue
+        if error := part.get("error"):
+            lines.append(f"- {name}: failed: {error}")
+        if skipped := part.get("left_out"):
+            lines.append(f"- {name}: no time was left for {'; '.join(skipped)}")
+    return "\n".join(["Not measured:", *lines]) if lines else ""
 
 
 def _calls(calls: dict[str, Any], chain: dict[str, Any]) -> str:
@@ -83,7 +99,11 @@ def _ahead(found: dict[str, Any]) -> str:
 
 
 def _passes(found: dict[str, Any]) -> str:
-    models = {"embedded": found.get("passes", {}), **found.get("shapes", {})}
+    shapes = found.get("shapes", {})
+    divided = shapes.get("divided_by", 1)
+    smaller = "" if divided == 1 else f", widths / {divided}, 2 layers"
+    models = {"embedded": found.get("passes", {})}
+    models |= {f"{name}{smaller}": part for name, part in shapes.items()}
     rows = []
     for name, part in models.items():
         if not isinstance(part, dict):
@@ -94,8 +114,10 @@ def _passes(found: dict[str, Any]) -> str:
                 part["weights"],
                 *(line[key] for key in ("batch", "canvas", "prompt")),
                 *(line[key]["wall_ms"] for key in ("pass", "few")),
+                line["few"]["cpu_ms"],
                 part["floor_ms"],
                 line["times_floor_few"],
+                line.get("times_floor_few_cpu", ""),
             )
             for line in part.get("lines", [])
             if "pass" in line
@@ -106,10 +128,12 @@ def _passes(found: dict[str, Any]) -> str:
         "batch",
         "canvas",
         "prompt",
-        "ms a pass",
-        "ms, 4 wanted",
+        "ms a pass (wall)",
+        "ms, 4 wanted (wall)",
+        "ms, 4 wanted (CPU)",
         "floor ms",
-        "times floor",
+        "times floor (wall)",
+        "times floor (CPU)",
     )
     return _table(heads, rows) if rows else ""
 

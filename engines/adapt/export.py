@@ -17,7 +17,7 @@ from carrara.engines.diffusion.settings import FILE as DIFFUSION_FILE
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.model.load import projections, targets
 from carrara.engines.model.lora import CONFIG_FILE, WEIGHTS_FILE, tensor_names
-from carrara.engines.model.shards import WEIGHTS_FILE as MODEL_FILE
+from carrara.engines.weights.folder import WEIGHTS_FILE as MODEL_FILE
 
 _TOKENIZER_FILES = (
     "config.json",

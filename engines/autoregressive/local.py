@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.infill_grammar import with_room
+from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Contract, Infill, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineError, EngineRefused, LoadingError
@@ -107,6 +108,7 @@ class AutoregressiveEngine(LocalEngine[OpenEngine]):
         submitted = self._clock()
         tokenizer = self.local.tokenizer
         try:
+            check_numbers(request, self._name)
             if request.draft is not None and request.draft.spans:
                 refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
                 if refined is not None:

@@ -207,13 +207,21 @@ class DiffusionEngine(LocalEngine[_Open]):
         """The prompt's tokens, made on another thread.
 
         Raises:
-            EngineRefused: the prompt alone is longer than the context, or the adapter knows no free text.
+            EngineRefused: the prompt alone is longer than the context, or together with a canvas of free text, or the
+            adapter knows no free text.
         """
-        if isinstance(request.output, Text) and not self.local.writes_free_text:
+        from carrara.engines.diffusion.prepare import text_room
+
+        free, context = request.output, self.context_tokens
+        if isinstance(free, Text) and not self.local.writes_free_text:
             raise EngineRefused(_NO_FREE_TEXT)
-        return await asyncio.to_thread(
-            bare_prompt, request, self.local.tokenizer, self.context_tokens, self._name
+        prompt = await asyncio.to_thread(
+            bare_prompt, request, self.local.tokenizer, context, self._name
         )
+        if isinstance(free, Text):  # all of its canvas is masks: it is not made to find that out
+            room = text_room(free, request.limits.max_tokens)
+            check_room(len(prompt), request, room, context, self._name)
+        return prompt
 
     def _way(self, request: Request, now: _Open) -> tuple[bool, Settings]:
         """Whether the request goes through the adapter, and the settings that it is denoised with.

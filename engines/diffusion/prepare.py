@@ -121,14 +121,9 @@ class CanvasMaker:
     def _free(
         self, request: Request, free: Text, settings: Settings, prompt: int, edits: Edits | None
     ) -> FreeCanvas:
-        mask, bound = self.lexicon.mask_id, free.max_length
-        room = request.limits.max_tokens
-        if (
-            bound is not None
-        ):  # a character has at most four bytes, a token at least one; then the end
-            room = min(room, 4 * bound + 1)
+        mask = self.lexicon.mask_id
         how = (
-            [mask] * room,
+            [mask] * text_room(free, request.limits.max_tokens),
             settings.text_block_tokens,
             mask,
             self.lexicon.eos_ids,
@@ -139,6 +134,14 @@ class CanvasMaker:
             edits,
         )
         return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
+
+
+def text_room(free: Text, most: int) -> int:
+    """The positions of the canvas of free text that takes `most` tokens at most."""
+    if free.max_length is None:
+        return most
+    # A character has at most four bytes, a token at least one; then the end.
+    return min(most, 4 * free.max_length + 1)
 
 
 def checked_rule(request: Request, settings: Settings) -> Rule:

@@ -111,9 +111,6 @@ class Rounds(rounds.Rounds[Job]):
         )
 
     def _check_size(self, job: Job) -> None:
-        if not math.isfinite(job.request.priority):
-            told = f"a request has the priority {job.request.priority}, it must be a finite number"
-            raise EngineRefused(told, engine=self._name)
         size, most = self._batch.bytes_alone(job.need, job.block, job.lead), self._limits.bytes
         if size > most:
             raise EngineRefused(self._too_large(job, size), engine=self._name)

@@ -12,12 +12,31 @@ from typing import TYPE_CHECKING, Any, Literal
 from carrara.engines.contract_shape import SHAPES
 from carrara.engines.diffusion.rule_table import RULES, parameters, parsed, written
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import COUNT, PART, SHARE, SIZE, Range, shortened
 from carrara.engines.request import Rule
+from carrara.engines.weights.folder import read_object
 
 if TYPE_CHECKING:
     from carrara.engines.model.config import Denoising, UniformNoise
 
 FILE = "diffusion.json"
+
+_RANGES: Mapping[str, Range] = {
+    "block_tokens": SIZE,
+    "text_block_tokens": SIZE,
+    "threshold": PART,
+    "gate_threshold": SHARE,
+    "slot_tokens": SIZE,
+    "slot_most_tokens": SIZE,
+    "most_steps": SIZE,
+    "items_ahead": COUNT,
+    "mask_token_id": COUNT,
+    "slot_pad_id": COUNT,
+    "attention_block_tokens": SIZE,
+    "context_refresh_passes": COUNT,
+    "canvas_refresh_passes": SIZE,
+}
+"""What the numbers among the settings may be; those whose default is None may be that, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +96,27 @@ class Settings:
     accepted: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if (wrong := self._wrong()) is not None:
+            raise LoadingError(f"{FILE}: {wrong}")
+
+    def _wrong(self) -> str | None:
+        """The first setting that is not what it must be."""
         for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name.endswith("tokens") and (not isinstance(value, int) or value < 1):
-                raise LoadingError(f"{FILE}: {one.name} is a number of at least 1, not {value!r}")
-        if self.most_steps is not None and self.most_steps < 1:
-            raise LoadingError(f"{FILE}: most_steps is at least 1, not {self.most_steps!r}")
-        if not isinstance(self.context_refresh_passes, int) or self.context_refresh_passes < 0:
-            raise LoadingError(
-                f"{FILE}: context_refresh_passes is a number of at least 0, "
-                f"not {self.context_refresh_passes!r}"
-            )
-        if self.canvas_refresh_passes < 1:
-            raise LoadingError(
-                f"{FILE}: canvas_refresh_passes is at least 1, not {self.canvas_refresh_passes!r}"
-            )
+            value, allowed = getattr(self, one.name), _RANGES.get(one.name)
+            if allowed is None or value in allowed or (value is None and one.default is None):
+                continue
+            return f"{one.name} is {shortened(value)}, it must be {allowed}"
+        for name in ("logit_shift", "slots_grow"):
+            if not isinstance(value := getattr(self, name), bool):
+                return f"{name} is {shortened(value)}, it must be true or false"
         if self.attention not in ("causal", "block", "full"):
-            raise LoadingError(
-                f"{FILE}: attention is causal, block or full, not {self.attention!r}"
-            )
-        if not 0 < self.threshold <= 1:
-            raise LoadingError(
-                f"{FILE}: threshold is above 0 and at most 1, not {self.threshold!r}"
-            )
-        if not 0 <= self.gate_threshold <= 1:
-            raise LoadingError(
-                f"{FILE}: gate_threshold is from 0 to 1, not {self.gate_threshold!r}"
-            )
-        _check_accepted(self.accepted)
+            return f"attention is {shortened(self.attention)}, it must be causal, block or full"
         if self.rule is not None:
             try:
                 parameters(self.rule)
             except ValueError as error:
-                raise LoadingError(f"{FILE}: {error}") from error
+                return str(error)
+        return _wrong_accepted(self.accepted)
 
     def rule_of(self, asked: Rule | None = None) -> Rule:
         """The commit rule of a request that asked for this one, or for none.
@@ -143,15 +150,11 @@ class Settings:
         path = folder / FILE
         if not path.is_file():
             return self
-        try:
-            found: Any = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
+        found = read_object(path)
         known = {one.name for one in fields(self)}
-        if not isinstance(found, dict) or (unknown := found.keys() - known):
-            wrong = sorted(unknown) if isinstance(found, dict) else found
+        if unknown := sorted(found.keys() - known):
             raise LoadingError(
-                f"{path}: unknown keys {wrong}; known are {', '.join(sorted(known))}"
+                f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}"
             )
         if found.get("noise") is not None:
             raise LoadingError(f"{path}: noise cannot be set: the model was trained with one kind")
@@ -159,8 +162,8 @@ class Settings:
             if found.get("rule") is not None:
                 found["rule"] = parsed(found["rule"])
             return replace(self, **{key: found[key] for key in found if key != "noise"})
-        except (LoadingError, TypeError, ValueError) as error:
-            raise LoadingError(f"{path}: {error}") from error
+        except (LoadingError, ValueError) as error:
+            raise LoadingError(f"{path}: {str(error).removeprefix(f'{FILE}: ')}") from error
 
     @classmethod
     def of_checkpoint(cls, how: Denoising | None) -> Settings:
@@ -214,13 +217,15 @@ class Settings:
         return json.dumps(found, sort_keys=True)
 
 
-def _check_accepted(found: Any) -> None:
-    if not isinstance(found, Mapping) or not all(
-        isinstance(share, int | float) and 0 <= share <= 1 for share in found.values()
-    ):
-        raise LoadingError(f"{FILE}: accepted maps shapes of contracts to shares, not {found!r}")
+def _wrong_accepted(found: Any) -> str | None:
+    if not isinstance(found, Mapping):
+        return f"accepted is {shortened(found)}, it must map shapes of contracts to shares"
     if unknown := sorted(set(found) - set(SHAPES)):
-        raise LoadingError(f"{FILE}: accepted names {unknown[0]!r}; known are {', '.join(SHAPES)}")
+        return f"accepted names {unknown[0]!r}; known are {', '.join(SHAPES)}"
+    wrong = next((shape for shape, share in found.items() if share not in SHARE), None)
+    if wrong is None:
+        return None
+    return f"accepted.{wrong} is {shortened(found[wrong])}, it must be {SHARE}"
 
 
 PLAIN = Settings(block_tokens=64, most_steps=8, slot_tokens=16)

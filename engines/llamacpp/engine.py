@@ -7,7 +7,6 @@ free text, that is written by a second file without it, which is opened when it 
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from carrara.engines.contract import Contract, Text
 from carrara.engines.engine import Ability, Health
 from carrara.engines.errors import EngineFailed, LoadingError
 from carrara.engines.facts import EngineFacts
+from carrara.engines.fields import Fields
 from carrara.engines.infill_text import no_holes
 from carrara.engines.llamacpp.line import LlamaLine, Size
 from carrara.engines.remote.engine import RemoteEngine
@@ -23,6 +23,7 @@ from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.questions import Questions
 from carrara.engines.request import Completion, Request, Watch
 from carrara.engines.shared import Shared
+from carrara.engines.weights.folder import read_object
 
 PRESET = Preset(
     "llamacpp",
@@ -126,8 +127,8 @@ class LlamacppEngine(Shared):
     def _writes_free_text(self) -> bool:
         if self._adapter is None:
             return True
-        settings = json.loads((self._adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        return bool(settings.get("free_text", True))
+        path = self._adapter / "adapter_config.json"
+        return Fields(read_object(path), str(path)).flag("free_text", True)
 
     async def _opened_plain(self) -> RemoteEngine:
         async with self._gate:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from carrara.engines.fields import Fields
+
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
@@ -124,8 +126,9 @@ class LlamaConfig:
         """Read the fields of a published `config.json`. `where` names the file in errors.
 
         Raises:
-            LoadingError: another architecture, a missing size, or a variant this model does not compute.
+            LoadingError: another architecture, a variant this model does not compute, or a field that is missing or is
+            not what it must be; names file and field.
         """
         from carrara.engines.model.families import family_of
 
-        return family_of(found, where).read(found, where)
+        return family_of(found, where).read(Fields(found, where))

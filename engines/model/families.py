@@ -11,25 +11,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import COUNT, NOT_NEGATIVE, PART, Fields, Range
 from carrara.engines.model.config import Denoising, ExpertsConfig, LlamaConfig, RopeScaling
 from carrara.engines.model.layout import LLADA, LLADA2, LLAMA, Layout
 
 DIFFUSION_GEMMA = "diffusion_gemma"
 """The model_type that transformers computes (`gemma`)."""
 
-Fields = Mapping[str, Any]
-Read = Callable[[Fields, str], LlamaConfig]
+Read = Callable[[Fields], LlamaConfig]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`read` turns config.json (and its path, for errors) into our words; `layout` names the tensors."""
+    """`read` turns config.json into our words; `layout` names the tensors."""
 
     read: Read
     layout: Layout
 
 
-def family_of(found: Fields, where: str) -> Family:
+def family_of(found: Mapping[str, Any], where: str) -> Family:
     """The family of a config.json.
 
     Raises:
@@ -51,7 +51,7 @@ def family_of(found: Fields, where: str) -> Family:
     return family
 
 
-def check_unquantised(found: Fields, where: str) -> None:
+def check_unquantised(found: Mapping[str, Any], where: str) -> None:
     """Raise LoadingError where config.json says that the weights are quantised."""
     if quantised := found.get("quantization_config") or found.get("compression_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
@@ -61,132 +61,141 @@ def check_unquantised(found: Fields, where: str) -> None:
         )
 
 
-def read_llama(found: Fields, where: str) -> LlamaConfig:
+def read_llama(fields: Fields) -> LlamaConfig:
     """Llama, and the fields that most families share with it."""
-    check_sizes(
-        found,
-        where,
+    fields.need(
         "vocab_size",
         "hidden_size",
         "intermediate_size",
         "num_hidden_layers",
         "num_attention_heads",
     )
-    _check_plain(found, where, {"hidden_act": ("silu",), "use_sliding_window": (False,)})
-    heads, hidden = int(found["num_attention_heads"]), int(found["hidden_size"])
-    kv_heads = int(found.get("num_key_value_heads") or heads)
-    check_heads(heads, kv_heads, hidden, found.get("head_dim"), where)
+    _check_plain(fields, {"hidden_act": ("silu",), "use_sliding_window": (False,)})
+    heads, hidden = fields.size("num_attention_heads"), fields.size("hidden_size")
+    kv_heads = fields.whole("num_key_value_heads", heads)
+    head_dim = fields.whole("head_dim", None)
+    check_heads(heads, kv_heads, hidden, head_dim, fields.where)
     # transformers 5 moved rope_theta and rope_scaling into rope_parameters.
-    rope = found.get("rope_parameters") or found.get("rope_scaling") or {}
+    rope = fields.part("rope_parameters")
+    if not rope.found:
+        rope = fields.part("rope_scaling")
     return LlamaConfig(
-        vocab_size=int(found["vocab_size"]),
+        vocab_size=fields.size("vocab_size"),
         hidden_size=hidden,
-        intermediate_size=int(found["intermediate_size"]),
-        layers=int(found["num_hidden_layers"]),
+        intermediate_size=fields.size("intermediate_size"),
+        layers=fields.size("num_hidden_layers"),
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=int(found.get("head_dim") or hidden // heads),
-        max_positions=int(found.get("max_position_embeddings", 2048)),
-        rms_eps=float(found.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(rope.get("rope_theta") or found.get("rope_theta") or 10000.0),
-        rope_scaling=_rope_scaling(rope, where),
-        tied=bool(found.get("tie_word_embeddings", False)),
-        attention_bias=bool(found.get("attention_bias", False)),
-        mlp_bias=bool(found.get("mlp_bias", False)),
-        model_type=str(found["model_type"]),
+        head_dim=head_dim or hidden // heads,
+        max_positions=fields.whole("max_position_embeddings", 2048),
+        rms_eps=fields.number("rms_norm_eps", 1e-6, NOT_NEGATIVE),
+        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0)),
+        rope_scaling=_rope_scaling(rope),
+        tied=fields.flag("tie_word_embeddings"),
+        attention_bias=fields.flag("attention_bias"),
+        mlp_bias=fields.flag("mlp_bias"),
+        model_type=str(fields.found["model_type"]),
     )
 
 
-def read_qwen3(found: Fields, where: str) -> LlamaConfig:
+def read_qwen3(fields: Fields) -> LlamaConfig:
     """Llama with normed queries and keys."""
-    return replace(read_llama(found, where), qk_norm=True)
+    return replace(read_llama(fields), qk_norm=True)
 
 
-def read_sdar(found: Fields, where: str) -> LlamaConfig:
+def read_sdar(fields: Fields) -> LlamaConfig:
     """Qwen3 that denoises blocks, each behind those before it (SDAR, arXiv 2510.06303)."""
-    how = Denoising("block", int(found.get("block_size") or 4), _id(found, "mask_token_id"))
-    return replace(read_qwen3(found, where), denoising=how)
+    config = read_qwen3(fields)
+    return replace(config, denoising=_blocks(fields, config, 4))
 
 
-def read_dream(found: Fields, where: str) -> LlamaConfig:
+def read_dream(fields: Fields) -> LlamaConfig:
     """Qwen2.5 (biases on query, key and value) with full attention and shifted logits (arXiv 2508.15487)."""
-    how = Denoising("full", mask_id=_id(found, "mask_token_id"), shifted=True)
-    config = read_llama({"tie_word_embeddings": False, **found}, where)
+    config = read_llama(fields)
+    how = Denoising("full", mask_id=_mask_id(fields, config), shifted=True)
     return replace(config, attention_bias=True, output_bias=False, denoising=how)
 
 
-def read_llada(found: Fields, where: str) -> LlamaConfig:
+def read_llada(fields: Fields) -> LlamaConfig:
     """LLaDA and LLaDA 1.5 (arXiv 2502.09992): Llama with full attention, and other words for the sizes."""
-    check_sizes(found, where, "vocab_size", "d_model", "n_heads", "n_layers")
-    _check_plain(found, where, _LLADA_PLAIN)
-    hidden, heads = int(found["d_model"]), int(found["n_heads"])
-    kv_heads = 1 if found.get("multi_query_attention") else int(found.get("n_kv_heads") or heads)
-    check_heads(heads, kv_heads, hidden, None, where)
-    inner = found.get("mlp_hidden_size") or int(found.get("mlp_ratio", 4)) * hidden
-    return LlamaConfig(
-        vocab_size=int(found.get("embedding_size") or found["vocab_size"]),
+    fields.need("vocab_size", "d_model", "n_heads", "n_layers")
+    _check_plain(fields, _LLADA_PLAIN)
+    hidden, heads = fields.size("d_model"), fields.size("n_heads")
+    kv_heads = 1 if fields.flag("multi_query_attention") else fields.whole("n_kv_heads", heads)
+    check_heads(heads, kv_heads, hidden, None, fields.where)
+    config = LlamaConfig(
+        vocab_size=fields.whole("embedding_size", fields.size("vocab_size")),
         hidden_size=hidden,
-        intermediate_size=int(inner),
-        layers=int(found["n_layers"]),
+        intermediate_size=fields.whole("mlp_hidden_size", fields.whole("mlp_ratio", 4) * hidden),
+        layers=fields.size("n_layers"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=hidden // heads,
-        max_positions=int(found.get("max_sequence_length", 1024)),
-        rms_eps=float(found.get("rms_norm_eps", 1e-5)),
-        rope_theta=float(found.get("rope_theta", 10000.0)),
-        tied=bool(found.get("weight_tying", False)),
-        model_type=str(found["model_type"]),
-        denoising=Denoising("full", mask_id=_id(found, "mask_token_id")),
+        max_positions=fields.whole("max_sequence_length", 1024),
+        rms_eps=fields.number("rms_norm_eps", 1e-5, NOT_NEGATIVE),
+        rope_theta=fields.number("rope_theta", 10000.0),
+        tied=fields.flag("weight_tying"),
+        model_type=str(fields.found["model_type"]),
     )
+    return replace(config, denoising=Denoising("full", mask_id=_mask_id(fields, config)))
 
 
-def read_llada2(found: Fields, where: str) -> LlamaConfig:
+def read_llada2(fields: Fields) -> LlamaConfig:
     """LLaDA 2.0 and 2.1: blocks behind blocks, mixtures of experts, heads turned in part."""
-    check_sizes(
-        found, where, "num_experts", "num_experts_per_tok", "moe_intermediate_size", "head_dim"
+    fields.need("num_experts", "num_experts_per_tok", "moe_intermediate_size", "head_dim")
+    _check_plain(fields, _LLADA2_PLAIN)
+    config = read_llama(fields)
+    # config.json names neither the block nor the mask; 32 is what the published models were trained with.
+    return replace(
+        config,
+        attention_bias=fields.flag("use_qkv_bias"),
+        output_bias=False,
+        qk_norm=fields.flag("use_qk_norm"),
+        rotary_dim=_rotary_dim(fields, config.head_dim),
+        experts=_experts(fields),
+        denoising=_blocks(fields, config, 32),
     )
-    _check_plain(found, where, _LLADA2_PLAIN)
-    config = read_llama(found, where)
-    inner, groups = int(found["moe_intermediate_size"]), int(found.get("n_group") or 1)
+
+
+def _experts(fields: Fields) -> ExpertsConfig:
+    inner, groups = fields.size("moe_intermediate_size"), fields.whole("n_group", 1)
     experts = ExpertsConfig(
-        count=int(found["num_experts"]),
-        chosen=int(found["num_experts_per_tok"]),
+        count=fields.size("num_experts"),
+        chosen=fields.size("num_experts_per_tok"),
         hidden=inner,
-        shared_hidden=inner * int(found.get("num_shared_experts") or 0),
+        shared_hidden=inner * fields.whole("num_shared_experts", 0, COUNT),
         groups=groups,
-        chosen_groups=int(found.get("topk_group") or groups),
-        scale=float(found.get("routed_scaling_factor") or 1.0),
-        normalised=bool(found.get("norm_topk_prob", True)),
-        biased=bool(found.get("moe_router_enable_expert_bias", False)),
-        first_layer=int(found.get("first_k_dense_replace") or 0),
+        chosen_groups=fields.whole("topk_group", groups, Range(1, groups, whole=True)),
+        scale=fields.number("routed_scaling_factor", 1.0),
+        normalised=fields.flag("norm_topk_prob", True),
+        biased=fields.flag("moe_router_enable_expert_bias"),
+        first_layer=fields.whole("first_k_dense_replace", 0, COUNT),
     )
     if experts.count % groups or experts.chosen > experts.count // groups * experts.chosen_groups:
         raise LoadingError(
-            f"{where}: {experts.chosen} of {experts.count} experts cannot be chosen from "
+            f"{fields.where}: {experts.chosen} of {experts.count} experts cannot be chosen from "
             f"{experts.chosen_groups} of {groups} equal groups"
         )
-    # config.json names neither the block nor the mask; 32 is what the published models were trained with.
-    how = Denoising("block", int(found.get("block_size") or 32), _id(found, "mask_token_id"))
-    return replace(
-        config,
-        attention_bias=bool(found.get("use_qkv_bias", False)),
-        output_bias=False,
-        qk_norm=bool(found.get("use_qk_norm", False)),
-        rotary_dim=int(config.head_dim * float(found.get("partial_rotary_factor") or 1.0)),
-        experts=experts,
-        denoising=how,
-    )
+    return experts
+
+
+def _rotary_dim(fields: Fields, head_dim: int) -> int:
+    """How many dimensions of a head are turned: pairs of them, and at least one."""
+    turned = int(head_dim * fields.number("partial_rotary_factor", 1.0, PART))
+    if turned < 2 or turned % 2:
+        wanted = f"a share of head_dim ({head_dim}) that is an even number of dimensions"
+        raise fields.fault("partial_rotary_factor", wanted)
+    return turned
 
 
 def _adapted(read: Read) -> Read:
     """Adapted to diffusion: the checkpoint does not say whether with full attention or in blocks."""
 
-    def adapted(found: Fields, where: str) -> LlamaConfig:
-        block = found.get("block_size")
-        how = Denoising(
-            "block" if block else None, block and int(block), _id(found, "mask_token_id")
-        )
-        return replace(read(found, where), denoising=how)
+    def adapted(fields: Fields) -> LlamaConfig:
+        config = read(fields)
+        mask, block = _mask_id(fields, config), fields.whole("block_size", None)
+        how = Denoising(None if block is None else "block", block, mask)
+        return replace(config, denoising=how)
 
     return adapted
 
@@ -226,53 +235,51 @@ _LLADA2_PLAIN: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _id(found: Fields, name: str) -> int | None:
-    value = found.get(name)
-    return None if value is None else int(value)
+def _mask_id(fields: Fields, config: LlamaConfig) -> int | None:
+    return fields.token("mask_token_id", config.vocab_size)
 
 
-def check_sizes(found: Fields, where: str, *names: str) -> None:
-    """Raise LoadingError unless all of them are there and none is 0."""
-    if missing := [name for name in names if not found.get(name)]:
-        raise LoadingError(f"{where}: lacks {', '.join(missing)}")
+def _blocks(fields: Fields, config: LlamaConfig, usual: int) -> Denoising:
+    """Blocks of `block_size`, or of the `usual` size."""
+    return Denoising("block", fields.whole("block_size", usual), _mask_id(fields, config))
 
 
-def _check_plain(found: Fields, where: str, plain: Mapping[str, tuple[Any, ...]]) -> None:
-    """A field that is there and not None must have one of its plain values."""
+def _check_plain(fields: Fields, plain: Mapping[str, tuple[Any, ...]]) -> None:
+    """A field that is there must have one of its plain values."""
     for name, values in plain.items():
-        if (value := found.get(name)) is not None and value not in values:
+        if (value := fields.found.get(name)) is not None and value not in values:
             allowed = " or ".join(map(repr, values))
-            raise LoadingError(f"{where}: {name} {value!r} is not supported, only {allowed}")
+            raise LoadingError(f"{fields.where}: {name} {value!r} is not supported, only {allowed}")
 
 
-def check_heads(heads: int, kv_heads: int, hidden: int, head_dim: Any, where: str) -> None:
-    """Raise LoadingError unless the heads can share the KV heads, and the hidden size."""
+def check_heads(heads: int, kv_heads: int, hidden: int, head_dim: int | None, where: str) -> None:
+    """Raise LoadingError unless the heads can share the KV heads and the hidden size, and be turned by pairs."""
     if heads % kv_heads:
         raise LoadingError(
             f"{where}: {heads} attention heads cannot share {kv_heads} KV heads evenly"
         )
     if not head_dim and hidden % heads:
         raise LoadingError(f"{where}: hidden_size {hidden} is not divisible by {heads} heads")
+    if (size := head_dim or hidden // heads) % 2:
+        raise LoadingError(f"{where}: heads of {size} dimensions cannot be turned, only even ones")
 
 
-def _rope_scaling(rope: Fields, where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    try:
-        match kind:
-            case "default":
-                return None
-            case "linear":
-                return RopeScaling("linear", float(rope["factor"]))
-            case "llama3":
-                return RopeScaling(
-                    "llama3",
-                    float(rope["factor"]),
-                    float(rope["low_freq_factor"]),
-                    float(rope["high_freq_factor"]),
-                    int(rope["original_max_position_embeddings"]),
-                )
-    except KeyError as error:
-        raise LoadingError(f"{where}: rope type {kind!r} lacks {error}") from error
+def _rope_scaling(rope: Fields) -> RopeScaling | None:
+    kind = rope.found.get("rope_type") or rope.found.get("type") or "default"
+    match kind:
+        case "default":
+            return None
+        case "linear":
+            return RopeScaling("linear", rope.needed("factor"))
+        case "llama3":
+            low = rope.needed("low_freq_factor")
+            return RopeScaling(
+                "llama3",
+                rope.needed("factor"),
+                low,
+                rope.needed("high_freq_factor", Range(low, is_open=True)),
+                rope.size("original_max_position_embeddings"),
+            )
     raise LoadingError(
-        f"{where}: rope type {kind!r} is not supported, only default, linear and llama3"
+        f"{rope.where}: rope type {kind!r} is not supported, only default, linear and llama3"
     )

@@ -9,7 +9,6 @@ Legend: B rows, N positions of the canvas, T clean tokens, V vocabulary.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import COUNT, NOT_NEGATIVE, Fields
 from carrara.engines.model.config import Denoising, LlamaConfig, UniformNoise
 from carrara.engines.model.families import (
     DIFFUSION_GEMMA,
     check_heads,
-    check_sizes,
     check_unquantised,
 )
 from carrara.engines.model.shards import check_headers
@@ -57,31 +56,22 @@ class GemmaSettings(UniformNoise):
         """Read `generation_config.json`; without the file, the defaults.
 
         Raises:
-            LoadingError: it cannot be read as JSON, or names something that is no number.
+            LoadingError: it cannot be read as JSON, or a field is not what it must be.
         """
         path = folder / "generation_config.json"
         if not path.is_file():
             return cls()
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            eos, plain = found.get("eos_token_id"), cls()
-            sampler = found.get("sampler_config") or {}
-            return cls(
-                int(found.get("max_denoising_steps") or plain.steps),
-                float(sampler.get("entropy_bound", plain.entropy_bound)),
-                float(found.get("t_min", plain.t_min)),
-                float(found.get("t_max", plain.t_max)),
-                int(found.get("stability_threshold", plain.stable)),
-                float(found.get("confidence_threshold", plain.sure)),
-                int(found.get("pad_token_id") or 0),
-                tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
-            )
-        except (OSError, ValueError) as error:
-            raise LoadingError(f"{path}: cannot be read as JSON: {error}") from error
-        except (TypeError, AttributeError) as error:
-            raise LoadingError(
-                f"{path}: is not what a DiffusionGemma folder has: {error}"
-            ) from error
+        found, plain = Fields(read_object(path), str(path)), cls()
+        return cls(
+            found.whole("max_denoising_steps", plain.steps),
+            found.part("sampler_config").number("entropy_bound", plain.entropy_bound, NOT_NEGATIVE),
+            found.number("t_min", plain.t_min, NOT_NEGATIVE),
+            found.number("t_max", plain.t_max),
+            found.whole("stability_threshold", plain.stable, COUNT),
+            found.number("confidence_threshold", plain.sure, NOT_NEGATIVE),
+            found.whole("pad_token_id", 0, COUNT),
+            found.tokens("eos_token_id", None),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,19 +124,19 @@ def read_gemma(found: Mapping[str, Any], where: str, settings: UniformNoise) -> 
         settings.stable,
         settings.sure,
     )
-    heads = int(text["num_attention_heads"])
+    heads = text.size("num_attention_heads")
     return LlamaConfig(
-        vocab_size=int(text["vocab_size"]),
-        hidden_size=int(text["hidden_size"]),
-        intermediate_size=int(text["intermediate_size"]),
-        layers=int(text["num_hidden_layers"]),
+        vocab_size=text.size("vocab_size"),
+        hidden_size=text.size("hidden_size"),
+        intermediate_size=text.size("intermediate_size"),
+        layers=text.size("num_hidden_layers"),
         heads=heads,
-        kv_heads=int(text.get("num_key_value_heads") or heads),
-        head_dim=int(text["head_dim"]),
-        max_positions=int(text.get("max_position_embeddings") or 131072),
+        kv_heads=text.whole("num_key_value_heads", heads),
+        head_dim=text.size("head_dim"),
+        max_positions=text.whole("max_position_embeddings", 131072),
         tied=True,
         model_type=MODEL_TYPE,
-        denoising=Denoising("block", int(found.get("canvas_length") or 256), noise=noise),
+        denoising=Denoising("block", Fields(found, where).whole("canvas_length", 256), noise=noise),
     )
 
 
@@ -197,22 +187,21 @@ def load_gemma(
     return model.eval()
 
 
-def _text_config(found: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _text_config(found: Mapping[str, Any], where: str) -> Fields:
     """The sizes of the text model, checked as other families' are."""
     if (kind := found.get("model_type")) != MODEL_TYPE:
         raise LoadingError(f"{where}: model_type {kind!r} is not {MODEL_TYPE!r}")
     check_unquantised(found, where)
-    text = found.get("text_config")
-    if not isinstance(text, Mapping):
-        raise LoadingError(f"{where}: lacks text_config")
-    within = f"{where}: text_config"
-    check_unquantised(text, within)
-    check_sizes(text, within, *_SIZES)
+    whole = Fields(found, where)
+    whole.need("text_config")
+    text = whole.part("text_config")
+    check_unquantised(text.found, f"{where}: text_config")
+    text.need(*_SIZES)
     heads, hidden, head = (
-        int(text[name]) for name in ("num_attention_heads", "hidden_size", "head_dim")
+        text.size(name) for name in ("num_attention_heads", "hidden_size", "head_dim")
     )
     for name in ("num_key_value_heads", "num_global_key_value_heads"):
-        check_heads(heads, int(text.get(name) or heads), hidden, head, within)
+        check_heads(heads, text.whole(name, heads), hidden, head, f"{where}: text_config")
     return text
 
 

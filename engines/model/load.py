@@ -21,8 +21,8 @@ from carrara.engines.model.layer import Layer
 from carrara.engines.model.layout import Layout
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
-from carrara.engines.model.shards import check_headers, opened, weight_files
-from carrara.engines.weights.folder import read_object
+from carrara.engines.model.shards import check_headers, opened
+from carrara.engines.weights.folder import read_object, weight_files
 
 
 @dataclass(frozen=True, slots=True)

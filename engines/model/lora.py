@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import Fields, Range
 from carrara.engines.model.linear import JoinedLinear
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import Projection, projections
@@ -68,12 +69,10 @@ def load_adapter(folder: Path) -> Adapter:
     for key, plain in _PLAIN.items():
         if key in settings and settings[key] not in plain:
             raise LoadingError(f"{path}: {key} = {settings[key]!r} is not supported")
-    try:
-        rank, alpha = int(settings["r"]), float(settings["lora_alpha"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise LoadingError(f"{path}: r and lora_alpha must be numbers ({error})") from error
-    if rank < 1:
-        raise LoadingError(f"{path}: r is {rank}, it must be at least 1")
+    fields = Fields(settings, str(path))
+    rank, alpha = fields.size("r"), fields.needed("lora_alpha", Range())
+    for switch in ("free_text", "quick"):  # read where they count
+        fields.flag(switch)
     weights = folder / WEIGHTS_FILE
     pairs = _pairs(weights, rank)
     _check_targets(settings.get("target_modules"), pairs, path)
@@ -81,7 +80,7 @@ def load_adapter(folder: Path) -> Adapter:
         name=str(settings.get("name") or folder.resolve().name),
         folder=folder,
         rank=rank,
-        scale=alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank),
+        scale=alpha / (math.sqrt(rank) if fields.flag("use_rslora") else rank),
         pairs=pairs,
         fingerprint=_fingerprint(path, weights),
         settings=settings,

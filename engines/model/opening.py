@@ -17,21 +17,21 @@ import torch
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import Fields
 from carrara.engines.model.device import pick_device, pick_dtype
 from carrara.engines.model.gemma import MODEL_TYPE as GEMMA
 from carrara.engines.model.gemma import Gemma, open_gemma
 from carrara.engines.model.linear import can_be_quick
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model
-from carrara.engines.model.lora import attach, load_adapter, merge
+from carrara.engines.model.lora import CONFIG_FILE, attach, load_adapter, merge
 from carrara.engines.model.pace import Pace
 from carrara.engines.model.peaks import SAMPLE
-from carrara.engines.model.shards import weight_files
 from carrara.engines.model.small import small_kind
 from carrara.engines.prefix_cache import BLOCK_TOKENS, PrefixCache
 from carrara.engines.tokenizer import Tokenizer
 from carrara.engines.weights import manifest
-from carrara.engines.weights.folder import read_object
+from carrara.engines.weights.folder import read_object, weight_files
 from carrara.engines.weights.store import ensure
 
 _CPU_CACHE_BYTES = 256 << 20
@@ -158,15 +158,18 @@ def _use_adapter(model: Llama, opening: Opening) -> AdapterInfo | None:
 
 
 def _tokenizer(folder: Path, model: Llama | Gemma, adapter: AdapterInfo | None) -> Tokenizer:
-    settings = adapter.settings if adapter else {}
+    size = model.config.vocab_size
+    named = Fields({}, "")
+    if adapter is not None:
+        named = Fields(adapter.settings, str(adapter.folder / CONFIG_FILE))
     tokenizer = Tokenizer.from_folder(
         folder,
-        mask_id=settings.get("mask_token_id"),
-        slot_pad_id=settings.get("slot_pad_token_id"),
+        mask_id=named.token("mask_token_id", size),
+        slot_pad_id=named.token("slot_pad_token_id", size),
     )
-    if tokenizer.vocab_size != model.config.vocab_size:
+    if tokenizer.vocab_size != size:
         raise LoadingError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}"
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} ids, the model {size}"
         )
     tokenizer.vocabulary  # noqa: B018 - made now, so that no request waits for it
     return tokenizer

@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint: which they are, opening them, and what their headers promise.
+"""The safetensors files of a checkpoint: opening them, and what their headers promise.
 
 A header tells names, shapes and kinds of numbers without a weight being read, so a folder that is not what its
 config.json asks for is refused at once, however large it is. `load` fills our models; `gemma` leaves that to
@@ -15,11 +15,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from carrara.engines.errors import LoadingError
-from carrara.engines.weights.folder import read_object
+from carrara.engines.weights.folder import INDEX_FILE, WEIGHTS_FILE, shards, weight_files
 from carrara.engines.weights.safetensors_file import first_cut_off
-
-INDEX_FILE = "model.safetensors.index.json"
-WEIGHTS_FILE = "model.safetensors"
 
 # Tensors that some exporters write and that hold nothing to load: rotary tables are computed.
 _IGNORED_ENDINGS = (".rotary_emb.inv_freq",)
@@ -31,24 +28,6 @@ _KINDS = {
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: the shards its index names, else the single file."""
-    index = folder / INDEX_FILE
-    if index.is_file():
-        shards = read_object(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise LoadingError(f"{index}: has no weight_map")
-        paths = [folder / name for name in sorted(set(map(str, shards.values())))]
-    else:
-        paths = [folder / WEIGHTS_FILE]
-    for path in paths:
-        if path.parent != folder:
-            raise LoadingError(f"{index}: {path} lies outside the folder of the checkpoint")
-        if not path.is_file():
-            raise LoadingError(f"{path} does not exist; the checkpoint is incomplete")
-    return paths
 
 
 @contextmanager
@@ -109,7 +88,7 @@ def _missing(folder: Path, names: list[str]) -> str:
     """Which tensors are missing and where the first of them should have been."""
     file, first = folder / WEIGHTS_FILE, names[0]
     if (folder / INDEX_FILE).is_file():
-        held = read_object(folder / INDEX_FILE)["weight_map"].get(first)
+        held = shards(folder).get(first)
         file = folder / (held or INDEX_FILE)
     shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return f"{file}: {len(names)} tensors are missing: {shown}"

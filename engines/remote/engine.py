@@ -135,6 +135,7 @@ class RemoteEngine(Shared):
         Raises:
             EngineBusy, EngineRefused, EngineFailed: and their kinds; see `carrara.engines.errors`.
         """
+        check_numbers(request, self._name)
         return await self._guarded(self._complete(request, watch), request.limits.deadline_s)
 
     async def use_tools(
@@ -189,7 +190,6 @@ class RemoteEngine(Shared):
                 task.cancel()
 
     async def _complete(self, request: Request, watch: Watch | None) -> Completion:
-        check_numbers(request, self._name)
         await self._name_model()
         if request.draft is not None and not self._questions.pins:
             raise EngineRefused(

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.fields import Fields
 from carrara.engines.weights import safetensors_file
 
-_WEIGHTS, _INDEX, _TOKENIZER = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-)
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+_TOKENIZER = "tokenizer.json"
 
 
 def check_folder(folder: Path) -> None:
@@ -36,18 +35,43 @@ def check_folder(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files: one, or the shards that the index names."""
-    if (folder / _INDEX).is_file():
-        names = read_object(folder / _INDEX).get("weight_map")
-        if not isinstance(names, dict) or not names:
-            raise LoadingError(f"{folder / _INDEX}: has no weight_map")
-        return [folder / name for name in sorted(set(names.values()))]
-    if not (folder / _WEIGHTS).is_file() and (old := sorted(folder.glob("*.bin"))):
+    """The safetensors files, which exist: one, or the shards that the index names.
+
+    Raises:
+        LoadingError: one does not exist, or the index is damaged or names something else than files beside it.
+    """
+    if (folder / INDEX_FILE).is_file():
+        return [_existing(folder / name) for name in sorted(set(shards(folder).values()))]
+    if not (folder / WEIGHTS_FILE).is_file() and (old := sorted(folder.glob("*.bin"))):
         raise LoadingError(
-            f"{folder / _WEIGHTS} does not exist, only {old[0].name}, a format that can run code. "
+            f"{folder / WEIGHTS_FILE} does not exist, only {old[0].name}, a format that can run code. "
             "Convert it to safetensors first."
         )
-    return [folder / _WEIGHTS]
+    return [_existing(folder / WEIGHTS_FILE)]
+
+
+def shards(folder: Path) -> dict[str, str]:
+    """Which file beside the index holds each tensor, as the index says.
+
+    Raises:
+        LoadingError: the index is damaged, or names something else than files beside it.
+    """
+    path = folder / INDEX_FILE
+    found = Fields(read_object(path), str(path)).part("weight_map")
+    if not found.found:
+        raise LoadingError(f"{path}: has no weight_map")
+    for tensor, name in found.found.items():
+        if not isinstance(name, str) or not name:
+            raise found.fault(tensor, "the name of a file")
+        if (folder / name).parent != folder:
+            raise LoadingError(f"{path}: {folder / name} lies outside the folder of the checkpoint")
+    return dict(found.found)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise LoadingError(f"{path} does not exist; the checkpoint is incomplete")
+    return path
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from benchmarks import gpu
 from benchmarks.diffusion.__main__ import SMALL
+from benchmarks.diffusion.calls import kinds
+from benchmarks.diffusion.decoders import Told
 from benchmarks.diffusion.run import ASSUMED_TOKENS_PER_PASS, Plan, tokens_per_pass
 from benchmarks.diffusion.tables import tables
 from benchmarks.diffusion.timing import Budget, Results, Taken, best
@@ -85,7 +87,8 @@ def test_the_script_for_a_gpu_runs_through_on_a_small_machine(tiny: Path, tmp_pa
     text = tables(found)
     assert "| extract | 1 | diffusion |" in text
     assert "| fixed_steps | 1 | 4 |" in text
-    assert "| llada-8b |" in text
+    assert "| llada-8b, widths / 64, 2 layers |" in text
+    assert "Not measured" not in text
 
 
 def test_a_run_without_time_says_what_it_left_out(tiny: Path, tmp_path: Path) -> None:
@@ -100,6 +103,50 @@ def test_a_budget_notes_what_it_does_not_allow() -> None:
     now[0] = 10.0
     assert not budget.allows("two")
     assert budget.left_out == ["two"]
+
+
+def test_tables_say_what_was_not_measured_and_show_both_clocks() -> None:
+    clocks = {"wall_ms": 30.0, "cpu_ms": 6.0}
+    line = {"batch": 1, "canvas": 16, "prompt": 32, "pass": clocks, "few": clocks}
+    line |= {"times_floor_few": 15.0, "times_floor_few_cpu": 3.0}
+    text = tables(
+        {
+            "calls": {"left_out": ["extract, batch 1", "choose, batch 8"]},
+            "chain": {"error": "ValueError: none"},
+            "shapes": {
+                "divided_by": 1,
+                "llada-8b": {
+                    "weights": "int8",
+                    "floor_ms": 2.0,
+                    "lines": [line],
+                    "left_out": ["batch 4"],
+                },
+            },
+        }
+    )
+    assert "| llada-8b | int8 | 1 | 16 | 32 | 30.0 | 30.0 | 6.0 | 2.0 | 15.0 | 3.0 |" in text
+    assert text.endswith(
+        "Not measured:\n- calls: no time was left for extract, batch 1; choose, batch 8\n"
+        "- chain: failed: ValueError: none\n- shapes, llada-8b: no time was left for batch 4"
+    )
+
+
+def test_a_kind_of_call_without_time_asks_nobody_anything() -> None:
+    budget = Budget(0.0)
+    found = asyncio.run(kinds([Unasked()], ["extract"], 1, [1, 8], 1, budget, lambda now: None))
+    assert found == {"left_out": ["extract, batch 1", "extract, batch 8"]}
+
+
+class Unasked:
+    """A decoder that must not be asked."""
+
+    name = "unasked"
+
+    async def answer(self, ask: Ask) -> Told:
+        raise AssertionError(f"asked {ask.prompt!r}")
+
+    def cpu_s(self) -> float:
+        return 0.0
 
 
 def test_results_are_whole_at_any_time(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Contracts describe themselves, travel as data, read good answers and refuse the others with a reason."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,6 +126,40 @@ def test_a_long_value_does_not_flood_the_reason() -> None:
 def test_a_wrong_schema_is_an_error_of_ours_and_nothing_is_fetched(schema: dict[str, Any]) -> None:
     with pytest.raises(CarraraError, match="bad JSON Schema"):
         Json.of(schema).parse("1")
+
+
+@pytest.mark.parametrize("levels", [450, 3000])
+def test_a_schema_nested_too_deep_is_refused(levels: int) -> None:
+    schema: dict[str, Any] = {"type": "boolean"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    with pytest.raises(CarraraError, match="bad JSON Schema of 'deep': it is nested too deep"):
+        Json.of(schema, "deep")
+
+
+def test_a_schema_that_is_no_json_is_refused() -> None:
+    circle: dict[str, Any] = {"type": "array"}
+    circle["items"] = circle
+    for schema in (circle, {"const": {1}}):
+        with pytest.raises(CarraraError, match="bad JSON Schema of 'value': it is no JSON"):
+            Json.of(schema)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Text(2.5),  # type: ignore[arg-type]
+        lambda: Text("9"),  # type: ignore[arg-type]
+        lambda: Hole("9"),  # type: ignore[arg-type]
+        lambda: Hole(2.5),  # type: ignore[arg-type]
+        lambda: Outline(1.5),  # type: ignore[arg-type]
+        lambda: Outline(3, "1"),  # type: ignore[arg-type]
+        lambda: Table((Column("a"),), 0, 1.5),  # type: ignore[arg-type]
+    ],
+)
+def test_sizes_of_contracts_are_whole_numbers(make: Callable[[], Contract | Hole]) -> None:
+    with pytest.raises(CarraraError):
+        make()
 
 
 def test_a_value_too_deep_for_its_schema_is_refused() -> None:

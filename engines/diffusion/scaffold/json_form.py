@@ -46,15 +46,26 @@ def json_program(schema_text: str, prefix: str = "") -> Program:
 
 @dataclass(slots=True)
 class _Builder:
-    """`open` are the named schemas being compiled, `waiting` those referred to from inside themselves."""
+    """`open` are the named schemas being compiled, `waiting` those referred to from inside themselves.
+
+    `made` keeps the form of each schema by its identity: the items of a list have two forms, a first one and those
+    behind a space, so lists in lists would be compiled twice as often with each level.
+    """
 
     schemas: Schemas
     rules: dict[str, Form] = field(default_factory=dict)
     waiting: dict[str, Callable[[], Form]] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
+    made: dict[tuple[int, str, frozenset[str]], tuple[Any, Form]] = field(default_factory=dict)
 
     def value(self, schema: Any, prefix: str) -> Form:
         """The form of any value of a schema, written after `prefix`."""
+        key = (id(schema), prefix, frozenset(self.open))
+        if key not in self.made:
+            self.made[key] = (schema, self._value(schema, prefix))
+        return self.made[key][1]
+
+    def _value(self, schema: Any, prefix: str) -> Form:
         branches = self.schemas.branches(schema)
         if not branches:
             raise CannotHold(f"{schema.get('$ref', 'the schema')} contains itself without an end")

@@ -113,11 +113,14 @@ class TokenAutomaton:
 
     def most_tokens(self, limit: int = 256) -> int:
         """The length of the longest text in tokens, `limit` if there are longer ones."""
-        states = self.start
+        states, seen = self.start, set[int]()
         for length in range(limit):
             states = self.forward(states) & ~self._pad
             if not states:
                 return length
+            if states in seen:  # and so for ever
+                return limit
+            seen.add(states)
         return limit
 
     def accepts_tokens(self, ids: Sequence[int]) -> bool:

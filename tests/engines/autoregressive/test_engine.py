@@ -331,9 +331,14 @@ def test_a_deadline_ends_a_running_answer_and_a_waiting_one(with_engine: With, c
         (ask(output=Regex(r"(a)\1")), "as a grammar"),
         (ask(draft=Draft("x")), "takes no draft"),
         (ask(adapter="mine"), "no adapter 'mine' is loaded"),
-        (ask(sampling=Sampling(-1)), "temperature is -1, it must be 0"),
+        (ask(sampling=Sampling(-1)), "temperature is -1, it must be a number of at least 0"),
         (ask(sampling=Sampling(float("nan"))), "temperature is nan"),
-        (ask(sampling=Sampling(1, top_p=0)), "top_p is 0, it must be above 0 and at most 1"),
+        (ask(most=40.5), "max_tokens is 40.5, it must be a whole number"),  # type: ignore[arg-type]
+        (ask(draft=Draft("x", spans=((0, 1),), strength=2)), "strength is 2"),
+        (
+            ask(sampling=Sampling(1, top_p=0)),
+            "top_p is 0, it must be a number above 0 and at most 1",
+        ),
     ],
 )
 def test_what_can_never_succeed_is_refused_with_the_reason(

@@ -247,6 +247,13 @@ def test_a_full_queue_is_busy(run: Callable[..., Any]) -> None:
     [
         (request(Text(), "the cat " * 400), "its context holds 512"),
         (request(Text(), "x" * 10**6), "its context holds 512"),
+        (request(Text(), tokens=10**12), "its context holds 512"),
+        (request(Text(10**12), tokens=10**12), "its context holds 512"),
+        (infill(["Tel: ", Hole(10**8), "."]), "its context holds 512"),
+        (request(Text(), tokens=40.5), "max_tokens is 40.5"),  # type: ignore[arg-type]
+        (request(Text(), tokens="9"), "max_tokens is '9'"),  # type: ignore[arg-type]
+        (request(Text(), priority="x"), "priority is 'x'"),
+        (request(Text(), draft=Draft("x", strength="x")), "strength is 'x'"),  # type: ignore[arg-type]
         (request(Json.of(PERSON), tokens=10), "max_tokens is 10"),
         (request(Json.of({"not": {}})), "no scaffold holds"),
         (request(Text(), tokens=0), "at least 1"),

@@ -145,6 +145,10 @@ def test_settings_are_read_from_the_checkpoint(folder: Path, tmp_path: Path) -> 
     assert (found.steps, found.entropy_bound, found.eos_ids, found.pad_id) == (6, 2.0, (1, 6), 0)
     assert (found.t_min, found.sure) == (0.4, 0.005)
     assert GemmaSettings.of_folder(tmp_path) == GemmaSettings()
+    for field, wrong in (("max_denoising_steps", "x"), ("t_max", 0), ("eos_token_id", ["a"])):
+        (tmp_path / "generation_config.json").write_text(json.dumps({field: wrong}))
+        with pytest.raises(LoadingError, match=f"generation_config.json: {field} is "):
+            GemmaSettings.of_folder(tmp_path)
     (tmp_path / "generation_config.json").write_text("{")
     with pytest.raises(LoadingError, match=r"generation_config.json: cannot be read"):
         GemmaSettings.of_folder(tmp_path)
@@ -227,11 +231,11 @@ def sharded(folder: Path, tmp_path: Path) -> Path:
         ),
         (
             lambda f: edit(f, "text_config", num_hidden_layers=None),
-            "config.json: text_config: lacks num_hidden_layers",
+            "config.json: lacks text_config.num_hidden_layers",
         ),
         (
             lambda f: edit(f, "text_config", num_attention_heads=0),
-            "config.json: text_config: lacks num_attention_heads",
+            "config.json: text_config.num_attention_heads is 0",
         ),
         (lambda f: edit(f, text_config=None), "config.json: lacks text_config"),
         (

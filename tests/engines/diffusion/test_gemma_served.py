@@ -184,7 +184,7 @@ def test_a_missing_size_is_named(folder: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     del config["text_config"]["head_dim"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(LoadingError, match=r"config.json: text_config: lacks head_dim"):
+    with pytest.raises(LoadingError, match=r"config.json: lacks text_config.head_dim"):
         answers(tmp_path, [ask(Text())])
 
 

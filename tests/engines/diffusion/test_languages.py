@@ -221,6 +221,16 @@ def test_texts_of_a_format_pass_its_check(name: str) -> None:
             assert datetime.fromisoformat(text)
 
 
+@pytest.mark.parametrize(("name", "day"), [("time", ""), ("date-time", "2026-02-28T")])
+def test_a_time_has_its_offset_as_the_standard_asks(name: str, day: str) -> None:
+    node = formats.language(name)
+    assert node is not None
+    dfa = automaton(node)
+    assert not dfa.matches(f"{day}16:46:46")
+    assert not dfa.matches(f"{day}16:46:46.5")
+    assert all(dfa.matches(f"{day}16:46:46{offset}") for offset in ("Z", "+05:30", "-00:00"))
+
+
 def drawn(dfa: Dfa, chance: random.Random) -> str:
     """A random walk that stops at an accepting state, sooner or later."""
     state, found = 0, []

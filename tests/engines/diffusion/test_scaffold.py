@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Regex, Table, Text
 from carrara.engines.diffusion.commit import fixed_steps
 from carrara.engines.diffusion.scaffold.compile import compiled, refusal
+from carrara.engines.diffusion.scaffold.forms import At, Form, Gate, Items, Seq
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
@@ -210,6 +211,45 @@ def test_a_repeated_item_or_key_is_left_out(fill: Fill) -> None:
     for seed in range(20):
         assert len(fill(Json.of(unique), seed, Budget(60)).value) <= 4
         assert set(fill(Json.of(keyed), seed, Budget(60)).value) <= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: {"type": "array", "items": inner},
+        lambda inner: {"type": "object", "additionalProperties": inner},
+    ],
+)
+def test_lists_in_lists_are_compiled_once_a_level(
+    around: Callable[[dict[str, Any]], dict[str, Any]], fill: Fill
+) -> None:
+    schema: dict[str, Any] = {"type": "boolean"}
+    for _ in range(12):
+        schema = around(schema)
+    contract = Json.of(schema)
+    assert len(distinct(compiled(contract).root)) < 40 * 12
+    contract.check(fill(contract, 1, Budget(200)).value)
+
+
+def distinct(root: Form) -> set[Form]:
+    """All forms inside one."""
+    found: set[Form] = set()
+    left = [root]
+    while left:
+        form = left.pop()
+        if form in found:
+            continue
+        found.add(form)
+        match form:
+            case Seq(parts):
+                left += parts
+            case At(_, part):
+                left.append(part)
+            case Gate(options):
+                left += [option.body for option in options]
+            case Items():
+                left += [form.first, form.later]
+    return found
 
 
 def test_recursion_ends(fill: Fill) -> None:

@@ -88,6 +88,7 @@ def test_lengths_in_tokens_are_found() -> None:
     assert slot.fewest_tokens() == 1  # the bare "c"
     assert slot.most_tokens() == 8
     assert lifted("a*").most_tokens(limit=50) == 50
+    assert lifted("(ab)*c").most_tokens(limit=10**15) == 10**15  # known after a few
     assert lifted("a*", 4, 4).accepts_tokens([3, 6, 2, 7])
     assert not lifted("a*", 4, 4).accepts_tokens([3, 6, 7])
 

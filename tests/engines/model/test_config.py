@@ -24,6 +24,15 @@ SMALL: dict[str, Any] = {
 }
 
 
+LLAMA3: dict[str, Any] = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
 def test_the_published_fields_are_read() -> None:
     config = LlamaConfig.from_dict(SMALL)
     assert (config.head_dim, config.group, config.tied, config.rope_theta) == (8, 3, True, 1e5)
@@ -45,15 +54,8 @@ def test_stretched_frequencies_follow_their_formulas() -> None:
     linear = {"rope_scaling": {"type": "linear", "factor": 4.0}}
     quarter = inverse_frequencies(LlamaConfig.from_dict(SMALL | {"head_dim": 64} | linear))
     assert torch.allclose(quarter * 4, plain)
-    llama3 = {
-        "rope_type": "llama3",
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
     ramped = inverse_frequencies(
-        LlamaConfig.from_dict(SMALL | {"head_dim": 64, "rope_scaling": llama3})
+        LlamaConfig.from_dict(SMALL | {"head_dim": 64, "rope_scaling": LLAMA3})
     )
     assert torch.equal(ramped[0], plain[0])  # fast turns stay
     assert torch.allclose(ramped[-1] * 8, plain[-1])  # slow ones are stretched by the factor
@@ -70,7 +72,12 @@ def test_stretched_frequencies_follow_their_formulas() -> None:
         ({"num_key_value_heads": 2}, "9 attention heads cannot share 2"),
         ({"hidden_size": 70}, "hidden_size 70"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2}}, "rope type 'yarn'"),
-        ({"rope_scaling": {"rope_type": "linear"}}, "lacks 'factor'"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "lacks rope_scaling.factor"),
+        ({"rope_scaling": "x"}, "rope_scaling is 'x', it must be an object"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_parameters.rope_theta is 'x'"),
+        ({"rope_scaling": LLAMA3 | {"high_freq_factor": 1.0}}, "high_freq_factor is 1.0"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', it must be true or false"),
+        ({"head_dim": 7}, "heads of 7 dimensions"),
     ],
 )
 def test_what_is_not_computed_here_is_refused_by_name(change: dict[str, Any], words: str) -> None:

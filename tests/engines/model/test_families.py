@@ -18,6 +18,7 @@ from carrara.engines.model.families import FAMILIES
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import load_model, projections, targets
 from carrara.engines.model.lora import attach, detach, load_adapter, merge
+from carrara.engines.weights.folder import check_folder
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 
@@ -35,6 +36,12 @@ def test_how_a_checkpoint_denoises_is_read_from_its_config() -> None:
     assert config_of("llada21").denoising == Denoising("block", 32, None)
     assert config_of("a2d_llama").denoising == Denoising()  # it may be either
     assert config_of("a2d_llama", block_size=32).denoising == Denoising("block", 32)
+
+
+def test_a_null_is_a_field_that_is_not_there() -> None:
+    nulls = {"rms_norm_eps": None, "max_sequence_length": None, "n_kv_heads": None}
+    found = config_of("llada", **nulls)
+    assert (found.rms_eps, found.max_positions, found.kv_heads) == (1e-5, 1024, 4)
 
 
 def test_variants_of_the_families_are_arguments_of_one_model() -> None:
@@ -65,6 +72,23 @@ def test_variants_of_the_families_are_arguments_of_one_model() -> None:
         ("llada", {"layer_norm_type": "default"}, "layer_norm_type 'default'"),
         ("llada", {"d_model": None}, "lacks d_model"),
         ("llada", {"n_kv_heads": 3}, "4 attention heads cannot share 3"),
+        ("llada", {"n_heads": "four"}, "n_heads is 'four', it must be a whole number of at least"),
+        ("llada", {"n_heads": 0}, "n_heads is 0, it must be a whole number of at least 1"),
+        ("llada", {"n_layers": -1}, "n_layers is -1"),
+        ("llada", {"n_layers": True}, "n_layers is True"),
+        ("llada", {"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        ("llada", {"rope_theta": "x"}, "rope_theta is 'x', it must be a number above 0"),
+        ("llada", {"rope_theta": float("nan")}, "rope_theta is nan"),
+        ("llada", {"max_sequence_length": 0}, "max_sequence_length is 0"),
+        ("llada", {"mask_token_id": 5000}, "mask_token_id is 5000, .* from 0 to 319"),
+        ("dream", {"mask_token_id": -1}, "mask_token_id is -1"),
+        ("sdar", {"block_size": 0}, "block_size is 0, it must be a whole number of at least 1"),
+        ("a2d_llama", {"block_size": 0}, "block_size is 0"),
+        ("a2d_llama", {"block_size": "32"}, "block_size is '32'"),
+        ("llada21", {"partial_rotary_factor": 3}, "partial_rotary_factor is 3, it must be a num"),
+        ("llada21", {"partial_rotary_factor": 0.2}, "partial_rotary_factor is 0.2, .* even number"),
+        ("llada21", {"topk_group": 5}, "topk_group is 5, it must be a whole number from 1 to 4"),
+        ("llada21", {"use_qk_norm": 1}, "use_qk_norm is 1, it must be true or false"),
         ("llada21", {"num_experts": None}, "lacks num_experts"),
         ("llada21", {"score_function": "softmax"}, "score_function 'softmax'"),
         ("llada21", {"num_experts_per_tok": 9}, "9 of 16 experts cannot be chosen from 2 of 4"),
@@ -189,6 +213,25 @@ def test_a_tensor_that_no_shard_of_the_index_holds_is_named_with_the_index(folde
     rewrite(folder / SECOND, "model.norm.weight", None)
     with pytest.raises(LoadingError, match=r"index.json: 1 tensors are missing: model.norm"):
         load_model(folder)
+
+
+OUTSIDE = "../model.safetensors"
+
+
+@pytest.mark.parametrize("folder", ["sdar"], indirect=True)
+@pytest.mark.parametrize("name", [3, None, "", OUTSIDE])
+def test_an_index_names_files_beside_it(folder: Path, name: Any) -> None:
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["model.norm.weight"] = name
+    path.write_text(json.dumps(index))
+    told = (
+        "lies outside"
+        if name == OUTSIDE
+        else "weight_map.model.norm.weight is .* the name of a file"
+    )
+    with pytest.raises(LoadingError, match=f"index.json: .*{told}"):
+        check_folder(folder)
 
 
 @pytest.mark.parametrize("family", ["llada", "dream", "sdar", "llada21", "a2d_llama"])
