@@ -41,7 +41,8 @@ class _Unit:
 class ScaffoldCanvas:
     """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
     `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers. `bar`
-    ranks gates on a scale of their own. `in_order` ranks a token of a slot below those before it that are open."""
+    ranks gates on a scale of their own. `in_order` ranks a token of a slot by the chance that it and those before it in
+    its slot are right, so that a slot is written from its beginning."""
 
     tree: Tree
     grow: bool = False
@@ -255,7 +256,10 @@ class ScaffoldCanvas:
                 continue
             joint = self._token_rank(reading.sure[index], placed, ranks)
             if self.in_order:
-                before[hole] = joint = min(joint, math.nextafter(before.get(hole, math.inf), 0.0))
+                # Below the one before it also where both are certain.
+                if hole in before:
+                    joint *= math.nextafter(before[hole], 0.0)
+                before[hole] = joint
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
 
