@@ -25,7 +25,7 @@ from carrara.engines.diffusion.propose import Proposer, looking
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.samplers.rows import whole_blocks
 from carrara.engines.diffusion.settings import PLAIN, Settings
-from carrara.engines.errors import LoadingError
+from carrara.engines.errors import CarraraError, LoadingError
 from carrara.engines.local import LocalModel
 from carrara.engines.model.config import Denoising, LlamaConfig
 from carrara.engines.model.llama import Llama
@@ -134,7 +134,10 @@ def test_every_contract_holds_on_every_family_under_edits(family: Path, temperat
         for number in range(4)
         for contract in (SLOTS, Regex("ab|cd|ef"), Text())
     ]
-    found, _ = complete(family, requests, together=True)
+    try:
+        found, _ = complete(family, requests, together=True)
+    except CarraraError as error:  # a traceback with the tensors in it would take minutes to print
+        pytest.fail(str(error), pytrace=False)
     for asked, answer in zip(requests, found, strict=True):
         assert asked.output.parse(answer.text) == answer.value
 
