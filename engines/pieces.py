@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from carrara.engines.request import Progress, Span
 
@@ -27,31 +28,35 @@ OPEN = Piece(UNDECIDED, is_final=False)
 
 
 def of_tokens(
-    tokens: Iterable[tuple[int | None, float | None]], decode: Callable[[Sequence[int]], str]
+    tokens: Iterable[tuple[int | None, float | None]],
+    decode: Callable[[Sequence[int]], str],
+    is_final: Iterable[bool] = repeat(True),
 ) -> Iterator[Piece]:
     """Pieces of tokens (None: undecided) and how sure each is. Tokens that write one character together are one piece,
-    as sure as the least sure of them. A token with a part of a character of which another part is undecided is shown
-    as undecided, too."""
+    as sure as the least sure of them, and final if all of them are (`is_final`, one for each). A token with a part of a
+    character of which another part is undecided is shown as undecided, too."""
     run: list[int] = []
     least: float | None = None
     is_torn = False  # what stands before is undecided: a character may have begun there
-    for token, sure in tokens:
+    stays = True
+    for (token, sure), token_stays in zip(tokens, is_final, strict=False):
         if token is None:
             yield from [OPEN] * (len(run) + 1)
-            run, least, is_torn = [], None, True
+            run, least, is_torn, stays = [], None, True, True
             continue
         if is_torn and decode([token]).startswith(TORN):
             yield OPEN
             continue
         is_torn = False
         run.append(token)
+        stays = stays and token_stays
         least = sure if least is None else least if sure is None else min(least, sure)
         text = decode(run)
         if not text.endswith(TORN):
-            yield Piece(text, least)
-            run, least = [], None
+            yield Piece(text, least, stays)
+            run, least, stays = [], None, True
     if run:
-        yield Piece(decode(run), least)
+        yield Piece(decode(run), least, stays)
 
 
 def progress(pieces: Iterable[Piece], settled: float, step: int) -> Progress:

@@ -200,9 +200,9 @@ class Span(NamedTuple):
 class Progress:
     """A draft: what an engine shows while it works, after pass number `step`.
 
-    `text` is the answer as it stands, `settled` the share of it that is decided, `final` the spans of the text that
-    will not change, in order; none named where all of it is settled. Diffusion: the canvas, each undecided position as
-    one character. AR: the text so far. Verified: behind that, what is drafted but not verified.
+    `text` is the answer as it stands, `settled` the share of it that will not change, `final` the spans that will not,
+    in order; none named where all of it is settled. Diffusion: the canvas, each undecided position as one character.
+    AR: the text so far. Verified: behind that, what is drafted but not verified.
     """
 
     text: str

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from carrara.engines.limit_checks import check_whole
 from carrara.engines.seats import Feed, Seats
 
 
@@ -26,7 +27,7 @@ class BatchLimits:
 
     `chunk` prompt tokens a pass while somebody is answering, `quiet_chunk` while nobody is. `padding` is
     how many wasted token places a pass may have where rows have different numbers of tokens to feed:
-    about what one more pass would cost.
+    about what one more pass would cost. Each is a whole number of 1 or more, `padding` may be 0.
     """
 
     rows: int = 16
@@ -36,6 +37,9 @@ class BatchLimits:
     quiet_chunk: int = 512
     padding: int = 6
     width: int = 32
+
+    def __post_init__(self) -> None:
+        check_whole(self, frozenset({"padding"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ which the slot still holds a text of its language.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.rules import Edits
+from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.nodes import Hole
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
+from carrara.engines.pieces import Piece
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +36,7 @@ class EditingCanvas(ScaffoldCanvas):
             (placed.leaf, at, placed.start + at)
             for placed in self._layout.placed
             if isinstance(placed.leaf, Hole) and not placed.after
-            for at, sure in enumerate(placed.leaf.sure)
-            if sure is not None
+            for at in _editable(placed.leaf)
         ]
         self._standing = [(hole, at) for hole, at, _ in places]
         sites = [Site(offset, hole.row(at)) for hole, at, offset in places]
@@ -67,6 +69,12 @@ class EditingCanvas(ScaffoldCanvas):
         ScaffoldCanvas.finish(self)
         self._shown = None
 
+    def pieces(self) -> Iterator[Piece]:
+        return read.pieces(self.tree.root, _editable)
+
+    def _unsettled(self, hole: Hole) -> int:
+        return ScaffoldCanvas._unsettled(self, hole) + len(_editable(hole))
+
     def _edit(self, reading: Reading, own: int) -> bool:
         """Replace what another token is surer than the threshold for; the surest first."""
         found = sorted(
@@ -91,6 +99,13 @@ class EditingCanvas(ScaffoldCanvas):
             self._is_quiet, self._looks = False, 0
             return False
         return any(
-            isinstance(placed.leaf, Hole) and any(sure is not None for sure in placed.leaf.sure)
+            isinstance(placed.leaf, Hole) and _editable(placed.leaf)
             for placed in self._layout.placed
         )
+
+
+def _editable(hole: Hole) -> list[int]:
+    """Where a hole holds a token that the model chose, until its block is over."""
+    if hole.emitted:
+        return []
+    return [at for at, sure in enumerate(hole.sure) if sure is not None]

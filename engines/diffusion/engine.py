@@ -119,7 +119,7 @@ class DiffusionEngine(LocalEngine[_Open]):
         line = f"{self._name}: {self.local.line}"
         if self._open is None:
             return Health(False, line)
-        if self._are_plain_weights:
+        if are_plain_weights(self.local):
             line += (
                 "; no diffusion adapter: plain AR weights, a poor denoiser, expect low confidence"
             )
@@ -173,13 +173,6 @@ class DiffusionEngine(LocalEngine[_Open]):
         maker = CanvasMaker.of(Lexicon(self.local.tokenizer))
         loop = asyncio.create_task(rounds.run(), name=f"{self._name} rounds")
         return _Open(rounds, maker, settings, loop)
-
-    @property
-    def _are_plain_weights(self) -> bool:
-        """Whether nothing says that the model, which is open, was trained to denoise."""
-        local = self.local
-        trained = local.config.denoising is not None or (local.folder / FILE).is_file()
-        return local.adapter is None and not trained
 
     def _usual_settings(self) -> Settings:
         if self._settings is not None:
@@ -251,6 +244,12 @@ class DiffusionEngine(LocalEngine[_Open]):
         canvas = now.maker.canvas(roomy, settings, len(prompt))
         check_room(len(prompt), request, canvas.room, self.context_tokens, self._name)
         return Job(roomy, prompt, canvas, settings, adapted, self.local.device)
+
+
+def are_plain_weights(local: LocalModel) -> bool:
+    """Whether nothing says that a model, which is open, was trained to denoise."""
+    trained = local.config.denoising is not None or (local.folder / FILE).is_file()
+    return local.adapter is None and not trained
 
 
 _ADAPTER_KEYS = {"mask_token_id": "mask_token_id", "slot_pad_id": "slot_pad_token_id"}

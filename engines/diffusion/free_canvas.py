@@ -108,12 +108,15 @@ class FreeCanvas:
 
     @property
     def settled_share(self) -> float:
-        return 1.0 - self.tokens.count(self.mask_id) / max(1, len(self.tokens))
+        """What may still become another token is not settled."""
+        unsettled = self.tokens.count(self.mask_id) + sum(map(self._may_change, self._block))
+        return 1.0 - unsettled / max(1, len(self.tokens))
 
     def pieces(self) -> Iterator[Piece]:
         """The canvas up to the end of the block being refined."""
         tokens = ((None if t == self.mask_id else t) for t in self.tokens[: self.end])
-        return of_tokens(zip(tokens, self.sure, strict=False), self.decode)
+        stays = (at < self.begin or not self._may_change(at) for at in range(self.end))
+        return of_tokens(zip(tokens, self.sure, strict=False), self.decode, stays)
 
     @property
     def answer(self) -> list[int]:
@@ -129,9 +132,18 @@ class FreeCanvas:
         return [
             i
             for i, token in enumerate(block)
-            if token == self.mask_id
-            or (self.sure[self.begin + i] is not None and token not in self.eos_ids)
+            if token == self.mask_id or self._may_change(self.begin + i)
         ]
+
+    @property
+    def _block(self) -> range:
+        return range(self.begin, self.end)
+
+    def _may_change(self, at: int) -> bool:
+        """Whether a token that stands in the current block may become another one."""
+        if self.edits is None:
+            return False
+        return self.sure[at] is not None and self.tokens[at] not in self.eos_ids
 
     def _pass_on(self, block: list[int]) -> None:
         self._clean += block

@@ -66,6 +66,10 @@ class NoiseCanvas(FreeCanvas):
         """Where the block was noise when it began."""
         return [at for at in range(self.begin, self.end) if self.start[at] == self.mask_id]
 
+    def _may_change(self, at: int) -> bool:
+        """What was accepted becomes noise again where the next pass does not accept it."""
+        return self.start[at] == self.mask_id and self.tokens[at] != self.mask_id
+
     def _take_best(self) -> None:
         if self._best:
             found = zip(self._open(), self._best[-1], self._chance, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carrara.engines.limit_checks import check_whole
 from carrara.engines.seats import Feed, Spot
 
 
@@ -14,7 +15,7 @@ class BatchLimits:
     `chunk` prompt tokens a pass while others are denoising, `quiet_chunk` while nobody is. `patience`: who came so many
     passes earlier goes before a priority that is higher by one. `least`: narrower passes over prompts are padded to so
     many tokens a row. `passes_per_sync`: so many denoising passes may be made before the host reads one, while nobody
-    waits for it (`run_ahead`).
+    waits for it (`run_ahead`). Each is a whole number of 1 or more, `least` may be 0.
 
     About a quarter of the canvases of short answers end in each round, and as many prompts come: with 16 rows and a
     `chunk` of 256, one seat in five waited for its prompt instead of being denoised; with 512 nearly none does.
@@ -30,8 +31,7 @@ class BatchLimits:
     passes_per_sync: int = 1
 
     def __post_init__(self) -> None:
-        if self.passes_per_sync < 1:
-            raise ValueError(f"passes_per_sync is at least 1, not {self.passes_per_sync}")
+        check_whole(self, frozenset({"least"}))
 
 
 @dataclass(frozen=True, slots=True)

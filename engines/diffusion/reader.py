@@ -101,9 +101,6 @@ def read(
         wanted = logits[at].float()
         rows = [site.row for site in view.sites]
         whole = wanted
-        if sampling.temperature > 0 and not wanted.logsumexp(1).isfinite().all():
-            # Drawing by shares that are none would be an error of the device, which a GPU does not survive.
-            raise FloatingPointError(NOT_FINITE)
         if any(row is not None for row in rows):
             kept = [row for row in rows if row is not None]
             if len(kept) < len(rows):
@@ -141,10 +138,17 @@ def _pair_logits(logits: Tensor, view: View, where: dict[int, int]) -> list[floa
 
 
 def _drawn(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """The best token of each row, or one drawn at the temperature from the most probable `top_p`."""
+    """The best token of each row, or one drawn at the temperature from the most probable `top_p`.
+
+    Raises:
+        FloatingPointError: there are no shares to draw by.
+    """
     if sampling.temperature <= 0:
         return logits.argmax(1)
     shares = (logits / sampling.temperature).softmax(1)
+    if not shares.isfinite().all():
+        # Drawing by shares that are none would be an error of the device, which a GPU does not survive.
+        raise FloatingPointError(NOT_FINITE)
     if sampling.top_p < 1:
         ordered, order = shares.sort(1, descending=True)
         beyond = ordered.cumsum(1) - ordered >= sampling.top_p

@@ -16,35 +16,44 @@ from carrara.engines.request import Rule
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A number from `least` to `most`, both allowed; `whole` numbers only."""
+    """A number from `least` to `most`, both allowed; `whole` numbers only.
+
+    `most` lies beyond all that makes a difference, and below what a calculation with it could not hold.
+    """
 
     default: float
-    least: float = 0.0
-    most: float = math.inf
+    least: float
+    most: float
     whole: bool = False
 
     @property
     def json_schema(self) -> dict[str, Any]:
-        bounds = {"minimum": self.least, **({"maximum": self.most} if self.most < math.inf else {})}
+        bounds = {"minimum": self.least, "maximum": self.most}
         return {"type": "integer" if self.whole else "number", **bounds, "default": self.default}
 
 
 _SURE = Parameter(0.9, 1e-6, 1.0)
-_STEPS = Parameter(8, 1, whole=True)
+_STEPS = Parameter(8, 1, 65_536, whole=True)  # more than a block has positions
+
+
+def _gap(default: float) -> Parameter:
+    """Of the best two logits; what is read of a gap is held below 21."""
+    return Parameter(default, 0.0, 100.0)
+
 
 RULES: Mapping[str, Mapping[str, Parameter]] = {
     "threshold": {"threshold": _SURE, "gates": Parameter(0.0, 0.0, 1.0)},
     "fixed_steps": {"steps": _STEPS},
-    "factor": {"factor": Parameter(1.0)},
-    "entropy_bounded": {"bound": Parameter(0.1)},
+    "factor": {"factor": Parameter(1.0, 0.0, 1000.0)},
+    "entropy_bounded": {"bound": Parameter(0.1, 0.0, 1000.0)},
     "klass": {
         "threshold": _SURE,
-        "drift": Parameter(0.01),
+        "drift": Parameter(0.01, 0.0, 1000.0),
         "history": Parameter(2, 1, 16, whole=True),
     },
     "credit": {
         "threshold": _SURE,
-        "strength": Parameter(0.7),
+        "strength": Parameter(0.7, 0.0, 100.0),
         "decay": Parameter(0.65, 0.0, 1.0),
         "power": Parameter(0.5, 0.0, 1.0),
     },
@@ -55,9 +64,9 @@ RULES: Mapping[str, Mapping[str, Parameter]] = {
     },
     "prophet": {
         "steps": _STEPS,
-        "early": Parameter(7.5),
-        "middle": Parameter(5.0),
-        "late": Parameter(2.5),
+        "early": _gap(7.5),
+        "middle": _gap(5.0),
+        "late": _gap(2.5),
     },
 }
 """By name: what each parameter may be. `rules` says what they mean and where each rule comes from."""
@@ -87,6 +96,21 @@ def parameters(rule: Rule) -> dict[str, float]:
     return defaults | {name: float(value) for name, value in rule.parameters.items()}
 
 
+def check_drafting(rule: Rule) -> None:
+    """Look at the rule of a request to the engine "verified", which may say "verified" and then nothing more.
+
+    Raises:
+        ValueError: no such rule or parameter, or a value out of range; says what there is.
+    """
+    if rule.name != "verified":
+        parameters(rule)
+    elif rule.parameters:
+        raise ValueError(
+            f"commit rule 'verified': unknown parameter {next(iter(rule.parameters))!r}. It has none. To choose how "
+            f"answers are drafted, name the rule of the drafts: {', '.join(RULES)}."
+        )
+
+
 def parsed(found: Any) -> Rule:
     """A rule as JSON says it: its name, or an object with `name` and its parameters beside it.
 
@@ -113,8 +137,7 @@ def _wrong(parameter: Parameter, value: Any) -> str | None:
     if fits and math.isfinite(value) and (not parameter.whole or float(value).is_integer()):
         return None
     kind = "a whole number" if parameter.whole else "a number"
-    end = "" if parameter.most == math.inf else f" to {parameter.most:g}"
-    return f"{kind} from {parameter.least:g}{end}"
+    return f"{kind} from {parameter.least:g} to {parameter.most:,g}"
 
 
 def _hint(name: str, table: Mapping[str, Any]) -> str:

@@ -114,8 +114,12 @@ class ScaffoldCanvas:
         if not self._layout.placed:
             return 1.0 if self.tree.is_finished else 0.0
         holes = [p.leaf for p in self._layout.placed if isinstance(p.leaf, Hole)]
-        open_positions = sum(hole.ids.count(None) for hole in holes) + len(self._open_forks())
+        open_positions = sum(map(self._unsettled, holes)) + len(self._open_forks())
         return 1.0 - open_positions / max(1, self._layout.length)
+
+    def _unsettled(self, hole: Hole) -> int:
+        """How many positions of a hole may still become something else."""
+        return hole.ids.count(None)
 
     @property
     def is_cramped(self) -> bool:

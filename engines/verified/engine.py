@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from carrara.engines.autoregressive.local import AutoregressiveEngine, OpenEngine, default_limits
-from carrara.engines.diffusion.engine import DiffusionEngine
-from carrara.engines.diffusion.rule_table import parameters
+from carrara.engines.diffusion.engine import DiffusionEngine, are_plain_weights
+from carrara.engines.diffusion.rule_table import check_drafting
 from carrara.engines.diffusion.settings import PLAIN, Settings
 from carrara.engines.engine import Health
 from carrara.engines.errors import EngineRefused
@@ -81,7 +81,7 @@ class VerifiedEngine(AutoregressiveEngine):
             line += f", {failed:,} answers could not be drafted"
         if not self.local.model.is_quick:
             line += "; without int8 answer tokens near ties may fall otherwise than for ar"
-        if self.local.adapter is None:
+        if are_plain_weights(self.local):
             line += "; no diffusion adapter: drafts are poor, it mostly writes token by token"
         return Health(True, line)
 
@@ -110,9 +110,9 @@ class VerifiedEngine(AutoregressiveEngine):
         return Drafter(self.local, maker, settings, PLAIN)
 
     def _answer(self, request: Request, guides: Guides) -> Answer:
-        if request.rule is not None and request.rule.name != "verified":
+        if request.rule is not None:
             try:
-                parameters(request.rule)
+                check_drafting(request.rule)
             except ValueError as error:
                 raise EngineRefused(str(error)) from error
         return super()._answer(request, guides)

@@ -60,11 +60,11 @@ class Hole:
         more = length - len(self.ids)
         self.ids += [None] * more
         self.sure += [None] * more
-        self._look_around()
-        self.fix_forced()
+        self._follow()
 
     def row(self, at: int) -> Row:
-        """What may stand at an undecided position, given what is decided around it."""
+        """What may stand at a position, given what is decided around it: never nothing, and at a decided one its own
+        token, too."""
         return self.lexicon.row(self.automaton, self._classes(at))
 
     def fix(self, at: int, token: int, sure: float | None) -> bool:
@@ -73,17 +73,17 @@ class Hole:
         if self.ids[at] is not None or not self._classes(at) >> kind & 1:
             return False
         self.ids[at], self.sure[at] = token, sure
-        self._look_around()
-        self.fix_forced()
+        self._follow()
         return True
 
     def edit(self, at: int, token: int, sure: float) -> bool:
-        """Put another token at a decided position; False if it does not fit what stands around it."""
+        """Put another token at a decided position; False if it does not fit what stands around it, what followed from
+        other decisions included."""
         kind = int(self.automaton.table.class_of[token])
-        if not self._classes(at) >> kind & 1:
+        if self.ids[at] is None or not self._classes(at) >> kind & 1:
             return False
         self.ids[at], self.sure[at] = token, sure
-        self._look_around()
+        self._follow()
         return True
 
     def write(self, ids: Sequence[int], spare: int) -> bool:
@@ -101,21 +101,13 @@ class Hole:
         also between tokens, so that the text may get shorter."""
         self.automaton = self.lexicon.gapped(self.automaton)
         self.ids, self.sure = list(ids), [None] * len(ids)
-        self._look_around()
-        self.fix_forced()
+        self._follow()
 
     def blur(self, positions: Iterable[int]) -> None:
         """Make positions undecided again."""
         for at in positions:
             self.ids[at] = None
-        self._look_around()
-        self.fix_forced()
-
-    def fix_forced(self) -> None:
-        """Fill in positions where one token only is possible. This takes no other possibility away."""
-        for at, token in enumerate(self.ids):
-            if token is None:
-                self.ids[at] = self.row(at).only
+        self._follow()
 
     def finish(self) -> None:
         """Decide what is left without the model: the shortest way from the left, at confidence 0."""
@@ -151,6 +143,23 @@ class Hole:
 
     def _classes(self, at: int) -> int:
         return self.automaton.fitting(self._forward[at], self._backward[at + 1])
+
+    def _follow(self) -> None:
+        """Fill in what follows from what was decided: positions where one token only is possible.
+
+        This takes no possibility away from an undecided position. It does from decided ones, as what follows stands
+        from then on like any other token.
+        """
+        self._look_around()
+        forced = {
+            at: only
+            for at, token in enumerate(self.ids)
+            if token is None and (only := self.row(at).only) is not None
+        }
+        for at, token in forced.items():
+            self.ids[at] = token
+        if forced:
+            self._look_around()
 
     def _look_around(self) -> None:
         automaton, class_of = self.automaton, self.automaton.table.class_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from carrara.engines.diffusion.scaffold.nodes import (
@@ -28,31 +28,36 @@ def text(node: Node) -> str:
     return "".join(piece.text for piece in pieces(node) if piece.is_final)
 
 
-def pieces(node: Node) -> Iterator[Piece]:
-    """The text of a node in pieces, an open one for each position that is not decided yet."""
+def _nothing(hole: Hole) -> Sequence[int]:
+    return ()
+
+
+def pieces(node: Node, may_change: Callable[[Hole], Sequence[int]] = _nothing) -> Iterator[Piece]:
+    """The text of a node in pieces, an open one for each position that is not decided yet. `may_change`: the positions
+    of a hole whose tokens may still become others."""
     match node:
         case Pinned():
             yield Piece(node.text)
         case Hole():
-            yield from _hole_pieces(node)
+            yield from _hole_pieces(node, may_change)
         case Fork():
             if node.chosen is None:
                 yield OPEN
                 return
             yield Piece(_lead(node), node.sure)
             if node.body is not None:
-                yield from pieces(node.body)
+                yield from pieces(node.body, may_change)
         case Step():
-            yield from pieces(node.part)
+            yield from pieces(node.part, may_change)
         case Group():
             for part in node.parts:
-                yield from pieces(part)
+                yield from pieces(part, may_change)
         case Chain():
             for number, entry in list(_entries(node)):
                 if number:
                     fork = node.forks[number - 1]
                     yield Piece(_lead(fork), fork.sure)
-                yield from pieces(entry)
+                yield from pieces(entry, may_change)
             yield Piece(_lead(node.forks[-1]), node.forks[-1].sure) if node.is_closed else OPEN
         case OpenEnd():
             yield OPEN
@@ -138,13 +143,14 @@ def _key(entry: Node) -> str:
     return str(key)
 
 
-def _hole_pieces(hole: Hole) -> Iterator[Piece]:
+def _hole_pieces(hole: Hole, may_change: Callable[[Hole], Sequence[int]]) -> Iterator[Piece]:
     if not hole.ids:
         yield OPEN
         return
-    pad = hole.lexicon.pad_id
-    shown = (pair for pair in zip(hole.ids, hole.sure, strict=True) if pair[0] != pad)
-    yield from of_tokens(shown, hole.lexicon.text)
+    changing = set(may_change(hole))
+    written = [at for at, token in enumerate(hole.ids) if token != hole.lexicon.pad_id]
+    shown = ((hole.ids[at], hole.sure[at]) for at in written)
+    yield from of_tokens(shown, hole.lexicon.text, (at not in changing for at in written))
 
 
 def _lead(fork: Fork) -> str:

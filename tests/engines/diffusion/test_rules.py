@@ -412,6 +412,18 @@ def test_every_rule_answers_alike_alone_and_beside_the_others(tiny_folder: Path)
         assert request.output.parse(one.text) == one.value
 
 
+@pytest.mark.parametrize("end", ["least", "most"])
+def test_parameters_at_the_ends_of_their_ranges_work(tiny_folder: Path, end: str) -> None:
+    asked = [
+        ask(Rule(name, {key: getattr(parameter, end)}), output=output)
+        for name, table in RULES.items()
+        for key, parameter in table.items()
+        for output in (ADDRESS, Text())
+    ]
+    for request, answer in zip(asked, answers(tiny_folder, asked, True), strict=True):
+        assert request.output.parse(answer.text) == answer.value
+
+
 def test_rules_differ_in_the_passes_they_take(tiny_folder: Path) -> None:
     asked = (Rule("fixed_steps", {"steps": 3}), Rule("threshold", {"threshold": 1.0}), None)
     few, many, usual = answers(tiny_folder, [ask(rule, output=Text()) for rule in asked], False)
@@ -423,7 +435,12 @@ def test_rules_differ_in_the_passes_they_take(tiny_folder: Path) -> None:
     [
         (Rule("treshold"), "unknown commit rule 'treshold'. Did you mean 'threshold'?"),
         (Rule("factor", {"factr": 1}), "unknown parameter 'factr'. Did you mean 'factor'?"),
-        (Rule("factor", {"factor": -1}), "factor is a number from 0, not -1"),
+        (Rule("factor", {"factor": -1}), "factor is a number from 0 to 1,000, not -1"),
+        (
+            Rule("fixed_steps", {"steps": 10**400}),
+            "steps is a whole number from 1 to 65,536, not 1",
+        ),
+        (Rule("credit", {"strength": 1e308}), "strength is a number from 0 to 100, not 1e+308"),
         (Rule("klass", {"history": 1.5}), "history is a whole number from 1 to 16, not 1.5"),
         (Rule("verified"), "is an engine of its own"),
     ],

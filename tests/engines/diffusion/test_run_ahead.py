@@ -269,12 +269,6 @@ def test_the_host_reads_each_pass_while_somebody_waits() -> None:
     assert batch.plan().passes == 4
 
 
-@pytest.mark.parametrize("passes", [0, -1])
-def test_at_least_one_pass_is_made(passes: int) -> None:
-    with pytest.raises(ValueError, match="passes_per_sync is at least 1"):
-        BatchLimits(passes_per_sync=passes)
-
-
 # The engine
 
 

@@ -275,6 +275,9 @@ def test_drafts_take_any_commit_rule_and_the_text_stays(tiny_folder: Path, with_
         with pytest.raises(EngineRefused, match="unknown commit rule 'clas'") as caught:
             await verified.complete(replace(ask(), rule=Rule("clas")))
         assert caught.value.engine == "verified"
+        with pytest.raises(EngineRefused, match="unknown parameter 'steps'") as caught:
+            await verified.complete(replace(ask(), rule=Rule("verified", {"steps": 1})))
+        assert caught.value.engine == "verified"
 
     with_pair(tiny_folder, body, ways=(2,))
 
