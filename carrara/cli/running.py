@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -91,7 +91,8 @@ async def run_as_job(
         begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
-        tell = partial(_tell_outdated, job=job)
+        again = "" if job.input == "-" else replace(how, accepts=True).to_go_on(known or "")
+        tell = partial(_tell_outdated, job=job, again=again)
         return await run_job(
             begun,
             session,
@@ -242,6 +243,8 @@ def _tell_job(result: JobResult, how: How) -> None:
             f"{result.dropped} rows of before were dropped: their records have changed or gone, "
             "or rows have another type now"
         )
+    if result.remade:
+        note(f"{result.remade} rows of the earlier definition were made again")
     if result.moved:
         note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
     if result.to_review:
@@ -260,16 +263,17 @@ def _tell_failed(outcome: Outcome) -> None:
         note(f"failed: {outcome.record.where}: {outcome.error}")
 
 
-def _tell_outdated(count: int, job: Job) -> None:
-    """Say how many rows an earlier definition of the workflow has made."""
-    from carrara.runtime.database_url import shown_url
+def _tell_outdated(count: int, job: Job, again: str) -> None:
+    """Say how many rows an earlier definition of the workflow has made; `again` is the command that makes them anew, ""
+    where there is none."""
     from carrara.workflows.sinks.opening import shown
 
-    words = ["carrara", "run", job.path(job.target), "--input", shown_url(job.path(job.input))]
-    words += ["--output", "OTHER"]
-    for option, pairs in (("--map", job.columns), ("--set", job.constants)):
-        words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
+    remedy = (
+        f"{again} makes them again and asks only what has changed"
+        if again
+        else "standard input is gone: give the records in a file, with another --output, to make them again"
+    )
     note(
         f"{job.target} has changed since the job began: {count} of the rows in {shown(job.place)} are "
-        f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
+        f"from its earlier definition and kept; {remedy}"
     )

@@ -70,6 +70,7 @@ class Trusted:
             file.begin(_Kept(kept, kind), fresh=fresh)
 
     def __enter__(self) -> Self:
+        self._stack.callback(self._answers.close)
         for file in self.files.values():
             self._stack.enter_context(file)
         return self
