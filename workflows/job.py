@@ -245,6 +245,7 @@ async def run_job(
                 settings_of=course.workflow,
                 policy=policy,
                 reuse="any" if accept_changes else None,
+                remember=True,
             )
         except RunCancelled:
             if not end.reason:

@@ -447,3 +447,12 @@ def test_what_is_known_of_steps_that_are_not_asked_again_stands_beside_the_new_r
     after = [line["fields"] for line in desk.rows("out.trust.jsonl")]
     assert [facts["/at_first"] for facts in after] == before
     assert [facts["/said"]["engine"] for facts in after] == ["ar", "ar"]
+
+
+@pytest.mark.parametrize("at_once", [1, 6])
+def test_equal_records_are_answered_once(desk: Desk, at_once: int) -> None:
+    desk.give("a", "b", "a", "a", "b", "a")
+    desk.asks = replace(desk.job, concurrency=at_once)
+    desk.run()
+    assert desk.asked == ["First: a", "First: b", "Second: A", "Second: B"]
+    assert [row["said"] for row in desk.rows()] == ["A", "B", "A", "A", "B", "A"]
