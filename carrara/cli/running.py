@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ async def run_as_job(
             on=on,
         )
 
-    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how)
+    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how, job)
 
 
 async def go_on_with(
@@ -231,7 +232,7 @@ def _give(result: RunResult[Any], output: Path | None) -> None:
     give(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
 
 
-def _tell_job(result: JobResult, how: How) -> None:
+def _tell_job(result: JobResult, how: How, job: Job) -> None:
     rate = (result.done - result.reused + result.failed) / result.seconds if result.seconds else 0
     note(
         f"{result.done} rows in {result.output}"
@@ -248,13 +249,23 @@ def _tell_job(result: JobResult, how: How) -> None:
     if result.moved:
         note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
     if result.to_review:
-        note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
+        note(f"{result.to_review} of them to look at: {_to_review(result, job)}")
     if result.failed and result.failed_output is not None:
         note(f"the failed records and why: {result.failed_output}")
     if result.stopped:
         note(f"stopped early, {result.stopped}; {how.to_go_on(result.run_id)} goes on from there")
     if result.failed or result.stopped:
         sys.exit(FAILED)
+
+
+def _to_review(result: JobResult, job: Job) -> str:
+    """The command that reviews; it names the workflow where its validators have a say."""
+    from carrara.workflows.review.validating import validated_steps
+
+    words = ["carrara", "review", str(result.review_output)]
+    if validated_steps(_workflow_of(job)):
+        words += ["--workflow", job.path(job.target)]
+    return shlex.join(words)
 
 
 def _tell_failed(outcome: Outcome) -> None:
