@@ -122,16 +122,19 @@ def _packed(
 
 
 def _overlapped(text: str, start: int, overlap: int, count: Count) -> int:
-    """The place before `start` from which on at most `overlap` tokens are repeated."""
+    """The place before `start` from which on at most `overlap` tokens are repeated: where a line begins if one does,
+    else a word."""
     if not overlap:
         return start
-    first = start
+    first = line = start
     for match in reversed(list(re.finditer(r"\S+", text[max(0, start - 16 * overlap) : start]))):
         place = max(0, start - 16 * overlap) + match.start()
         if count(text[place:start]) > overlap:
             break
         first = place
-    return first
+        if not text[:place].rpartition("\n")[2].strip():
+            line = place
+    return line if line < start else first
 
 
 class _Above:

@@ -7,6 +7,7 @@ from typing import Any
 
 from carrara.workflows.spans.locate import locate
 from carrara.workflows.trust.answers import Answer
+from carrara.workflows.trust.regions import Region, in_order, kind_of, regions_of
 from carrara.workflows.trust.tracing import Origin, is_leaf, nodes, trace
 
 Facts = dict[str, Any]
@@ -24,8 +25,9 @@ def facts_of(
     it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step.
     """
     outputs = {name: part for name, part in row.items() if name != "key"}
-    origins = trace(outputs, [answer.value for answer in answers])
-    spans = {} if text is None else locate(outputs, text)
+    ordered = in_order(answers)
+    origins = trace(outputs, [answer.value for answer in ordered], list(map(kind_of, ordered)))
+    spans = {} if text is None else locate(outputs, text, _within(origins, ordered, text))
     fields: dict[str, Any] = {}
     for at, leaf in nodes(outputs):
         if at == "" or not is_leaf(leaf):
@@ -33,7 +35,7 @@ def facts_of(
         span = spans.get(at)
         where = None if span is None else [span.start, span.end]
         how = span.how if span is not None else "nowhere" if at in spans else None
-        fields[at] = {**_written_by(origins.get(at), answers), "span": where, "found": how}
+        fields[at] = {**_written_by(origins.get(at), ordered), "span": where, "found": how}
     sure = [a.told.confidence for a in answers if a.told and a.told.confidence is not None]
     return {
         "key": key,
@@ -42,6 +44,15 @@ def facts_of(
         "fields": fields,
         "steps": [_step(answer) for answer in answers],
     }
+
+
+def _within(
+    origins: Mapping[str, Origin], answers: Sequence[Answer], text: str
+) -> dict[str, Region]:
+    """The part of the text that each field's answer is about, where it is not the whole text."""
+    regions = regions_of(answers, text)
+    found = ((at, regions[origin.answer]) for at, origin in origins.items())
+    return {at: region for at, region in found if region is not None}
 
 
 def doubtful(facts: Facts, below: float) -> list[str]:
