@@ -8,7 +8,7 @@ from typing import Any
 AT_ONCE_BYTES = 32 * 2**20
 """Of rows that are read or written together, about."""
 
-_ROWS = 1024
+_ROWS = 256
 _FIRST_ROWS = 16
 _PLAIN = 32
 """Bytes of a number, a date, or what stands around a text or list."""
@@ -28,7 +28,7 @@ def weight(value: Any) -> int:
 
 
 def at_once(row_bytes: float) -> int:
-    """How many rows of a size are read together: at least one, at most 1024."""
+    """How many rows of a size are read together: at least one, at most 256."""
     return max(1, min(_ROWS, int(AT_ONCE_BYTES / max(row_bytes, 1))))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
@@ -48,7 +48,9 @@ def merge(
             chunks as answers.
     """
     if chunks and len(chunks) != len(parts):
-        raise CarraraError(f"merge has {len(parts)} answers and {len(chunks)} chunks: give one for each")
+        raise CarraraError(
+            f"merge has {len(parts)} answers and {len(chunks)} chunks: give one for each"
+        )
     known = dict(rules or {})
     for field, rule in (*known.items(), ("", usual)):
         if rule is not None and rule not in RULES:
@@ -106,8 +108,7 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
             return max(given, key=_length)
         case "unique":
             _check(given, list, "lists", rule, field)
-            items = [item for part in given for item in part]
-            return list({same(item): item for item in reversed(items)}.values())[::-1]
+            return _unique(item for part in given for item in part)
         case "sum":
             _check(given, int | float | Decimal, "numbers", rule, field)
             return _sum(given)
@@ -119,6 +120,14 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
                 raise CarraraError(
                     f"merge rule {rule!r} of {field or 'the value'}: {error}"
                 ) from error
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+    """Each item where it stands first."""
+    found: dict[Hashable, Any] = {}
+    for item in items:
+        found.setdefault(same(item), item)
+    return list(found.values())
 
 
 def _sum(given: list[Any]) -> Any:

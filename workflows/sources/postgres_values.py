@@ -1,5 +1,5 @@
-"""Values of PostgreSQL that Python has no room for: they stand in their row as what is wrong with them, so that only who
-asks for one fails. The driver would end the whole query."""
+"""Values of PostgreSQL that Python has no room for: they stand in their row as what is wrong with them, so that only
+who asks for one fails. The driver would end the whole query."""
 
 from __future__ import annotations
 

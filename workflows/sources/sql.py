@@ -66,7 +66,9 @@ def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]
             _only_read(connection)
             asked = _asked(sqlalchemy, connection, what.strip(), shown)
             with _begun(connection, asked.query) as found:
-                differing(found.keys(), shown, "name them apart, as in 'SELECT a.id, b.id AS other'")
+                differing(
+                    found.keys(), shown, "name them apart, as in 'SELECT a.id, b.id AS other'"
+                )
                 rows = (row._mapping for row in fetched(found.fetchmany))
                 index = -1
                 for index, row in enumerate(read_rows(rows, asked.readings)):
@@ -115,7 +117,7 @@ def _refuse_missing_file(engine: Any, shown: str) -> None:
 
 
 class _Asked(NamedTuple):
-    """The query, as text where the user wrote it, the columns that make the key of a row, and how values of SQLite are read."""
+    """The query (text where a user wrote it), the columns that make the key of a row, how values of SQLite are read."""
 
     query: Any
     keys: tuple[str, ...] = ()

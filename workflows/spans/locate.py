@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -15,40 +15,32 @@ _DECIMAL = re.compile(r"-?\d{1,15}\.\d+")
 
 
 def locate(
-    value: Any, text: str | SourceText, within: Mapping[str, tuple[int, int]] | None = None
+    value: Any, text: str | SourceText, known: Mapping[str, Span] | None = None
 ) -> dict[str, Span | None]:
     """The spans of the texts and numbers in JSON data by JSON pointer; None for a value that stands nowhere.
 
     True, false and null have none, and neither do empty texts. The values of one list are looked for behind each other,
     as documents list them; where a value occurs several times, the one nearest behind the value before it is taken.
-    A value with a pointer in `within` is looked for between these characters first, then in the whole text.
+    What has a span among the `known` keeps it.
     """
-    whole = _Part(text if isinstance(text, SourceText) else SourceText(text))
-    parts: dict[tuple[int, int], _Part] = {}
+    source = text if isinstance(text, SourceText) else SourceText(text)
     found: dict[str, Span | None] = {}
+    near = 0
     for pointer, leaf in leaves(value):
-        region = (within or {}).get(pointer)
-        if region is not None and region not in parts:
-            parts[region] = _Part(SourceText(whole.text.text[slice(*region)]), region[0])
-        span = None if region is None else parts[region].find(leaf)
-        found[pointer] = span or whole.find(leaf)
+        span = (known or {}).get(pointer) or find_value(leaf, source, near)
+        found[pointer] = span
+        if span is not None:
+            near = span.start if span.how == "fuzzy" else span.end
     return found
 
 
-@dataclass(slots=True)
-class _Part:
-    """A part of the text from character `first` on, in which values are found one behind the other."""
-
-    text: SourceText
-    first: int = 0
-    near: int = 0
-
-    def find(self, leaf: str | float) -> Span | None:
-        span = find_value(leaf, self.text, self.near)
-        if span is None:
-            return None
-        self.near = span.start if span.how == "fuzzy" else span.end
-        return replace(span, start=span.start + self.first, end=span.end + self.first)
+def locate_in_part(value: Any, text: str, start: int, end: int) -> dict[str, Span | None]:
+    """The same for what was read from characters `start` to `end`; the spans are places in the whole text."""
+    found = locate(value, text[start:end])
+    return {
+        pointer: span and replace(span, start=span.start + start, end=span.end + start)
+        for pointer, span in found.items()
+    }
 
 
 def find_value(
@@ -95,4 +87,4 @@ def leaves(value: Any, pointer: str = "") -> Iterator[tuple[str, str | float]]:
                 yield from leaves(part, f"{pointer}/{index}")
 
 
-__all__ = ["find_value", "leaves", "locate", "occurrences"]
+__all__ = ["find_value", "leaves", "locate", "locate_in_part", "occurrences"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from carrara.workflows.spans.locate import locate
+from carrara.workflows.spans.locate import locate, locate_in_part
+from carrara.workflows.spans.source_text import Span
 from carrara.workflows.trust.answers import Answer
-from carrara.workflows.trust.regions import Region, in_order, kind_of, regions_of
+from carrara.workflows.trust.regions import in_order, kind_of, regions_of
 from carrara.workflows.trust.tracing import Origin, is_leaf, nodes, trace
 
 Facts = dict[str, Any]
@@ -27,7 +28,7 @@ def facts_of(
     outputs = {name: part for name, part in row.items() if name != "key"}
     ordered = in_order(answers)
     origins = trace(outputs, [answer.value for answer in ordered], list(map(kind_of, ordered)))
-    spans = {} if text is None else locate(outputs, text, _within(origins, ordered, text))
+    spans = {} if text is None else locate(outputs, text, _in_parts(origins, ordered, text))
     fields: dict[str, Any] = {}
     for at, leaf in nodes(outputs):
         if at == "" or not is_leaf(leaf):
@@ -46,13 +47,24 @@ def facts_of(
     }
 
 
-def _within(
+def _in_parts(
     origins: Mapping[str, Origin], answers: Sequence[Answer], text: str
-) -> dict[str, Region]:
-    """The part of the text that each field's answer is about, where it is not the whole text."""
+) -> dict[str, Span]:
+    """The spans of the fields whose answers are about a part of the text. All of such an answer is looked for there:
+    its values stand behind each other, also those that are no field of the row."""
+    located: dict[int, Mapping[str, Span | None]] = {}
+    found: dict[str, Span] = {}
     regions = regions_of(answers, text)
-    found = ((at, regions[origin.answer]) for at, origin in origins.items())
-    return {at: region for at, region in found if region is not None}
+    for field, origin in origins.items():
+        region = regions[origin.answer]
+        if region is None:
+            continue
+        if origin.answer not in located:
+            located[origin.answer] = locate_in_part(answers[origin.answer].value, text, *region)
+        span = located[origin.answer].get(origin.at)
+        if span is not None:
+            found[field] = span
+    return found
 
 
 def doubtful(facts: Facts, below: float) -> list[str]:

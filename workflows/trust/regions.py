@@ -42,7 +42,9 @@ def regions_of(answers: Sequence[Answer], text: str) -> list[Region | None]:
     found: list[Region | None] = []
     for answer in answers:
         kind = kind_of(answer)
-        shown = "" if answer.call is None else "\n".join(each.content for each in answer.call.messages)
+        shown = (
+            "" if answer.call is None else "\n".join(each.content for each in answer.call.messages)
+        )
         region = _longest(shown, text, blocks, behind.get(kind, 0))
         if region is not None:
             behind[kind] = region[0] + 1
@@ -65,21 +67,22 @@ def _blocks(text: str) -> dict[str, list[int]]:
 
 
 def _longest(shown: str, text: str, blocks: dict[str, list[int]], behind: int) -> Region | None:
-    """The longest stretch of the text that is shown; of equal ones the first that begins at or behind a place."""
-    best: Region | None = None
-    rank = (0, False)
-    at = 0
+    """The longest stretch of the text that is shown; where it stands several times, at or behind a place."""
+    start = length = at = 0
     while at + _BLOCK <= len(shown):
         ends = [at + 1]
         for place in blocks.get(shown[at : at + _BLOCK], ()):
             before = _alike(shown[:at][::-1], text[max(0, place - at) : place][::-1])
-            length = before + _alike(shown[at:], text[place : place + len(shown) - at])
-            start = place - before
-            ends.append(at - before + length)
-            if (length, start >= behind) > rank:
-                best, rank = (start, start + length), (length, start >= behind)
+            after = _alike(shown[at:], text[place : place + len(shown) - at])
+            ends.append(at + after)
+            if before + after > length:
+                start, length = place - before, before + after
         at = max(ends)
-    return best
+    if not length:
+        return None
+    again = text.find(text[start : start + length], behind)
+    start = again if again >= 0 else start
+    return start, start + length
 
 
 def _alike(one: str, other: str) -> int:
