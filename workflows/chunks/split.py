@@ -127,12 +127,14 @@ def _overlapped(text: str, start: int, overlap: int, count: Count) -> int:
     if not overlap:
         return start
     first = line = start
-    for match in reversed(list(re.finditer(r"\S+", text[max(0, start - 16 * overlap) : start]))):
-        place = max(0, start - 16 * overlap) + match.start()
+    window = max(0, start - 16 * overlap)
+    for match in reversed(list(re.finditer(r"\S+", text[window:start]))):
+        place = window + match.start()
         if count(text[place:start]) > overlap:
             break
         first = place
-        if not text[:place].rpartition("\n")[2].strip():
+        begun = text.rfind("\n", window, place)
+        if begun >= 0 and not text[begun:place].strip():
             line = place
     return line if line < start else first
 
