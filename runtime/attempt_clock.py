@@ -15,22 +15,40 @@ class AttemptClock:
 
     def __init__(self, limit: asyncio.Timeout) -> None:
         self._limit = limit
+        self._now = asyncio.get_running_loop().time
         self._waits = 0
         self._left_s = 0.0
+        self._ended_at: float | None = None
+
+    def begin(self, seconds: float) -> None:
+        """The body begins only now: another one has kept the loop."""
+        if not self._limit.expired():
+            self._limit.reschedule(self._now() + seconds)
+
+    def end(self) -> None:
+        """The body has ended, whenever the loop comes to tell of it."""
+        self._ended_at = self._now()
+
+    @property
+    def over_s(self) -> float:
+        """By how much the body took longer than it may, or has done so far; not above 0 where it did not."""
+        due = self._limit.when()
+        ended_at = self._now() if self._ended_at is None else self._ended_at
+        return 0.0 if due is None else ended_at - due
 
     def stop(self) -> None:
         """A wait begins."""
         self._waits += 1
         due = self._limit.when()
         if self._waits == 1 and due is not None and not self._limit.expired():
-            self._left_s = due - asyncio.get_running_loop().time()
+            self._left_s = due - self._now()
             self._limit.reschedule(None)
 
     def go_on(self) -> None:
         """A wait has ended, or was cancelled."""
         self._waits -= 1
         if not self._waits and self._limit.when() is None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time() + self._left_s)
+            self._limit.reschedule(self._now() + self._left_s)
 
 
 @contextmanager

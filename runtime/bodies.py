@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from types import FunctionType
 from typing import Any
 
 from carrara.runtime.attempt_clock import AttemptClock
-from carrara.runtime.errors import ScopeError, StepTimeout
+from carrara.runtime.errors import ScopeError, StepTimeout, exited
+from carrara.runtime.held import GRACE_S, held
 from carrara.runtime.node import StepNode
 from carrara.runtime.scope import MOST_NESTED, Scope, run_in_scope
 from carrara.runtime.step import StepSpec
 
-Call = Callable[[StepNode], Awaitable[Any]]
+Call = Callable[[StepNode], Coroutine[Any, Any, Any]]
 
 
 def way_to_call(spec: StepSpec) -> Call:
@@ -80,20 +81,35 @@ async def call_within(seconds: float, call: Call, node: StepNode) -> Any:
     Raises:
         StepTimeout: it took longer.
     """
-    limit = asyncio.timeout(seconds)
+    limit, watch = asyncio.timeout(seconds), node.scope.executor.watch
+    clock = AttemptClock(limit)
+    is_own = call is call_async or call is call_inline
     try:
         async with limit:
-            node.clock = AttemptClock(limit)
+            node.clock = clock
+            watch.begin(limit)
             try:
-                return await call(node)
+                value = await (held(call(node), node, clock, seconds) if is_own else call(node))
             finally:
+                watch.end(limit)
                 node.clock = None
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise StepTimeout(
-            f"step {node.path!r} took longer than its timeout_s of {seconds:g} s"
-        ) from error
+        raise _late(node, seconds, clock.over_s) from error
+    if is_own and clock.over_s > 0:  # the loop was blocked when it was due
+        raise _late(node, seconds, clock.over_s)
+    return value
+
+
+def _late(node: StepNode, seconds: float, over_s: float) -> StepTimeout:
+    said = f"step {node.path!r} took longer than its timeout_s of {seconds:g} s"
+    if over_s > GRACE_S + 1:
+        said += (
+            f", and could not be ended for {over_s:.0f} s: it, or another step, blocked the event loop. Write code "
+            "that blocks as a plain `def`, or isolate the step"
+        )
+    return StepTimeout(said)
 
 
 def _guarded(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -102,3 +118,5 @@ def _guarded(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     except StopIteration as error:
         # A future cannot carry StopIteration: the awaiting task would hang.
         raise RuntimeError("the step raised StopIteration") from error
+    except KeyboardInterrupt as error:  # no signal reaches this thread
+        raise exited(error)  # noqa: B904 - its cause is set

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from traceback import walk_tb
 
 from carrara.engines.errors import CarraraError
 
@@ -90,9 +92,22 @@ def is_way_out(error: BaseException) -> bool:
     """Whether what a body raised would end the whole run if it were let through, though nobody asked for that:
     sys.exit(), GeneratorExit, a panic of compiled code. Not Control-C, a cancellation, or that the body is closed
     unfinished because its event loop has ended."""
-    if isinstance(error, Exception | KeyboardInterrupt | asyncio.CancelledError):
+    if isinstance(error, Exception | asyncio.CancelledError):
         return False
+    if isinstance(error, KeyboardInterrupt):
+        return not _may_be_a_signal(error)
     return not isinstance(error, GeneratorExit) or _is_loop_running()
+
+
+def _may_be_a_signal(error: KeyboardInterrupt) -> bool:
+    """Whether it may be Control-C, and not the body's own. That is known where `asyncio.run` handles the signal: it
+    raises from a function of its own."""
+    handler = signal.getsignal(signal.SIGINT)
+    handled = getattr(getattr(handler, "func", None), "__func__", None)
+    if handled is None or handled is not getattr(asyncio.Runner, "_on_sigint", None):
+        return True
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return not frames or frames[-1].f_code is getattr(handled, "__code__", None)
 
 
 def exited(end: BaseException) -> RuntimeError:

@@ -29,6 +29,7 @@ from carrara.runtime.events import (
     ValueShown,
 )
 from carrara.runtime.listeners import Stream
+from carrara.runtime.loop_watch import LoopWatch
 from carrara.runtime.needs import Pools
 from carrara.runtime.node import StepNode, current
 from carrara.runtime.ranking import Estimates, Ranks
@@ -47,7 +48,7 @@ _BURST = 256  # nodes started in one turn of the loop, about
 class Executor:
     """One run's nodes. `live` holds those that have not ended, `grants` what those between two attempts
     wait for to have a place again; `closing` says that no more may start. `left_behind` are the calls in threads
-    that were given up while they ran, by path.
+    that were given up while they ran, by path; `inner` the tasks that nodes run beside their own.
 
     `loop` is the one that it runs on, kept because Python 3.11 makes a system call to tell the running one. `group` is
     the task group that the nodes run in; whoever makes an executor sets it before the first submission, and leaves the
@@ -73,6 +74,7 @@ class Executor:
         self.live: set[StepNode] = set()
         self.grants: dict[StepNode, asyncio.Future[None]] = {}
         self.left_behind: list[tuple[str, Future[Any]]] = []
+        self.inner: dict[asyncio.Task[Any], StepNode] = {}
         self.seq = 0
         self.steps = 0
         self.reused = 0
@@ -80,6 +82,7 @@ class Executor:
         self.closing = False
         self.error: RunError | None = None
         self.loop = asyncio.get_running_loop()
+        self.watch = LoopWatch(self.thread, self._node_of)
         self.halted: asyncio.Future[None] = self.loop.create_future()
         self._call_soon = self.loop.call_soon
         self._due = False  # a pump is scheduled
@@ -98,6 +101,7 @@ class Executor:
         self.closing = True
         for node in sorted(self.live, key=lambda n: n.seq):
             self._give_up(node, "the run ended")
+        self.watch.close()
         if self._workers is not None:
             self._workers.shutdown()
         running = sorted({path for path, call in self.left_behind if not call.done()})
@@ -110,6 +114,11 @@ class Executor:
                 ", ".join(map(repr, running[:3])),
                 more,
             )
+
+    def _node_of(self, task: asyncio.Task[Any]) -> StepNode | None:
+        """The node that a task works for. For any thread."""
+        found = self.inner.get(task)
+        return found or next((node for node in self.live.copy() if node.task is task), None)
 
     def threads(self) -> DaemonThreads:
         """The worker threads for sync bodies, made when the first one is needed."""

@@ -71,7 +71,7 @@ class Recall:
         if stored is not None:
             self._left[key.path].pop(key, None)
         elif self._any_run:
-            stored = self._journal.lookup(key.identity)
+            stored = self._journal.lookup(key.identity, key.occurrence)
         if stored is None:
             if key.path in self._left:
                 self._missed(node)

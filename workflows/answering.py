@@ -60,14 +60,18 @@ class Answering:
                         hint=did_you_mean(name, names),
                     )
 
-    def accept(self, value: Any, inputs: Mapping[str, Any]) -> Any:
-        """The answer, if every validator lets it pass.
+    def accept(self, value: Any, inputs: Mapping[str, Any], *, partial: bool = False) -> Any:
+        """The answer, if every validator lets it pass. With `partial` those that ask for an input that is not there are
+        not asked.
 
         Raises:
             ValueError: a validator raised it, or returned False.
         """
         for validator in self.validators:
-            wanted = {name: inputs[name] for name in _wanted_inputs(validator)}
+            names = _wanted_inputs(validator)
+            if partial and not inputs.keys() >= set(names):
+                continue
+            wanted = {name: inputs[name] for name in names}
             if validator(value, **wanted) is False:
                 raise Refusal(f"refused by {_name(validator)!r}")
         return value

@@ -7,7 +7,7 @@ not noticed by the fingerprint of a step (libraries, files, the network) is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import FunctionType
@@ -38,11 +38,28 @@ def _parts(definition: Definition[..., Any], seen: set[int]) -> Iterator[str]:
     pipeline = getattr(definition, "pipeline", None)
     if pipeline is not None:
         yield _text_of(pipeline)
-        inner = getattr(definition, "steps", {}).values()
-    else:
-        inner = _named_in(getattr(definition, "function", None))
-    for part in inner:
+    for part in _inside(definition):
         yield from _parts(part, seen)
+
+
+def definitions_in(workflow: Definition[..., Any]) -> list[Definition[..., Any]]:
+    """The workflow, and the steps and workflows that it uses, each once."""
+    found = {id(workflow): workflow}
+    todo = [workflow]
+    while todo:
+        for part in _inside(todo.pop()):
+            if id(part) not in found:
+                found[id(part)] = part
+                todo.append(part)
+    return list(found.values())
+
+
+def _inside(definition: Definition[..., Any]) -> Iterable[Definition[..., Any]]:
+    """What it names itself."""
+    if getattr(definition, "pipeline", None) is not None:
+        steps: Mapping[str, Definition[..., Any]] = getattr(definition, "steps", {})
+        return steps.values()
+    return _named_in(getattr(definition, "function", None))
 
 
 def _named_in(function: Any) -> Iterator[Definition[..., Any]]:

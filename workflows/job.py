@@ -155,6 +155,7 @@ class JobResult:
     before its records did, "" where it did not. `dropped` rows were given up because the source, or the type
     of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
     journal holds.
+    `remade` rows took the place of rows that an earlier definition of the workflow had made.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
     process that count it.
@@ -173,6 +174,7 @@ class JobResult:
     to_review: int = 0
     review_output: Path | None = None
     moved: int = 0
+    remade: int = 0
     occupancy: Mapping[str, Occupancy] = field(default_factory=dict)
 
 
@@ -194,8 +196,9 @@ async def run_job(
 
     A source whose finished records have changed is refused, before anything runs or is written where it can be read
     twice; with `accept_changes` these are run again, and rows of
-    records that are gone are dropped (a table keeps them). Of a record that only stands elsewhere now, the finished
-    steps are taken from the journal.
+    records that are gone are dropped (a table keeps them). So are records whose rows an earlier definition of the
+    workflow has made: each keeps its row in the journal until the new one is there. Steps whose definition and inputs
+    are what they were, in whatever run or place, are taken from the journal then.
 
     A job that ends before its records do is "interrupted" in the journal, with the reason (`JobResult.stopped`).
 
@@ -242,6 +245,7 @@ async def run_job(
                 settings_of=course.workflow,
                 policy=policy,
                 reuse="any" if accept_changes else None,
+                remember=True,
             )
         except RunCancelled:
             if not end.reason:
@@ -336,6 +340,7 @@ class _Course:
             to_review=0 if unsure is None else unsure.count,
             review_output=None if unsure is None else unsure.path,
             moved=earlier.moved,
+            remade=writer.remade,
             occupancy=self._seats.occupancy,
         )
 

@@ -98,6 +98,7 @@ class EarlierRows:
         self.count = self.stale = 0
         self.dropped: list[int] = []
         self.moved = 0
+        self._outdated = NONE
         if run_id is None:
             return
         journal.flush()
@@ -172,6 +173,23 @@ class EarlierRows:
             self._drop(place)
         self.unfit = []
 
+    def set_outdated_aside(self, limit: int | None) -> None:
+        """Count as not done what another definition of the workflow has made of the first `limit` records. The journal
+        keeps each of these rows until the one that replaces it is there."""
+        self._outdated = Places(
+            place
+            for place in self.places()
+            if (limit is None or place < limit) and self._is_stale(self.row(place))
+        )
+        for place in self._outdated:
+            self._done.discard(place)
+            self.count -= 1
+            self.stale -= 1
+
+    def is_outdated(self, place: int) -> bool:
+        """Whether the row in this place has been set aside, and nothing has replaced it."""
+        return place in self._outdated
+
     def _kept(self, stored: StoredRow) -> KeptRow:
         """The row in today's form: in older journals the fields of an open result stood beside the key."""
         row = kept_row(stored)
@@ -214,6 +232,7 @@ class EarlierRows:
     def tried(self, place: int) -> None:
         """The record has been run again: what it was before does not count."""
         self._failed.discard(place)
+        self._outdated.discard(place)
 
     def forget_failed(self, first: int) -> None:
         """The source has no record in the place `first` any more, nor after it."""

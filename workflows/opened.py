@@ -99,6 +99,8 @@ class Opened:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
             earlier.drop_changed(records, job.limit)
+            if earlier.stale:
+                earlier.set_outdated_aside(job.limit)
         elif job.input != "-":
             refuse_changed(records(), job.limit, earlier, shown_url(job.input))
         self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)

@@ -49,24 +49,29 @@ class RowWriter:
         self._seen = seen
         self.done = 0
         self.failed = 0
+        self.remade = 0
 
     async def write(self, outcome: Outcome) -> None:
         """Raises JournalError or OutputError where the row cannot be kept."""
         opened, record, row = self._opened, outcome.record, self._row(outcome)
         trusted = opened.trusted
         beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
-        await self._commit(record, row, beside)
+        replaces = opened.earlier.is_outdated(record.index)
+        await self._commit(record, row, beside, replaces)
         opened.earlier.tried(record.index)
         opened.rows.put(row)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)
         self.done += row.ok
         self.failed += not row.ok
+        self.remade += row.ok and replaces
         if self._seen is not None:
             failure = outcome.error or (None if row.ok else OutputError(row.fields["error"]))
             self._seen(replace(outcome, error=failure))
 
-    async def _commit(self, record: Record, row: Row, beside: Mapping[str, Any] | None) -> None:
+    async def _commit(
+        self, record: Record, row: Row, beside: Mapping[str, Any] | None, replaces: bool
+    ) -> None:
         """Returns when the journal has the row for good."""
         if row.ok:
             content = content_hash(record)
@@ -81,7 +86,14 @@ class RowWriter:
                 durable.set_result(error)
 
         self._journal.put_row(
-            self._run_id, record.index, record.key, state, payload, error=reason, done=done
+            self._run_id,
+            record.index,
+            record.key,
+            state,
+            payload,
+            error=reason,
+            done=done,
+            replaces=replaces,
         )
         error = await durable
         if error is not None:

@@ -23,6 +23,7 @@ from carrara.runtime.journal.api import Journal
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import AUTO, Policy
+from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.run import RunControl, RunResult, context, execute
 from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
@@ -158,13 +159,15 @@ class Session:
         policy: Policy | None = None,
         reuse: Literal["run", "any"] | None = None,
         hurried: bool = False,
+        remember: bool = False,
     ) -> RunResult[Any]:
         """Run any function as a workflow. For callers that build their own, such as jobs.
 
         The policy and the limits that `settings_of` brings along hold where the session has none; `policy` goes before
         both. `engine` is asked at every step, whatever the step says, and no other; None leaves it to steps and
         policy. `reuse` goes before that of the session. `hurried`: somebody waits for this run, so an engine whose
-        server has told of nothing but its own faults from the beginning is given up sooner than in a job.
+        server has told of nothing but its own faults from the beginning is given up sooner than in a job. `remember`:
+        requests that are equal and repeatable are answered once in this run (see `Remembered`).
         """
         options = replace(self._options, source=source, reuse=reuse or self._options.reuse)
         if not self._open:
@@ -181,6 +184,7 @@ class Session:
                 **self._resources_for(settings_of, policy, engine),
                 "only_engine": engine,
                 "hurried": hurried,
+                "remembered": Remembered() if remember else None,
             },
             run_id=run_id,
             control=control,

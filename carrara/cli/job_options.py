@@ -19,8 +19,16 @@ AcceptOption = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Of a job that goes on: run records again that have changed in the source, drop rows of those gone.",
+        help="Of a job that goes on: run records again that have changed in the source, or whose rows an earlier "
+        "definition of the workflow made; drop rows of those gone.",
         rich_help_panel=JOBS,
+    ),
+]
+ReuseOption = Annotated[
+    bool,
+    typer.Option(
+        "--reuse",
+        help="Take steps with the same definition and inputs from earlier runs in the journal.",
     ),
 ]
 SetOption = Annotated[

@@ -210,6 +210,8 @@ class How:
     quick: bool | None = None  # local engines: see `LocalModel.open`
     limits: tuple[str, ...] = ()  # the words of --max-cost and --deadline, to go on with
     output: str = field(default="", repr=False)  # what the journal does not tell: that of `resume`
+    accepts: bool = False  # --accept-changes
+    reuse: bool = False  # equal steps of any run in the journal are taken from there
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
@@ -250,6 +252,7 @@ class How:
             if self.policy is None
             else policy_for(self.policy, None if workflow is None else workflow()),
             concurrency=self.concurrency or 256,
+            reuse="any" if self.reuse else "run",
             record=self.record,
             replay=self.replay,
             drafts=self.watch or (not self.quiet and sys.stderr.isatty()),
@@ -276,5 +279,7 @@ class How:
 
         output = said("--output", self.output) if self.output else ""
         journal = said("--journal", self.journal) if self.journal != JOURNAL else ""
+        accepts = " --accept-changes" if self.accepts else ""
+        reuse = " --reuse" if self.reuse else ""
         limits = "".join(f" {word}" for word in self.limits)
-        return f"`carrara resume {run_id}{output}{journal}{limits}`"
+        return f"`carrara resume {run_id}{output}{accepts}{reuse}{journal}{limits}`"

@@ -14,6 +14,13 @@ def review(
     file: Annotated[
         Path, typer.Argument(help="What `carrara run --review` wrote: OUT.review.jsonl.")
     ],
+    workflow: Annotated[
+        str | None,
+        typer.Option(
+            help="The workflow that the job ran: its validators hold for edited rows, too.",
+            metavar="TARGET",
+        ),
+    ] = None,
 ) -> None:
     """Look at the rows that a job was not sure of, beside their source, and accept, edit or reject each.
 
@@ -24,9 +31,17 @@ def review(
     """
     from carrara.workflows.review.terminal import review as at_terminal
 
-    desk = at_terminal(file)
+    desk = at_terminal(file, workflow)
     decided = sum(desk.decisions[row.key] is not None for row in desk.rows)
     note(f"{decided} of {len(desk.rows)} rows decided")
+    steps = {row.lesson.validated_by for row in desk.rows if row.lesson is not None} - {None}
+    if workflow is None and steps:
+        named = ", ".join(sorted(map(repr, steps)))
+        note(f"edits were not held to the validators of {named}: review with --workflow TARGET")
+    if desk.decisions.outdated:
+        note(
+            f"{desk.decisions.outdated} rows have changed since they were decided on: decide again"
+        )
     if decided:
         note(f"decisions: {desk.decisions.decided}; labelled rows: {desk.decisions.labelled}")
     if decided < len(desk.rows):

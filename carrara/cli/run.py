@@ -21,6 +21,7 @@ from carrara.cli.job_options import (
     Order,
     OrderOption,
     OutputOption,
+    ReuseOption,
     ReviewOption,
     SampleOption,
     SeedOption,
@@ -80,6 +81,7 @@ def run(
     order: OrderOption = Order.input,
     go_on: GoOnOption = False,
     accept_changes: AcceptOption = False,
+    reuse: ReuseOption = False,
     trust: TrustOption = False,
     review: ReviewOption = None,
     engine: EngineOption = AUTO,
@@ -105,7 +107,21 @@ def run(
 
     most = None if source else concurrency
     limits = _limits(max_cost, deadline)
-    how = How(engine, model, record, replay, quiet, journal, most, policy, watch, quick, limits)
+    how = How(
+        engine,
+        model,
+        record,
+        replay,
+        quiet,
+        journal,
+        most,
+        policy,
+        watch,
+        quick,
+        limits,
+        accepts=accept_changes,
+        reuse=reuse,
+    )
     given = assignments(settings or (), "--set")
     mapped = assignments(columns or (), "--map")
     if where is not None and not where.strip():
@@ -194,6 +210,7 @@ def resume(
         str | None, typer.Option("--output", "-o", help="A folder, file or table for the result.")
     ] = None,
     accept_changes: AcceptOption = False,
+    reuse: ReuseOption = False,
     max_cost: MaxCostOption = None,
     deadline: DeadlineOption = None,
     engine: EngineOption = AUTO,
@@ -227,6 +244,8 @@ def resume(
         quick=quick,
         limits=limits,
         output=output or "",
+        accepts=accept_changes,
+        reuse=reuse,
     )
     until = _until(max_cost, deadline)
     cluster = cluster_of(on, workers, replicas, gpus)

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -91,7 +92,8 @@ async def run_as_job(
         begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
-        tell = partial(_tell_outdated, job=job)
+        again = "" if job.input == "-" else replace(how, accepts=True).to_go_on(known or "")
+        tell = partial(_tell_outdated, job=job, again=again)
         return await run_job(
             begun,
             session,
@@ -104,7 +106,7 @@ async def run_as_job(
             on=on,
         )
 
-    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how)
+    _tell_job(await _watched(how, work, partial(_workflow_of, job)), how, job)
 
 
 async def go_on_with(
@@ -230,7 +232,7 @@ def _give(result: RunResult[Any], output: Path | None) -> None:
     give(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, indent=2))
 
 
-def _tell_job(result: JobResult, how: How) -> None:
+def _tell_job(result: JobResult, how: How, job: Job) -> None:
     rate = (result.done - result.reused + result.failed) / result.seconds if result.seconds else 0
     note(
         f"{result.done} rows in {result.output}"
@@ -242,10 +244,12 @@ def _tell_job(result: JobResult, how: How) -> None:
             f"{result.dropped} rows of before were dropped: their records have changed or gone, "
             "or rows have another type now"
         )
+    if result.remade:
+        note(f"{result.remade} rows of the earlier definition were made again")
     if result.moved:
         note(f"{result.moved} rows were put elsewhere: their records have only moved in the source")
     if result.to_review:
-        note(f"{result.to_review} of them to look at: carrara review {result.review_output}")
+        note(f"{result.to_review} of them to look at: {_to_review(result, job)}")
     if result.failed and result.failed_output is not None:
         note(f"the failed records and why: {result.failed_output}")
     if result.stopped:
@@ -254,22 +258,33 @@ def _tell_job(result: JobResult, how: How) -> None:
         sys.exit(FAILED)
 
 
+def _to_review(result: JobResult, job: Job) -> str:
+    """The command that reviews; it names the workflow where its validators have a say."""
+    from carrara.workflows.review.validating import validated_steps
+
+    words = ["carrara", "review", str(result.review_output)]
+    if validated_steps(_workflow_of(job)):
+        words += ["--workflow", job.path(job.target)]
+    return shlex.join(words)
+
+
 def _tell_failed(outcome: Outcome) -> None:
     """Where the rows go to a device or pipe, beside which no file of failed records can be."""
     if outcome.error is not None:
         note(f"failed: {outcome.record.where}: {outcome.error}")
 
 
-def _tell_outdated(count: int, job: Job) -> None:
-    """Say how many rows an earlier definition of the workflow has made."""
-    from carrara.runtime.database_url import shown_url
+def _tell_outdated(count: int, job: Job, again: str) -> None:
+    """Say how many rows an earlier definition of the workflow has made; `again` is the command that makes them anew, ""
+    where there is none."""
     from carrara.workflows.sinks.opening import shown
 
-    words = ["carrara", "run", job.path(job.target), "--input", shown_url(job.path(job.input))]
-    words += ["--output", "OTHER"]
-    for option, pairs in (("--map", job.columns), ("--set", job.constants)):
-        words += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
+    remedy = (
+        f"{again} makes them again and asks only what has changed"
+        if again
+        else "standard input is gone: give the records in a file, with another --output, to make them again"
+    )
     note(
         f"{job.target} has changed since the job began: {count} of the rows in {shown(job.place)} are "
-        f"from its earlier definition and kept; `{shlex.join(words)}` makes all of them anew"
+        f"from its earlier definition and kept; {remedy}"
     )

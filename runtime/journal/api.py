@@ -104,8 +104,9 @@ class Journal(Protocol):
         """The steps of an earlier process of this run that ended well and can be reused."""
         ...
 
-    def lookup(self, identity: str) -> StoredStep | None:
-        """The newest reusable step of any run with this identity (RunOptions.reuse = "any")."""
+    def lookup(self, identity: str, occurrence: int) -> StoredStep | None:
+        """The newest reusable step of any run with this identity and occurrence (RunOptions.reuse = "any"): work that
+        a run does twice is not made one by an answer that is there."""
         ...
 
     def durations(self, workflow: str) -> Mapping[str, float]:

@@ -168,22 +168,23 @@ class Recorder(Reader):
             settled = Places(place for (place,) in places)
             return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
 
-    def lookup(self, identity: str) -> StoredStep | None:
-        """The newest reusable step of any run with this identity."""
+    def lookup(self, identity: str, occurrence: int = 0) -> StoredStep | None:
+        """The newest reusable step of any run with this identity and occurrence (see Key)."""
         with self._reading():
             if not self._indexed:
                 # Made by the first who reuses results across runs: everybody else's commits stay a page
                 # smaller.
                 with self._writing(""):
+                    self._connection.execute("DROP INDEX IF EXISTS steps_by_identity")
                     self._connection.execute(
-                        "CREATE INDEX IF NOT EXISTS steps_by_identity ON steps (identity)"
+                        "CREATE INDEX IF NOT EXISTS steps_by_sameness ON steps (identity, occurrence)"
                         f" WHERE status={REUSABLE}"
                     )
                 self._indexed = True
             found = self._connection.execute(
                 "SELECT fingerprint, seconds, payload, id FROM steps"
-                f" WHERE identity=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
-                (identity,),
+                f" WHERE identity=? AND occurrence=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
+                (identity, occurrence),
             ).fetchone()
         return StoredPayload(self._connection, *found) if found else None
 
@@ -274,9 +275,11 @@ class Recorder(Reader):
         *,
         error: str = "",
         done: Done | None = None,
+        replaces: bool = False,
     ) -> None:
-        """Write an output row with the next group commit. A row whose state is "done" is never written again,
-        one of another state is replaced by the next try. `done` is called as for `record`.
+        """Write an output row with the next group commit. A row whose state is "done" is never written again, unless
+        this one `replaces` it, in the same transaction; one of another state is replaced by the next try. `done` is
+        called as for `record`.
 
         Raises:
             ValueError: the payload cannot be stored.
@@ -285,6 +288,8 @@ class Recorder(Reader):
         text = None if payload is None else encode(payload)
         held = self._group.hold(text) if text is not None and len(text) > INLINE else text
         batch = self._group.batch
+        if replaces:
+            batch.forgotten.append((run.lease.number, place))
         batch.rows.append((run.lease.number, place, key, state, held, _text(error)))
         if done is not None:
             batch.dones.append(done)

@@ -16,6 +16,7 @@ from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.call import estimated_text_tokens, estimated_tokens
+from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
 
 _WAITS = 3  # Retry-After answers taken in a row before the step's own retries are left to decide
@@ -28,10 +29,11 @@ class PassedOver(Exception):
 @dataclass(frozen=True, slots=True)
 class Answered:
     """`joined`: an equal request was under way and this is its answer; it cost nothing more, unless the step that
-    made it left and this one took over."""
+    made it left and this one took over. `remembered`: an equal request had been answered before in this run."""
 
     completion: Completion
     joined: bool
+    remembered: bool = False
 
 
 @dataclass(slots=True)
@@ -49,7 +51,8 @@ class Asking:
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
     raise PassedOver, and Reserved or Recovering where the budget or the engine is to be waited for, which is done
     without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is always a
-    place; without `flights` nothing is joined. A call that was joined goes over to the `bill` of this one where the
+    place; without `flights` nothing is joined, and nothing taken from what is `remembered` of the run, in
+    which `asker` is the number of the step's node. A call that was joined goes over to the `bill` of this one where the
     step that made it leaves.
     """
 
@@ -62,6 +65,8 @@ class Asking:
     flights: SingleFlight[Completion] | None = None
     watch: Watch | None = None
     bill: Bill | None = None
+    remembered: Remembered | None = None
+    asker: int = 0
     _part: _Part = field(default_factory=_Part)
 
     async def answer(self) -> Answered:
@@ -89,8 +94,13 @@ class Asking:
         if self.flights is None or not _is_repeatable(self.request):
             return Answered(await self._admitted(), False)
         self._part.made = False
-        key = (self.engine.name, self.engine.fingerprint, _sameness(self.request), self.firm)
-        completion = await self.flights.run(key, self._admitted, self)
+        place = (self.engine.name, self.engine.fingerprint, self.firm)
+        request, known = _sameness(self.request), self.remembered
+        if known is not None and (found := known.get(place, request, self.asker)) is not None:
+            return Answered(found, joined=False, remembered=True)
+        completion = await self.flights.run((*place, request), self._admitted, self)
+        if known is not None:
+            known.put(place, request, self.asker, completion)
         return Answered(completion, not self._part.made)
 
     def take_over(self, leader: Asking) -> None:

@@ -83,6 +83,9 @@ class AnswerContext(Protocol):
     def path(self) -> str: ...
 
     @property
+    def node(self) -> int: ...
+
+    @property
     def rank(self) -> float: ...
 
     @property
@@ -232,7 +235,17 @@ class Dialogue:
         flights = None if beside else resources.get("single_flight")
         watch = self._watch(engine, bill)
         asking = Asking(
-            self.engines[engine], request, admit, firm, most_s, gate, flights, watch, bill
+            self.engines[engine],
+            request,
+            admit,
+            firm,
+            most_s,
+            gate,
+            flights,
+            watch,
+            bill,
+            resources.get("remembered"),
+            self.ctx.node,
         )
         try:
             answered, asked_at = await answer_in_the_end(
@@ -248,9 +261,12 @@ class Dialogue:
                 self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
             raise
         usage = answered.completion.usage if bill.is_asked else Usage()
-        cost = bill.settle(usage)
+        if answered.remembered:  # the engine was not asked: it has shown nothing
+            cost = 0.0
+        else:
+            cost = bill.settle(usage)
+            self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._heard(bill, usage)
-        self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
         self._tell_answered(reason, answered, usage, cost)
         return answered
 
@@ -553,8 +569,9 @@ class Dialogue:
     def _tell_answered(self, reason: str, answered: Answered, usage: Usage, cost: float) -> None:
         """Tell of the answer, and of the usage that is on the books of this step."""
         completion = answered.completion
-        if answered.joined:
-            told = f"{reason}; joined an equal request under way"
+        if answered.joined or answered.remembered:
+            which = "under way" if answered.joined else "answered before in this run"
+            told = f"{reason}; joined an equal request {which}"
             self.ctx.tell(EngineCalled, engine=completion.engine, reason=told)
         self.ctx.tell(
             EngineAnswered,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -26,9 +27,10 @@ from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.places import PlaceError
 from carrara.workflows.plain import plain
+from carrara.workflows.records import SourceError, read_records
 from carrara.workflows.run import session
 from carrara.workflows.sinks.opening import sink_of
-from tests.cluster.conftest import EXAMPLES
+from tests.cluster.conftest import EXAMPLES, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOW = """
@@ -379,3 +381,52 @@ def test_shards_that_begin_at_one_moment_make_the_table_once(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(begin, range(1, 5)))
     assert rows(engine) == []
+
+
+UNHELD = {
+    "at": ("timestamptz", "'infinity'"),
+    "day": ("date", "'-infinity'"),
+    "early": ("timestamp", "'0044-03-15 BC'"),
+    "late": ("timestamp", "'10000-01-01'"),
+    "clock": ("time", "'24:00'"),
+    "took": ("interval", "'100000000 years'"),
+    "many": ("timestamptz[]", "ARRAY['2026-01-01', 'infinity']::timestamptz[]"),
+    "data": ("jsonb", "('[' || repeat('9', 5000) || ']')::jsonb"),
+}
+"""Values of PostgreSQL that Python has no room for, by column."""
+
+
+@pytest.mark.parametrize("what", ["unheld", "SELECT * FROM unheld ORDER BY id"])
+def test_what_python_has_no_room_for_fails_only_who_asks_for_it(
+    server: Server, postgres: str, what: str
+) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in UNHELD.items())
+    values = ", ".join(value for _, value in UNHELD.values())
+    server.ask("DROP TABLE IF EXISTS unheld")
+    server.ask(f"CREATE TABLE unheld (id int PRIMARY KEY, text text, {columns})")
+    server.ask(f"INSERT INTO unheld VALUES (1, 'x', {values}); INSERT INTO unheld VALUES (2, 'y')")
+    first, second = read_records(f"{postgres}#{what}")
+    server.ask("DROP TABLE unheld")
+    assert first.fields == {"id": 1, "text": "x"}
+    assert set(first.unused) == set(UNHELD)
+    assert "column 'at' holds a timestamptz that is out of range" in first.unused["at"]
+    assert "'infinity'" in first.unused["at"]
+    assert second.fields == {"id": 2, "text": "y"} | dict.fromkeys(UNHELD)
+
+
+def test_a_query_goes_to_the_server_as_it_is_written(postgres: str) -> None:
+    query = """SELECT '{"a":1}'::jsonb AS j, (ARRAY[1, 2, 3])[:1] AS s, ':x %s %(a)s' AS t, 7 % 4 AS m"""
+    [record] = read_records(f"{postgres}#{query}")
+    assert record.fields == {"j": {"a": 1}, "s": [1], "t": ":x %s %(a)s", "m": 3}
+
+
+def test_a_source_on_a_server_is_only_read(server: Server, postgres: str) -> None:
+    server.ask("CREATE SEQUENCE steps")
+    with pytest.raises(SourceError, match="read-only transaction"):
+        list(read_records(f"{postgres}#SELECT nextval('steps') AS id"))
+    assert server.ask("SELECT is_called FROM steps").strip() == "f"
+    server.ask("DROP SEQUENCE steps")
+
+
+def test_what_the_driver_remarks_is_not_written_past_the_records() -> None:
+    assert any(isinstance(h, logging.NullHandler) for h in logging.getLogger("psycopg").handlers)

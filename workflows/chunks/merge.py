@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, localcontext
 from typing import Any, Literal, get_args
 
 from carrara.engines.errors import CarraraError
+from carrara.workflows.chunks.overlap import joined, same
+from carrara.workflows.chunks.split import Chunk
 from carrara.workflows.digits import as_number
 
 Rule = Literal["first", "last", "longest", "most", "all", "unique", "sum", "min", "max"]
@@ -22,7 +24,11 @@ _DIGITS = 1000
 
 
 def merge(
-    parts: Sequence[Any], rules: Mapping[str, Rule] | None = None, *, usual: Rule | None = None
+    parts: Sequence[Any],
+    rules: Mapping[str, Rule] | None = None,
+    *,
+    usual: Rule | None = None,
+    chunks: Sequence[Chunk] = (),
 ) -> Any:
     """One value of the answers about the parts of a document, in their order.
 
@@ -31,40 +37,61 @@ def merge(
     "first". Empty values (null, "", [], {}) never win over others.
 
     first, last: the first or last value. longest: the longest text or list. most: the one that most parts give, the
-    first of them in a tie. all: lists behind each other. unique: the same without repeated items. sum: of numbers, a
-    decimal where one of them is. min, max: of numbers, of dates or of moments.
+    first of them in a tie. all: lists behind each other. unique: the same without repeated items, which are exactly
+    equal. sum: of numbers, a decimal where one of them is. min, max: of numbers, of dates or of moments.
+
+    `chunks` are the parts of the document, one for each answer: where they overlap, "all" takes an item that stands in
+    the overlap once, though the answers about both parts have it (see `chunks.overlap`).
 
     Raises:
-        CarraraError: an unknown rule, or one that does not fit a value; names the field.
+        CarraraError: an unknown rule, or one that does not fit a value; names the field. Or there are not as many
+            chunks as answers.
     """
+    if chunks and len(chunks) != len(parts):
+        raise CarraraError(
+            f"merge has {len(parts)} answers and {len(chunks)} chunks: give one for each"
+        )
     known = dict(rules or {})
     for field, rule in (*known.items(), ("", usual)):
         if rule is not None and rule not in RULES:
             raise CarraraError(
                 f"merge rule {rule!r} of {field or 'all fields'}: there are {', '.join(RULES)}"
             )
-    return _merged(list(parts), known, usual, "")
+    return _Merge(known, usual, chunks).of(list(enumerate(parts)), "")
 
 
-def _merged(parts: list[Any], rules: Mapping[str, Rule], usual: Rule | None, field: str) -> Any:
-    given = [part for part in parts if not _is_empty(part)]
-    if not given:
-        return parts[0] if parts else None
-    rule = rules.get(field)
-    if rule is None and all(isinstance(part, Mapping) for part in given):
-        keys = dict.fromkeys(key for part in given for key in part)
-        return {
-            key: _merged(
-                [part[key] for part in given if key in part],
-                rules,
-                usual,
-                f"{field}.{key}" if field else str(key),
-            )
-            for key in keys
-        }
-    if rule is None:
-        rule = usual or ("unique" if all(isinstance(part, list) for part in given) else "first")
-    return _by(rule, given, field)
+_Given = list[tuple[int, Any]]
+"""Values with the numbers of their parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    rules: Mapping[str, Rule]
+    usual: Rule | None
+    chunks: Sequence[Chunk]
+
+    def of(self, parts: _Given, field: str) -> Any:
+        given = [(number, part) for number, part in parts if not _is_empty(part)]
+        if not given:
+            return parts[0][1] if parts else None
+        rule = self.rules.get(field)
+        values = [part for _, part in given]
+        if rule is None and all(isinstance(part, Mapping) for part in values):
+            keys = dict.fromkeys(key for part in values for key in part)
+            return {
+                key: self.of(
+                    [(number, part[key]) for number, part in given if key in part],
+                    f"{field}.{key}" if field else str(key),
+                )
+                for key in keys
+            }
+        if rule is None:
+            are_lists = all(isinstance(part, list) for part in values)
+            rule = self.usual or ("unique" if are_lists else "first")
+        if rule == "all":
+            _check(values, list, "lists", rule, field)
+            return joined(given, self.chunks)
+        return _by(rule, values, field)
 
 
 def _by(rule: Rule, given: list[Any], field: str) -> Any:
@@ -74,19 +101,14 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
         case "last":
             return given[-1]
         case "most":
-            counts = Counter(map(_same, given))
-            return max(given, key=lambda part: counts[_same(part)])
+            counts = Counter(map(same, given))
+            return max(given, key=lambda part: counts[same(part)])
         case "longest":
             _check(given, str | list | date, "texts or lists", rule, field)
             return max(given, key=_length)
-        case "all" | "unique":
+        case "unique":
             _check(given, list, "lists", rule, field)
-            items = [item for part in given for item in part]
-            return (
-                items
-                if rule == "all"
-                else list({_same(item): item for item in reversed(items)}.values())[::-1]
-            )
+            return _unique(item for part in given for item in part)
         case "sum":
             _check(given, int | float | Decimal, "numbers", rule, field)
             return _sum(given)
@@ -98,6 +120,14 @@ def _by(rule: Rule, given: list[Any], field: str) -> Any:
                 raise CarraraError(
                     f"merge rule {rule!r} of {field or 'the value'}: {error}"
                 ) from error
+
+
+def _unique(items: Iterable[Any]) -> list[Any]:
+    """Each item where it stands first."""
+    found: dict[Hashable, Any] = {}
+    for item in items:
+        found.setdefault(same(item), item)
+    return list(found.values())
 
 
 def _sum(given: list[Any]) -> Any:
@@ -118,10 +148,6 @@ def _check(given: list[Any], kind: Any, named: str, rule: Rule, field: str) -> N
             raise CarraraError(
                 f"merge rule {rule!r} of {field or 'the value'} is for {named}, not for {part!r}"
             )
-
-
-def _same(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).casefold()
 
 
 def _is_empty(value: Any) -> bool:

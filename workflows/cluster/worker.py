@@ -94,6 +94,7 @@ class Worker:
                 run_id=self._part.run_id,
                 listeners=(self._listen,),
                 settings_of=self._workflow,
+                remember=True,
             )
         except Exception as error:
             reason = error if isinstance(error, CarraraError) else FarError(repr(error))

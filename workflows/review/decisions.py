@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,14 +19,17 @@ Kind = Literal["accepted", "edited", "rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`row` are the outputs as they are right: as they were, or edited; None for a rejected row."""
+    """`row` are the outputs as they are right: as they were, or edited; None for a rejected row. `of` is the hash of
+    the outputs and inputs that were decided on, "" where it is not known."""
 
     kind: Kind
     row: Mapping[str, Any] | None
+    of: str = ""
 
 
 class Decisions:
-    """The decisions beside a review file, by key.
+    """The decisions beside a review file, by key. One counts for the row that it was made on: where the outputs or the
+    inputs are others now, nothing is decided, and the decision makes no labelled row.
 
     `rows.review.jsonl` gives `rows.decided.jsonl`, a line for each decision, and `rows.labelled.jsonl`, the accepted
     and edited rows as `carrara eval`, `calibrate` and `adapt` take them.
@@ -45,7 +48,20 @@ class Decisions:
         self._found = _read(self.decided)
 
     def __getitem__(self, key: str) -> Decision | None:
-        return self._found.get(key)
+        decision = self._found.get(key)
+        return decision if decision is not None and self._counts(key, decision) else None
+
+    @property
+    def outdated(self) -> int:
+        """How many rows have changed since they were decided on."""
+        return sum(
+            key in self._rows and not self._counts(key, decision)
+            for key, decision in self._found.items()
+        )
+
+    def _counts(self, key: str, decision: Decision) -> bool:
+        row = self._rows.get(key)
+        return row is not None and row.content == decision.of
 
     def decide(self, key: str, decision: Decision) -> None:
         """Keep a decision, in place of an earlier one; it is on the disk when this returns.
@@ -53,9 +69,9 @@ class Decisions:
         Raises:
             OutputError: a file cannot be written.
         """
-        self._found[key] = decision
+        self._found[key] = replace(decision, of=self._rows[key].content)
         lines = [
-            {"key": key, "decision": each.kind, "row": each.row}
+            {"key": key, "decision": each.kind, "row": each.row, "of": each.of}
             for key, each in self._found.items()
         ]
         _write(self.decided, lines)
@@ -64,7 +80,7 @@ class Decisions:
     def _labelled(self) -> Iterable[Mapping[str, Any]]:
         for key, decision in self._found.items():
             row = self._rows.get(key)
-            if row is not None and decision.row is not None:
+            if row is not None and decision.row is not None and self._counts(key, decision):
                 yield labelled_row(row, decision.row)
 
 
@@ -98,7 +114,8 @@ def _read(path: Path) -> dict[str, Decision]:
             continue
         try:
             data = json.loads(line)
-            key, decision = data["key"], Decision(data["decision"], data["row"])
+            key = data["key"]
+            decision = Decision(data["decision"], data["row"], str(data.get("of", "")))
         except (ValueError, KeyError, TypeError) as error:
             raise ReviewError(
                 f"{path}:{number}: not a decision ({type(error).__name__}: {error}); mend the line, or take it out and "

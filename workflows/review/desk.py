@@ -12,6 +12,7 @@ from carrara.engines.errors import CarraraError
 from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.review.decisions import Decision, Decisions
 from carrara.workflows.review.rows import ReviewRow, fields_of, value_at, with_value
+from carrara.workflows.review.validating import Validators
 
 
 @dataclass(slots=True)
@@ -25,10 +26,12 @@ class Editing:
 @dataclass(slots=True)
 class Desk:
     """Row number `place` is looked at, `choice` the number of the chosen field. `row` are its outputs with the edits
-    made so far. `said` is the last thing to tell, `wrong` if it is a mistake. `ended`: the reviewer has left."""
+    made so far. `said` is the last thing to tell, `wrong` if it is a mistake. `ended`: the reviewer has left.
+    `validators` are those of the workflow, None where it is not known."""
 
     rows: list[ReviewRow]
     decisions: Decisions
+    validators: Validators | None = None
     place: int = 0
     choice: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
@@ -41,8 +44,12 @@ class Desk:
         """Begin at the first row of which nothing is decided."""
         undecided = [n for n, row in enumerate(self.rows) if self.decisions[row.key] is None]
         self._look_at(undecided[0] if undecided else 0)
+        outdated = self.decisions.outdated
         if not undecided:
             self.said = "all rows are decided; any decision can be changed"
+        elif outdated:
+            rows = "row has" if outdated == 1 else "rows have"
+            self.said = f"{outdated} {rows} changed since the decision: decide again"
 
     @property
     def current(self) -> ReviewRow:
@@ -99,6 +106,8 @@ class Desk:
 
     def _accept(self) -> None:
         fault = _fault(self.current, self.row)
+        if not fault and self.validators is not None:
+            fault = self.validators.fault(self.current, self.row)
         if fault:
             self.said, self.wrong = fault, True
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from carrara.runtime.identity import text_hash
 from carrara.workflows.places import FileError, text_in
 from carrara.workflows.trust.tracing import is_leaf, nodes
 
@@ -24,14 +26,16 @@ class ReviewError(FileError):
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """The question to which the value at JSON pointer `at` of a row is the answer, with its contract as data."""
+    """The question to which the value at JSON pointer `at` of a row is the answer, with its contract as data.
+    `validated_by` is the name of the step whose validators it has passed, None where there are none."""
 
     at: str
     messages: list[dict[str, str]]
     contract: Mapping[str, Any]
+    validated_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReviewRow:
     """`row` are the outputs; `fields` the facts of each leaf by JSON pointer, as in the trust file; `doubtful` the
     pointers that were not sure enough ("" for the row). `text` is what spans count in. The value at `gold_at` is what
@@ -47,6 +51,11 @@ class ReviewRow:
     text: str
     gold_at: str
     lesson: Lesson | None
+
+    @cached_property
+    def content(self) -> str:
+        """The hash of what a decision is made on: the outputs and the inputs."""
+        return text_hash(json.dumps([self.row, self.inputs], sort_keys=True))
 
 
 def read_review(path: Path) -> list[ReviewRow]:

@@ -15,6 +15,8 @@ from carrara.workflows.review.decisions import Decisions
 from carrara.workflows.review.desk import Desk
 from carrara.workflows.review.rows import ReviewError, read_review
 from carrara.workflows.review.screen import screen
+from carrara.workflows.review.validating import Validators
+from carrara.workflows.target import load_workflow
 
 _ESCAPE_S = 0.05
 """A byte 27 with nothing behind it for so long is the key Escape, not the beginning of another key."""
@@ -29,16 +31,19 @@ _SEQUENCES = {
 }  # fmt: skip
 
 
-def review(path: Path) -> Desk:
-    """Let somebody at this terminal decide on the rows of a review file; the desk as it was left.
+def review(path: Path, workflow: str | None = None) -> Desk:
+    """Let somebody at this terminal decide on the rows of a review file; the desk as it was left. The validators of
+    the `workflow`, a target, hold for edited rows, too.
 
     Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does.
 
     Raises:
         ReviewError: the file cannot be read, or there is no terminal. OutputError: a decision cannot be written.
+        DefinitionError: the workflow cannot be loaded.
     """
     rows = read_review(path)
-    desk = Desk(rows, Decisions(path, rows))
+    validators = None if workflow is None else Validators(load_workflow(workflow))
+    desk = Desk(rows, Decisions(path, rows), validators)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ReviewError(
             "a review needs a terminal: standard input or output is none. Call it without pipes, from a terminal"

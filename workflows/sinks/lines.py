@@ -85,8 +85,11 @@ class LineSink:
     def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not fresh and not is_stream(self._path):
-                self._replace(done)
+            if not is_stream(self._path):
+                if fresh:
+                    unfinished(self._path).unlink(missing_ok=True)
+                else:
+                    self._replace(done)
         except OSError as error:
             raise misplaced(self._path, error) from error
         self._file.open(self._form.header)
@@ -103,7 +106,7 @@ class LineSink:
 
     def _replace(self, done: Iterable[Before]) -> None:
         """The new file takes the old one's place in one step."""
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        temporary = unfinished(self._path)
         try:
             with temporary.open("wb") as file:
                 file.write(self._form.header)
@@ -118,6 +121,12 @@ def beside(output: Path) -> Path:
     no two outputs share one."""
     name = output.stem if output.suffix == ".jsonl" else output.name
     return output.with_name(f"{name}.failed.jsonl")
+
+
+def unfinished(path: Path) -> Path:
+    """The hidden file in which the next version of `path` is made. What a killed job has left there goes with the next
+    one; two jobs never make it at a time (see `held`)."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def misplaced(path: Path, error: OSError) -> PlaceError:
@@ -142,4 +151,4 @@ def _write_whole(file: int, content: bytes) -> None:
         content = content[os.write(file, content) :]
 
 
-__all__ = ["LineFile", "LineSink", "beside", "check_still", "misplaced"]
+__all__ = ["LineFile", "LineSink", "beside", "check_still", "misplaced", "unfinished"]

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from carrara.workflows.places import OutputError
+from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
 from carrara.workflows.sinks.arrow import need_pyarrow, schema_of, table_of
 from carrara.workflows.sinks.held import Lock, lock_of
-from carrara.workflows.sinks.lines import beside, misplaced
+from carrara.workflows.sinks.lines import beside, misplaced, unfinished
 from carrara.workflows.sinks.sink import KEPT, Before, Fields, Refused, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 GROUP = 8192
-"""Rows of a row group at most: so many are held in memory."""
+"""Rows of a row group at most: so many are held in memory, fewer where they are large."""
 
 
 class ParquetSink:
@@ -31,9 +32,10 @@ class ParquetSink:
         self.lock: Lock | None = lock_of(output)
         self._rows = rows
         self._schema = schema_of(rows.columns)
-        self._hidden = output.with_name(f".{output.name}.partial")
+        self._hidden = unfinished(output)
         self._group = group
         self._held: list[Row] = []
+        self._held_bytes = 0
         self._file: BinaryIO | None = None
         self._writer: Any = None
 
@@ -54,7 +56,8 @@ class ParquetSink:
 
     def put(self, row: list[Row], refused: Refused | None = None) -> None:
         self._held += row
-        if len(self._held) >= self._group:
+        self._held_bytes += weight(row)
+        if len(self._held) >= self._group or self._held_bytes >= AT_ONCE_BYTES:
             self._write()
 
     def finish(self) -> None:
@@ -83,7 +86,7 @@ class ParquetSink:
             self._file = None
 
     def _write(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._held_bytes = self._held, [], 0
         try:
             self._writer.write_table(table_of(held, self._rows.columns, self._schema))
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,10 @@ _BUSY_S = 30
 
 _RAISED = "P0001"
 """PostgreSQL: RAISE EXCEPTION in a trigger."""
+
+
+# What psycopg remarks while it gives up a batch is told as the reason of a failed record, or of the job's end.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class SqlTable(TableSink):

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from carrara.workflows.places import OutputError, PlaceError
+from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
 from carrara.workflows.sinks.exact import Form
 from carrara.workflows.sinks.held import Lock
 from carrara.workflows.sinks.shape import KEY
@@ -18,7 +19,7 @@ from carrara.workflows.sinks.sink import Before, Fields, Refused, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 BATCH = 500
-"""Records of a transaction at most."""
+"""Records of a transaction at most, fewer where they are large."""
 
 LONGEST_S = 5.0
 """Rows wait so long at most while others come."""
@@ -61,6 +62,7 @@ class TableSink(ABC):
         self._clock = clock
         self._forms: Mapping[str, Form] = {}
         self._held: list[_Held] = []
+        self._held_bytes = 0
         self._since = 0.0
 
     @abstractmethod
@@ -107,14 +109,16 @@ class TableSink(ABC):
         if not self._held:
             self._since = self._clock()
         self._held.append((*row, refused))
-        if len(self._held) >= BATCH or self._clock() - self._since >= LONGEST_S:
+        self._held_bytes += weight(row[1])
+        is_full = len(self._held) >= BATCH or self._held_bytes >= AT_ONCE_BYTES
+        if is_full or self._clock() - self._since >= LONGEST_S:
             self._write()
 
     def finish(self) -> None:
         self._write()
 
     def _write(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._held_bytes = self._held, [], 0
         if held:
             self._write_whole(held)
 

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.workflows.row_weight import fetched
 from carrara.workflows.sources.parquet import INSTALL
 from carrara.workflows.sources.record import (
     EmptySource,
     Kept,
     Record,
     SourceError,
+    differing,
     from_columns,
     key_of,
 )
 from carrara.workflows.sources.sql import QUERY, in_folder
 
 _URL = re.compile(r"^duckdb:///(?P<file>[^#?]+)(?:\?[^#]*)?(?:#(?P<what>.*))?$", re.DOTALL)
-_BATCH = 1024
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -62,12 +63,11 @@ def read_duckdb(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Reco
                 what if QUERY.match(what) else _query(connection, what, shown)
             )
             names = [column[0] for column in asked.description]
-            count = 0
-            while rows := asked.fetchmany(_BATCH):
-                for row in rows:
-                    yield _record(shown, count, dict(zip(names, row, strict=True)), keep)
-                    count += 1
-            if not count:
+            differing(names, shown, "name them apart, as in 'SELECT a.id, b.id AS other'")
+            index = -1
+            for index, row in enumerate(fetched(asked.fetchmany)):
+                yield _record(shown, index, dict(zip(names, row, strict=True)), keep)
+            if index < 0:
                 raise EmptySource(f"{shown}: there is no row in {what!r}")
     except duckdb.Error as error:
         raise SourceError(f"{shown}: {said(error)}") from error

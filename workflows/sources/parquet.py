@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.workflows.row_weight import at_once
 from carrara.workflows.sources.record import (
     EmptySource,
     Kept,
+    NoRoom,
     Record,
     SourceError,
-    Unreadable,
+    differing,
     from_columns,
     key_of,
 )
 
 INSTALL = "pip install 'carrara[data]'"
-_BATCH = 1024
 _FRACTION = re.compile(r"\.\d{6}")
 
 
@@ -36,11 +37,12 @@ def read_parquet(path: Path, keep: Kept = ()) -> Iterator[Record]:
     except ImportError as error:
         raise CarraraError(f"Parquet files need the package pyarrow: {INSTALL}") from error
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             if not file.metadata.num_rows:
                 raise EmptySource(f"{path}: empty, there is no row in it")
+            differing(file.schema_arrow.names, str(path), "give them names that differ")
             index = 0
-            for batch in file.iter_batches(batch_size=_BATCH):
+            for batch in file.iter_batches(batch_size=_batch_size(file)):
                 for row in _rows(batch):
                     yield _record(path, index, row, keep)
                     index += 1
@@ -50,33 +52,38 @@ def read_parquet(path: Path, keep: Kept = ()) -> Iterator[Record]:
         raise SourceError(f"{path}: not a readable Parquet file: {error}") from error
 
 
+def _batch_size(file: Any) -> int:
+    """How many rows are read at once: fewer where they are large, as far as the file tells."""
+    groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+    largest = max((g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=0)
+    return at_once(largest)
+
+
 def _rows(batch: Any) -> Iterator[dict[str, object]]:
-    """The rows of a batch. A value that Python has no room for, such as a date after the year 9999, stands in its row
-    as what is wrong with it; a moment in nanoseconds as text."""
+    """The rows of a batch. A value that Python has no room for stands in its row as NoRoom; a moment in nanoseconds as
+    text."""
     names = batch.schema.names
-    columns = [_values(batch.column(name), name) for name in names]
+    columns = map(_values, batch.columns)
     for _, *values in zip(range(batch.num_rows), *columns, strict=True):
         yield dict(zip(names, values, strict=True))
 
 
-def _values(column: Any, name: str) -> list[object]:
+def _values(column: Any) -> list[object]:
     try:
         found: list[object] = column.to_pylist()
     except (ValueError, OverflowError):
-        found = [_value(scalar, name) for scalar in column]
+        found = [_value(scalar) for scalar in column]
     return found
 
 
-def _value(scalar: Any, name: str) -> object:
+def _value(scalar: Any) -> object:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError) as error:
-        return _with_nanoseconds(scalar, name) or Unreadable(
-            f"column {name!r} holds a {scalar.type} that is out of range: {error}"
-        )
+        return _with_nanoseconds(scalar) or NoRoom(str(scalar.type), str(error))
 
 
-def _with_nanoseconds(scalar: Any, name: str) -> object:
+def _with_nanoseconds(scalar: Any) -> object:
     """A moment in ISO 8601 with nine digits of a second, a duration in seconds, a list or struct with such within; None
     for other values."""
     import pyarrow
@@ -84,11 +91,11 @@ def _with_nanoseconds(scalar: Any, name: str) -> object:
 
     of = scalar.type
     if types.is_list(of) or types.is_large_list(of) or types.is_fixed_size_list(of):
-        return [_value(item, name) for item in scalar.values]
+        return [_value(item) for item in scalar.values]
     if types.is_map(of):
-        return [[_value(part, name) for part in pair.values()] for pair in scalar.values]
+        return [[_value(part) for part in pair.values()] for pair in scalar.values]
     if types.is_struct(of):
-        return {key: _value(item, f"{name}.{key}") for key, item in scalar.items()}
+        return {key: _value(item) for key, item in scalar.items()}
     is_time = types.is_timestamp(of) or types.is_time(of) or types.is_duration(of)
     if not is_time or of.unit != "ns":
         return None

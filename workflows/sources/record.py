@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -30,6 +31,18 @@ class EmptySource(SourceError):
 
 class Unreadable(Exception):
     """A document or a value in it cannot be used; the message goes into its record's `problem`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """Stands in a row for a value of the type `kind` that Python has no room for, such as a date after the year 9999;
+    `why` is what was said of it."""
+
+    kind: str
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(slots=True)
@@ -114,11 +127,11 @@ def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
     lost. NaN and infinity are floats, of decimals, too. Values of the types to `keep` stay as they are.
 
     Raises:
-        Unreadable: a type that has no JSON form, bytes, or a value that is an Unreadable itself; names the column.
+        Unreadable: a type that has no JSON form, bytes, or what Python has no room for; names the column.
     """
     match value:
-        case Unreadable():
-            raise value
+        case NoRoom(kind, why):
+            raise Unreadable(f"column {name!r} holds a {kind} that is out of range: {why}")
         case None | bool() | int() | float() | str():
             return value
         case _ if isinstance(value, keep):
@@ -145,15 +158,25 @@ def plain_value(value: Any, name: str, keep: Kept = ()) -> Any:
             )
 
 
+def differing(names: Iterable[str], where: str, advice: str) -> None:
+    """Raises SourceError where two columns have one name: only one of them could be a field."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise SourceError(f"{where}: {counts[twice[0]]} columns are called {twice[0]!r}; {advice}")
+
+
 __all__ = [
     "MAX_TEXT_BYTES",
     "EmptySource",
     "Kept",
+    "NoRoom",
     "Record",
     "SourceError",
     "Unreadable",
     "broken",
     "content_hash",
+    "differing",
     "from_columns",
     "key_of",
     "key_text",

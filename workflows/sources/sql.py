@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.database_url import INSTALL, driver_url, said, shown_url
+from carrara.workflows.row_weight import fetched
+from carrara.workflows.sources.postgres_values import load_what_fits
 from carrara.workflows.sources.record import (
     EmptySource,
     Kept,
     Record,
     SourceError,
+    differing,
     from_columns,
     key_of,
     key_text,
@@ -25,7 +28,6 @@ SCHEMES = ("sqlite", "postgresql", "postgres")
 _URL = re.compile(r"^(sqlite|postgres(?:ql)?)(\+\w+)?:/")
 QUERY = re.compile(r"^\s*(?:select|with|values|table)\b", re.IGNORECASE)
 """What stands behind `#` of a URL is a query where this matches, else a table."""
-_BATCH = 1000
 
 
 def is_database(source: str) -> bool:
@@ -34,7 +36,7 @@ def is_database(source: str) -> bool:
 
 def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]:
     """A record for each row; the file of an SQLite database is looked for from `folder`. Dates and decimals become
-    text, but for the types to `keep`.
+    text, but for the types to `keep`. Nothing is written: what would, fails.
 
     Behind `#` stands a table, read in the order of its primary key, or a query. The key is the column `id` or `key`,
     else the table's primary key, else the number of the row: a query without ORDER BY may give the rows in another
@@ -61,16 +63,16 @@ def read_sql(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Record]
     try:
         _refuse_missing_file(engine, shown)
         with engine.connect() as connection:
-            if engine.dialect.name == "sqlite":
-                driver: Any = connection.connection.driver_connection
-                driver.text_factory = text_or_bytes
+            _only_read(connection)
             asked = _asked(sqlalchemy, connection, what.strip(), shown)
-            found = connection.execution_options(stream_results=True, yield_per=_BATCH).execute(
-                asked.query
-            )
-            index = -1
-            for index, row in enumerate(read_rows(found.mappings(), asked.readings)):
-                yield _record(shown, index, row, asked.keys, keep)
+            with _begun(connection, asked.query) as found:
+                differing(
+                    found.keys(), shown, "name them apart, as in 'SELECT a.id, b.id AS other'"
+                )
+                rows = (row._mapping for row in fetched(found.fetchmany))
+                index = -1
+                for index, row in enumerate(read_rows(rows, asked.readings)):
+                    yield _record(shown, index, row, asked.keys, keep)
             if index < 0:
                 raise EmptySource(f"{shown}: there is no row in {what.strip()!r}")
     except sqlalchemy.exc.SQLAlchemyError as error:
@@ -87,6 +89,25 @@ def in_folder(url: str, folder: str) -> str:
     return f"{head}{slashes}{os.path.join(folder, name)}"
 
 
+def _only_read(connection: Any) -> None:
+    """Let nothing be written, and take values that Python has no room for."""
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        driver.text_factory = text_or_bytes
+        driver.execute("PRAGMA query_only = ON")
+        return
+    connection.execution_options(postgresql_readonly=True)
+    if connection.dialect.driver == "psycopg":
+        load_what_fits(driver)
+
+
+def _begun(connection: Any, query: Any) -> Any:
+    """The result of a query, row by row. One that the user wrote goes to the database as it stands: neither ':word' nor
+    '%' is a parameter in it."""
+    running = connection.execution_options(stream_results=True, no_parameters=True)
+    return running.exec_driver_sql(query) if isinstance(query, str) else running.execute(query)
+
+
 def _refuse_missing_file(engine: Any, shown: str) -> None:
     """SQLite would make an empty database."""
     name = engine.url.database
@@ -96,7 +117,7 @@ def _refuse_missing_file(engine: Any, shown: str) -> None:
 
 
 class _Asked(NamedTuple):
-    """The query, the columns that make the key of a row, and how values of SQLite are read."""
+    """The query (text where a user wrote it), the columns that make the key of a row, how values of SQLite are read."""
 
     query: Any
     keys: tuple[str, ...] = ()
@@ -105,7 +126,7 @@ class _Asked(NamedTuple):
 
 def _asked(sqlalchemy: Any, connection: Any, what: str, shown: str) -> _Asked:
     if QUERY.match(what):
-        return _Asked(sqlalchemy.text(what))
+        return _Asked(what)
     schema, _, name = what.rpartition(".")
     inspector = sqlalchemy.inspect(connection)
     names = [*inspector.get_table_names(schema or None), *inspector.get_view_names(schema or None)]

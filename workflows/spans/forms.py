@@ -15,15 +15,17 @@ _ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ].*)?$")
 
 
 def number_forms(value: float) -> Iterator[str]:
-    """A finite number: 1234.5 as "1234.5", "1,234.50", "1.234,50", "1 234,50" and so on; likeliest first. For a whole
-    number those without decimals come before those with."""
-    whole = float(value).is_integer()
-    fraction = f"{abs(Decimal(repr(value))):f}".rstrip("0").rstrip(".").partition(".")[2]
-    decimals = ["" if whole else fraction]
+    """A number, a whole one of any size: 1234.5 as "1234.5", "1,234.50", "1.234,50", "1 234,50" and so on; likeliest
+    first. For a whole number those without decimals come before those with. NaN and infinity have none."""
+    exact = Decimal(value) if isinstance(value, int) else Decimal(repr(float(value)))
+    if not exact.is_finite():
+        return
+    digits, _, fraction = f"{abs(exact):f}".partition(".")
+    fraction = fraction.rstrip("0")
+    decimals = [fraction]
     if len(fraction) < 2:
         decimals.append(fraction.ljust(2, "0"))
     sign = "-" if value < 0 else ""
-    digits = str(int(abs(value)))
     seen: set[str] = set()
     for part in decimals:
         for thousands, point in (

@@ -39,13 +39,19 @@ class SourceText:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def find(self, wanted: str, near: int = 0) -> Span | None:
+    def find(self, wanted: str, near: int = 0, *, rough: bool = True) -> Span | None:
         """The occurrence of `wanted` that is whole words and begins first at or behind `near`, else the first of
-        all; exactly, else but for case and white space, else roughly. None for none."""
+        all; exactly, else but for case and white space, else `rough`ly. None for none."""
         wanted = wanted.strip()
         if not wanted:
             return None
-        return self.written(wanted, near) or self._but_for_case(wanted, near) or self._like(wanted)
+        found = self.written(wanted, near) or self._but_for_case(wanted, near)
+        return found or (self._like(wanted) if rough else None)
+
+    def count(self, wanted: str) -> int:
+        """How often `wanted` stands in the text as whole words, but for case and white space."""
+        pattern = _fold(wanted)[0].strip()
+        return sum(1 for _ in _occurrences(self._folded[0], pattern)) if pattern else 0
 
     def written(self, wanted: str, near: int = 0, how: How = "exact") -> Span | None:
         """An occurrence of exactly these characters."""

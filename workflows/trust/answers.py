@@ -7,8 +7,9 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from carrara.runtime.events import Accepted, Event, RunStarted, ValueShown
+from carrara.runtime.events import Accepted, Event, ValueShown
 from carrara.workflows.plain import plain
+from carrara.workflows.trust.earlier import Earlier
 
 _RECORD = re.compile(r"/record\[(\d+)\](?:/(.*))?$")
 
@@ -40,10 +41,9 @@ class Answers:
 
     def __init__(self, earlier: Iterable[Event] = (), done: Container[int] = ()) -> None:
         """`earlier` are the events of the job before it was cut: steps that are taken from the journal are told
-        there; the records that were `done` by then are not looked at again. Where one path stands for several calls
-        nobody knows which of them a value is from."""
+        there; the records that were `done` by then are not looked at again."""
         self._open: dict[int, _Open] = {}
-        self._earlier = _by_path(earlier, done)
+        self._earlier = Earlier(event for event in earlier if _is_of_open(event, done))
 
     def listen(self, event: Event) -> None:
         if not isinstance(event, Accepted | ValueShown):
@@ -69,23 +69,15 @@ class Answers:
         record = self._open.pop(place, None)
         return [] if record is None else list(record.answers.values())
 
+    def close(self) -> None:
+        """No record is at work any more."""
+        self._earlier.close()
 
-def _by_path(events: Iterable[Event], done: Container[int]) -> dict[str, Accepted]:
-    """The newest told answer of each path, but for paths that several nodes of one opening share."""
-    found: dict[str, Accepted] = {}
-    here: dict[str, int] = {}
-    shared: set[str] = set()
-    for event in events:
-        if isinstance(event, RunStarted):
-            here.clear()
-        elif isinstance(event, Accepted):
-            match = _RECORD.search(event.path)
-            if match is None or int(match[1]) in done:
-                continue
-            if here.setdefault(event.path, event.node) != event.node:
-                shared.add(event.path)
-            found[event.path] = event
-    return {path: event for path, event in found.items() if path not in shared}
+
+def _is_of_open(event: Event, done: Container[int]) -> bool:
+    """Whether an event is of a record that is not among those done, or of none."""
+    match = _RECORD.search(event.path) if isinstance(event, Accepted) else None
+    return match is None or int(match[1]) not in done
 
 
 __all__ = ["Answer", "Answers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Container, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from carrara.workflows.kept_rows import EarlierRows
 from carrara.workflows.places import PlaceError, is_stream
 from carrara.workflows.plain import plain
 from carrara.workflows.records import Record
+from carrara.workflows.review.validating import validated_steps
 from carrara.workflows.scoring.rule import marker_of
 from carrara.workflows.trust.answers import Answer, Answers
 from carrara.workflows.trust.facts import Facts, doubtful, facts_of
@@ -57,6 +59,7 @@ class Trusted:
         self._binder = binder
         self._below = below
         self._marked = marker_of(workflow).output
+        self._validated = frozenset(validated_steps(workflow))
         kinds = ("trust",) if below is None else ("trust", "review")
         self.files = {kind: Lines(path_beside(output, kind)) for kind in kinds}
         self._stack = ExitStack()
@@ -70,6 +73,7 @@ class Trusted:
             file.begin(_Kept(kept, kind), fresh=fresh)
 
     def __enter__(self) -> Self:
+        self._stack.callback(self._answers.close)
         for file in self.files.values():
             self._stack.enter_context(file)
         return self
@@ -130,7 +134,7 @@ class Trusted:
             "inputs": inputs,
             "text": text,
             "gold_at": gold_at,
-            "lesson": _lesson(outputs, answers),
+            "lesson": _lesson(outputs, answers, self._validated),
         }
 
 
@@ -165,7 +169,9 @@ def _source(record: Record, columns: Mapping[str, str]) -> tuple[str, str, str |
     return name, columns[name], texts[name]
 
 
-def _lesson(outputs: Mapping[str, Any], answers: list[Answer]) -> Mapping[str, Any] | None:
+def _lesson(
+    outputs: Mapping[str, Any], answers: list[Answer], validated: Container[str]
+) -> Mapping[str, Any] | None:
     """How a corrected row teaches a model: the question of the one answer that is the row, or a field of it, as
     `carrara adapt` takes it; `at` is where in the row the answer stands. None where the row is more than one answer."""
     if len(answers) != 1 or answers[0].call is None:
@@ -177,7 +183,9 @@ def _lesson(outputs: Mapping[str, Any], answers: list[Answer]) -> Mapping[str, A
         return None
     messages = [{"role": each.role, "content": each.content} for each in answer.call.messages]
     contract = to_data(answer.call.output)
-    return {"at": f"/{place}" if place else "", "messages": messages, "contract": contract}
+    told = {"at": f"/{place}" if place else "", "messages": messages, "contract": contract}
+    step = re.sub(r"\[\d+\]$", "", answer.step.rpartition("/")[2])
+    return {**told, "validated_by": step} if step in validated else told
 
 
 __all__ = ["Beside", "Trusted", "path_beside"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from carrara.workflows.spans.locate import locate
+from carrara.workflows.spans.locate import locate, locate_in_part
+from carrara.workflows.spans.source_text import Span
 from carrara.workflows.trust.answers import Answer
+from carrara.workflows.trust.regions import in_order, kind_of, regions_of
 from carrara.workflows.trust.tracing import Origin, is_leaf, nodes, trace
 
 Facts = dict[str, Any]
@@ -24,8 +26,9 @@ def facts_of(
     it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step.
     """
     outputs = {name: part for name, part in row.items() if name != "key"}
-    origins = trace(outputs, [answer.value for answer in answers])
-    spans = {} if text is None else locate(outputs, text)
+    ordered = in_order(answers)
+    origins = trace(outputs, [answer.value for answer in ordered], list(map(kind_of, ordered)))
+    spans = {} if text is None else locate(outputs, text, _in_parts(origins, ordered, text))
     fields: dict[str, Any] = {}
     for at, leaf in nodes(outputs):
         if at == "" or not is_leaf(leaf):
@@ -33,7 +36,7 @@ def facts_of(
         span = spans.get(at)
         where = None if span is None else [span.start, span.end]
         how = span.how if span is not None else "nowhere" if at in spans else None
-        fields[at] = {**_written_by(origins.get(at), answers), "span": where, "found": how}
+        fields[at] = {**_written_by(origins.get(at), ordered), "span": where, "found": how}
     sure = [a.told.confidence for a in answers if a.told and a.told.confidence is not None]
     return {
         "key": key,
@@ -42,6 +45,26 @@ def facts_of(
         "fields": fields,
         "steps": [_step(answer) for answer in answers],
     }
+
+
+def _in_parts(
+    origins: Mapping[str, Origin], answers: Sequence[Answer], text: str
+) -> dict[str, Span]:
+    """The spans of the fields whose answers are about a part of the text. All of such an answer is looked for there:
+    its values stand behind each other, also those that are no field of the row."""
+    located: dict[int, Mapping[str, Span | None]] = {}
+    found: dict[str, Span] = {}
+    regions = regions_of(answers, text)
+    for field, origin in origins.items():
+        region = regions[origin.answer]
+        if region is None:
+            continue
+        if origin.answer not in located:
+            located[origin.answer] = locate_in_part(answers[origin.answer].value, text, *region)
+        span = located[origin.answer].get(origin.at)
+        if span is not None:
+            found[field] = span
+    return found
 
 
 def doubtful(facts: Facts, below: float) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.row_format import json_line
+from carrara.workflows.sinks.lines import unfinished
 
 
 class Kept(Protocol):
@@ -47,13 +48,15 @@ class Lines:
         """
         self._kept = kept
         try:
-            if not fresh:
+            if fresh:
+                unfinished(self.path).unlink(missing_ok=True)
+            else:
                 self._replace()
         except OSError as error:
             raise PlaceError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _replace(self) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary = unfinished(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:

@@ -19,26 +19,36 @@ class Origin:
     at: str
 
 
-def trace(row: Any, answers: Sequence[Any]) -> dict[str, Origin]:
+def trace(row: Any, answers: Sequence[Any], kinds: Sequence[str] = ()) -> dict[str, Origin]:
     """The origin of each leaf of `row` by JSON pointer; a leaf that no answer holds has none.
 
     An answer, or else each part of it, is looked for in the row. The largest equal part decides, of equal ones that
-    of the later answer. A single short value counts only under the name that it has in its answer, or as a whole
-    answer.
+    of the later answer; but answers of one of the `kinds` are those about the parts of one thing in order, whose first
+    equal part is the first that stands in the row, the second the second. A single short value counts only under the
+    name that it has in its answer, or as a whole answer.
     """
     spots: dict[str, list[str]] = {}
+    inside: dict[str, list[str]] = {}
     for at, node in nodes(row):
         spots.setdefault(_written(node), []).append(at)
-    leaves = [at for at, node in nodes(row) if is_leaf(node)]
-    best: dict[str, tuple[int, int, Origin]] = {}
+        if is_leaf(node):
+            for above in _above(at):
+                inside.setdefault(above, []).append(at)
+    claims: dict[tuple[str | int, int, str, int], tuple[list[str], list[Origin]]] = {}
     for number, answer in enumerate(answers):
-        for inner, spot, size in _matches(answer, "", spots):
-            for leaf in leaves:
-                if leaf == spot or leaf.startswith(f"{spot}/"):
-                    claim = (size, number, Origin(number, inner + leaf[len(spot) :]))
-                    if leaf not in best or claim[:2] >= best[leaf][:2]:
-                        best[leaf] = claim
-    return {leaf: best[leaf][2] for leaf in leaves if leaf in best}
+        kind = kinds[number] if kinds else number
+        for inner, found, size in _matches(answer, "", spots):
+            claim = claims.setdefault((kind, size, found[0], len(found)), (found, []))
+            claim[1].append(Origin(number, inner))
+    best: dict[str, tuple[int, int, Origin]] = {}
+    for (_, size, _, _), (found, origins) in claims.items():
+        for number, spot in enumerate(found):
+            origin = origins[min(number, len(origins) - 1)]
+            for leaf in inside[spot]:
+                whole = Origin(origin.answer, origin.at + leaf[len(spot) :])
+                if leaf not in best or (size, origin.answer) >= best[leaf][:2]:
+                    best[leaf] = (size, origin.answer, whole)
+    return {leaf: best[leaf][2] for leaf in inside[""] if leaf in best}
 
 
 def nodes(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -62,20 +72,28 @@ def escaped(key: object) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
+def _above(at: str) -> Iterator[str]:
+    """The pointer itself and those of all that it lies in."""
+    yield at
+    while at:
+        at = at.rpartition("/")[0]
+        yield at
+
+
 def _matches(
     node: Any, inner: str, spots: Mapping[str, list[str]]
-) -> Iterator[tuple[str, str, int]]:
-    """Where `node`, or else its parts, stand in the row: pointer in the answer, in the row, and size."""
+) -> Iterator[tuple[str, list[str], int]]:
+    """Where `node`, or else its parts, stand in the row: pointer in the answer, those in the row, and size."""
     written = _written(node)
-    found = [spot for spot in spots.get(written, ()) if not is_leaf(node)]
+    found = [] if is_leaf(node) else spots.get(written, [])
     if is_leaf(node):
         found = _of_leaf(node, inner, spots.get(written, []))
-    for spot in found:
-        yield inner, spot, len(written)
-    if not found and isinstance(node, Mapping):
+    if found:
+        yield inner, found, len(written)
+    elif isinstance(node, Mapping):
         for key, part in node.items():
             yield from _matches(part, f"{inner}/{escaped(key)}", spots)
-    elif not found and isinstance(node, list):
+    elif isinstance(node, list):
         for index, part in enumerate(node):
             yield from _matches(part, f"{inner}/{index}", spots)
 

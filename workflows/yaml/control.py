@@ -17,6 +17,7 @@ from carrara.runtime.scope import Scope as RunScope
 from carrara.runtime.scope import current
 from carrara.workflows.calls import Definition
 from carrara.workflows.chunks.merge import COMPARED, merge
+from carrara.workflows.chunks.split import Chunk
 from carrara.workflows.parameters import Parameters
 from carrara.workflows.plain import plain
 from carrara.workflows.steps import Workflow
@@ -137,9 +138,20 @@ def merged(action: Action, step: StepDef, whole: Callable[[Any], Any]) -> Action
 
     async def body(scope: Scope) -> Any:
         parts = [plain(part, keep=COMPARED) for part in await action.submit(scope)]
-        return whole(merge(parts, rules, usual=usual))
+        return whole(merge(parts, rules, usual=usual, chunks=_chunks(step.each, scope)))
 
     return _workflow(step, body, action.names)
+
+
+def _chunks(each: Each | None, scope: Scope) -> list[Chunk]:
+    """The parts of a text that the step runs over; none where it runs over other items."""
+    if each is None or not isinstance(each.items, Expression) or "parts(" not in each.items.text:
+        return []
+    items = evaluate(each.items, scope)
+    try:
+        return [Chunk(item["start"], item["end"], item["text"]) for item in items]
+    except (TypeError, KeyError):  # made into something else by the expression
+        return []
 
 
 def gated(step: StepDef, action: Action) -> Action:

@@ -64,10 +64,10 @@ class MemoryJournal:
             if r.status == "done" and r.keep
         }
 
-    def lookup(self, identity: str) -> Stored | None:
+    def lookup(self, identity: str, occurrence: int) -> Stored | None:
         for steps in reversed(self.steps.values()):
             for key, r in steps.items():
-                if key.identity == identity and r.status == "done":
+                if key[1:] == (identity, occurrence) and r.status == "done":
                     return Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value))
         return None
 

@@ -1,7 +1,9 @@
 """What fails, what that takes with it, and what is said about it."""
 
 import asyncio
+import logging
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carrara.runtime import held, loop_watch
 from carrara.runtime.errors import RunCancelled, RunDeadline, StepError, StepTimeout
 from carrara.runtime.events import (
     Event,
@@ -232,6 +235,128 @@ def test_an_attempt_over_its_timeout_is_cancelled(run_virtual: Virtual, step: St
 
     assert run_virtual(execute(workflow)).value == pytest.approx(2.0)
     assert cancelled == [True]
+
+
+def test_an_attempt_that_blocks_the_loop_beyond_its_timeout_has_failed(step: Steps) -> None:
+    async def blocking() -> int:
+        threading.Event().wait(0.2)
+        return 1
+
+    async def workflow() -> None:
+        with pytest.raises(StepError, match=r"longer than its timeout_s of 0\.05 s"):
+            await submit(step(blocking, timeout_s=0.05), (), {})
+
+    asyncio.run(execute(workflow))
+
+
+def test_a_step_is_not_late_because_another_one_blocked_the_loop_before_it_began(
+    step: Steps,
+) -> None:
+    async def blocking() -> None:
+        threading.Event().wait(0.2)
+
+    async def workflow() -> Any:
+        timed = [submit(step(blocking, timeout_s=9.0), (), {})]
+        timed += [submit(step(give, timeout_s=0.1), (1,), {}) for _ in range(3)]
+        return [await handle for handle in timed]
+
+    assert asyncio.run(execute(workflow)).value == [None, 1, 1, 1]
+
+
+def test_a_step_that_blocks_the_loop_is_named_while_it_does(
+    step: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+    said: list[str] = []
+
+    class Hears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+            told.set()
+
+    async def blocking() -> bool:
+        return told.wait(30)
+
+    async def workflow() -> bool:
+        slow = submit(step(wait, timeout_s=0.01), (30.0,), {})
+        found = await submit(step(blocking), (), {})
+        with pytest.raises(StepError, match="timeout_s"):
+            await slow
+        return bool(found)
+
+    monkeypatch.setattr(loop_watch, "GRACE_S", 0.05)
+    heard = Hears()
+    logging.getLogger(loop_watch.__name__).addHandler(heard)
+    try:
+        assert asyncio.run(execute(workflow, name="w")).value
+    finally:
+        logging.getLogger(loop_watch.__name__).removeHandler(heard)
+    assert said[0].startswith("step 'w/blocking' has blocked the event loop for more than")
+    assert f"({__file__}:" in said[0]
+
+
+def goes_on(
+    caught: type[BaseException], seen: list[str]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """The body of a step that nothing ends that is `caught`."""
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except caught as error:
+                seen.append(type(error).__name__)
+
+    return stubborn
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("caught", "seen"),
+    [
+        (asyncio.CancelledError, ["CancelledError"]),
+        (BaseException, ["CancelledError", "GeneratorExit"]),
+    ],
+)
+def test_a_step_that_goes_on_after_its_cancellation_is_given_up(
+    caught: type[BaseException],
+    seen: list[str],
+    run_virtual: Virtual,
+    step: Steps,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found: list[str] = []
+    after = []
+
+    async def workflow() -> float:
+        stubborn = step(goes_on(caught, found), timeout_s=2.0)
+        with pytest.raises(StepError, match="longer than its timeout_s of 2 s"):
+            await submit(stubborn, (), {})
+        after.append(asyncio.get_running_loop().time())
+        await submit(step(wait), (1.0,), {})
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(execute(workflow, name="w")).value == pytest.approx(3.0 + held.GRACE_S)
+    assert after == [pytest.approx(2.0 + held.GRACE_S)]
+    assert found[: len(seen)] == seen
+    assert "step 'w/stubborn' went on for 5 s after it was cancelled" in caplog.text
+
+
+def test_a_value_that_comes_after_the_cancellation_is_too_late(
+    run_virtual: Virtual, step: Steps
+) -> None:
+    async def late() -> int:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1)
+        return 1
+
+    async def workflow() -> None:
+        with pytest.raises(StepError, match="longer than its timeout_s of 2 s"):
+            await submit(step(late, timeout_s=2.0), (), {})
+
+    run_virtual(execute(workflow))
 
 
 def test_a_timeout_error_of_the_body_itself_is_not_taken_for_the_step_s(
@@ -494,7 +619,7 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize("options", [{}, {"inline": True}, {"timeout_s": 60.0}])
-@pytest.mark.parametrize("kind", [GeneratorExit, Panic])
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, Panic])
 def test_a_step_that_raises_what_is_no_exception_fails_and_the_others_go_on(
     kind: type[BaseException], options: dict[str, Any], step: Steps
 ) -> None:

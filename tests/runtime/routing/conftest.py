@@ -16,6 +16,7 @@ class FakeContext:
     def __init__(self, *engines: Engine, path: str = "flow/step", **resources: Any) -> None:
         self.path = path
         self.rank = 2.5
+        self.node = 0
         self.listening = True
         self.resources: dict[str, Any] = {"engines": {e.name: e for e in engines}, **resources}
         self.events: list[Event] = []

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrara.engines.errors import CarraraError
+from carrara.workflows.chunks.headings import headings_of
 from carrara.workflows.chunks.merge import merge
-from carrara.workflows.chunks.split import estimated, split
+from carrara.workflows.chunks.split import Chunk, estimated, split
 
 
 @given(st.text(alphabet="ab .\n#é", max_size=600), st.integers(16, 60), st.integers(0, 8))
@@ -61,7 +62,7 @@ PARTS: list[dict[str, Any]] = [
     {
         "name": "Ann B.",
         "total": 5.5,
-        "items": [{"n": "Pen"}, {"n": "ink"}],
+        "items": [{"n": "pen"}, {"n": "ink"}],
         "seller": {"town": "Oslo"},
         "pages": 3,
     },
@@ -85,7 +86,7 @@ def test_the_usual_rules_take_the_first_value_and_each_item_once() -> None:
         ("name", "longest", "Ann B."),
         ("name", "most", "Ann"),
         ("total", "last", 9),
-        ("items", "all", [{"n": "pen"}, {"n": "Pen"}, {"n": "ink"}]),
+        ("items", "all", [{"n": "pen"}, {"n": "pen"}, {"n": "ink"}]),
         ("pages", "sum", 6),
         ("total", "max", 9),
         ("total", "min", 5.5),
@@ -147,3 +148,110 @@ def test_a_part_that_begins_with_a_heading_is_not_below_its_neighbour() -> None:
         + "\n\n## Goods\n\nTwo chairs and a table.\n"
     )
     assert [part.headings for part in split(text, 24)] == [(), ("Sale",)]
+
+
+def test_items_are_the_same_only_where_they_are_exactly_equal() -> None:
+    assert merge([{"codes": ["mW", "US"]}, {"codes": ["MW", "us", "US"]}]) == {
+        "codes": ["mW", "US", "MW", "us"]
+    }
+    values = [1, True, "1", 1.0, None, Decimal("1.10"), "1.10", {"a": 1, "b": [2]}]
+    assert merge([values, [{"b": [2.0], "a": 1.0}]]) == [
+        1, True, "1", None, Decimal("1.10"), "1.10", {"a": 1, "b": [2]},
+    ]  # fmt: skip
+
+
+LINES = "".join(f"item{n % 7} {n % 3}.{n % 10}0\n" for n in range(60))
+
+
+def items_of(text: str) -> list[dict[str, Any]]:
+    """What a right model finds in whole lines."""
+    words = [line.split() for line in text.splitlines() if line.startswith("item")]
+    return [{"name": name, "price": float(price), "count": 1} for name, price in words]
+
+
+@given(st.integers(16, 60), st.integers(0, 30))
+def test_items_of_an_overlap_come_once(tokens: int, overlap: int) -> None:
+    chunks = split(LINES, tokens, overlap=min(overlap, tokens // 2))
+    answers = [{"items": items_of(chunk.text)} for chunk in chunks]
+    assert merge(answers, {"items": "all"}, chunks=chunks) == {"items": items_of(LINES)}
+
+
+def test_equal_items_that_stand_in_both_parts_by_themselves_both_stay() -> None:
+    text = "tea 1.50\nbun 2.00\ntea 1.50\n"
+    chunks = [Chunk(0, 18, text[:18]), Chunk(9, 27, text[9:])]
+    tea, bun = {"name": "tea", "price": 1.5}, {"name": "bun", "price": 2.0}
+    assert merge([[tea, bun], [bun, tea]], usual="all", chunks=chunks) == [tea, bun, tea]
+
+
+def test_chunks_and_answers_belong_together() -> None:
+    with pytest.raises(CarraraError, match="1 answers and 2 chunks"):
+        merge([[1]], chunks=split("word " * 20, 16))
+
+
+def test_an_overlap_begins_with_a_line_where_one_begins_in_it() -> None:
+    parts = split(LINES, 40, overlap=10)
+    assert len(parts) > 2
+    assert all(part.text.startswith("item") for part in parts)
+    assert all(part.start < before.end for before, part in pairwise(parts))
+
+
+FENCED = """# Guide
+
+Some words about it.
+
+```sh
+# no heading
+make
+```
+
+## Use
+
+~~~
+## none either ``` # nor this
+~~~
+
+More words for the second part of it. ## not a heading
+
+```
+# A fence that is never closed hides nothing
+
+## End C#
+
+The last words. ##
+"""
+
+
+def test_comments_in_fenced_code_are_no_headings() -> None:
+    assert [(found.depth, found.name) for found in headings_of(FENCED)] == [
+        (1, "Guide"),
+        (2, "Use"),
+        (1, "A fence that is never closed hides nothing"),
+        (2, "End C#"),
+    ]
+    parts = split(FENCED, 20)
+    assert not any(part.text.startswith("# no") for part in parts)
+    assert parts[-1].headings in [("A fence that is never closed hides nothing",)]
+
+
+def test_a_heading_is_read_without_the_marks_that_close_it() -> None:
+    [found] = headings_of("## Terms ##  \n")
+    assert found.name == "Terms"
+
+
+def test_splitting_counts_no_text_over_and_over() -> None:
+    """The work, in characters counted, grows as the text does."""
+
+    def counted(text: str) -> int:
+        seen = 0
+
+        def count(part: str) -> int:
+            nonlocal seen
+            seen += len(part)
+            return estimated(part)
+
+        split(text, 100, count=count)
+        return seen
+
+    for text in ("Some words of a sentence. ", "\n", "# Head\n\n", "x"):
+        small, large = text * 2000, text * 16000
+        assert counted(large) < 12 * counted(small)

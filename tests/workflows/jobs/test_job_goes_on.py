@@ -32,6 +32,17 @@ outputs: {said: "{{ second }}"}
 """
 
 
+class Ticks:
+    """A clock that is a second further whenever it is asked."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        self._now += 1.0
+        return self._now
+
+
 class Desk:
     """Jobs over one pipeline in one folder; `asked` are the prompts of the last run."""
 
@@ -329,10 +340,10 @@ def test_rows_of_an_earlier_definition_are_counted_and_told_before_anything_runs
     second = desk.run(go_on=first)
     assert (second.done, second.reused, second.outdated) == (3, 2, 2)
     assert desk.told == [(2, 0)]
-    _tell_outdated(2, desk.job)
+    _tell_outdated(2, desk.job, "`carrara resume r --accept-changes`")
     told = capsys.readouterr().err
     assert "has changed since the job began: 2 of the rows" in told
-    assert f"`carrara run {desk.job.target} --input {desk.job.input} --output OTHER`" in told
+    assert "kept; `carrara resume r --accept-changes` makes them again" in told
 
 
 @pytest.mark.parametrize(
@@ -362,3 +373,86 @@ def test_records_that_only_stand_elsewhere_are_not_told_as_dropped(desk: Desk) -
     assert (second.done, second.moved, second.dropped) == (5, 2, 1)
     assert desk.asked == ["First: new", "Second: W"]
     assert [row["said"] for row in desk.rows()] == ["W", "B", "A", "C", "C"]
+
+
+def test_a_changed_step_runs_again_for_finished_records_and_nothing_upstream_of_it(
+    desk: Desk,
+) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run()
+    desk.define(PIPELINE.replace("Second:", "2nd:"))
+    again = desk.run(go_on=first, accept_changes=True)
+    assert desk.asked == ["2nd: A", "2nd: B", "2nd: C"]
+    assert desk.told == []
+    assert (again.done, again.reused, again.remade, again.outdated, again.dropped) == (
+        3,
+        0,
+        3,
+        0,
+        0,
+    )
+    desk.define(PIPELINE.replace("{{ second }}", "{{ second }}!"))  # as at first, but for the row
+    third = desk.run(go_on=again, accept_changes=True)
+    assert (desk.asked, third.remade) == ([], 3)
+    assert [row["said"] for row in desk.rows()] == ["A!", "B!", "C!"]
+    last = desk.run(go_on=third, accept_changes=True)
+    assert (last.done, last.reused, last.remade) == (3, 3, 0)
+
+
+def test_a_row_is_kept_until_the_one_that_replaces_it_is_there(desk: Desk) -> None:
+    desk.give("a", "b", "c", "d")
+    first = desk.run()
+    desk.define(PIPELINE.replace("Second:", "2nd:"))
+    desk.asks = replace(desk.job, concurrency=1)
+    cut = desk.run(
+        "2nd: B", go_on=first, accept_changes=True, until=Until(deadline_s=2.5), clock=Ticks()
+    )
+    assert (cut.remade, cut.failed, bool(cut.stopped)) == (1, 1, True)
+    kept = {row.key: (row.state, row.payload) for row in desk.journal.rows(first.run_id)}
+    assert [state for state, _ in kept.values()] == ["done", "failed", "done", "done"]
+    assert [row["key"] for row in desk.rows()] == ["line:1"]
+    held = desk.run(go_on=cut)  # nothing is accepted: the rest is as it was
+    assert desk.asked == ["2nd: B"]
+    assert desk.told == [(2, 0)]
+    assert (held.done, held.outdated) == (4, 2)
+    done = desk.run(go_on=held, accept_changes=True)
+    assert desk.asked == ["2nd: C", "2nd: D"]
+    assert (done.done, done.remade, done.reused) == (4, 2, 2)
+
+
+def test_rows_behind_the_limit_keep_their_earlier_definition(desk: Desk) -> None:
+    desk.give("a", "b", "c")
+    first = desk.run()
+    desk.define(PIPELINE.replace("Second:", "2nd:"))
+    desk.asks = replace(desk.job, limit=1)
+    second = desk.run(go_on=first, accept_changes=True)
+    assert desk.asked == ["2nd: A"]
+    assert (second.done, second.remade, second.outdated) == (3, 1, 2)
+    assert len(desk.rows()) == 3
+
+
+def test_what_is_known_of_steps_that_are_not_asked_again_stands_beside_the_new_rows(
+    desk: Desk,
+) -> None:
+    both = PIPELINE.replace('said: "{{ second }}"', 'said: "{{ second }}", at_first: "{{ first }}"')
+    desk.define(both)
+    desk.asks = replace(desk.job, trust=True)
+    desk.give("a", "b")
+    first = desk.run()
+    before = [line["fields"]["/at_first"] for line in desk.rows("out.trust.jsonl")]
+    assert [facts["engine"] for facts in before] == ["ar", "ar"]
+    desk.define(both.replace("Second: ", "2nd: {{ text }} "))
+    desk.run(go_on=first, accept_changes=True)
+    assert desk.asked == ["2nd: a A", "2nd: b B"]
+    after = [line["fields"] for line in desk.rows("out.trust.jsonl")]
+    assert [facts["/at_first"] for facts in after] == before
+    assert [facts["/said"]["engine"] for facts in after] == ["ar", "ar"]
+
+
+@pytest.mark.parametrize("at_once", [1, 6])
+def test_equal_records_are_answered_once(desk: Desk, at_once: int) -> None:
+    desk.give("a", "b", "a", "a", "b", "a")
+    desk.asks = replace(desk.job, concurrency=at_once)
+    desk.run()
+    assert desk.asked == ["First: a", "First: b", "Second: A", "Second: B"]
+    assert [row["said"] for row in desk.rows()] == ["A", "B", "A", "A", "B", "A"]

@@ -16,6 +16,8 @@ from carrara.workflows.places import OutputError
 from carrara.workflows.review.decisions import Decisions
 from carrara.workflows.review.desk import Desk
 from carrara.workflows.review.rows import ReviewError, read_review
+from carrara.workflows.review.validating import Validators
+from carrara.workflows.target import load_workflow
 
 Files = Callable[..., Path]
 
@@ -111,6 +113,83 @@ def test_a_decision_that_cannot_be_written_is_an_error(review_file: Files, tmp_p
     desk.decisions.decided = tmp_path / "gone" / "out.decided.jsonl"
     with pytest.raises(OutputError, match="cannot write"):
         press(desk, "a")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"row": {"answer": {"shop": "Shop", "total": 1}}}, {"inputs": {"text": "another"}}],
+    ids=["row", "inputs"],
+)
+def test_a_decision_counts_for_the_row_that_it_was_made_on(
+    review_file: Files, changed: dict[str, Any]
+) -> None:
+    path = review_file("a", "b")
+    press(desk_of(path), "e", "clear", *"7", "enter", "a")
+    whole = lines(path)
+    whole[0] |= changed
+    path.write_text("".join(json.dumps(line) + "\n" for line in whole))
+    desk = desk_of(path)
+    assert (desk.current.key, desk.decisions["a"], desk.decisions.outdated) == ("a", None, 1)
+    assert desk.said == "1 row has changed since the decision: decide again"
+    assert desk.row == whole[0]["row"]
+    press(desk, "s", "a")
+    assert [line["id"] for line in lines(desk.decisions.labelled)] == ["b"]
+    press(desk, "a")
+    assert desk.decisions.outdated == 0
+    gold = {line["id"]: line["gold"] for line in lines(desk.decisions.labelled)}
+    assert gold["a"] == whole[0]["row"]["answer"]
+
+
+CHECKED = """
+name: checked
+inputs: {text: str}
+types:
+  Bill: {shop: str, total: float?}
+steps:
+  answer:
+    llm: "Read: {{ text }}"
+    returns: Bill
+    validators: ["./review_checks.py:known", "./review_checks.py:stands_there"]
+outputs: {answer: "{{ answer }}"}
+"""
+CHECKS = """
+def known(bill):
+    if bill.total is not None and bill.total > 2000:
+        raise ValueError(f"{bill.total:g} is too much")
+
+
+def stands_there(bill, text):
+    return bill.shop in text
+"""
+
+
+def test_an_edited_row_is_held_to_the_validators_of_its_step(
+    review_file: Files, tmp_path: Path
+) -> None:
+    (tmp_path / "review_checks.py").write_text(CHECKS)
+    (tmp_path / "checked.yaml").write_text(CHECKED)
+    path = review_file("a", "b")
+    whole = lines(path)
+    for line in whole:
+        line["lesson"]["validated_by"] = "answer"
+    path.write_text("".join(json.dumps(line) + "\n" for line in whole))
+    rows = read_review(path)
+    validators = Validators(load_workflow(str(tmp_path / "checked.yaml")))
+    desk = Desk(rows, Decisions(path, rows), validators)
+    press(desk, "e", "clear", *"9000", "enter")
+    assert not desk.wrong  # another edit may make it right
+    press(desk, "a")
+    assert (desk.wrong, desk.said) == (True, "step 'answer' refuses it: 9000 is too much")
+    press(desk, "e", "clear", *"1999", "enter", "k", "e", "clear", *"Elsewhere", "enter", "a")
+    assert (desk.wrong, desk.said) == (
+        True,
+        "step 'answer' refuses it: refused by 'stands_there'",
+    )
+    assert not desk.decisions.decided.exists()
+    press(desk, "e", "clear", *"Shop", "enter", "a")
+    assert [line["gold"] for line in lines(desk.decisions.labelled)] == [
+        {"shop": "Shop", "total": 1999}
+    ]
 
 
 @pytest.mark.parametrize(

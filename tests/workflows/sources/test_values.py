@@ -175,3 +175,47 @@ def test_nan_and_infinity_are_floats_and_no_texts(tmp_path: Path, records: Any) 
     with pytest.raises(RecordError, match="input 'v'"):
         Binder(reading).bind(first)
     json.dumps(first.fields)
+
+
+def letters(folder: Path) -> dict[str, str]:
+    """The same table, of two rows, in SQLite and in DuckDB."""
+    rows = [(1, "a:x"), (2, "50%")]
+    with sqlite3.connect(folder / "l.db") as lite:
+        lite.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+        lite.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    lite.close()
+    with duckdb.connect(str(folder / "l.duckdb")) as duck:
+        duck.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+        duck.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    return {"sqlite": f"sqlite:///{folder}/l.db", "duckdb": f"duckdb:///{folder}/l.duckdb"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_query_goes_to_the_database_as_it_is_written(tmp_path: Path, kind: str) -> None:
+    query = "SELECT id, ':y' AS a, '?' AS b, '%s' AS c FROM t WHERE v <> ':x' AND v LIKE '%:x'"
+    [record] = read_records(f"{letters(tmp_path)[kind]}#{query}")
+    assert record.fields == {"id": 1, "a": ":y", "b": "?", "c": "%s"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_source_is_only_read(tmp_path: Path, kind: str) -> None:
+    source = letters(tmp_path)[kind]
+    writing = "WITH x AS (SELECT 1) DELETE FROM t RETURNING id, v AS text"
+    with pytest.raises(SourceError, match=r"read-?only"):
+        list(read_records(f"{source}#{writing}"))
+    assert [record.key for record in read_records(f"{source}#t")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_two_columns_of_a_query_with_one_name_are_refused(tmp_path: Path, kind: str) -> None:
+    query = "SELECT t.*, 1 AS v FROM t"
+    with pytest.raises(SourceError, match=rf"{kind}:.*: 2 columns are called 'v'; name them apart"):
+        list(read_records(f"{letters(tmp_path)[kind]}#{query}"))
+
+
+def test_two_columns_of_a_parquet_file_with_one_name_are_refused(tmp_path: Path) -> None:
+    columns = [pyarrow.array(["x"]), pyarrow.array(["y"])]
+    path = tmp_path / "t.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=["text", "text"]), path)
+    with pytest.raises(SourceError, match=r"t\.parquet: 2 columns are called 'text'"):
+        list(read_records(str(path)))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carrara.workflows.spans.locate import locate
-from carrara.workflows.spans.source_text import SourceText
+from carrara.workflows.spans.locate import locate, locate_in_part
+from carrara.workflows.spans.source_text import SourceText, Span
 
 RECEIPT = """MORGANFIELD'S  Restaurant
 LOT 50, FLOOR T2,
@@ -88,3 +88,21 @@ def test_every_number_is_found_in_its_plain_and_grouped_form(number: float) -> N
         span = locate(number, text)[""]
         assert span is not None
         assert float(text[span.start : span.end].replace(",", "")) == pytest.approx(number)
+
+
+def test_numbers_of_any_size_are_looked_for() -> None:
+    large = 10**400
+    found = locate({"a": large, "b": -large, "c": 1e300, "d": float("inf")}, f"so {large:,} it is")
+    assert found["/a"] is not None
+    assert (found["/b"], found["/c"], found["/d"]) == (None, None, None)
+
+
+def test_values_of_a_part_have_their_spans_in_the_whole_text() -> None:
+    text = "bread 1.20\nmilk 0.90\nbread 9.20\n"
+    found = locate_in_part({"name": "bread", "more": "milk"}, text, 21, 32)
+    assert found == {"/name": Span(21, 26), "/more": None}
+    known = {"/name": Span(21, 26)}
+    assert locate({"name": "bread", "more": "milk"}, text, known) == {
+        "/name": Span(21, 26),
+        "/more": Span(11, 15),
+    }

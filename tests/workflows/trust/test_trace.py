@@ -55,3 +55,15 @@ def test_of_equal_answers_the_later_one_counts_and_the_larger_part_before_both()
 
 def test_nothing_is_claimed_for_short_words_under_other_names() -> None:
     assert trace({"unit": "kg", "sold": True}, [{"weight": "kg", "new": True}]) == {}
+
+
+def test_equal_parts_of_the_answers_about_the_parts_of_one_text_follow_each_other() -> None:
+    tea, bun = {"name": "tea", "price": 2}, {"name": "bun", "price": 3}
+    row = {"items": [tea, bun, tea]}
+    answers = [{"items": [tea, bun]}, {"items": []}, {"items": [tea]}]
+    found = trace(row, answers, ["read[]"] * 3)
+    assert found["/items/0/name"] == Origin(0, "/items/0/name")
+    assert found["/items/1/price"] == Origin(0, "/items/1/price")
+    assert found["/items/2/name"] == Origin(2, "/items/0/name")
+    later = trace({"tea": tea}, [tea, tea, tea], ["read[]", "read[]", "check"])
+    assert later["/tea/name"].answer == 2

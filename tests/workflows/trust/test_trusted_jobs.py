@@ -51,9 +51,13 @@ def reply(request: Request) -> Completion:
 
 
 def run(
-    folder: Path, answer: Reply = reply, run_id: str | None = None, **options: Any
+    folder: Path,
+    answer: Reply = reply,
+    run_id: str | None = None,
+    pipeline: str = PIPELINE,
+    **options: Any,
 ) -> JobResult:
-    (folder / "bills.yaml").write_text(PIPELINE)
+    (folder / "bills.yaml").write_text(pipeline)
     rows = [json.dumps({"id": key, "text": text}) + "\n" for key, text in TEXTS.items()]
     (folder / "in.jsonl").write_text("".join(rows))
     job = Job("bills.yaml", "in.jsonl", "out.jsonl", folder=str(folder), **options)
@@ -93,6 +97,18 @@ def test_unsure_rows_go_to_the_review_file_too(tmp_path: Path) -> None:
     assert (line["key"], line["doubtful"]) == ("a", ["/bill/shop"])
     assert line["inputs"] == {"text": TEXTS["a"]}
     assert len(lines(tmp_path / "out.jsonl")) == 3
+
+
+def test_a_row_to_review_tells_the_step_whose_validators_it_has_passed(tmp_path: Path) -> None:
+    (tmp_path / "bill_checks.py").write_text("def positive(bill):\n    return bill.total > 0\n")
+    head = PIPELINE.split("  mood:\n")[0]
+    checked = f'{head}    validators: ["./bill_checks.py:positive"]\noutputs: {{bill: "{{{{ bill }}}}"}}\n'
+    for pipeline, told in ((checked, "bill"), (checked.replace("    validators", "    #"), None)):
+        run(tmp_path, pipeline=pipeline, review=0.5)
+        (line,) = lines(tmp_path / "out.review.jsonl")
+        assert line["lesson"].get("validated_by") == told
+        for path in tmp_path.glob("out.*"):
+            path.unlink()
 
 
 def test_a_job_that_goes_on_knows_what_the_first_process_saw(tmp_path: Path) -> None:

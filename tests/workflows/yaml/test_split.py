@@ -191,3 +191,58 @@ def test_values_of_a_job_have_spans_in_the_whole_document(tmp_path: Path) -> Non
     assert stands["/contract/goods/2/name"] == "table"
     assert stands["/contract/days"] == "30"
     assert {facts["engine"] for facts in fields.values()} == {"ar"}
+
+
+SHOPS = "".join(
+    f"## Shop {n}\n2026-01-0{n + 1}\nbread {n + 1}.20\nmilk 0.9{n}\nBread {n + 1}.20\nTOTAL {n * 2}.30\n\n"
+    for n in range(9)
+)
+RECEIPTS = """
+name: receipts
+inputs: {page: str}
+types:
+  Item: {name: str, price: float}
+  Receipt: {day: date?, items: [Item]}
+steps:
+  receipt:
+    split: {text: "{{ page }}", tokens: 60, overlap: 30}
+    llm: "Read this: {{ part.text }}"
+    returns: Receipt
+    merge: {items: all, day: last}
+outputs: {day: "{{ receipt.day }}", items: "{{ receipt['items'] }}"}
+"""
+
+
+def read_receipts(request: Request) -> str:
+    text = request.messages[-1].content
+    days = re.findall(r"2026-\d\d-\d\d", text)
+    items = re.findall(r"^([bBm]\w+) ([\d.]+)$", text, re.MULTILINE)
+    return json.dumps(
+        {
+            "day": days[-1] if days else None,
+            "items": [{"name": name, "price": float(price)} for name, price in items],
+        }
+    )
+
+
+def test_values_of_overlapping_parts_come_once_and_have_their_spans_in_their_part(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "receipts.yaml").write_text(RECEIPTS)
+    (tmp_path / "one.md").write_text(SHOPS)
+    job = Job("receipts.yaml", "one.md", "out.jsonl", folder=str(tmp_path), trust=True)
+
+    async def main() -> None:
+        engines = {"ar": ScriptedEngine("ar", read_receipts)}
+        async with session(engines=engines, journal=tmp_path / "j.db") as kept:
+            result = await run_job(job, kept)
+            assert (result.done, result.failed) == (1, 0)
+
+    asyncio.run(main())
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    lines = re.findall(r"^([bBm]\w+) ([\d.]+)$", SHOPS, re.MULTILINE)
+    assert [(item["name"], f"{item['price']:.2f}") for item in row["items"]] == lines
+    fields = json.loads((tmp_path / "out.trust.jsonl").read_text())["fields"]
+    spans = [facts["span"] for at, facts in fields.items() if at.startswith("/items")]
+    assert len(spans) == 54
+    assert spans == sorted(spans)
