@@ -1,8 +1,8 @@
 """What fails, what that takes with it, and what is said about it."""
 
 import asyncio
-import signal
 import logging
+import signal
 import sys
 import threading
 import traceback
