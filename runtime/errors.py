@@ -100,9 +100,11 @@ def is_way_out(error: BaseException) -> bool:
 
 
 def _may_be_a_signal(error: KeyboardInterrupt) -> bool:
-    """Whether it may be Control-C, and not the body's own. That is known where `asyncio.run` handles the signal: it
-    raises from a function of its own."""
+    """Whether it may be Control-C, and not the body's own. That is known where the signal is ignored, and where
+    `asyncio.run` handles it: it raises from a function of its own."""
     handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:
+        return False
     handled = getattr(getattr(handler, "func", None), "__func__", None)
     if handled is None or handled is not getattr(asyncio.Runner, "_on_sigint", None):
         return True

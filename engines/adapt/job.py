@@ -144,6 +144,7 @@ def settings_of(recipe: Recipe) -> Settings:
         text_block_tokens=recipe.text_block_tokens,
         slot_tokens=(low + high) // 2,
         slots_grow=True,
+        slots_in_order=True,
     )
 
 

@@ -73,7 +73,14 @@ class CanvasMaker:
             longest += needed  # beside what stays, as much may be written anew as without it
         tree.bound(min(most, longest))
         chance = random.Random(request.sampling.seed)
-        how = (settings.slots_grow, request.sampling.temperature, chance, spans, Bar.of(rule))
+        how = (
+            settings.slots_grow,
+            request.sampling.temperature,
+            chance,
+            spans,
+            Bar.of(rule),
+            settings.slots_in_order,
+        )
         if edits is None:
             return ScaffoldCanvas(tree, *how)
         return EditingCanvas(tree, *how, edits=edits)

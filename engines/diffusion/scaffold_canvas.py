@@ -41,7 +41,8 @@ class _Unit:
 class ScaffoldCanvas:
     """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
     `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers. `bar`
-    ranks gates on a scale of their own."""
+    ranks gates on a scale of their own. `in_order` ranks a token of a slot by the chance that it and those before it in
+    its slot are right, so that a slot is written from its beginning."""
 
     tree: Tree
     grow: bool = False
@@ -49,6 +50,7 @@ class ScaffoldCanvas:
     chance: random.Random = field(default_factory=random.Random)
     spans: list[list[Renoised]] = field(default_factory=list)
     bar: Bar | None = None
+    in_order: bool = False
     _layout: Layout = field(init=False)
     _view: View | None = None
     _probes: dict[int, Hole] = field(default_factory=dict)
@@ -239,6 +241,7 @@ class ScaffoldCanvas:
         }
         found = []
         ranks: dict[Fork, float] = {}
+        before: dict[Hole, float] = {}
         for placed in self._open_forks():
             fork = placed.leaf
             assert isinstance(fork, Fork)
@@ -256,6 +259,11 @@ class ScaffoldCanvas:
             ):
                 continue
             joint = self._token_rank(reading.sure[index], placed, ranks)
+            if self.in_order:
+                # Below the one before it also where both are certain.
+                if hole in before:
+                    joint *= math.nextafter(before[hole], 0.0)
+                before[hole] = joint
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
         return found
 
@@ -282,15 +290,19 @@ class ScaffoldCanvas:
 
     def _commit(self, units: list[_Unit]) -> None:
         """Gates first, from left to right; then tokens, the surest first: each one fits those before it. The last place
-        of a slot comes behind the others: few tokens may end a text, so it is surer than it would be elsewhere."""
+        of a slot comes behind the others: few tokens may end a text, so it is surer than it would be elsewhere. In
+        order, what does not fit holds back what stands behind it."""
         for unit in units:
             fork = unit.placed.leaf
             if isinstance(fork, Fork) and self._goes_on(unit.placed):
                 self._take(fork, unit.token, unit.chance)
+        stopped: set[Hole] = set()
         for unit in sorted(units, key=lambda unit: (unit.is_last, -unit.joint)):
             hole = unit.placed.leaf
-            if isinstance(hole, Hole) and self._goes_on(unit.placed):
+            if isinstance(hole, Hole) and hole not in stopped and self._goes_on(unit.placed):
                 hole.fix(unit.at, unit.token, unit.chance)
+                if self.in_order and hole.ids[unit.at] is None:
+                    stopped.add(hole)
 
     def _take(self, fork: Fork, option: int, sure: float | None) -> None:
         chain = self.tree.chain_of(fork)

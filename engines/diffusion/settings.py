@@ -51,6 +51,10 @@ class Settings:
     "threshold". A rule that has thresholds and is given none takes those above.
     slot_tokens: the length a string slot begins with; with `slots_grow` it gets longer when the model
     wants to write on, up to slot_most_tokens.
+    slots_in_order: a token of a slot becomes final only with or after those before it: it is as sure as all of them
+    together. Slots are still written side by side, and as many tokens of each in a pass as are sure. Where tokens
+    settle in any order, those on both sides of a gap may leave too little room in it or too much: words get lost or
+    come twice.
     most_steps: denoising steps of one answer where the request sets no limit; what is open then is
     completed at once. None: as many as the threshold takes.
     items_ahead: items of a list that are shown before it is known that they exist.
@@ -79,6 +83,7 @@ class Settings:
     slot_tokens: int = 24
     slots_grow: bool = False
     slot_most_tokens: int = 96
+    slots_in_order: bool = False
     most_steps: int | None = None
     items_ahead: int = 2
     mask_token_id: int | None = None
@@ -102,7 +107,7 @@ class Settings:
             if allowed is None or value in allowed or (value is None and one.default is None):
                 continue
             return f"{one.name} is {shortened(value)}, it must be {allowed}"
-        for name in ("logit_shift", "slots_grow"):
+        for name in ("logit_shift", "slots_grow", "slots_in_order"):
             if not isinstance(value := getattr(self, name), bool):
                 return f"{name} is {shortened(value)}, it must be true or false"
         if self.attention not in ("causal", "block", "full"):

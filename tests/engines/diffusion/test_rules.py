@@ -149,6 +149,37 @@ def test_scaffolds_hold_under_every_rule(
         assert made.passes <= decisions * (1 + looks) + 1
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "edit"])
+def test_slots_in_order_are_written_from_their_beginning(
+    name: str, lexicon: Lexicon, random_schema: Callable[[int], dict[str, Any]]
+) -> None:
+    """Whatever a rule ranks by, no token is chosen while one before it in its slot is open."""
+    chosen = 0
+    for seed in range(5):
+        contract = Json.of(random_schema(seed))
+        scaffold = Scaffold(compiled(contract), lexicon)
+        if scaffold.least_tokens > 300:
+            continue
+        tree = Tree(scaffold, Budget(300, 64, 8))
+        rule = Rule(name)
+        canvas = ScaffoldCanvas(tree, grow=True, bar=Bar.of(rule), in_order=True)
+        chance = torch.Generator().manual_seed(seed)
+        said = torch.randn(128, len(lexicon.tokenizer.vocabulary), generator=chance) * 4
+        how = ruling(rule, lexicon.mask_id)
+
+        def looked(clean: list[int], view: View, said: torch.Tensor = said) -> torch.Tensor:
+            nonlocal chosen
+            for hole in (leaf for leaf in leaves(tree.root) if isinstance(leaf, Hole)):  # noqa: B023
+                behind = hole.sure[hole.ids.index(None) :] if None in hole.ids else []
+                assert all(sure is None for sure in behind)
+                chosen += sum(sure is not None for sure in hole.sure)
+            return said[view.offsets]
+
+        refine(canvas, looking(looked, judge=how.judge), how.commit, Schedule(1000))
+        contract.parse(read.text(tree.root))
+    assert chosen > 100
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_open_gate_is_decided_before_what_hangs_on_it(name: str, lexicon: Lexicon) -> None:
     """The model is sure of a value and not of whether there is one."""

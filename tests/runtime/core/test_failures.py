@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 import threading
 import traceback
@@ -638,6 +639,23 @@ def test_a_step_that_raises_what_is_no_exception_fails_and_the_others_go_on(
         return await good
 
     assert asyncio.run(execute(workflow, name="w")).value == 0.01
+
+
+def test_an_interrupt_is_the_steps_own_where_the_signal_is_ignored(step: Steps) -> None:
+    """As in a program that a shell script starts in the background."""
+
+    async def odd() -> None:
+        raise KeyboardInterrupt
+
+    async def workflow() -> None:
+        with pytest.raises(StepError, match="KeyboardInterrupt was raised"):
+            await submit(step(odd), (), {})
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        asyncio.run(execute(workflow, name="w"))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("kind", [GeneratorExit, Panic, asyncio.CancelledError])
