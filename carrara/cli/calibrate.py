@@ -152,11 +152,9 @@ def _text(found: Calibrated) -> str:
         lines.append(_line(found.chosen) + "  chosen")
     first, last = found.chosen.engines[0], found.chosen.engines[-1]
     for name, sure in found.chosen.thresholds.items():
-        lines.append(
-            f"step {name}: {first}'s answer is taken at a confidence of {sure:.3f} or more"
-        )
+        lines.append(f"step {name}: {first}'s answer is taken at a confidence of {sure!r} or more")
     for place, sure in found.chosen.fields.items():
-        lines.append(f"field {place}: {first}'s at {sure:.3f} or more, else {last} fills it")
+        lines.append(f"field {place}: {first}'s at {sure!r} or more, else {last} fills it")
     return "\n".join([*lines, *_trial_lines(found)])
 
 

@@ -161,9 +161,9 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     fitted on were not. A hedge goes where one engine on this machine is left."""
     base: Policy = getattr(workflow, "policy", None) or AUTO
     first = point.engines[0]
-    fields = {_pointer(place): round(sure, 4) for place, sure in point.fields.items()}
+    fields = {_pointer(place): sure for place, sure in point.fields.items()}
     steps = {
-        name: Accept(engines={first: Accept(round(sure, 4), 0.0, fields)})
+        name: Accept(engines={first: Accept(sure, 0.0, fields)})
         for name, sure in point.thresholds.items()
     }
     made = replace(

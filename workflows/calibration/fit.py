@@ -144,7 +144,8 @@ def part_thresholds(pair: Pair) -> dict[str, float]:
         chances = smoothed([sure for sure, _, _ in seen], [right for _, right, _ in seen])
         low = [sure for (sure, _, _), chance in zip(seen, chances, strict=True) if chance < wanted]
         if low and len(low) < len(seen):
-            found[place] = min(0.999, math.nextafter(max(low), 2.0))
+            least = max(low)
+            found[place] = between(least, min(sure for sure, _, _ in seen if sure > least))
     return found
 
 
@@ -253,7 +254,20 @@ def _quantile(pair: Pair, step: str, level: float) -> float:
     """The confidence below which the share `level` of the answers of a step lies; above all of them for 1."""
     sures = sorted(first.steps[step] for first, _ in pair.rows if step in first.steps)
     place = round(level * len(sures))
-    return sures[place] if place < len(sures) else 1.0
+    if place >= len(sures):
+        return 1.0
+    lower = [sure for sure in sures[:place] if sure < sures[place]]
+    return between(lower[-1], sures[place]) if lower else sures[place]
+
+
+def between(rejected: float, taken: float) -> float:
+    """The shortest decimal that is above a confidence and not above the next: as a threshold it does what `taken` does,
+    in a policy file too."""
+    for digits in range(2, 17):
+        found = math.floor(taken * 10**digits) / 10**digits
+        if rejected < found <= taken:
+            return found
+    return taken
 
 
 def _mixed(first: Answer, last: Answer, weak: Sequence[str]) -> Score:
@@ -286,6 +300,7 @@ __all__ = [
     "Target",
     "alone",
     "best",
+    "between",
     "choose",
     "compared",
     "frontier",

@@ -210,7 +210,7 @@ def test_thresholds_are_for_the_answers_of_the_engine_that_they_were_fitted_on(
     tmp_path: Path,
 ) -> None:
     found = calibrated(rows(tmp_path / "rows.jsonl", 200), Target("accuracy", 0.9, 0.3))
-    fitted = round(found.chosen.thresholds["answer"], 4)
+    fitted = found.chosen.thresholds["answer"]
     assert found.policy.accepts("choice", "parity/answer", "diffusion").overall == fitted
     others = found.policy.accepts("choice", "parity/answer", "ar")
     assert (others.overall, others.field) == (Accept().overall, Accept().field)

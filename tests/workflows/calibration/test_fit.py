@@ -4,12 +4,13 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
+    between,
     choose,
     compared,
     interval,
@@ -112,6 +113,18 @@ def test_the_best_of_three_engines_is_the_measure_for_every_pair() -> None:
     ]
     found, _ = choose(settings_of(*pairs), Target("accuracy", None))
     assert found.engines[-1] == "server"
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_threshold_lies_in_the_gap_that_it_was_fitted_to(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assume(low < high)
+    assert low < between(low, high) <= high
+
+
+def test_a_threshold_in_a_wide_gap_is_short_and_one_in_a_narrow_gap_is_exact() -> None:
+    assert between(0.61, 0.6987654) == 0.69
+    assert between(0.9999, 0.99999) == 0.99999
 
 
 def fields(right: dict[str, bool]) -> Score:
