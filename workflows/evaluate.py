@@ -145,6 +145,7 @@ def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> Evalu
         engines=tuple(use.engines),
         cost=use.cost,
         broke=broke(outcome.error),
+        calls=use.answers,
     )
 
 

@@ -153,8 +153,16 @@ def _text(found: Calibrated) -> str:
     first, last = found.chosen.engines[0], found.chosen.engines[-1]
     for name, sure in found.chosen.thresholds.items():
         lines.append(f"step {name}: {first}'s answer is taken at a confidence of {sure!r} or more")
-    for place, sure in found.chosen.fields.items():
-        lines.append(f"field {place}: {first}'s at {sure!r} or more, else {last} fills it")
+    for name, fields in found.chosen.fields.items():
+        for place, sure in fields.items():
+            lines.append(
+                f"step {name}, field {place}: {first}'s at {sure!r} or more, else {last} fills it"
+            )
+    if found.chosen.guessed:
+        lines.append(
+            f"in {found.chosen.guessed:.0%} of the rows an earlier step's answer changes hands, and what the steps "
+            "behind it then answer is a guess"
+        )
     return "\n".join([*lines, *_trial_lines(found)])
 
 

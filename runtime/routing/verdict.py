@@ -50,9 +50,9 @@ def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdi
         value = call.validate(form.value)
     except (ValueError, ContractError) as error:
         return _content_refused(error, form, completion)
-    doubt = _doubt(call, completion, accept) if accept is not None else None
-    if doubt is not None:
-        return Verdict(form.text, value, doubt, form.report, (doubt.reason,))
+    found = doubt(call, completion, accept) if accept is not None else None
+    if found is not None:
+        return Verdict(form.text, value, found, form.report, (found.reason,))
     return Verdict(form.text, value, report=form.report)
 
 
@@ -137,7 +137,8 @@ def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(path for path in paths if path), (str(error) or type(error).__name__,)
 
 
-def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | None:
+def doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | None:
+    """Why a valid answer is not sure enough, None if it is."""
     confidence = completion.confidence
     engine = completion.engine
     sure = confidence.overall
@@ -180,4 +181,4 @@ def _repeats(text: str) -> bool:
     return len(triples) >= 20 and len(set(triples)) < _REPEATING * len(triples)
 
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "doubt", "judge"]

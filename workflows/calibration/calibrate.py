@@ -21,17 +21,19 @@ from carrara.workflows.calibration.broken import (
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
+    accepts_of,
     choose,
     compared,
     interval,
     value_of,
 )
-from carrara.workflows.calibration.observed import pair_of
+from carrara.workflows.calibration.observed import answers_of, pair_of
 from carrara.workflows.calls import Definition
 from carrara.workflows.evaluate import evaluate_records
 from carrara.workflows.evaluation import Evaluation
 from carrara.workflows.labelled import labelled
 from carrara.workflows.records import Record, SourceError
+from carrara.workflows.scoring.rule import marker_of
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
 
@@ -115,7 +117,7 @@ async def calibrate(
             scoring=scoring,
             seen=until_down(name, _DOWN_AFTER + concurrency),
         )
-    made = fitted(workflow, found, target, FEWEST_ROWS)
+    made = fitted(workflow, found, target, FEWEST_ROWS, scoring)
     rest = records[len(kept) :]
     if not rest:
         return made
@@ -139,16 +141,19 @@ def fitted(
     found: Mapping[str, Evaluation],
     target: Target,
     fewest: int = 1,
+    scoring: Scoring | None = None,
 ) -> Calibrated:
-    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure.
+    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure. `scoring` as
+    in `evaluate`.
 
     Raises:
         EngineDown: of fewer than `fewest` rows there are answers of all engines.
     """
     found, left_out = without_broken(found)
     check_enough(left_out, fewest)
-    pairs = [pair_of(first, last, found) for first, last in combinations(found, 2)]
-    points, single = compared(pairs, target.metric)
+    answers = answers_of(workflow, marker_of(workflow, scoring), found)
+    pairs = [pair_of(first, last, answers) for first, last in combinations(found, 2)]
+    points, single = compared(pairs, target.metric, _base(workflow).mixed)
     chosen, reached = choose([*points, *single], target)
     rows = len(next(iter(found.values())).rows)
     policy = policy_for(chosen, workflow)
@@ -159,12 +164,10 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Those of a step
     are for the first engine alone, whose answers they were fitted on. Nothing is re-noised, for the rows that it was
     fitted on were not. A hedge goes where one engine on this machine is left."""
-    base: Policy = getattr(workflow, "policy", None) or AUTO
-    first = point.engines[0]
-    fields = {_pointer(place): sure for place, sure in point.fields.items()}
+    base, first = _base(workflow), point.engines[0]
     steps = {
-        name: Accept(engines={first: Accept(sure, 0.0, fields)})
-        for name, sure in point.thresholds.items()
+        name: Accept(engines={first: accept})
+        for name, accept in accepts_of(point.thresholds, point.fields).items()
     }
     made = replace(
         base,
@@ -202,8 +205,8 @@ async def _tried(
     return Trial(len(rows), value, low, high, sum(alone_) / count, ms, left_out)
 
 
-def _pointer(place: str) -> str:
-    return place.replace("[]", "/*")
+def _base(workflow: Definition[..., Any]) -> Policy:
+    return getattr(workflow, "policy", None) or AUTO
 
 
 __all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "fitted", "policy_for"]
