@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -36,6 +36,7 @@ from carrara.workflows.records import Record, SourceError
 from carrara.workflows.scoring.rule import marker_of
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
+from carrara.workflows.steps import Llm
 
 FEWEST_ROWS = 20
 _DOWN_AFTER = 2  # rows that broke in a row, beside those under way: the router waits half a minute before the next
@@ -93,10 +94,11 @@ async def calibrate(
 
     Raises:
         SourceError: the rows cannot be read, lack an input, or are too few. EngineDown: too many calls broke.
-        CarraraError: fewer than two engines.
+        CarraraError: fewer than two engines, or a step that names its own.
     """
     if len(dict.fromkeys(engines)) < 2:
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
+    _check_can_choose(workflow)
     records = list(labelled(source, limit, seed))
     _check_can_be_asked(workflow, records)
     kept = records[: round(len(records) * (1 - holdout))]
@@ -122,8 +124,30 @@ async def calibrate(
     if not rest:
         return made
     tell(f"the policy answers the other {len(rest)} rows")
-    trial = await _tried(workflow, rest, session, made, concurrency, scoring)
+    trial = await _tried(workflow, rest, session, made, concurrency, scoring, tell)
     return replace(made, trial=trial)
+
+
+def _declared_steps(workflow: Definition[..., Any]) -> Iterator[tuple[str, str | None]]:
+    """The steps that ask a model, with the engine that each names, as far as that shows before a run."""
+    declared = getattr(workflow, "static_plan", None)
+    for step in [workflow] if declared is None else [node.step for node in declared().nodes]:
+        if isinstance(step, Llm):
+            yield step.name, step.options.engine
+
+
+def _check_can_choose(workflow: Definition[..., Any]) -> None:
+    for told in _unruled(_declared_steps(workflow)):
+        raise CarraraError(f"{told}: take `engine` out of the step")
+
+
+def _unruled(steps: Iterable[tuple[str, str | None]]) -> list[str]:
+    """What to tell of steps that name their engine."""
+    return [
+        f"step {name!r} asks the engine {engine!r} whatever a policy says, so there is nothing to calibrate"
+        for name, engine in dict.fromkeys(steps)
+        if engine not in (None, "auto")
+    ]
 
 
 def _check_can_be_asked(workflow: Definition[..., Any], records: Sequence[Record]) -> None:
@@ -188,10 +212,15 @@ async def _tried(
     made: Calibrated,
     concurrency: int,
     scoring: Scoring | None,
+    tell: Callable[[str], None],
 ) -> Trial:
     found = await evaluate_records(
         workflow, records, session, policy=made.policy, concurrency=concurrency, scoring=scoring
     )
+    # In a Python workflow it shows only now: alone, each engine was asked whatever the step said.
+    calls = [call for row in found.rows for call in row.calls.values()]
+    for told in _unruled((call.step, call.call.engine) for call in calls):
+        tell(f"note: {told}")
     answered, left_out = without_broken({made.policy.name: found})
     rows = answered[made.policy.name].rows
     scores = [row.score for row in rows]

@@ -5,11 +5,12 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from ruamel.yaml import YAML
 
+from carrara import llm, workflow
 from carrara.engines.engine import Ability
 from carrara.engines.errors import CarraraError, ContextOverflow, EngineFailed
 from carrara.engines.request import Completion, Confidence, Request
@@ -77,9 +78,14 @@ def breaking(answer: Any, breaks: Callable[[int], bool]) -> Any:
 
 
 def calibrated(
-    data: Path, target: Target, first: Any = unsure, last: Any = slowly_right, **more: Any
+    data: Path,
+    target: Target,
+    first: Any = unsure,
+    last: Any = slowly_right,
+    task: Any = None,
+    **more: Any,
 ) -> Calibrated:
-    workflow = loads(PIPELINE).workflow
+    asked = loads(PIPELINE).workflow if task is None else task
     engines = {
         "diffusion": ScriptedEngine("diffusion", first, can=["choice"]),
         "ar": ScriptedEngine("ar", last, can=["choice"]),
@@ -88,7 +94,7 @@ def calibrated(
     async def work() -> Calibrated:
         async with Session(engines=engines) as session:
             return await calibrate(
-                workflow, str(data), session, target, engines=["diffusion", "ar"], **more
+                asked, str(data), session, target, engines=["diffusion", "ar"], **more
             )
 
     return asyncio.run(work())
@@ -137,6 +143,48 @@ def test_rows_that_no_engine_can_be_asked_about_end_the_calibration(tmp_path: Pa
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(f'{{"id": "{n}", "n": {n}, "gold": "odd"}}\n' for n in range(60)))
     told = "no field 'number' for the input 'number'; its fields are: id, n, gold. Give another the name 'number'"
+    with pytest.raises(SourceError, match=told):
+        calibrated(data, Target("accuracy", 0.9))
+
+
+def test_a_step_that_names_its_own_engine_is_not_calibrated(tmp_path: Path) -> None:
+    pinned = RECORD.replace("d: str}}", "d: str}, engine: ar}")
+
+    def never(request: Request) -> Completion:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(CarraraError, match="step 'rec' asks the engine 'ar' whatever a policy"):
+        fitted_to(
+            pinned, tmp_path / "rows.jsonl", whole_record, never, never, Target("accuracy", 0.9)
+        )
+
+
+def test_a_python_step_that_names_its_own_engine_is_told(tmp_path: Path) -> None:
+    @llm(engine="ar")
+    def answer(number: int) -> Literal["even", "odd"]:
+        """Is {{ number }} even?"""
+
+    @workflow
+    async def parity(number: int) -> str:
+        return await answer(number)
+
+    lines: list[str] = []
+    calibrated(
+        rows(tmp_path / "rows.jsonl", 60),
+        Target("accuracy", 0.5),
+        task=parity,
+        tell=lines.append,
+    )
+    assert [line for line in lines if line.startswith("note")] == [
+        "note: step 'answer' asks the engine 'ar' whatever a policy says, so there is nothing to calibrate"
+    ]
+
+
+def test_gold_outside_the_options_of_a_choice_ends_the_calibration(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    line = '{{"id": "{0}", "number": {0}, "gold": "{1}"}}\n'
+    data.write_text("".join(line.format(n, "perhaps" if n == 9 else "ODD ") for n in range(60)))
+    told = "gold is 'perhaps', and the answer is one of even, odd: give gold as one of these"
     with pytest.raises(SourceError, match=told):
         calibrated(data, Target("accuracy", 0.9))
 
@@ -203,9 +251,9 @@ def test_an_engine_that_is_gone_ends_the_calibration_at_once(tmp_path: Path) -> 
 
 
 def test_a_hedge_stays_where_there_is_somebody_to_start() -> None:
-    workflow = loads(PIPELINE.replace("policy: {", "policy: {hedge: {share: 0.9}, ")).workflow
+    asked = loads(PIPELINE.replace("policy: {", "policy: {hedge: {share: 0.9}, ")).workflow
     for engines, stays in ((("ar",), False), (("openai",), True), (("diffusion", "ar"), True)):
-        policy = policy_for(Point(engines, 1.0, 1.0, 1.0, 0.0), workflow)
+        policy = policy_for(Point(engines, 1.0, 1.0, 1.0, 0.0), asked)
         assert (policy.hedge is not None) == stays
 
 
@@ -271,10 +319,10 @@ def fitted_to(
             "diffusion": ScriptedEngine("diffusion", first, can=can),
             "ar": ScriptedEngine("ar", last, can=can),
         }
-        workflow = loads(pipeline).workflow
+        asked = loads(pipeline).workflow
         async with Session(engines=engines) as session:
             return await calibrate(
-                workflow, str(data), session, target, engines=["diffusion", "ar"], concurrency=8
+                asked, str(data), session, target, engines=["diffusion", "ar"], concurrency=8
             )
 
     return asyncio.run(work())
@@ -416,7 +464,7 @@ def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path
         return told({name: full[name] for name in record_of(request)}, 0.5)
 
     can: list[Ability] = ["choice", "schema"]
-    workflow = loads(TWO_RECORDS).workflow
+    asked = loads(TWO_RECORDS).workflow
 
     async def work() -> None:
         engines = {
@@ -425,18 +473,16 @@ def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path
         }
         async with Session(engines=engines) as session:
             alone = {
-                name: await evaluate_records(workflow, labelled(str(data)), session, engine=name)
+                name: await evaluate_records(asked, labelled(str(data)), session, engine=name)
                 for name in engines
             }
-            made = fitted(workflow, alone, Target("f1", 0.9))
+            made = fitted(asked, alone, Target("f1", 0.9))
             points = [*made.points[::9], next(p for p in made.points if p.fields)]
             assert any(point.fields for point in points)
             for point in points:
                 assert not point.guessed
-                policy = policy_for(point, workflow)
-                found = await evaluate_records(
-                    workflow, labelled(str(data)), session, policy=policy
-                )
+                policy = policy_for(point, asked)
+                found = await evaluate_records(asked, labelled(str(data)), session, policy=policy)
                 assert found.totals.field_f1 == pytest.approx(point.value)
                 taken = [row.engines for row in found.rows]
                 assert sum(engines == ("diffusion",) for engines in taken) / 40 == point.coverage
