@@ -76,12 +76,20 @@ def calibrate(
     """
     wanted = _goal(goal, min_coverage)
     from carrara.workflows.outputs import make_place
-    from carrara.workflows.target import load_workflow
+    from carrara.workflows.target import file_of, load_workflow
 
     names = engine_names(engines or ["diffusion", "ar"], lambda: load_workflow(target))
     if len(names) < 2:
         raise usage(f"calibration compares at least two engines: --engine {names[0]},ANOTHER")
-    make_place(output, rows)
+    definition = file_of(load_workflow(target))
+    make_place(output, definition, rows)
+    if plot is not None:
+        from carrara.workflows.calibration.plot import check_place
+
+        check_place(plot)
+        make_place(plot, definition, rows, "--plot")
+        if plot.resolve() == output.resolve():
+            raise usage(f"--plot and --output are both {plot}: name two files")
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
     how = How(AUTO, model, None, None, quiet, quick=quick)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
