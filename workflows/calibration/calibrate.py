@@ -29,11 +29,11 @@ from carrara.workflows.calibration.fit import (
 )
 from carrara.workflows.calibration.observed import answers_of, pair_of
 from carrara.workflows.calls import Definition
-from carrara.workflows.evaluate import evaluate_records
+from carrara.workflows.evaluate import evaluate_records, gold_of
 from carrara.workflows.evaluation import Evaluation
 from carrara.workflows.labelled import labelled
 from carrara.workflows.records import Record, SourceError
-from carrara.workflows.scoring.rule import marker_of
+from carrara.workflows.scoring.rule import Marker, marker_of
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
 from carrara.workflows.steps import Llm
@@ -100,7 +100,7 @@ async def calibrate(
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
     _check_can_choose(workflow)
     records = list(labelled(source, limit, seed))
-    _check_can_be_asked(workflow, records)
+    _check_can_be_asked(workflow, records, marker_of(workflow, scoring))
     kept = records[: round(len(records) * (1 - holdout))]
     if len(kept) < FEWEST_ROWS:
         raise SourceError(
@@ -150,14 +150,18 @@ def _unruled(steps: Iterable[tuple[str, str | None]]) -> list[str]:
     ]
 
 
-def _check_can_be_asked(workflow: Definition[..., Any], records: Sequence[Record]) -> None:
-    """A row that no engine is asked about would count as answered wrongly by all of them."""
+def _check_can_be_asked(
+    workflow: Definition[..., Any], records: Sequence[Record], marker: Marker
+) -> None:
+    """A row that no engine is asked about, or whose gold no answer can equal, would count as answered wrongly by all of
+    them."""
     binder = Binder(workflow, can_map=False)
     for record in records:
         try:
             binder.bind(record)
         except RecordError as error:
             raise SourceError(str(error)) from error
+        gold_of(record, marker)
 
 
 def fitted(

@@ -63,7 +63,8 @@ class Marker:
                 f"{rule}: give gold as the text alone"
             )
         options = self.contract.options if isinstance(self.contract, Choice) else ()
-        if rule == "label" and options and label(gold) not in map(label, options):
+        known = {*map(label, options), label(None)}  # a step that was skipped gives null
+        if rule == "label" and options and label(gold) not in known:
             raise ValueError(
                 f"gold is {gold!r:.60}, and the answer is one of {', '.join(options[:_MOST_LISTED])}"
                 f"{', …' if len(options) > _MOST_LISTED else ''}: give gold as one of these"
