@@ -76,9 +76,9 @@ class RoutedRow:
         share = _share(last, asked)
         ms, cost = first.ms + share * last.ms, first.cost + share * last.cost
         alone = first.score.parsed and not asked
-        if missing := [path for path in asked if path not in last.calls]:
+        if any(path not in last.calls for path in asked):
             # There the last engine gave no answer, so the row has none.
-            known = bool(missing) and len(set(fates) - set(last.calls)) == 1
+            known = len(set(fates) - set(last.calls)) == 1
             return Routed(last.score, alone, known, ms, cost)
         values = {path: self._value(path, fate) for path, fate in fates.items()}
         score = first.score if alone else self._score(values)
