@@ -154,12 +154,14 @@ class RouteRefused(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class CalledOff(StepEvent):
-    """The call that `engine` worked on was taken back, as another was first or its time was up. It is booked with the
-    `tokens` of its prompt (estimated), and their `cost` as that of EngineAnswered."""
+    """The call that `engine` worked on was taken back, as another was first or its time was up, or it `broke` off on
+    its way. It is booked with the `tokens` of its prompt and of what had come of its answer (estimated, unless the
+    engine told them), and their `cost` as that of EngineAnswered."""
 
     engine: str = ""
     tokens: int = 0
     cost: float = 0.0
+    broke: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from carrara.runtime.events import (
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
@@ -229,6 +230,11 @@ class Dialogue:
             self.waited_out = error
             self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
 
+        def used(spent: Spending, broke: bool = True) -> None:
+            if spent.tokens:
+                costs = {"tokens": spent.tokens, "cost": spent.cost}
+                self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
+
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
@@ -249,16 +255,14 @@ class Dialogue:
         )
         try:
             answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, rejected
+                asking, bill, self.router.breakers, rejected, used
             )
         except EngineError as error:
-            bill.failed(error, self._now())
+            used(bill.failed(error, self._now()))
             self._heard(bill, Usage())
             raise
         except BaseException:
-            spent = bill.cancelled()
-            if spent.tokens:
-                self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
+            used(bill.cancelled(), broke=False)
             raise
         usage = answered.completion.usage if bill.is_asked else Usage()
         if answered.remembered:  # the engine was not asked: it has shown nothing
