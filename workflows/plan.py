@@ -135,7 +135,7 @@ class _Routing:
         self.evidence = Evidence()
 
     def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
-        from carrara.runtime.routing.call import estimated_tokens
+        from carrara.runtime.routing.estimate import estimated_tokens
         from carrara.runtime.routing.facts import CallFacts
         from carrara.runtime.routing.language import language_of
         from carrara.runtime.routing.reasoning import asks_for_reasoning

@@ -15,7 +15,7 @@ from carrara.runtime.limits import EngineGate
 from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
-from carrara.runtime.routing.call import estimated_text_tokens, estimated_tokens
+from carrara.runtime.routing.estimate import estimated_text_tokens, estimated_tokens
 from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
 

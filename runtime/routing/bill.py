@@ -15,8 +15,8 @@ from carrara.engines.errors import (
 from carrara.engines.request import Usage
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
-from carrara.runtime.routing.call import estimated_text_tokens
 from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.estimate import estimated_text_tokens
 
 _log = logging.getLogger(__name__)
 

@@ -42,7 +42,6 @@ from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
-    estimated_tokens,
     facts_of,
     for_part,
     refusal_of,
@@ -52,6 +51,7 @@ from carrara.runtime.routing.call import (
     with_room,
 )
 from carrara.runtime.routing.desk import router_of
+from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt

@@ -335,3 +335,12 @@ def test_calls_that_break_off_do_not_overspend(context: Any) -> None:
 
     asyncio.run(work())
     assert len(engine.requests) == 3
+
+
+def test_a_japanese_prompt_is_reserved_by_its_characters(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=1000))
+    engine = ScriptedEngine("dear", ["fine"])
+    ctx = context(engine, router=Router(policy))
+    with pytest.raises(OverBudget, match="may use 1,010 tokens"):
+        asyncio.run(answer(LlmCall((Message("user", "京" * 1000),), limits=Limits(10)), ctx))
+    assert engine.requests == []
