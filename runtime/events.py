@@ -128,7 +128,7 @@ class EngineCalled(StepEvent):
 @dataclass(frozen=True, slots=True)
 class EngineAnswered(StepEvent):
     """`confidence` is the overall one, None where the engine cannot tell; `fields` that of each part. `cost` in US
-    dollars, by the policy's prices."""
+    dollars, by the policy's prices; `unpriced`: there is a budget of cost, and the engine's price is not known."""
 
     engine: str = ""
     usage: Usage = field(default_factory=Usage)
@@ -137,6 +137,7 @@ class EngineAnswered(StepEvent):
     fields: Mapping[str, float] = field(default_factory=dict)
     stop: str = "end"
     cost: float = 0.0
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

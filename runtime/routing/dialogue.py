@@ -586,6 +586,7 @@ class Dialogue:
             fields=completion.confidence.fields,
             stop=completion.stop,
             cost=cost,
+            unpriced=self.router.purse.misses(completion.engine),
         )
 
     def _tell_accepted(self, verdict: Verdict, doubt: str = "") -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Contract, Json, Text
 from carrara.engines.errors import EngineBusy, EngineFailed, EngineTimeout, StreamCut
+from carrara.engines.facts import REMOTE, EngineFacts
 from carrara.engines.facts import Price as EnginePrice
 from carrara.engines.remote.faults import placed
 from carrara.engines.request import Completion, Limits, Message, Request, Usage
@@ -344,3 +345,22 @@ def test_a_japanese_prompt_is_reserved_by_its_characters(context: Any) -> None:
     with pytest.raises(OverBudget, match="may use 1,010 tokens"):
         asyncio.run(answer(LlmCall((Message("user", "京" * 1000),), limits=Limits(10)), ctx))
     assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "device", "prices", "missed"),
+    [
+        (Budget(cost=1.0), REMOTE, {}, True),
+        (Budget(cost=1.0), REMOTE, {"free": Price()}, False),
+        (Budget(cost=1.0), "cpu", {}, False),
+        (Budget(tokens=9000), REMOTE, {}, False),
+    ],
+)
+def test_answers_that_the_budget_cannot_count_are_told(
+    context: Any, budget: Budget, device: str, prices: dict[str, Price], missed: bool
+) -> None:
+    policy = Policy(rules=(Rule(("free",)),), budget=budget, prices=prices)
+    engine = ScriptedEngine("free", ["fine"], facts=EngineFacts(device=device))
+    ctx = context(engine, router=Router(policy))
+    assert asyncio.run(answer(call(), ctx)) == "fine"
+    assert [event.unpriced for event in ctx.told(EngineAnswered)] == [missed]
