@@ -222,7 +222,7 @@ class HttpLine:
                     raise self._too_big(response)
         except httpx2.HTTPError as error:
             broken = self._error(error, reading=True)
-            broken.text = bytes(read).decode("utf-8", "replace")
+            broken.text = self._key.scrub(bytes(read).decode("utf-8", "replace"))
             raise broken from error
         return bytes(read).decode("utf-8", "replace")
 
@@ -237,7 +237,7 @@ class HttpLine:
                 f"engine {self._engine!r}: {self.where} sent broken JSON ({error}): "
                 f"{quoted(text, self._key)}"
             )
-            bad.text = text
+            bad.text = self._key.scrub(text)
             raise placed(bad, self._engine, "parse", response.status_code) from error
 
     def _event(self, response: httpx2.Response, event: httpx2.ServerSentEvent) -> Any:
