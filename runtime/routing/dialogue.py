@@ -389,8 +389,9 @@ class Dialogue:
         known = self._with_kept(move, completion)
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
-            if self.call.take is not None and move.how != "fields":
-                self.call.take(completion)
+            if self.call.take is not None:
+                mixed = move.how == "fields"
+                self.call.take(replace(completion, text=verdict.text) if mixed else completion)
         else:
             self._reject(move, verdict.rejection, completion.text, sure)
             self.last[move.engine] = verdict

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from carrara.engines.contract import Text
+from carrara.engines.contract import Json, Text
 from carrara.engines.errors import ContractError
 from carrara.engines.json_schema import pointer
 from carrara.engines.request import Completion
@@ -161,7 +161,8 @@ def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection |
         return None
     # Where most parts are in doubt the rest is no ground to refine from.
     whole = _is_whole(weak, confidence.fields) or 2 * len(doubtful) > len(confidence.fields)
-    return Rejection(engine, "confidence", reason, weak, whole, partial=bool(weak) and not whole)
+    partial = bool(weak) and not whole and isinstance(call.output, Json)
+    return Rejection(engine, "confidence", reason, weak, whole, partial)
 
 
 def _can_stay(form: Verdict, completion: Completion) -> bool:
