@@ -14,13 +14,12 @@ from typing import Any
 from carrara.engines.request import Progress
 from carrara.runtime.events import Hedged, HedgeEnded
 from carrara.runtime.routing.lap import Lap, here
+from carrara.runtime.routing.line import Turn
 from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
-from carrara.runtime.routing.verdict import Verdict
 
 _LOOK_S = 0.25  # how often a call looks whether meanwhile something is known of its engine
 
-Turn = tuple[Verdict, Move | None]
 Ask = Callable[[Move], Awaitable[Turn]]
 Tell = Callable[..., None]
 
@@ -133,7 +132,11 @@ class Race:
 
 
 def _accepted(turn: asyncio.Future[Turn]) -> bool:
-    return not turn.cancelled() and turn.exception() is None and turn.result()[0].rejection is None
+    return (
+        not turn.cancelled()
+        and turn.exception() is None
+        and turn.result().verdict.rejection is None
+    )
 
 
 async def _ended(tasks: list[asyncio.Future[Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.contract import Choice
+from carrara.engines.contract import Choice, Json
 from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
@@ -121,6 +121,32 @@ def test_a_doubtful_first_answer_waits_for_the_one_under_way(
     ctx = context(first, second, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert len(second.requests) == 1
+
+
+def test_each_of_the_two_goes_on_from_its_own_moves(run_virtual: Run, context: Any) -> None:
+    record = Json.of(
+        {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in "abc"},
+            "required": ["a", "b", "c"],
+        }
+    )
+    doubtful = Completion(
+        '{"a": "?", "b": "1", "c": "1"}',
+        confidence=Confidence(0.9, {"/a": 0.1, "/b": 0.9, "/c": 0.9}),
+    )
+    sure = Completion('{"a": "2", "b": "2", "c": "2"}', confidence=Confidence(0.9))
+    first = ScriptedEngine(
+        "diffusion", in_turn(after(2.0, doubtful), after(0.1, doubtful)), can=["schema", "drafts"]
+    )
+    broken = EngineFailed("cut")
+    broken.phase = "read"
+    second = ScriptedEngine("ar", in_turn(after(2.0, broken), after(2.0, sure)), can=["schema"])
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    value = run_virtual(answer(LlmCall((Message("user", "Say it."),), record), ctx))
+    assert value == {"a": "2", "b": "2", "c": "2"}
+    assert [request.draft is not None for request in first.requests] == [False, True]
+    assert len(second.requests) == 2, "its call broke off, and is made once more"
 
 
 @pytest.mark.parametrize("error", [EngineFailed("broken"), EngineBusy("full")])
