@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import (
@@ -75,6 +75,8 @@ from carrara.runtime.routing.router import (
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
 from carrara.runtime.routing.verdict import Verdict, judge
+
+Known = TypeVar("Known")
 
 
 class AnswerContext(Protocol):
@@ -318,7 +320,7 @@ class Dialogue:
             completion = answered.completion
             if part is not None:
                 return await self._part_judged(move, part, completion, line)
-            line.origins = {}
+            line.origins = self._still_kept(move, line)
             return await self._judged(move, request, completion, line)
         except PassedOver as objection:
             rejection = Rejection(move.engine, "passed over", str(objection))
@@ -347,16 +349,11 @@ class Dialogue:
             return self._settled(move, completion, found, line)
         drafted, _ = line.draft
         merged = part.merged(found.value)
-        inside = part.pointers
-        kept = {
-            path: sure
-            for path, sure in drafted.confidence.fields.items()
-            if not any(path == outer or path.startswith(f"{outer}/") for outer in inside)
-        }
+        kept = _outside(drafted.confidence.fields, part.pointers)
         fields = {**kept, **completion.confidence.fields}
         sure = Confidence(completion.confidence.overall, fields)
         if drafted.engine != completion.engine:
-            line.origins = dict.fromkeys(kept, drafted.engine)
+            line.origins = {path: line.origins.get(path, drafted.engine) for path in kept}
         whole = replace(completion, text=text_of(merged), value=merged, confidence=sure)
         return await self._judged(move, None, whole, line)
 
@@ -367,7 +364,10 @@ class Dialogue:
         last = is_last(move.engine, self.route)
         accept = None if last else self.policy.accepts(kind, path, move.engine)
         call = self.call if request is None else replace(self.call, limits=request.limits)
-        verdict = judge(call, completion, accept)
+        kept = {
+            field: self.policy.accepts(kind, path, origin) for field, origin in line.origins.items()
+        }
+        verdict = judge(call, completion, accept, kept)
         if verdict.rejection is None and accept is not None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
             opinion = await opinions.on(move.engine, request, verdict)
@@ -404,6 +404,10 @@ class Dialogue:
             answer = None if move.how == "fields" else completion
             self.fallback.offer(Doubtful(settled, verdict.rejection, answer, dict(line.origins)))
         return settled
+
+    def _still_kept(self, move: Move, line: Line) -> dict[str, str]:
+        """The fields of another engine that are in an answer to a move for all of it."""
+        return _outside(line.origins, move.fields) if move.how == "renoise" else {}
 
     def _with_kept(self, move: Move, completion: Completion, line: Line) -> Completion:
         """The completion with the confidences of the fields that stayed as they were in the draft."""
@@ -627,6 +631,15 @@ class Dialogue:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _outside(fields: Mapping[str, Known], pointers: Sequence[str]) -> dict[str, Known]:
+    """What is known of the fields that are not at these JSON pointers, nor below one of them."""
+    return {
+        path: known
+        for path, known in fields.items()
+        if not any(path == outer or path.startswith(f"{outer}/") for outer in pointers)
+    }
 
 
 __all__ = ["AnswerContext", "Dialogue"]

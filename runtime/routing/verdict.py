@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 from carrara.engines.contract import Text
@@ -40,9 +41,15 @@ class Verdict:
     unjudged: str = ""
 
 
-def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdict:
+def judge(
+    call: LlmCall,
+    completion: Completion,
+    accept: Accept | None,
+    kept: Mapping[str, Accept] = MappingProxyType({}),
+) -> Verdict:
     """Whether the answer is taken. With `accept` None (no other engine is left) confidence does not count;
-    a text that breaks its contract is never taken."""
+    a text that breaks its contract is never taken. `kept` fields are those that another engine gave before, with what
+    its answers need."""
     form = _form(call, completion)
     if form.rejection is not None:
         return form
@@ -50,7 +57,7 @@ def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdi
         value = call.validate(form.value)
     except (ValueError, ContractError) as error:
         return _content_refused(error, form, completion)
-    doubt = _doubt(call, completion, accept) if accept is not None else None
+    doubt = _doubt(call, completion, accept, kept) if accept is not None else None
     if doubt is not None:
         return Verdict(form.text, value, doubt, form.report, (doubt.reason,))
     return Verdict(form.text, value, report=form.report)
@@ -137,21 +144,28 @@ def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(path for path in paths if path), (str(error) or type(error).__name__,)
 
 
-def _doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | None:
+def _doubt(
+    call: LlmCall, completion: Completion, accept: Accept, kept: Mapping[str, Accept]
+) -> Rejection | None:
+    def needed(path: str) -> float:
+        return kept.get(path, accept).needed(path)
+
     confidence = completion.confidence
     engine = completion.engine
     sure = confidence.overall
-    weak = tuple(path for path, found in confidence.fields.items() if found < accept.needed(path))
+    weak = tuple(path for path, found in confidence.fields.items() if found < needed(path))
     doubtful = weak
     if sure is not None and sure < accept.overall:
         doubtful = tuple(
-            path for path, found in confidence.fields.items() if found < accept.overall
+            path
+            for path, found in confidence.fields.items()
+            if path not in kept and found < accept.overall
         )
         weak = weak or doubtful
         reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
     elif weak:
         named = ", ".join(
-            f"{path or 'answer'} {confidence.fields[path]:.2f} is below {accept.needed(path):.2f}"
+            f"{path or 'answer'} {confidence.fields[path]:.2f} is below {needed(path):.2f}"
             for path in weak[:5]
         )
         reason = f"confidence of {named}"
