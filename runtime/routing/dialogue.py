@@ -182,6 +182,8 @@ class Dialogue:
                 line.history.append(move)
                 moved = self._now()
                 verdict = await self._make(move, line)
+                if verdict.rejection is not None and verdict.rejection.cause == "passed over":
+                    line.history.pop()  # no call was made
                 if move.how == "renoise" and verdict.completion is not None:
                     taken, took_s = verdict.rejection is None, self._now() - moved
                     self.evidence.renoised(self.ctx.path, engine, taken, took_s)

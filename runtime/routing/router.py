@@ -143,8 +143,9 @@ def next_after(
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
-    `history` holds the moves so far, the rejected one last. `against_renoising` says why doubtful fields had better
-    be left to the next engine, `once_more_pays` that a call that broke off had better not.
+    `history` holds the moves so far, the rejected one last; one that was passed over was no move. `against_renoising`
+    says why doubtful fields had better be left to the next engine, `once_more_pays` that a call that broke off had
+    better not.
     """
     if len(history) >= policy.max_attempts:
         return None
@@ -346,7 +347,7 @@ def _renoise(
 
 def _whole_instead(rejection: Rejection, history: Sequence[Move]) -> Move | None:
     """The engine that was asked for some fields in vain is asked for all."""
-    if history[-1].how != "fields" or rejection.cause not in JUDGED:
+    if rejection.cause not in JUDGED or history[-1].how != "fields":
         return None
     return Move(rejection.engine, f"for the whole answer: {rejection.reason}")
 
@@ -388,9 +389,9 @@ def _longer(
 def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) -> Move | None:
     """A call that broke off on its way is made again at once: most faults of servers concern one call. What goes on
     failing is left to the next engine, or to the step's retries, which wait longer and longer."""
-    last = history[-1]
-    if not rejection.passing or last.tries >= policy.again:
+    if not rejection.passing or history[-1].tries >= policy.again:
         return None
+    last = history[-1]
     reason = f"once more: {rejection.reason}"
     return replace(last, reason=reason, tries=last.tries + 1, beside=False)
 

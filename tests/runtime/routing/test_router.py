@@ -257,3 +257,10 @@ def test_a_call_always_ends_within_its_attempts_and_never_goes_back(
         history.append(move)
     assert len(history) <= most
     assert sum(move.how == "again" for move in history) <= again
+
+
+def test_an_engine_that_was_passed_over_leaves_the_attempt_to_the_next() -> None:
+    found = Route((DIFFUSION, AR), "typed extraction")
+    passed = Rejection("diffusion", "passed over", "it keeps failing")
+    move = next_after(passed, [], CALL, found, replace(AUTO, max_attempts=1))
+    assert move == Move("ar", "diffusion: it keeps failing")
