@@ -36,6 +36,7 @@ from carrara.runtime.events import (
     ValueShown,
 )
 from carrara.runtime.repair.fields import rules_by_field
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
 from carrara.runtime.routing.call import (
@@ -74,7 +75,7 @@ from carrara.runtime.routing.router import (
     route,
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
-from carrara.runtime.routing.verdict import Verdict, judge
+from carrara.runtime.routing.verdict import Verdict, doubt_of, judge
 
 Known = TypeVar("Known")
 
@@ -149,7 +150,7 @@ class Dialogue:
             if verdict.rejection is None:
                 for engine, at in rejected:
                     self.evidence.followed(self.ctx.path, engine, self._now() - at)
-                self._tell_accepted(verdict, line.origins)
+                self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
             if verdict.rejection.cause in JUDGED:
                 rejected.append((verdict.rejection.engine, self._now()))
@@ -364,13 +365,15 @@ class Dialogue:
     ) -> Verdict:
         kind, path = self.call.output.kind, self.ctx.path
         last = is_last(move.engine, self.route)
-        accept = None if last else self.policy.accepts(kind, path, move.engine)
+        accept = self.policy.accepts(kind, path, move.engine)
         call = self.call if request is None else replace(self.call, limits=request.limits)
         kept = {
             field: self.policy.accepts(kind, path, origin) for field, origin in line.origins.items()
         }
-        verdict = judge(call, completion, accept, kept)
-        if verdict.rejection is None and accept is not None:
+        verdict = judge(call, completion, None if last else accept, kept)
+        if last and verdict.rejection is None:
+            verdict = replace(verdict, doubt=self._lasting_doubt(completion, accept, kept))
+        elif verdict.rejection is None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
             opinion = await opinions.on(move.engine, request, verdict)
             faults = () if opinion.doubt is None else (opinion.doubt.reason,)
@@ -378,6 +381,15 @@ class Dialogue:
                 verdict, rejection=opinion.doubt, faults=faults, unjudged=opinion.unjudged
             )
         return self._settled(move, completion, verdict, line)
+
+    def _lasting_doubt(
+        self, completion: Completion, accept: Accept, kept: Mapping[str, Accept]
+    ) -> str:
+        """Why the last engine's answer would have been given to those behind it, could they be asked now."""
+        if not self.route.missing:
+            return ""
+        found = doubt_of(self.call, completion, accept, kept)
+        return "" if found is None else f"{found.reason}; {self.route.missing}"
 
     def _settled(self, move: Move, completion: Completion, verdict: Verdict, line: Line) -> Verdict:
         """Tell of a verdict and remember it."""

@@ -46,11 +46,13 @@ _OWN = ("diffusion", "ar", "verified")
 @dataclass(frozen=True, slots=True)
 class Route:
     """The engines to ask, in order, and why the first is first. `passed_over` names those that evidence
-    spoke against, so that the caller can count them."""
+    spoke against, so that the caller can count them. `missing` says why engines that stand behind all of these are left
+    out now, "" where none is."""
 
     candidates: tuple[Candidate, ...]
     reason: str
     passed_over: tuple[str, ...] = ()
+    missing: str = ""
 
     @property
     def engine(self) -> str:
@@ -124,12 +126,14 @@ def route(
     for name in names[1:]:
         if engines[name].is_closed:
             reason += f"; {name}: {engines[name].refusal}"
+    every = able
     able, reason = _affordable(facts, able, reason, barred.budget)
     able, reason = _roomy_first(facts, able, reason)
     able, reason = _whole(able, reason, barred.broken)
+    missing = _missing(every, able, barred)
     if len(able) == 1:
-        return Route(tuple(able), reason)
-    return _without_the_hopeless(facts, able, reason, policy, evidence)
+        return Route(tuple(able), reason, missing=missing)
+    return replace(_without_the_hopeless(facts, able, reason, policy, evidence), missing=missing)
 
 
 def next_after(
@@ -246,7 +250,10 @@ def _affordable(
     if not left:
         told = "; ".join(over[engine.name] for engine in able)
         raise OverBudget(f"step {facts.path!r}: the budget is spent. {told}", engine=able[0].name)
-    return left, reason if left[0] is able[0] else f"{over[able[0].name]}: {left[0].name} instead"
+    if left[0] is not able[0]:
+        reason = f"{over[able[0].name]}: {left[0].name} instead"
+    gone = [over[engine.name] for engine in able[1:] if engine.name in over]
+    return left, "; ".join((reason, *gone))
 
 
 def _whole(
@@ -258,6 +265,13 @@ def _whole(
         reason = f"{broken[able[0].name]}: {left[0].name} at once"
     gone = [broken[engine.name] for engine in able[1:] if engine not in left]
     return left, "; ".join((reason, *gone))
+
+
+def _missing(every: Sequence[Candidate], able: Sequence[Candidate], barred: Barred) -> str:
+    """Why the engines behind the last of those that are left cannot be asked now."""
+    reasons = {**barred.broken, **barred.budget}
+    behind = every[every.index(able[-1]) + 1 :]
+    return "; ".join(reasons[one.name] for one in behind if one.name in reasons)
 
 
 def _roomy_first(

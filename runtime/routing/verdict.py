@@ -30,7 +30,8 @@ _SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data o
 class Verdict:
     """`value` of a valid answer, and the `rejection` of one that is not taken. `text` is the answer's, mended where it
     was; `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is
-    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing."""
+    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing, `doubt` why an answer that
+    is taken would not be if the engines behind could be asked."""
 
     text: str
     value: Any = None
@@ -39,6 +40,7 @@ class Verdict:
     faults: tuple[str, ...] = ()
     completion: Completion | None = None
     unjudged: str = ""
+    doubt: str = ""
 
 
 def judge(
@@ -57,9 +59,9 @@ def judge(
         value = call.validate(form.value)
     except (ValueError, ContractError) as error:
         return _content_refused(error, form, completion)
-    doubt = _doubt(call, completion, accept, kept) if accept is not None else None
-    if doubt is not None:
-        return Verdict(form.text, value, doubt, form.report, (doubt.reason,))
+    found = doubt_of(call, completion, accept, kept) if accept is not None else None
+    if found is not None:
+        return Verdict(form.text, value, found, form.report, (found.reason,))
     return Verdict(form.text, value, report=form.report)
 
 
@@ -144,9 +146,11 @@ def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(path for path in paths if path), (str(error) or type(error).__name__,)
 
 
-def _doubt(
+def doubt_of(
     call: LlmCall, completion: Completion, accept: Accept, kept: Mapping[str, Accept]
 ) -> Rejection | None:
+    """Why a valid answer is not sure enough; `kept` as in `judge`."""
+
     def needed(path: str) -> float:
         return kept.get(path, accept).needed(path)
 
@@ -194,4 +198,4 @@ def _repeats(text: str) -> bool:
     return len(triples) >= 20 and len(set(triples)) < _REPEATING * len(triples)
 
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "doubt_of", "judge"]
