@@ -54,6 +54,27 @@ def test_the_contract_of_a_part_has_just_its_fields() -> None:
 
 
 @pytest.mark.parametrize(
+    ("inner", "value"),
+    [
+        ({"anyOf": [{"$ref": "#/$defs/Home"}, {"type": "null"}]}, ANN["home"]),
+        ({"type": "object", "additionalProperties": STRING}, {"street": "Elm"}),
+        ({"allOf": [{"$ref": "#/$defs/Home"}]}, ANN["home"]),
+    ],
+)
+def test_what_has_no_cut_within_an_answer_is_asked_for_whole(inner: Any, value: Any) -> None:
+    inside = {"type": "object", "properties": {"at": inner, "n": STRING}, "required": ["at", "n"]}
+    schema = {**SCHEMA, "properties": {"name": STRING, "home": inner, "deep": inside}}
+    draft = {"name": "Ann", "home": value, "deep": {"at": value, "n": "1"}}
+    part = part_of(Json.of(schema), ["/home/street", "/deep/at/street"], draft)
+    assert part is not None
+    assert part.told == "/home, /deep/at"
+    other = {**value, "street": "Oak"}
+    found = {"home": other, "deep": {"at": other}}
+    part.output.check(found)
+    assert part.merged(found) == {"name": "Ann", "home": other, "deep": {"at": other, "n": "1"}}
+
+
+@pytest.mark.parametrize(
     ("schema", "fields", "draft"),
     [
         (SCHEMA, ["/name", "/home", "/tags"], ANN),  # nothing would stay
