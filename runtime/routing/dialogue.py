@@ -290,7 +290,10 @@ class Dialogue:
             return self.ask_engine(one, line if one is move else company_line)
 
         race = Race(hedge, late_s, move, following)
-        return await race.run(ask, self.ctx.tell)
+        turn = await race.run(ask, self.ctx.tell)
+        if race.cut_off_s is not None and following != move.engine:
+            evidence.turned(path, move.engine, race.cut_off_s)
+        return turn
 
     def _is_known(self, engine: str) -> bool:
         return (

@@ -28,12 +28,14 @@ Tell = Callable[..., None]
 class Race:
     """One hedged move. `learned_s` tells, by what is known of its engine at the moment, after how many seconds it is
     late, None while too little is; `following` is the engine that may start beside it, the same one where no other
-    follows."""
+    follows. `cut_off_s`: the seconds that the first engine had when its call was taken back, since the second was
+    there before it; None where it was not."""
 
     hedge: Hedge
     learned_s: Callable[[], float | None]
     move: Move
     following: str
+    cut_off_s: float | None = field(default=None, init=False)
     _bad: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,8 @@ class Race:
         for one in order:
             await asyncio.wait((one,))
             if _accepted(one):
+                if not first.done():
+                    self.cut_off_s = self._first.work(asyncio.get_running_loop().time()).seconds
                 self._tell_end(tell, *self._placed(one is first))
                 return one.result()
         return second.result()  # neither: what the second says goes on, it stands further back

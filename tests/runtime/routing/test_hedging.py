@@ -11,7 +11,7 @@ from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Hedged, HedgeEnded, RunStarted
+from carrara.runtime.events import Hedged, HedgeEnded, Routed, RunStarted
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.report import Reporter
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -266,6 +266,40 @@ def test_a_canvas_that_does_not_settle_gets_company(run_virtual: Run, context: A
     ctx = context(first, second, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert ctx.told(HedgeEnded)[0].wasted_passes == 3
+
+
+def test_an_engine_that_always_comes_too_late_is_passed_over(
+    run_virtual: Run, context: Any
+) -> None:
+    first, second = engines(after(60.0, "no"), after(0.5, "yes"))
+    router = hedged(after_s=1.0)
+
+    async def work() -> list[Any]:
+        call = LlmCall((Message("user", "Say it."),), YES)
+        return [await answer(call, context(first, second, router=router)) for _ in range(41)]
+
+    assert run_virtual(work()) == ["yes"] * 41
+    assert len(first.requests) == 3, "once, and at each probe"
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "yes"
+    told = "diffusion expects 50% of such answers to be taken, a chance of 50% to save 0.50 s of ar"
+    assert ctx.told(Routed)[0].reason.startswith(f"{told} for 1.50 s")
+
+
+def test_an_engine_that_is_late_now_and_then_is_asked_on(run_virtual: Run, context: Any) -> None:
+    replies = [after(60.0 if number % 4 == 3 else 0.1, "yes") for number in range(40)]
+    here = EngineFacts(device="cpu")
+    first = ScriptedEngine("diffusion", in_turn(*replies), can=["choice"], facts=here)
+    second = ScriptedEngine("ar", after(0.5, "yes"), can=["choice"])
+    router = hedged(after_s=1.0)
+
+    async def work() -> None:
+        call = LlmCall((Message("user", "Say it."),), YES)
+        for _ in range(40):
+            await answer(call, context(first, second, router=router))
+
+    run_virtual(work())
+    assert (len(first.requests), len(second.requests)) == (40, 10)
 
 
 def test_cancelling_the_call_ends_both(run_virtual: Run, context: Any) -> None:
