@@ -166,10 +166,10 @@ def doubt_of(
             if path not in kept and found < accept.overall
         )
         weak = weak or doubtful
-        reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
+        reason = f"confidence {_below(sure, accept.overall)} for {call.output.kind}"
     elif weak:
         named = ", ".join(
-            f"{path or 'answer'} {confidence.fields[path]:.2f} is below {needed(path):.2f}"
+            f"{path or 'answer'} {_below(confidence.fields[path], needed(path))}"
             for path in weak[:5]
         )
         reason = f"confidence of {named}"
@@ -180,6 +180,15 @@ def doubt_of(
     # Where most parts are in doubt the rest is no ground to refine from.
     whole = _is_whole(weak, confidence.fields) or 2 * len(doubtful) > len(confidence.fields)
     return Rejection(engine, "confidence", reason, weak, whole, partial=bool(weak) and not whole)
+
+
+def _below(found: float, needed: float) -> str:
+    """Both in as many decimals as tell them apart, two at least."""
+    for decimals in range(2, 17):
+        shown, least = f"{found:.{decimals}f}", f"{needed:.{decimals}f}"
+        if shown != least:
+            break
+    return f"{shown} is below {least}"
 
 
 def _can_stay(form: Verdict, completion: Completion) -> bool:
