@@ -160,7 +160,7 @@ class Dialogue:
 
     def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
         """Take a valid answer that was rejected in doubt; its value."""
-        if self.call.take is not None and found.answer is not None:
+        if self.call.take is not None:
             self.call.take(found.answer)
         self._tell_accepted(found.verdict, found.origins, doubt)
         return found.verdict.value
@@ -407,11 +407,12 @@ class Dialogue:
             )
         sure = completion.confidence.overall
         known = self._with_kept(move, completion, line)
+        # Of some fields only the verdict has the whole answer; else what is pinned stays as it came.
+        whole = replace(completion, text=verdict.text) if move.how == "fields" else completion
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
             if self.call.take is not None:
-                mixed = move.how == "fields"
-                self.call.take(replace(completion, text=verdict.text) if mixed else completion)
+                self.call.take(whole)
         else:
             self._reject(move, verdict.rejection, completion.text, sure)
             line.last[move.engine] = verdict
@@ -419,8 +420,7 @@ class Dialogue:
                 line.draft = (known, verdict.text)
         settled = replace(verdict, completion=known)
         if verdict.rejection is not None:
-            answer = None if move.how == "fields" else completion
-            self.fallback.offer(Doubtful(settled, verdict.rejection, answer, dict(line.origins)))
+            self.fallback.offer(Doubtful(settled, verdict.rejection, whole, dict(line.origins)))
         return settled
 
     def _still_kept(self, move: Move, line: Line) -> dict[str, str]:
