@@ -190,7 +190,7 @@ class Repaired(StepEvent):
 class Accepted(StepEvent):
     """The answer that became the step's value: who wrote it and how sure it is, as a whole and by field (JSON
     pointers into the answer). `engines` names the engine of each field that another one wrote, `repairs` the rules
-    that mended each part, "" those that concern no single part. `doubt`: it was rejected as not sure enough, and why it
+    that mended each part, "" those that concern no single part. `doubt`: it was not sure enough, and why it
     is taken all the same. `unjudged`: why its judge said nothing."""
 
     engine: str = ""

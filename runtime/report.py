@@ -50,7 +50,7 @@ class EngineReport:
     all counted (`Alike`); `confidences` the lowest and the highest of the answers that were not taken, None where the
     engine could not tell. `cost` in US dollars, by the policy's prices, with the prompts of calls that were taken back.
     `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
-    answers that had been rejected were taken all the same, `unjudged` why others were taken without their judge.
+    answers that were not sure enough were taken all the same, `unjudged` why others were taken without their judge.
     `unpriced` counts the answers that a budget of cost could not count, as the engine's price is not known.
     """
 
@@ -384,7 +384,7 @@ def _degraded(step: StepReport) -> list[str]:
             lines.append(f"{step.path}: {name}: {told} ({why}){then}")
         if engine.doubts:
             why = engine.doubts.most_common(1)[0][0]
-            told = f"{engine.doubts.total()} of its rejected answers taken all the same"
+            told = f"{engine.doubts.total()} of its doubtful answers taken all the same"
             lines.append(f"{step.path}: {name}: {told} ({why})")
         if engine.unjudged:
             why = engine.unjudged.most_common(1)[0][0]

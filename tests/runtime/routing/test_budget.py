@@ -12,9 +12,16 @@ from carrara.engines.errors import EngineBusy, EngineFailed, EngineTimeout, Stre
 from carrara.engines.facts import REMOTE, EngineFacts
 from carrara.engines.facts import Price as EnginePrice
 from carrara.engines.remote.faults import placed
-from carrara.engines.request import Completion, Limits, Message, Request, Usage
+from carrara.engines.request import Completion, Confidence, Limits, Message, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import CalledOff, EngineAnswered, EngineCalled, Routed, StepFailed
+from carrara.runtime.events import (
+    Accepted,
+    CalledOff,
+    EngineAnswered,
+    EngineCalled,
+    Routed,
+    StepFailed,
+)
 from carrara.runtime.explain import stories
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -244,6 +251,29 @@ def test_a_call_is_made_for_the_step_that_still_waits_when_its_turn_comes(
     assert purse.spent == Spending(150)
     assert first.told(EngineCalled) == []
     assert [event.reason for event in second.told(EngineCalled)] == ["policy 'auto'"]
+
+
+def test_an_engine_behind_that_is_too_dear_is_told_with_the_doubt_it_leaves(context: Any) -> None:
+    policy = Policy(rules=(Rule(("ar", "dear")),), budget=Budget(cost=0.001), prices=PRICES)
+    unsure = Completion("own", confidence=Confidence(0.14))
+    own = ScriptedEngine("ar", [unsure, Completion("own", confidence=Confidence(0.9))])
+    ctx = context(own, ScriptedEngine("dear", []), router=Router(policy))
+    gone = "dear may cost $0.0040, $0.0010 of $0.001 are left"
+    for _ in range(2):
+        assert asyncio.run(answer(call(), ctx)) == "own"
+    assert [event.reason for event in ctx.told(Routed)] == [f"policy 'auto'; {gone}"] * 2
+    doubt = f"confidence 0.14 is below 0.50 for text; {gone}"
+    assert [event.doubt for event in ctx.told(Accepted)] == [doubt, ""]
+    lines = stories([*ctx.events])[0].lines()
+    assert any(line.endswith(f"take that of ar all the same: {doubt}") for line in lines)
+
+
+def test_an_engine_in_front_that_is_too_dear_leaves_no_doubt(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear", "ar")),), budget=Budget(cost=0.001), prices=PRICES)
+    own = ScriptedEngine("ar", [Completion("own", confidence=Confidence(0.14))])
+    ctx = context(ScriptedEngine("dear", []), own, router=Router(policy))
+    assert asyncio.run(answer(call(), ctx)) == "own"
+    assert [event.doubt for event in ctx.told(Accepted)] == [""]
 
 
 def test_crumbs_of_settled_reservations_keep_nobody_back() -> None:
