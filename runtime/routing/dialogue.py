@@ -39,10 +39,10 @@ from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
-    estimated_tokens,
     facts_of,
     for_part,
     refusal_of,
@@ -52,6 +52,7 @@ from carrara.runtime.routing.call import (
     with_room,
 )
 from carrara.runtime.routing.desk import router_of
+from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt
@@ -228,6 +229,11 @@ class Dialogue:
             self.waited_out.append(error)
             self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
 
+        def used(spent: Spending, broke: bool = True) -> None:
+            if spent.tokens:
+                costs = {"tokens": spent.tokens, "cost": spent.cost}
+                self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
+
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
@@ -248,16 +254,14 @@ class Dialogue:
         )
         try:
             answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, rejected
+                asking, bill, self.router.breakers, rejected, used
             )
         except EngineError as error:
-            bill.failed(error, self._now())
+            used(bill.failed(error, self._now()))
             self._heard(bill, Usage())
             raise
         except BaseException:
-            spent = bill.cancelled()
-            if spent.tokens:
-                self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
+            used(bill.cancelled(), broke=False)
             raise
         usage = answered.completion.usage if bill.is_asked else Usage()
         if answered.remembered:  # the engine was not asked: it has shown nothing
@@ -607,6 +611,7 @@ class Dialogue:
             fields=completion.confidence.fields,
             stop=completion.stop,
             cost=cost,
+            unpriced=self.router.purse.misses(completion.engine),
         )
 
     def _tell_accepted(self, verdict: Verdict, origins: Mapping[str, str], doubt: str = "") -> None:
