@@ -1,6 +1,11 @@
 """The errors of this project share one base; those an engine raises say whether trying again can help."""
 
-from typing import Any, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from carrara.engines.request import Usage
 
 
 class CarraraError(Exception):
@@ -18,15 +23,26 @@ Phase = Literal["", "connect", "send", "wait", "read", "parse"]
 class EngineError(CarraraError):
     """An engine gave no completion. `engine` is its name.
 
-    For an engine behind a network `phase` says where it went wrong and `status` what HTTP status came, if any.
+    For an engine behind a network `phase` says where it went wrong and `status` what HTTP status came, if any. `text`
+    is what had come of the answer (of one that comes whole its body, broken off or unreadable), and `usage` what the
+    server told until then that the call had used.
     """
 
     phase: Phase = ""
     status: int | None = None
+    text: str = ""
+    usage: Usage | None = None
 
     def __init__(self, message: str, *, engine: str = "") -> None:
         super().__init__(message)
         self.engine = engine
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether tokens are likely to have been used: the answer had begun, or was waited for."""
+        if self.phase in ("connect", "send"):
+            return False
+        return self.phase in ("read", "parse") or bool(self.text) or isinstance(self, EngineTimeout)
 
 
 class EngineBusy(EngineError):

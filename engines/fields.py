@@ -39,7 +39,9 @@ class Range:
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         if self.least == -_NO_END:
-            return kind if self.most == _NO_END else f"{kind} of at most {_shown(self.most)}"
+            if self.most == _NO_END:
+                return "a whole number" if self.whole else "a finite number"
+            return f"{kind} of at most {_shown(self.most)}"
         if self.is_open:
             end = "" if self.most == _NO_END else f" and at most {_shown(self.most)}"
             return f"{kind} above {_shown(self.least)}{end}"

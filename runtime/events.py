@@ -128,7 +128,7 @@ class EngineCalled(StepEvent):
 @dataclass(frozen=True, slots=True)
 class EngineAnswered(StepEvent):
     """`confidence` is the overall one, None where the engine cannot tell; `fields` that of each part. `cost` in US
-    dollars, by the policy's prices."""
+    dollars, by the policy's prices; `unpriced`: there is a budget of cost, and the engine's price is not known."""
 
     engine: str = ""
     usage: Usage = field(default_factory=Usage)
@@ -137,6 +137,7 @@ class EngineAnswered(StepEvent):
     fields: Mapping[str, float] = field(default_factory=dict)
     stop: str = "end"
     cost: float = 0.0
+    unpriced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,14 @@ class RouteRefused(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class CalledOff(StepEvent):
-    """The call that `engine` worked on was taken back, as another was first or its time was up. It is booked with the
-    `tokens` of its prompt (estimated), and their `cost` as that of EngineAnswered."""
+    """The call that `engine` worked on was taken back, as another was first or its time was up, or it `broke` off on
+    its way. It is booked with the `tokens` of its prompt and of what had come of its answer (estimated, unless the
+    engine told them), and their `cost` as that of EngineAnswered."""
 
     engine: str = ""
     tokens: int = 0
     cost: float = 0.0
+    broke: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,7 @@ class Repaired(StepEvent):
 class Accepted(StepEvent):
     """The answer that became the step's value: who wrote it and how sure it is, as a whole and by field (JSON
     pointers into the answer). `engines` names the engine of each field that another one wrote, `repairs` the rules
-    that mended each part, "" those that concern no single part. `doubt`: it was rejected as not sure enough, and why it
+    that mended each part, "" those that concern no single part. `doubt`: it was not sure enough, and why it
     is taken all the same. `unjudged`: why its judge said nothing."""
 
     engine: str = ""

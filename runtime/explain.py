@@ -99,6 +99,8 @@ def _told(event: StepEvent) -> str:
             return f"ask {event.engine}: {event.reason}"
         case EngineAnswered():
             return _answer(event)
+        case CalledOff(broke=True):
+            return f"{event.engine} broke off: {event.tokens:,} tokens in vain"
         case CalledOff():
             return f"call off {event.engine}"
         case Rejected():

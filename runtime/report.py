@@ -50,7 +50,8 @@ class EngineReport:
     all counted (`Alike`); `confidences` the lowest and the highest of the answers that were not taken, None where the
     engine could not tell. `cost` in US dollars, by the policy's prices, with the prompts of calls that were taken back.
     `replaced_by` counts the steps that took another engine's answer after this one was asked in vain, `doubts` why
-    answers that had been rejected were taken all the same, `unjudged` why others were taken without their judge.
+    answers that were not sure enough were taken all the same, `unjudged` why others were taken without their judge.
+    `unpriced` counts the answers that a budget of cost could not count, as the engine's price is not known.
     """
 
     calls: int = 0
@@ -68,6 +69,7 @@ class EngineReport:
     doubts: Alike = field(default_factory=Alike)
     unjudged: Alike = field(default_factory=Alike)
     cost: float = 0.0
+    unpriced: int = 0
     confidences: tuple[float, float] | None = None
 
     @property
@@ -298,6 +300,7 @@ def _on_answer(step: StepReport, event: StepEvent) -> None:
             engine.answers += 1
             engine.usage += event.usage
             engine.cost += event.cost
+            engine.unpriced += event.unpriced
             _add_timings(engine, event.timings)
         case CalledOff():
             _engine(step, event.engine).cost += event.cost
@@ -381,12 +384,17 @@ def _degraded(step: StepReport) -> list[str]:
             lines.append(f"{step.path}: {name}: {told} ({why}){then}")
         if engine.doubts:
             why = engine.doubts.most_common(1)[0][0]
-            told = f"{engine.doubts.total()} of its rejected answers taken all the same"
+            told = f"{engine.doubts.total()} of its doubtful answers taken all the same"
             lines.append(f"{step.path}: {name}: {told} ({why})")
         if engine.unjudged:
             why = engine.unjudged.most_common(1)[0][0]
             told = f"{engine.unjudged.total()} of its answers taken unjudged"
             lines.append(f"{step.path}: {name}: {told} ({why})")
+        if engine.unpriced:
+            told = f"{engine.unpriced} of its answers are not in the budget of cost"
+            lines.append(
+                f"{step.path}: {name}: {told} (its price is not known: give it in `prices`)"
+            )
         if engine.unanswered and others:
             why = engine.failures.most_common(1)[0][0]
             told = f"{engine.unanswered} of its calls gave no answer"

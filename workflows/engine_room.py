@@ -99,13 +99,15 @@ class EngineRoom(Mapping[str, Engine]):
 
     def check_policy(self, policy: Policy) -> None:
         """Refuse a policy that names an engine which nobody knows, whose judges are not all here, or whose hedge has
-        nobody to start, before any engine is opened. Other engines may be missing here: calls go past them.
+        nobody to start, before any engine is opened. Other engines may be missing here: calls go past them. Where a
+        single engine was asked for by name no judge is needed, for the last answer is taken unjudged.
 
         Raises:
             EngineRefused: says which, and what there is.
         """
         whose = f"of policy {policy.name!r}"
-        for name in policy.judges:
+        alone = self._given is None and not self._grows and len(self._names) == 1
+        for name in () if alone else policy.judges:
             try:
                 self.check(name)
             except EngineRefused as error:

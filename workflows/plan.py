@@ -18,6 +18,7 @@ from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch, folded
 from carrara.workflows.steps import Llm
 from carrara.workflows.trace import Bounds, trace
 from carrara.workflows.types import type_name
+from carrara.workflows.unpriced import unpriced
 
 if TYPE_CHECKING:
     from carrara.runtime.routing.policy import Policy
@@ -111,7 +112,11 @@ def plan(
         {n: "any" if t is MISSING else type_name(t) for n, t in workflow.parameters.types.items()},
         tuple(steps),
         tuple(sketch.edges),
-        (*sketch.notes, *_misnamed(sketch, routing.policy, traced=declared is None)),
+        (
+            *sketch.notes,
+            *_misnamed(sketch, routing.policy, traced=declared is None),
+            *unpriced(routing.policy, _stepwise(sketch), getattr(workflow, "servers", None)),
+        ),
         tuple(chain),
         length,
         timed=any(found is not None for found in times.values()),
@@ -135,7 +140,7 @@ class _Routing:
         self.evidence = Evidence()
 
     def of(self, workflow: str, node: PlanNode) -> tuple[Contract | None, tuple[str, ...], str]:
-        from carrara.runtime.routing.call import estimated_tokens
+        from carrara.runtime.routing.estimate import estimated_tokens
         from carrara.runtime.routing.facts import CallFacts
         from carrara.runtime.routing.language import language_of
         from carrara.runtime.routing.reasoning import asks_for_reasoning
@@ -177,13 +182,17 @@ def _misnamed(sketch: Sketch, policy: Policy, *, traced: bool) -> list[str]:
 def _unknown_engines(
     workflow: Definition[..., Any], sketch: Sketch, routing: _Routing
 ) -> list[str]:
-    stepwise = {
+    named = (*named_by(routing.policy).items(), *_stepwise(sketch).items())
+    return unknown_engines(named, routing.engines, getattr(workflow, "servers", None))
+
+
+def _stepwise(sketch: Sketch) -> dict[str, str]:
+    """Every engine that a step names, and which step, in words."""
+    return {
         node.step.options.engine: f" of step {node.name!r}"
         for node in sketch.nodes
         if isinstance(node.step, Llm) and node.step.options.engine not in (None, "auto")
     }
-    named = (*named_by(routing.policy).items(), *stepwise.items())
-    return unknown_engines(named, routing.engines, getattr(workflow, "servers", None))
 
 
 def _seconds(workflow: str, node: PlanNode, durations: Mapping[str, float]) -> float | None:

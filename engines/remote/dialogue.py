@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.errors import ContentFiltered
+from carrara.engines.errors import ContentFiltered, EngineError
 from carrara.engines.remote.anthropic_wire import AnthropicMessages
 from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature
@@ -20,7 +20,8 @@ from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reading import Reading, read
 from carrara.engines.remote.reply import Reply, Tool
 from carrara.engines.remote.wire import Ask, Wire, key_headers
-from carrara.engines.request import Progress, Request, Watch
+from carrara.engines.request import Progress, Request, Usage, Watch
+from carrara.engines.surrogates import paired
 
 WIRES: dict[WireName, Callable[[], Wire]] = {
     "openai": OpenAiChat,
@@ -71,7 +72,7 @@ class Dialogue:
             except StatusError as error:
                 feature = refused_feature(error.told, self.questions.optional(ask))
                 if feature is None:
-                    raise self.line.explained(error.told) from None
+                    raise _begun(self.line.explained(error.told), error.reply) from None
                 if feature == "schema" and is_of_one_schema(error.told):
                     self.questions.unfit.add(request.output)
                 else:
@@ -99,18 +100,25 @@ class Dialogue:
         watch: Watch | None,
     ) -> Answered:
         first_s = 0.0
-        async with aclosing(events) as source:  # type: ignore[type-var]
-            async for event, data in source:
-                before = len(reading.reply.text)
-                is_over = reading.add(event, data)
-                if event != "whole" and len(reading.reply.text) > before:
-                    first_s = first_s or self.clock() - started
-                    if watch is not None:
-                        watch(Progress(reading.shown))
-                if is_over:
-                    break
+        try:
+            async with aclosing(events) as source:  # type: ignore[type-var]
+                async for event, data in source:
+                    before = len(reading.reply.text)
+                    is_over = reading.add(event, data)
+                    if event != "whole" and len(reading.reply.text) > before:
+                        first_s = first_s or self.clock() - started
+                        if watch is not None:
+                            watch(Progress(reading.shown))
+                    if is_over:
+                        break
+        except StatusError as error:
+            error.reply = reading.reply
+            raise
+        except EngineError as error:
+            _begun(error, reading.reply)
+            raise
         if not reading.reply.end:
-            raise cut_off(self.engine, self.line.where, reading.shown)
+            raise _begun(cut_off(self.engine, self.line.where, reading.shown), reading.reply)
         return Answered(reading.whole(), first_s, self.clock() - started)
 
     def _checked(self, answered: Answered) -> Answered:
@@ -120,7 +128,7 @@ class Dialogue:
             filtered = ContentFiltered(
                 f"engine {self.engine!r}: the provider refused the answer: {self.key.scrub(said)[:200]}"
             )
-            raise placed(filtered, self.engine, "read")
+            raise _begun(placed(filtered, self.engine, "read"), reply)
         check_unbroken(reply, self.engine, self.line.where)
         return answered
 
@@ -131,7 +139,14 @@ def check_unbroken(reply: Reply, engine: str, where: str) -> None:
         StreamCut: the server gave the answer up.
     """
     if reply.end == "broken":
-        raise cut_off(engine, where, reply.text, reply.reason)
+        raise _begun(cut_off(engine, where, reply.text, reply.reason), reply)
+
+
+def _begun(error: EngineError, reply: Reply) -> EngineError:
+    """The same error with what had come of the reply."""
+    error.text = error.text or paired(reply.text, "ignore")
+    error.usage = reply.usage if reply.usage != Usage() else None
+    return error
 
 
 __all__ = ["Answered", "Dialogue", "check_unbroken"]

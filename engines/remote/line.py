@@ -22,6 +22,7 @@ from carrara.engines.remote.faults import (
 )
 from carrara.engines.remote.keys import Key, bare_url
 from carrara.engines.remote.preset import Preset
+from carrara.engines.remote.reply import Reply
 from carrara.engines.remote.told import Told, quoted, tells_error, told
 from carrara.engines.surrogates import paired
 
@@ -40,6 +41,8 @@ class StatusError(Exception):
     def __init__(self, told: Told) -> None:
         super().__init__(told.message)
         self.told = told
+        self.reply = Reply()
+        """What had come of the answer."""
 
 
 class Line(Protocol):
@@ -218,7 +221,9 @@ class HttpLine:
                 if len(read) > _MOST_BYTES:
                     raise self._too_big(response)
         except httpx2.HTTPError as error:
-            raise self._error(error, reading=True) from error
+            broken = self._error(error, reading=True)
+            broken.text = self._key.scrub(bytes(read).decode("utf-8", "replace"))
+            raise broken from error
         return bytes(read).decode("utf-8", "replace")
 
     def _json(self, response: httpx2.Response, text: str) -> Any:
@@ -232,6 +237,7 @@ class HttpLine:
                 f"engine {self._engine!r}: {self.where} sent broken JSON ({error}): "
                 f"{quoted(text, self._key)}"
             )
+            bad.text = self._key.scrub(text)
             raise placed(bad, self._engine, "parse", response.status_code) from error
 
     def _event(self, response: httpx2.Response, event: httpx2.ServerSentEvent) -> Any:

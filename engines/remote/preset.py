@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from carrara.engines.errors import LoadingError
 from carrara.engines.facts import Price
+from carrara.engines.remote.additions import key_in_file, read_body, read_headers
 from carrara.engines.remote.keys import bare_url
 
 FOLDER = Path(__file__).parent / "presets"
@@ -98,7 +99,7 @@ class Preset:
         found = {key: _read(key, value, where) for key, value in changes.items()}
         made = replace(self, **found)
         if made.key_header and made.key_header.lower() in map(str.lower, made.headers):
-            raise _key_in_file(where, made.key_header)
+            raise key_in_file(where, made.key_header)
         return made
 
     def data(self) -> dict[str, Any]:
@@ -163,19 +164,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 _WORDS = {"wire": get_args(WireName), "schema": get_args(SchemaMode), "pattern": get_args(Pattern)}
 _LEAST = {"concurrency": 1, "context_tokens": 1, "canvas_tokens": 1, "top_logprobs": 0}
-_SECRET_HEADERS = (
-    "authorization",
-    "proxy-authorization",
-    "api-key",
-    "x-api-key",
-    "x-goog-api-key",
-    "ocp-apim-subscription-key",
-)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t -~]*")
-"""The characters of RFC 9110, section 5, less those beyond ASCII, which servers read differently."""
 _TAKEN_HEADERS = (
     "accept",
     "accept-encoding",
@@ -195,7 +185,7 @@ def _read(key: str, value: Any, where: str) -> Any:
     if key in ("body", "headers"):
         if not isinstance(value, Mapping):
             raise LoadingError(f"{where}: {key} is a table, got {value!r}")
-        return _headers(value, where) if key == "headers" else dict(value)
+        return (read_headers if key == "headers" else read_body)(value, where)
     kind = next(f.type for f in fields(Preset) if f.name == key)
     wanted = _TYPES[str(kind)]
     if not isinstance(value, wanted) or (wanted == (int,) and isinstance(value, bool)):
@@ -264,32 +254,6 @@ def _wrong_in(url: str) -> str:
     if port == 0:
         return "a port is a number from 1 to 65535, an IPv6 address stands in brackets"
     return "" if parts.hostname else "it names no host"
-
-
-def _headers(found: Mapping[str, Any], where: str) -> dict[str, str]:
-    for name, value in found.items():
-        if name.lower() in _SECRET_HEADERS:
-            raise _key_in_file(where, name)
-        if not isinstance(value, str):
-            raise LoadingError(
-                f"{where}: headers: {name} takes a string, not {type(value).__name__}"
-            )
-        if not _HEADER_NAME.fullmatch(name):
-            raise LoadingError(
-                f"{where}: headers: {name!r} is no name of a header, which has no spaces"
-            )
-        if not _HEADER_VALUE.fullmatch(value):
-            raise LoadingError(
-                f"{where}: headers: {name}: the value of a header is one line of plain ASCII"
-            )
-    return dict(found)
-
-
-def _key_in_file(where: str, header: str) -> LoadingError:
-    return LoadingError(
-        f"{where}: headers: {header}: a key does not belong into a file; name a variable with key_env, and with "
-        "key_header the header that carries it"
-    )
 
 
 def _part(key: str, value: Any, where: str) -> Any:

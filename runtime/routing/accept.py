@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from carrara.engines.errors import CarraraError
-from carrara.runtime.routing.bounds import check_number
+from carrara.runtime.routing.bounds import check_number, check_text
 from carrara.runtime.routing.naming import known_keys
 
 _PARTS = ("overall", "field", "fields", "agreement", "judge", "engines")
+
+MOST_DRAFTS = 100
+"""Each draft of an agreement is a call of its own, and all are made at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Agreement:
     temperature: float = 0.7
 
     def __post_init__(self) -> None:
-        check_number("'drafts' of an agreement", self.drafts, least=2, whole=True)
+        check_number("'drafts' of an agreement", self.drafts, least=2, most=MOST_DRAFTS, whole=True)
         check_number("'share' of an agreement", self.share, above=0, most=1)
         check_number("'temperature' of an agreement", self.temperature, above=0)
 
@@ -42,6 +45,7 @@ class Judge:
         if not isinstance(self.engine, str) or not self.engine:
             raise CarraraError(f"a judge is the name of an engine, not {self.engine!r}")
         check_number(f"'at_least' of the judge {self.engine!r}", self.at_least, least=0, most=1)
+        check_text(f"'question' of the judge {self.engine!r}", self.question, empty=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,14 @@ class Accept:
     def __post_init__(self) -> None:
         for name in ("overall", "field"):
             check_number(f"the threshold {name!r}", getattr(self, name), least=0, most=1)
+        for part, what in (
+            ("fields", "JSON pointers to numbers"),
+            ("engines", "names to Accept(…)"),
+        ):
+            if not isinstance(found := getattr(self, part), Mapping):
+                raise CarraraError(f"{part!r} of thresholds is a mapping of {what}, not {found!r}")
+            for name in found:
+                check_text(f"each name in {part!r} of thresholds", name, empty=part == "fields")
         for pointer, share in self.fields.items():
             if told := wrong_pointer(pointer):
                 raise CarraraError(told)
@@ -158,4 +170,12 @@ def _parts_of(found: Any) -> Mapping[str, Any]:
     return found
 
 
-__all__ = ["Accept", "Agreement", "Judge", "accept_data", "accept_from", "wrong_pointer"]
+__all__ = [
+    "MOST_DRAFTS",
+    "Accept",
+    "Agreement",
+    "Judge",
+    "accept_data",
+    "accept_from",
+    "wrong_pointer",
+]

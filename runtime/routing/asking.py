@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy, EngineError, EngineTimeout
+from carrara.engines.errors import EngineBusy, EngineError
 from carrara.engines.request import Completion, Progress, Request, Usage, Watch
 from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.limits import EngineGate
 from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import Reserved
-from carrara.runtime.routing.call import estimated_text_tokens, estimated_tokens
+from carrara.runtime.routing.estimate import estimated_text_tokens, estimated_tokens
 from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
 
@@ -126,7 +126,7 @@ class Asking:
                 admission.used(0)
                 raise
             except EngineError as error:
-                if not _has_worked(error):
+                if not error.has_worked:
                     admission.used(0)
                 raise
             usage = completion.usage
@@ -151,11 +151,6 @@ class Asking:
 
 def _is_repeatable(request: Request) -> bool:
     return request.sampling.temperature == 0 or request.sampling.seed is not None
-
-
-def _has_worked(error: EngineError) -> bool:
-    """Whether tokens are likely to have been used before the call failed: the answer had begun, or was waited for."""
-    return error.phase in ("read", "parse") or isinstance(error, EngineTimeout)
 
 
 def _estimated(request: Request, text: str) -> Usage:

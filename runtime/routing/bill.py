@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from carrara.engines.errors import (
     EngineBusy,
@@ -15,6 +16,7 @@ from carrara.engines.request import Usage
 from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
+from carrara.runtime.routing.estimate import estimated_text_tokens
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Bill:
         hurried: bool = False,
     ) -> None:
         self._router, self.engine, self.prompt_tokens = router, engine, prompt_tokens
+        self._max_tokens = max_tokens
         self._expected = router.purse.expected(engine, prompt_tokens, max_tokens)
         self.patient, self._hurried = patient, hurried
         self.is_asked = self._is_probe = False
@@ -103,11 +106,27 @@ class Bill:
             return (error.retry_after_s or 0.0) <= self._router.policy.max_wait_s
         return isinstance(error, EngineFailed) and (error.is_unreachable or is_server_fault(error))
 
-    def failed(self, error: EngineError, now: float) -> None:
-        """The engine gave no answer. Nothing is counted where it was not asked, as one that is down."""
+    def failed(self, error: EngineError, now: float) -> Spending:
+        """The engine gave no answer; what it had used for it until then. Nothing is counted where it was not asked, as
+        one that is down."""
         if not self.is_asked:
-            return
-        self._close(Spending())
+            return Spending()
+        spent = self._used_until(error)
+        self._close(spent)
+        self._count(error, now)
+        return spent
+
+    def _used_until(self, error: EngineError) -> Spending:
+        """What a call that broke off has cost: as the server told, else the prompt and the text that came."""
+        if not error.has_worked:
+            return Spending()
+        usage = error.usage or Usage(prompt_tokens=self.prompt_tokens)
+        written = min(estimated_text_tokens(error.text), self._max_tokens)
+        usage = replace(usage, completion_tokens=max(usage.completion_tokens, written))
+        return spending_of(usage, self._router.purse.prices.get(self.engine))
+
+    def _count(self, error: EngineError, now: float) -> None:
+        """Count the failure for the breaker of the engine."""
         busy = isinstance(error, EngineBusy)
         waited_out = self.is_waited_out(error)
         if isinstance(error, EngineRefused) or (busy and not waited_out):

@@ -1,4 +1,5 @@
-"""Numbers in a policy: one out of its range is an error that says the range, in the words of a pipeline file."""
+"""Values in a policy: one of another type or out of its range is an error that says what fits, in the words of a
+pipeline file."""
 
 from __future__ import annotations
 
@@ -31,4 +32,16 @@ def check_number(
             raise CarraraError(f"{what} must be {words} {bound:g}, not {value:g}")
 
 
-__all__ = ["check_number"]
+def check_text(what: str, value: Any, *, empty: bool = False) -> None:
+    """Raise CarraraError where `value` is no text, or an `empty` one that must not be."""
+    if not isinstance(value, str) or not (value or empty):
+        raise CarraraError(f"{what} must be a text, not {value!r}")
+
+
+def check_switch(what: str, value: Any) -> None:
+    """Raise CarraraError where `value` is neither True nor False."""
+    if not isinstance(value, bool):
+        raise CarraraError(f"{what} must be True or False, not {value!r}")
+
+
+__all__ = ["check_number", "check_switch", "check_text"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused
+from carrara.engines.facts import REMOTE
 from carrara.engines.request import Usage
 from carrara.runtime.routing.policy import Budget, Price
 
@@ -65,13 +66,23 @@ class Purse:
         self._reserved = Spending()
         self._under_way = 0
         self._waiting: set[asyncio.Future[None]] = set()
+        self._unpriced: set[str] = set()
 
     def learn(self, engines: Mapping[str, Engine]) -> None:
-        """Take the prices that engines tell of themselves, where the policy names none."""
+        """Take the prices that engines tell of themselves, where the policy names none; those of this machine are
+        free."""
         for name, engine in engines.items():
+            if name in self.prices:
+                continue
             told = engine.facts.price
-            if told is not None and name not in self.prices:
+            if told is not None:
                 self.prices[name] = Price(told.input, told.output, told.cached_input)
+            elif engine.facts.device == REMOTE:
+                self._unpriced.add(name)
+
+    def misses(self, engine: str) -> bool:
+        """Whether the budget of cost, where there is one, cannot count what this engine costs."""
+        return self.budget.cost is not None and engine in self._unpriced
 
     def expected(self, engine: str, prompt_tokens: int, max_tokens: int) -> Spending:
         """The most that a call can cost, by the estimate of its prompt."""

@@ -11,13 +11,11 @@ from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Text
 from carrara.engines.contract_text import describe
 from carrara.engines.engine import Ability, Engine
 from carrara.engines.request import Completion, Draft, Limits, Message, Request, Rule, Sampling
+from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.facts import CallFacts, Repair
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.routing.reasoning import asks_for_reasoning
-
-_CHARACTERS_A_TOKEN = 4  # of English text; only for an estimate that no engine is refused by
-
 
 _AROUND = 16  # tokens that a server may wrap around an option, and its end
 
@@ -82,14 +80,6 @@ def facts_of(call: LlmCall, path: str, policy: Policy) -> CallFacts:
         language_of(call.messages) if policy.asks_language else "",
         call.limits.deadline_s,
     )
-
-
-def estimated_tokens(messages: Iterable[Message]) -> int:
-    return sum(len(message.content) for message in messages) // _CHARACTERS_A_TOKEN
-
-
-def estimated_text_tokens(text: str) -> int:
-    return len(text) // _CHARACTERS_A_TOKEN
 
 
 def answer_tokens(output: Contract, max_tokens: int, can: Collection[Ability] = ()) -> int:
@@ -203,8 +193,6 @@ __all__ = [
     "answer_tokens",
     "as_it_is",
     "drawn_again",
-    "estimated_text_tokens",
-    "estimated_tokens",
     "facts_of",
     "for_part",
     "refusal_of",

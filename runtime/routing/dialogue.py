@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import (
@@ -36,12 +36,13 @@ from carrara.runtime.events import (
     ValueShown,
 )
 from carrara.runtime.repair.fields import rules_by_field
+from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
+from carrara.runtime.routing.budget import Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
-    estimated_tokens,
     facts_of,
     for_part,
     refusal_of,
@@ -51,12 +52,14 @@ from carrara.runtime.routing.call import (
     with_room,
 )
 from carrara.runtime.routing.desk import router_of
+from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.lap import here
+from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.outage import answer_in_the_end
 from carrara.runtime.routing.router import (
@@ -73,7 +76,9 @@ from carrara.runtime.routing.router import (
     route,
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
-from carrara.runtime.routing.verdict import Verdict, judge
+from carrara.runtime.routing.verdict import Verdict, doubt_of, judge
+
+Known = TypeVar("Known")
 
 
 class AnswerContext(Protocol):
@@ -114,17 +119,10 @@ class Dialogue:
         except EngineRefused as error:
             ctx.tell(RouteRefused, reason=str(error))
             raise
-        self.history: list[Move] = []
         self.attempts: tuple[Attempt, ...] = ()
-        self.last: dict[str, Verdict] = {}
-        """The last rejected answer of each engine that gave one."""
-        self.draft: tuple[Completion, str] | None = None
-        """The last rejected answer with its text, mended where it was."""
         self.error: EngineError | None = None
-        self.waited_out: EngineError | None = None
-        """The last error of an engine that was waited for; it is told."""
-        self.origins: dict[str, str] = {}
-        """The engine of each field that stayed while another engine was asked for the doubtful ones."""
+        self.waited_out: list[EngineError] = []
+        """The errors of engines that were waited for; they are told."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
         self.started = self._now()
 
@@ -140,10 +138,11 @@ class Dialogue:
         self.evidence.choose(self.ctx.path, self.route.engine)
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
+        line = Line()
         rejected: list[tuple[str, float]] = []
         while move is not None:
             try:
-                verdict, move = await self._turn(move)
+                verdict, move, line = await self._turn(move, line)
             except EngineBusy as busy:
                 if self.fallback.taken() is None:
                     raise
@@ -152,7 +151,7 @@ class Dialogue:
             if verdict.rejection is None:
                 for engine, at in rejected:
                     self.evidence.followed(self.ctx.path, engine, self._now() - at)
-                self._tell_accepted(verdict)
+                self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
             if verdict.rejection.cause in JUDGED:
                 rejected.append((verdict.rejection.engine, self._now()))
@@ -162,17 +161,16 @@ class Dialogue:
 
     def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
         """Take a valid answer that was rejected in doubt; its value."""
-        self.origins = dict(found.origins)
-        if self.call.take is not None and found.answer is not None:
+        if self.call.take is not None:
             self.call.take(found.answer)
-        self._tell_accepted(found.verdict, doubt)
+        self._tell_accepted(found.verdict, found.origins, doubt)
         return found.verdict.value
 
     def _last_is_busy(self, busy: EngineBusy) -> None:
         engine = self.route.candidates[-1].name
         self._reject(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
 
-    async def ask_engine(self, move: Move) -> tuple[Verdict, Move | None]:
+    async def ask_engine(self, move: Move, line: Line) -> Turn:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
         engine, asked_whole = move.engine, move.how == "ask"
         key = (step_of(self.ctx.path), engine)
@@ -183,17 +181,19 @@ class Dialogue:
         started = self._now()
         try:
             while True:
-                self.history.append(move)
+                line.history.append(move)
                 moved = self._now()
-                verdict = await self._make(move)
+                verdict = await self._make(move, line)
+                if verdict.rejection is not None and verdict.rejection.cause == "passed over":
+                    line.history.pop()  # no call was made
                 if move.how == "renoise" and verdict.completion is not None:
                     taken, took_s = verdict.rejection is None, self._now() - moved
                     self.evidence.renoised(self.ctx.path, engine, taken, took_s)
-                following = self._after(verdict.rejection) if verdict.rejection else None
+                following = self._after(verdict.rejection, line) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
                     if asked_whole and verdict.completion is not None:
                         self.evidence.turned(self.ctx.path, engine, self._now() - started)
-                    return verdict, following
+                    return Turn(verdict, following, line)
                 move = following
         finally:
             if scouting:
@@ -226,8 +226,13 @@ class Dialogue:
             self._admit(engine, reason, firm, bill)
 
         def rejected(error: EngineError) -> None:
-            self.waited_out = error
+            self.waited_out.append(error)
             self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
+
+        def used(spent: Spending, broke: bool = True) -> None:
+            if spent.tokens:
+                costs = {"tokens": spent.tokens, "cost": spent.cost}
+                self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
 
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
@@ -249,16 +254,14 @@ class Dialogue:
         )
         try:
             answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, rejected
+                asking, bill, self.router.breakers, rejected, used
             )
         except EngineError as error:
-            bill.failed(error, self._now())
+            used(bill.failed(error, self._now()))
             self._heard(bill, Usage())
             raise
         except BaseException:
-            spent = bill.cancelled()
-            if spent.tokens:
-                self.ctx.tell(CalledOff, engine=engine, tokens=spent.tokens, cost=spent.cost)
+            used(bill.cancelled(), broke=False)
             raise
         usage = answered.completion.usage if bill.is_asked else Usage()
         if answered.remembered:  # the engine was not asked: it has shown nothing
@@ -274,19 +277,27 @@ class Dialogue:
         if (lap := here.get()) is not None:
             lap.hears(bill, usage)
 
-    async def _turn(self, move: Move) -> tuple[Verdict, Move | None]:
+    async def _turn(self, move: Move, line: Line) -> Turn:
         """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
         hedge = self.policy.hedge
         following = company(move, self.route, self._is_quicker(move.engine))
         if hedge is None or following is None:
-            return await self.ask_engine(move)
+            return await self.ask_engine(move, line)
         path, evidence = self.ctx.path, self.evidence
 
         def late_s() -> float | None:
             return evidence.late_s(path, move.engine, hedge.times, hedge.share)
 
+        company_line = line.beside(move)
+
+        def ask(one: Move) -> Awaitable[Turn]:
+            return self.ask_engine(one, line if one is move else company_line)
+
         race = Race(hedge, late_s, move, following)
-        return await race.run(self.ask_engine, self.ctx.tell)
+        turn = await race.run(ask, self.ctx.tell)
+        if race.cut_off_s is not None and following != move.engine:
+            evidence.turned(path, move.engine, race.cut_off_s)
+        return turn
 
     def _is_known(self, engine: str) -> bool:
         return (
@@ -306,10 +317,10 @@ class Dialogue:
                 return objection_to(one, following, self.facts, self.policy, self.evidence)
         return None
 
-    async def _make(self, move: Move) -> Verdict:
+    async def _make(self, move: Move, line: Line) -> Verdict:
         """Ask as the move says and judge what comes."""
-        part = self._part(move)
-        request, reason = self._request(move, part), move.reason
+        part = self._part(move, line)
+        request, reason = self._request(move, part, line), move.reason
         if part is not None:
             reason = f"only {part.told}: {reason}"
         try:
@@ -318,9 +329,9 @@ class Dialogue:
             answered = await self.ask_once(move.engine, request, reason, firm, move.beside, patient)
             completion = answered.completion
             if part is not None:
-                return await self._part_judged(move, part, completion)
-            self.origins = {}
-            return await self._judged(move, request, completion)
+                return await self._part_judged(move, part, completion, line)
+            line.origins = self._still_kept(move, line)
+            return await self._judged(move, request, completion, line)
         except PassedOver as objection:
             rejection = Rejection(move.engine, "passed over", str(objection))
             self.fallback.note(rejection)
@@ -328,53 +339,66 @@ class Dialogue:
         except EngineError as error:
             return self._engine_gave_up(move, error)
 
-    def _part(self, move: Move) -> Part | None:
+    def _part(self, move: Move, line: Line) -> Part | None:
         """The contract of the fields that a move asks for, None if it asks for the whole answer."""
-        if move.how != "fields" or self.draft is None:
+        if move.how != "fields" or line.draft is None:
             return None
         try:
-            value = self.call.output.parse(self.draft[1])
+            value = self.call.output.parse(line.draft[1])
         except ContractError:
             return None
         return part_of(self.call.output, move.fields, value)
 
-    async def _part_judged(self, move: Move, part: Part, completion: Completion) -> Verdict:
+    async def _part_judged(
+        self, move: Move, part: Part, completion: Completion, line: Line
+    ) -> Verdict:
         """The verdict on the last answer with the newly asked fields in it."""
-        assert self.draft is not None
+        assert line.draft is not None
         found = judge(for_part(self.call, part.output), completion, None)
         if found.rejection is not None:
-            return self._settled(move, completion, found)
-        drafted, _ = self.draft
+            return self._settled(move, completion, found, line)
+        drafted, _ = line.draft
         merged = part.merged(found.value)
-        inside = part.pointers
-        kept = {
-            path: sure
-            for path, sure in drafted.confidence.fields.items()
-            if not any(path == outer or path.startswith(f"{outer}/") for outer in inside)
-        }
+        kept = _outside(drafted.confidence.fields, part.pointers)
         fields = {**kept, **completion.confidence.fields}
         sure = Confidence(completion.confidence.overall, fields)
         if drafted.engine != completion.engine:
-            self.origins = dict.fromkeys(kept, drafted.engine)
+            line.origins = {path: line.origins.get(path, drafted.engine) for path in kept}
         whole = replace(completion, text=text_of(merged), value=merged, confidence=sure)
-        return await self._judged(move, None, whole)
+        return await self._judged(move, None, whole, line)
 
-    async def _judged(self, move: Move, request: Request | None, completion: Completion) -> Verdict:
+    async def _judged(
+        self, move: Move, request: Request | None, completion: Completion, line: Line
+    ) -> Verdict:
         kind, path = self.call.output.kind, self.ctx.path
         last = is_last(move.engine, self.route)
-        accept = None if last else self.policy.accepts(kind, path, move.engine)
+        accept = self.policy.accepts(kind, path, move.engine)
         call = self.call if request is None else replace(self.call, limits=request.limits)
-        verdict = judge(call, completion, accept)
-        if verdict.rejection is None and accept is not None:
+        kept = {
+            field: self.policy.accepts(kind, path, origin) for field, origin in line.origins.items()
+        }
+        verdict = judge(call, completion, None if last else accept, kept)
+        if last and verdict.rejection is None:
+            verdict = replace(verdict, doubt=self._lasting_doubt(completion, accept, kept))
+        elif verdict.rejection is None:
             opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
             opinion = await opinions.on(move.engine, request, verdict)
             faults = () if opinion.doubt is None else (opinion.doubt.reason,)
             verdict = replace(
                 verdict, rejection=opinion.doubt, faults=faults, unjudged=opinion.unjudged
             )
-        return self._settled(move, completion, verdict)
+        return self._settled(move, completion, verdict, line)
 
-    def _settled(self, move: Move, completion: Completion, verdict: Verdict) -> Verdict:
+    def _lasting_doubt(
+        self, completion: Completion, accept: Accept, kept: Mapping[str, Accept]
+    ) -> str:
+        """Why the last engine's answer would have been given to those behind it, could they be asked now."""
+        if not self.route.missing:
+            return ""
+        found = doubt_of(self.call, completion, accept, kept)
+        return "" if found is None else f"{found.reason}; {self.route.missing}"
+
+    def _settled(self, move: Move, completion: Completion, verdict: Verdict, line: Line) -> Verdict:
         """Tell of a verdict and remember it."""
         if verdict.report is not None and verdict.report.changed:
             report = verdict.report
@@ -386,28 +410,33 @@ class Dialogue:
                 made=report.told(MOST_EDITS_TOLD),
             )
         sure = completion.confidence.overall
-        known = self._with_kept(move, completion)
+        known = self._with_kept(move, completion, line)
+        # Of some fields only the verdict has the whole answer; else what is pinned stays as it came.
+        whole = replace(completion, text=verdict.text) if move.how == "fields" else completion
         if verdict.rejection is None:
             self.evidence.note(self.ctx.path, move.engine, True, sure)
-            if self.call.take is not None and move.how != "fields":
-                self.call.take(completion)
+            if self.call.take is not None:
+                self.call.take(whole)
         else:
             self._reject(move, verdict.rejection, completion.text, sure)
-            self.last[move.engine] = verdict
+            line.last[move.engine] = verdict
             if move.how != "fields":
-                self.draft = (known, verdict.text)
+                line.draft = (known, verdict.text)
         settled = replace(verdict, completion=known)
         if verdict.rejection is not None:
-            answer = None if move.how == "fields" else completion
-            self.fallback.offer(Doubtful(settled, verdict.rejection, answer, dict(self.origins)))
+            self.fallback.offer(Doubtful(settled, verdict.rejection, whole, dict(line.origins)))
         return settled
 
-    def _with_kept(self, move: Move, completion: Completion) -> Completion:
+    def _still_kept(self, move: Move, line: Line) -> dict[str, str]:
+        """The fields of another engine that are in an answer to a move for all of it."""
+        return _outside(line.origins, move.fields) if move.how == "renoise" else {}
+
+    def _with_kept(self, move: Move, completion: Completion, line: Line) -> Completion:
         """The completion with the confidences of the fields that stayed as they were in the draft."""
-        if move.how != "renoise" or self.draft is None:
+        if move.how != "renoise" or line.draft is None:
             return completion
         sure = completion.confidence
-        fields = {**self.draft[0].confidence.fields, **sure.fields}
+        fields = {**line.draft[0].confidence.fields, **sure.fields}
         return replace(completion, confidence=replace(sure, fields=fields))
 
     def _keep(self, move: Move, rejection: Rejection, text: str, sure: float | None) -> None:
@@ -434,17 +463,17 @@ class Dialogue:
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
-        if isinstance(error, EngineDown) or error is self.waited_out:  # no further call was made
+        if isinstance(error, EngineDown) or error in self.waited_out:  # no further call was made
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)
         return Verdict("", rejection=rejection)
 
-    def _after(self, rejection: Rejection) -> Move | None:
+    def _after(self, rejection: Rejection, line: Line) -> Move | None:
         against = self._against_renoising(rejection.engine)
         pays = self._once_more_pays(rejection)
         move = next_after(
-            rejection, self.history, self.facts, self.route, self.policy, against, pays
+            rejection, line.history, self.facts, self.route, self.policy, against, pays
         )
         if move is not None and move.spared:
             self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
@@ -523,28 +552,28 @@ class Dialogue:
             lap.asks(bill, self._now(), bill.prompt_tokens)
         self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
-    def _request(self, move: Move, part: Part | None) -> Request:
+    def _request(self, move: Move, part: Part | None, line: Line) -> Request:
         call = self.call if part is None else for_part(self.call, part.output)
         request = request_of(call, self.ctx.rank, self.engines[move.engine].can)
         if request.limits.deadline_s is not None:
             left = max(0.0, request.limits.deadline_s - (self._now() - self.started))
             request = replace(request, limits=replace(request.limits, deadline_s=left))
-        last = self.last.get(move.engine, Verdict(""))
+        last = line.last.get(move.engine, Verdict(""))
         match move.how:
             case "renoise":
                 return with_draft(request, last.text, move.fields)
             case "again":
                 return with_faults(request, last.text, last.faults)
             case "longer":
-                return with_room(request, self._room(move.engine))
+                return with_room(request, self._room(move.engine, line))
             case _:
                 return request
 
-    def _room(self, engine: str) -> int:
+    def _room(self, engine: str, line: Line) -> int:
         """Tokens that the engine's context has left beside the prompt, as it counted it when it was asked last."""
         prompt = self.facts.prompt_tokens
-        if self.draft is not None:
-            prompt = self.draft[0].usage.prompt_tokens or prompt
+        if line.draft is not None:
+            prompt = line.draft[0].usage.prompt_tokens or prompt
         return self.engines[engine].context_tokens - prompt
 
     def _watch(self, engine: str, bill: Bill) -> Watch | None:
@@ -582,9 +611,10 @@ class Dialogue:
             fields=completion.confidence.fields,
             stop=completion.stop,
             cost=cost,
+            unpriced=self.router.purse.misses(completion.engine),
         )
 
-    def _tell_accepted(self, verdict: Verdict, doubt: str = "") -> None:
+    def _tell_accepted(self, verdict: Verdict, origins: Mapping[str, str], doubt: str = "") -> None:
         """Tell which answer became the step's value, and the value itself."""
         completion, report = verdict.completion, verdict.report
         assert completion is not None
@@ -594,7 +624,7 @@ class Dialogue:
             engine=completion.engine,
             confidence=sure.overall,
             fields=sure.fields,
-            engines={path: name for path, name in self.origins.items() if path in sure.fields},
+            engines={path: name for path, name in origins.items() if path in sure.fields},
             repairs={} if report is None else rules_by_field(report),
             doubt=doubt,
             unjudged=verdict.unjudged,
@@ -624,6 +654,15 @@ class Dialogue:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _outside(fields: Mapping[str, Known], pointers: Sequence[str]) -> dict[str, Known]:
+    """What is known of the fields that are not at these JSON pointers, nor below one of them."""
+    return {
+        path: known
+        for path, known in fields.items()
+        if not any(path == outer or path.startswith(f"{outer}/") for outer in pointers)
+    }
 
 
 __all__ = ["AnswerContext", "Dialogue"]

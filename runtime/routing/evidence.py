@@ -72,7 +72,8 @@ class Evidence:
         self._at(path, engine).broken += 1
 
     def turned(self, path: str, engine: str, seconds: float) -> None:
-        """Write down how long the engine had a call, from asking for the whole answer to its last verdict."""
+        """Write down how long the engine had a call, from asking for the whole answer to its last verdict, or until the
+        call was taken back because another engine was there first."""
         self._at(path, engine).turns.append(seconds)
 
     def followed(self, path: str, engine: str, seconds: float) -> None:

@@ -12,12 +12,12 @@ from carrara.runtime.routing.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A valid answer that was rejected in doubt. `answer` is the completion of the call as it came, None where only
-    some fields were asked for; `origins` as in Dialogue."""
+    """A valid answer that was rejected in doubt. `answer` is the completion with the text of the whole answer, also
+    where only some fields were asked for; `origins` as in Dialogue."""
 
     verdict: Verdict
     rejection: Rejection
-    answer: Completion | None = None
+    answer: Completion
     origins: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -14,13 +14,12 @@ from typing import Any
 from carrara.engines.request import Progress
 from carrara.runtime.events import Hedged, HedgeEnded
 from carrara.runtime.routing.lap import Lap, here
+from carrara.runtime.routing.line import Turn
 from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
-from carrara.runtime.routing.verdict import Verdict
 
 _LOOK_S = 0.25  # how often a call looks whether meanwhile something is known of its engine
 
-Turn = tuple[Verdict, Move | None]
 Ask = Callable[[Move], Awaitable[Turn]]
 Tell = Callable[..., None]
 
@@ -29,12 +28,14 @@ Tell = Callable[..., None]
 class Race:
     """One hedged move. `learned_s` tells, by what is known of its engine at the moment, after how many seconds it is
     late, None while too little is; `following` is the engine that may start beside it, the same one where no other
-    follows."""
+    follows. `cut_off_s`: the seconds that the first engine had when its call was taken back, since the second was
+    there before it; None where it was not."""
 
     hedge: Hedge
     learned_s: Callable[[], float | None]
     move: Move
     following: str
+    cut_off_s: float | None = field(default=None, init=False)
     _bad: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,8 @@ class Race:
         for one in order:
             await asyncio.wait((one,))
             if _accepted(one):
+                if not first.done():
+                    self.cut_off_s = self._first.work(asyncio.get_running_loop().time()).seconds
                 self._tell_end(tell, *self._placed(one is first))
                 return one.result()
         return second.result()  # neither: what the second says goes on, it stands further back
@@ -133,7 +136,11 @@ class Race:
 
 
 def _accepted(turn: asyncio.Future[Turn]) -> bool:
-    return not turn.cancelled() and turn.exception() is None and turn.result()[0].rejection is None
+    return (
+        not turn.cancelled()
+        and turn.exception() is None
+        and turn.result().verdict.rejection is None
+    )
 
 
 async def _ended(tasks: list[asyncio.Future[Any]]) -> None:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from carrara.engines.request import Progress, Usage
-from carrara.runtime.routing.call import estimated_text_tokens
+from carrara.runtime.routing.estimate import estimated_text_tokens
 
 
 @dataclass(frozen=True, slots=True)

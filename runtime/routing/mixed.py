@@ -48,8 +48,8 @@ class Part:
 def part_of(output: Contract, fields: Sequence[str], draft: Any) -> Part | None:
     """The contract of the fields at these JSON pointers of a draft, None if it has no such part.
 
-    A list is asked for as a whole: an item alone says nothing of its place. None too where a schema cannot be cut
-    (unions, references to itself) or nothing would stay.
+    A list is asked for as a whole: an item alone says nothing of its place. So is what has no cut of its own within
+    the answer: an optional object, a union, a mapping. None too where the whole schema has none, or nothing would stay.
     """
     if not isinstance(output, Json) or not isinstance(draft, Mapping):
         return None
@@ -57,7 +57,7 @@ def part_of(output: Contract, fields: Sequence[str], draft: Any) -> Part | None:
     paths: list[Path] = []
     for place in fields:
         path = _object_path(place, draft)
-        if path is None:
+        if path is None or (path := _reached(schema, path)) is None:
             return None
         paths.append(path)
     shortest = _outermost(paths)
@@ -80,6 +80,27 @@ def _object_path(place: str, draft: Any) -> Path | None:
     return tuple(path) or None
 
 
+def _reached(schema: Mapping[str, Any], path: Path) -> Path | None:
+    """The path as far as it leads through plain objects; None where not even its first key is of one."""
+    inner = schema
+    for depth, key in enumerate(path):
+        properties = _properties(_resolved(schema, inner))
+        if properties is None or key not in properties:
+            return path[:depth] or None
+        inner = properties[key]
+    return path
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Those of a plain object, None of what is no such."""
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping) or any(
+        key in schema for key in ("anyOf", "oneOf", "allOf")
+    ):
+        return None
+    return properties
+
+
 def _outermost(paths: Iterable[Path]) -> list[Path]:
     """Without those that lie inside another, each once."""
     kept: list[Path] = []
@@ -98,10 +119,8 @@ def _cut(
 ) -> dict[str, Any] | None:
     """The object schema with only what the paths lead to."""
     schema = _resolved(root, schema)
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or any(
-        key in schema for key in ("anyOf", "oneOf", "allOf")
-    ):
+    properties = _properties(schema)
+    if properties is None:
         return None
     kept: dict[str, Any] = {}
     for key in properties:

@@ -11,7 +11,7 @@ from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.routing.asking import Answered, Asking
 from carrara.runtime.routing.bill import Bill, is_server_fault
 from carrara.runtime.routing.breaker import FIRST_PAUSE_S, Breakers, Recovering
-from carrara.runtime.routing.budget import Reserved
+from carrara.runtime.routing.budget import Reserved, Spending
 
 
 class _Outage:
@@ -49,10 +49,15 @@ class _Outage:
 
 
 async def answer_in_the_end(
-    asking: Asking, bill: Bill, breakers: Breakers, rejected: Callable[[EngineError], None]
+    asking: Asking,
+    bill: Bill,
+    breakers: Breakers,
+    rejected: Callable[[EngineError], None],
+    used: Callable[[Spending], None],
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
-    under way, and an engine without which nothing can be had is back. `rejected` is told of each try in vain.
+    under way, and an engine without which nothing can be had is back. `rejected` is told of each try in vain, `used`
+    what it has cost.
 
     Raises:
         EngineDown: it is not back in time.
@@ -77,7 +82,7 @@ async def answer_in_the_end(
             if bill.is_asked:  # else it joined a call that another step made
                 outage.note(error)
                 rejected(error)
-            bill.failed(error, now())
+            used(bill.failed(error, now()))
             if outage.pause_s > 0 and not bill.is_held_off(now()):
                 with uncounted():
                     await asyncio.sleep(outage.pause_s)

@@ -5,16 +5,17 @@ It can be written in Python or, through `policy_data`, in YAML. The decisions ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.routing.accept import Accept
-from carrara.runtime.routing.bounds import check_number
+from carrara.runtime.routing.bounds import check_number, check_switch, check_text
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.naming import known_keys
+from carrara.runtime.routing.rule_names import wrong_device, wrong_language
 
 KINDS = ("text", "choice", "json", "table", "outline", "regex", "infill")
 
@@ -37,7 +38,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         names = self.engines
-        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        if not isinstance(names, tuple | list) or not _are_names(names):
             raise CarraraError(
                 f"'engines' of a rule are names of engines in a tuple, not {names!r}"
             )
@@ -46,13 +47,22 @@ class Rule:
         if twice := [name for name in names if names.count(name) > 1]:
             raise CarraraError(f"a rule names the engine {twice[0]!r} twice: name it once")
         for part in ("kinds", "tags", "languages", "devices"):
-            if isinstance(found := getattr(self, part), str):
-                raise CarraraError(
-                    f"{part!r} of a rule is a set of names, frozenset({{{found!r}}}), not {found!r}"
-                )
+            found = getattr(self, part)
+            if not isinstance(found, frozenset | set) or not _are_names(found):
+                named = ", ".join(map(repr, [found] if isinstance(found, str) else _items(found)))
+                meant = f"frozenset({{{named or '…'}}})"
+                raise CarraraError(f"{part!r} of a rule is a set of names, {meant}, not {found!r}")
         known_keys(self.kinds, KINDS, "contract kind")
-        what = "'prompt_tokens_over' of a rule"
-        check_number(what, self.prompt_tokens_over, least=-1, whole=True)
+        for what, wrong in (("devices", wrong_device), ("languages", wrong_language)):
+            for name in sorted(getattr(self, what)):
+                if told := wrong(name):
+                    raise CarraraError(f"{what!r} of a rule: {told}")
+        check_number(
+            "'prompt_tokens_over' of a rule", self.prompt_tokens_over, least=-1, whole=True
+        )
+        check_text("'reason' of a rule", self.reason, empty=True)
+        if self.reasoning is not None:
+            check_switch("'reasoning' of a rule, if not None,", self.reasoning)
 
     def fits(self, facts: CallFacts, device: str = "") -> bool:
         """Whether the rule is for a call; `device` is that of the first of its engines that is open."""
@@ -163,6 +173,7 @@ class Policy:
         Raises:
             CarraraError: a number out of its range, or a part of another type.
         """
+        check_text("the name of a policy", self.name)
         whose = f"of policy {self.name!r}"
         for part, kind in (("accept", Accept), ("steps", Accept), ("prices", Price)):
             if not isinstance(found := getattr(self, part), Mapping):
@@ -170,6 +181,7 @@ class Policy:
                     f"{part!r} {whose} is a mapping to {kind.__name__}(…), not {found!r}"
                 )
             for key, value in found.items():
+                check_text(f"each name in {part!r} {whose}", key)
                 _check_is(value, kind, f"{part}[{key!r}] {whose}")
         known_keys(self.accept, KINDS, "contract kind")
         if not isinstance(self.rules, tuple | list):
@@ -179,6 +191,7 @@ class Policy:
         _check_is(self.budget, Budget, f"the budget {whose}")
         if self.hedge is not None:
             _check_is(self.hedge, Hedge, f"the hedge {whose}")
+        check_switch(f"'mixed' {whose}", self.mixed)
         for name in ("renoise", "again"):
             check_number(f"{name!r} {whose}", getattr(self, name), least=0, whole=True)
         for name in ("max_attempts", "give_up_after", "probe_every", "scouts", "break_after"):
@@ -242,6 +255,14 @@ class Policy:
     def asks_language(self) -> bool:
         """Whether some rule depends on the prompt's language."""
         return any(rule.languages for rule in self.rules)
+
+
+def _items(found: Any) -> list[Any]:
+    return list(found) if isinstance(found, Iterable) else []
+
+
+def _are_names(found: Iterable[Any]) -> bool:
+    return all(isinstance(name, str) and name for name in found)
 
 
 def _check_is(value: Any, kind: type, what: str) -> None:

@@ -46,11 +46,13 @@ _OWN = ("diffusion", "ar", "verified")
 @dataclass(frozen=True, slots=True)
 class Route:
     """The engines to ask, in order, and why the first is first. `passed_over` names those that evidence
-    spoke against, so that the caller can count them."""
+    spoke against, so that the caller can count them. `missing` says why engines that stand behind all of these are left
+    out now, "" where none is."""
 
     candidates: tuple[Candidate, ...]
     reason: str
     passed_over: tuple[str, ...] = ()
+    missing: str = ""
 
     @property
     def engine(self) -> str:
@@ -124,12 +126,14 @@ def route(
     for name in names[1:]:
         if engines[name].is_closed:
             reason += f"; {name}: {engines[name].refusal}"
+    every = able
     able, reason = _affordable(facts, able, reason, barred.budget)
     able, reason = _roomy_first(facts, able, reason)
     able, reason = _whole(able, reason, barred.broken)
+    missing = _missing(every, able, barred)
     if len(able) == 1:
-        return Route(tuple(able), reason)
-    return _without_the_hopeless(facts, able, reason, policy, evidence)
+        return Route(tuple(able), reason, missing=missing)
+    return replace(_without_the_hopeless(facts, able, reason, policy, evidence), missing=missing)
 
 
 def next_after(
@@ -143,8 +147,9 @@ def next_after(
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
-    `history` holds the moves so far, the rejected one last. `against_renoising` says why doubtful fields had better
-    be left to the next engine, `once_more_pays` that a call that broke off had better not.
+    `history` holds the moves so far, the rejected one last; one that was passed over was no move. `against_renoising`
+    says why doubtful fields had better be left to the next engine, `once_more_pays` that a call that broke off had
+    better not.
     """
     if len(history) >= policy.max_attempts:
         return None
@@ -245,7 +250,10 @@ def _affordable(
     if not left:
         told = "; ".join(over[engine.name] for engine in able)
         raise OverBudget(f"step {facts.path!r}: the budget is spent. {told}", engine=able[0].name)
-    return left, reason if left[0] is able[0] else f"{over[able[0].name]}: {left[0].name} instead"
+    if left[0] is not able[0]:
+        reason = f"{over[able[0].name]}: {left[0].name} instead"
+    gone = [over[engine.name] for engine in able[1:] if engine.name in over]
+    return left, "; ".join((reason, *gone))
 
 
 def _whole(
@@ -257,6 +265,13 @@ def _whole(
         reason = f"{broken[able[0].name]}: {left[0].name} at once"
     gone = [broken[engine.name] for engine in able[1:] if engine not in left]
     return left, "; ".join((reason, *gone))
+
+
+def _missing(every: Sequence[Candidate], able: Sequence[Candidate], barred: Barred) -> str:
+    """Why the engines behind the last of those that are left cannot be asked now."""
+    reasons = {**barred.broken, **barred.budget}
+    behind = every[every.index(able[-1]) + 1 :]
+    return "; ".join(reasons[one.name] for one in behind if one.name in reasons)
 
 
 def _roomy_first(
@@ -346,7 +361,7 @@ def _renoise(
 
 def _whole_instead(rejection: Rejection, history: Sequence[Move]) -> Move | None:
     """The engine that was asked for some fields in vain is asked for all."""
-    if history[-1].how != "fields" or rejection.cause not in JUDGED:
+    if rejection.cause not in JUDGED or history[-1].how != "fields":
         return None
     return Move(rejection.engine, f"for the whole answer: {rejection.reason}")
 
@@ -388,9 +403,9 @@ def _longer(
 def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) -> Move | None:
     """A call that broke off on its way is made again at once: most faults of servers concern one call. What goes on
     failing is left to the next engine, or to the step's retries, which wait longer and longer."""
-    last = history[-1]
-    if not rejection.passing or last.tries >= policy.again:
+    if not rejection.passing or history[-1].tries >= policy.again:
         return None
+    last = history[-1]
     reason = f"once more: {rejection.reason}"
     return replace(last, reason=reason, tries=last.tries + 1, beside=False)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
-from carrara.engines.contract import Text
+from carrara.engines.contract import Json, Text
 from carrara.engines.errors import ContractError
 from carrara.engines.json_schema import pointer
 from carrara.engines.request import Completion
@@ -29,7 +30,8 @@ _SURE = RepairPolicy(min_certainty="certain")  # free text may be code or data o
 class Verdict:
     """`value` of a valid answer, and the `rejection` of one that is not taken. `text` is the answer's, mended where it
     was; `report` the repair if there was one, `faults` the reasons one by one, for the next prompt. `completion` is
-    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing."""
+    what was judged, once the verdict is settled; `unjudged` says why its judge said nothing, `doubt` why an answer that
+    is taken would not be if the engines behind could be asked."""
 
     text: str
     value: Any = None
@@ -38,11 +40,18 @@ class Verdict:
     faults: tuple[str, ...] = ()
     completion: Completion | None = None
     unjudged: str = ""
+    doubt: str = ""
 
 
-def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdict:
+def judge(
+    call: LlmCall,
+    completion: Completion,
+    accept: Accept | None,
+    kept: Mapping[str, Accept] = MappingProxyType({}),
+) -> Verdict:
     """Whether the answer is taken. With `accept` None (no other engine is left) confidence does not count;
-    a text that breaks its contract is never taken."""
+    a text that breaks its contract is never taken. `kept` fields are those that another engine gave before, with what
+    its answers need."""
     form = _form(call, completion)
     if form.rejection is not None:
         return form
@@ -50,7 +59,7 @@ def judge(call: LlmCall, completion: Completion, accept: Accept | None) -> Verdi
         value = call.validate(form.value)
     except (ValueError, ContractError) as error:
         return _content_refused(error, form, completion)
-    found = doubt(call, completion, accept) if accept is not None else None
+    found = doubt_of(call, completion, accept, kept) if accept is not None else None
     if found is not None:
         return Verdict(form.text, value, found, form.report, (found.reason,))
     return Verdict(form.text, value, report=form.report)
@@ -137,22 +146,30 @@ def _failing(error: Exception) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(path for path in paths if path), (str(error) or type(error).__name__,)
 
 
-def doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | None:
-    """Why a valid answer is not sure enough, None if it is."""
+def doubt_of(
+    call: LlmCall, completion: Completion, accept: Accept, kept: Mapping[str, Accept]
+) -> Rejection | None:
+    """Why a valid answer is not sure enough; `kept` as in `judge`."""
+
+    def needed(path: str) -> float:
+        return kept.get(path, accept).needed(path)
+
     confidence = completion.confidence
     engine = completion.engine
     sure = confidence.overall
-    weak = tuple(path for path, found in confidence.fields.items() if found < accept.needed(path))
+    weak = tuple(path for path, found in confidence.fields.items() if found < needed(path))
     doubtful = weak
     if sure is not None and sure < accept.overall:
         doubtful = tuple(
-            path for path, found in confidence.fields.items() if found < accept.overall
+            path
+            for path, found in confidence.fields.items()
+            if path not in kept and found < accept.overall
         )
         weak = weak or doubtful
-        reason = f"confidence {sure:.2f} is below {accept.overall:.2f} for {call.output.kind}"
+        reason = f"confidence {_below(sure, accept.overall)} for {call.output.kind}"
     elif weak:
         named = ", ".join(
-            f"{path or 'answer'} {confidence.fields[path]:.2f} is below {accept.needed(path):.2f}"
+            f"{path or 'answer'} {_below(confidence.fields[path], needed(path))}"
             for path in weak[:5]
         )
         reason = f"confidence of {named}"
@@ -162,7 +179,17 @@ def doubt(call: LlmCall, completion: Completion, accept: Accept) -> Rejection | 
         return None
     # Where most parts are in doubt the rest is no ground to refine from.
     whole = _is_whole(weak, confidence.fields) or 2 * len(doubtful) > len(confidence.fields)
-    return Rejection(engine, "confidence", reason, weak, whole, partial=bool(weak) and not whole)
+    partial = bool(weak) and not whole and isinstance(call.output, Json)
+    return Rejection(engine, "confidence", reason, weak, whole, partial)
+
+
+def _below(found: float, needed: float) -> str:
+    """Both in as many decimals as tell them apart, two at least."""
+    for decimals in range(2, 17):
+        shown, least = f"{found:.{decimals}f}", f"{needed:.{decimals}f}"
+        if shown != least:
+            break
+    return f"{shown} is below {least}"
 
 
 def _can_stay(form: Verdict, completion: Completion) -> bool:
@@ -181,4 +208,4 @@ def _repeats(text: str) -> bool:
     return len(triples) >= 20 and len(set(triples)) < _REPEATING * len(triples)
 
 
-__all__ = ["Verdict", "doubt", "judge"]
+__all__ = ["Verdict", "doubt_of", "judge"]

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -216,6 +217,17 @@ def test_a_call_without_an_answer_is_told_where_another_engine_answered() -> Non
     )
     assert report(run(*events)).degraded == [
         "book/a: diffusion: 1 of its calls gave no answer (diffusion says no); answered by ar"
+    ]
+
+
+def test_answers_that_a_budget_of_cost_could_not_count_are_a_degraded_mode() -> None:
+    called, answered, *rest = told(
+        "book/a", (EngineCalled, "free"), (EngineAnswered, "free"), (StepFinished, "")
+    )
+    assert isinstance(answered, EngineAnswered)
+    events = [called, replace(answered, unpriced=True), *rest]
+    assert report(run(*events)).degraded == [
+        "book/a: free: 1 of its answers are not in the budget of cost (its price is not known: give it in `prices`)"
     ]
 
 

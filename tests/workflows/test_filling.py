@@ -57,6 +57,21 @@ def test_holes_come_back_with_values_and_confidence() -> None:
     assert "Blank 2 holds one of: late, sent." in asked.messages[0].content
 
 
+def test_a_doubtful_hole_makes_the_next_engine_fill_the_text() -> None:
+    unsure = Completion(TEXT, ("Ann", "sent"), Confidence(0.4, {"/0": 0.2, "/1": 0.9}))
+    first = ScriptedEngine("diffusion", [unsure], can=("infill",))
+    other = TEXT.replace("Ann", "Bo")
+    sure = Completion(other, ("Bo", "sent"), Confidence(0.9, {"/0": 0.9, "/1": 0.9}))
+    second = ScriptedEngine("ar", [sure], can=("infill",))
+
+    async def main() -> Filled:
+        async with carrara.session(engines={"diffusion": first, "ar": second}):
+            return await carrara.infill(PARTS, "An order was sent.")  # type: ignore[misc, no-any-return]
+
+    assert asyncio.run(main()) == Filled(other, ("Bo", "sent"), (0.9, 0.9))
+    assert [len(engine.requests) for engine in (first, second)] == [1, 1]
+
+
 def test_a_workflow_chains_them_and_its_journal_has_them(tmp_path: Path) -> None:
     engine = filler()
 

@@ -1,7 +1,7 @@
 """What a policy over two engines does on a row, by what each of them answered to the row alone. Pure.
 
 Step by step the first engine's answer is taken, or its doubtful fields are the last engine's, or the last engine's
-whole answer stands there, as the router decides (`verdict.doubt`, `mixed.part_of`). The fields that the last engine
+whole answer stands there, as the router decides (`verdict.doubt_of`, `mixed.part_of`). The fields that the last engine
 would give when it is asked for them alone are those of its whole answer. What an engine would answer to a prompt that
 it was not shown, because an earlier step's answer is in it, is not known: such rows are told.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from carrara.engines.errors import ContractError
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.mixed import part_of
-from carrara.runtime.routing.verdict import doubt
+from carrara.runtime.routing.verdict import doubt_of
 from carrara.workflows.calibration.observed import Answer, Spot
 from carrara.workflows.plain import plain
 from carrara.workflows.scoring.score import Score
@@ -65,7 +65,7 @@ class RoutedRow:
         ):  # the router mends nothing at an engine with another behind it
             return _WHOLE
         accept = accepts.get(own.step)
-        found = None if accept is None else doubt(own.call, own.completion, accept)
+        found = None if accept is None else doubt_of(own.call, own.completion, accept, {})
         if found is None:
             return _KEPT
         return found.fields if self.mixed and found.partial and not found.whole else _WHOLE

@@ -17,6 +17,7 @@ from carrara.runtime.routing.accept import wrong_pointer
 from carrara.runtime.routing.misnamed import Asked, misnamed
 from carrara.runtime.routing.policy import AUTO, KINDS, Policy
 from carrara.runtime.routing.policy_data import from_data, to_data
+from carrara.runtime.routing.rule_names import wrong_device, wrong_language
 from carrara.workflows.yaml.compose import read
 from carrara.workflows.yaml.mistakes import Mistakes, did_you_mean
 from carrara.workflows.yaml.notes import Notes
@@ -133,6 +134,11 @@ def _drop_faults(found: dict[str, Any], notes: Notes) -> None:
             if names.count(name) > 1:
                 where = ("policy", "rules", i, "engines")
                 notes.at_value(where, f"a rule names the engine '{name}' twice: name it once")
+        for part, wrong in (("devices", wrong_device), ("languages", wrong_language)):
+            for name in list(rule.get(part) or ()):
+                if told := wrong(name):
+                    notes.at_value(("policy", "rules", i, part), told)
+                    rule[part].remove(name)
     for part in ("accept", "steps"):
         for key, accept in (found.get(part) or {}).items():
             place: Location = ("policy", part, key)

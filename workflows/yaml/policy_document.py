@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from carrara.runtime.routing.accept import MOST_DRAFTS
 from carrara.workflows.yaml.document_base import AtLeastOne, Count, Doc, Words
 
 ContractKind = Literal["text", "choice", "json", "table", "outline", "regex", "infill"]
@@ -29,7 +30,7 @@ class RuleDoc(Doc):
         None, description="Fits prompts whose wording asks to work something out, or does not."
     )
     languages: Words | None = Field(
-        None, description="Fits prompts in one of these languages (ISO 639-1 codes)."
+        None, description="Fits prompts in one of these languages (ISO 639-1 codes, such as en)."
     )
     devices: Words | None = Field(
         None, description="Fits where the first engine computes on one of these: cpu, cuda, remote."
@@ -39,7 +40,9 @@ class RuleDoc(Doc):
 class AgreementDoc(Doc):
     """Other drafts of the same engine must give the same answer."""
 
-    drafts: Annotated[int, Field(ge=2)] = Field(3, description="Answers, the first included.")
+    drafts: Annotated[int, Field(ge=2, le=MOST_DRAFTS)] = Field(
+        3, description="Answers, the first included."
+    )
     share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.6, description="The share of them that must be as the first."
     )

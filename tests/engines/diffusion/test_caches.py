@@ -181,6 +181,6 @@ def test_a_kept_prompt_is_the_prefix_cache_of_the_published_samplers(
 
 def test_refresh_is_a_number() -> None:
     with pytest.raises(
-        LoadingError, match="context_refresh_passes is a number of at least 0, not -1"
+        LoadingError, match="context_refresh_passes is -1, it must be a whole number of at least 0"
     ):
         Settings(context_refresh_passes=-1)

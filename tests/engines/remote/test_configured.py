@@ -117,11 +117,35 @@ def test_a_local_server_that_is_not_up_says_so(net: Any) -> None:
                 f"[engines.x]\npreset = 'openai'\nheaders = {{ {name} = 'secret' }}",
                 f"engines.x: headers: {name}: a key does not belong into a file; name a variable with key_env",
             )
-            for name in ("authorization", "Authorization", "X-API-Key", "api-key")
+            for name in (
+                "authorization",
+                "Authorization",
+                "X-API-Key",
+                "api-key",
+                "X-Auth-Token",
+                "Cookie",
+                "X-Client-Secret",
+                "Ocp-Apim-Subscription-Key",
+                "apikey",
+            )
+        ),
+        *(
+            (
+                f"[engines.x]\npreset = 'openai'\nbody = {{ {field} = 'secret' }}",
+                f"engines.x: body: {field.rpartition('.')[2]}: a key does not belong into a file",
+            )
+            for field in ("api_key", "apiKey", "access_token", "extra.headers.Authorization")
+        ),
+        *(
+            (
+                f"[engines.x]\npreset = 'openai'\nbody = {{ {field} = 3 }}",
+                f"engines.x: body: {field}: each call says that itself",
+            )
+            for field in ("model", "messages", "max_tokens", "max_completion_tokens", "stream")
         ),
         (
-            "[engines.x]\npreset = 'openai'\nkey_header = 'X-Auth'\nheaders = { x-auth = 'secret' }",
-            "engines.x: headers: X-Auth: a key does not belong into a file",
+            "[engines.x]\npreset = 'openai'\nkey_header = 'X-Gate'\nheaders = { x-gate = 'secret' }",
+            "engines.x: headers: X-Gate: a key does not belong into a file",
         ),
         (
             "[engines.x]\npreset = 'openai'\nkey_header = 'api-key: sk-123'",
@@ -308,3 +332,10 @@ def test_a_step_that_names_a_service_has_it_opened(
                 return first.value, json.loads(json.dumps(server.asked[0].body))["model"]
 
     assert asyncio.run(main()) == ({"a": "Hello"}, "gpt-4o")
+
+
+def test_what_only_sounds_like_a_key_may_be_added_to_every_call() -> None:
+    headers = {"anthropic-version": "1", "X-Title": "t", "X-Cache-Key": "a", "X-Author": "me"}
+    body = {"prompt_cache_key": "a", "stop_token_ids": [1], "tokenizer": "t", "min_tokens": 3}
+    made = defined("x", {"preset": "openai", "headers": headers, "body": body}, "here")
+    assert (made.headers, made.body) == (headers, body)

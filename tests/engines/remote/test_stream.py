@@ -22,7 +22,7 @@ from carrara.engines.errors import (
 )
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key
-from carrara.engines.request import Limits, Message, Progress, Request
+from carrara.engines.request import Limits, Message, Progress, Request, Usage
 
 
 def shown(net: Any, behaviour: Any, **more: Any) -> tuple[Any, list[str], Any]:
@@ -85,8 +85,30 @@ def test_a_connection_that_breaks_is_an_error_of_the_reading(net: Any) -> None:
     raw = net.events(net.deltas("half", reason=None, usage=False), done=False)
     with pytest.raises(StreamCut) as caught:
         shown(net, net.pieces([raw], cut=True))
-    assert caught.value.phase == "read"
+    assert (caught.value.phase, caught.value.text) == ("read", "half")
     assert caught.value.engine == "test"
+
+
+def test_what_had_come_before_an_error_is_told_with_it(net: Any) -> None:
+    begun = net.deltas("half", reason=None)
+    with pytest.raises(EngineFailed, match="an event that is no JSON") as caught:
+        shown(net, net.pieces([net.events([*begun, "{oops"])]))
+    assert (caught.value.text, caught.value.usage) == ("half", Usage(12, 0, 3, 3))
+    told = net.events([*begun, '{"error": {"message": "died", "code": 500}}'])
+    with pytest.raises(EngineFailed, match="died") as caught:
+        shown(net, net.pieces([told]))
+    assert caught.value.text == "half"
+    assert caught.value.has_worked
+
+
+def test_the_body_of_a_broken_answer_is_told_with_the_error(net: Any) -> None:
+    body = b'{"choices": [{"message": {"content": "half'
+    with pytest.raises(BadReply) as caught:
+        net.complete(net.pieces([body], kind="application/json"))
+    assert caught.value.text == body.decode()
+    with pytest.raises(StreamCut) as cut:
+        net.complete(net.pieces([body], kind="application/json", cut=True))
+    assert cut.value.text == body.decode()
 
 
 def test_half_an_event_at_the_end_is_no_event(net: Any) -> None:

@@ -106,6 +106,27 @@ def test_calls_go_past_a_broken_engine_without_asking_it(run_virtual: Any, conte
     run_virtual(work())
 
 
+def test_a_call_that_was_not_made_is_no_attempt(run_virtual: Any, context: Any) -> None:
+    policy = Policy(rules=(Rule(("diffusion", "ar")),), max_attempts=1, break_after=2)
+
+    async def fail(_: Request) -> Any:
+        await asyncio.sleep(1.0)
+        return EngineFailed("broken")
+
+    first = ScriptedEngine("diffusion", fail)
+    second = ScriptedEngine("ar", lambda _: "fine")
+    ctx = context(first, second, router=Router(policy))
+    call = LlmCall((Message("user", "Say it."),))
+
+    async def work() -> list[Any]:
+        calls = (answer(call, ctx) for _ in range(8))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    found = run_virtual(work())
+    assert [str(one) for one in found] == ["broken"] * 2 + ["fine"] * 6
+    assert (len(first.requests), len(second.requests)) == (2, 6)
+
+
 class Server:
     """Answers unless it is away: then nothing listens, or (`sick`) it fails each call. Keeps the times of the calls."""
 

@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrara.engines.contract import Choice, Contract, Json, Text
-from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.errors import EngineBusy, EngineFailed, EngineTimeout, StreamCut
+from carrara.engines.facts import REMOTE, EngineFacts
 from carrara.engines.facts import Price as EnginePrice
-from carrara.engines.request import Completion, Limits, Message, Request, Usage
+from carrara.engines.remote.faults import placed
+from carrara.engines.request import Completion, Confidence, Limits, Message, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import CalledOff, EngineAnswered, EngineCalled, Routed, StepFailed
+from carrara.runtime.events import (
+    Accepted,
+    CalledOff,
+    EngineAnswered,
+    EngineCalled,
+    Routed,
+    StepFailed,
+)
 from carrara.runtime.explain import stories
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -244,6 +253,29 @@ def test_a_call_is_made_for_the_step_that_still_waits_when_its_turn_comes(
     assert [event.reason for event in second.told(EngineCalled)] == ["policy 'auto'"]
 
 
+def test_an_engine_behind_that_is_too_dear_is_told_with_the_doubt_it_leaves(context: Any) -> None:
+    policy = Policy(rules=(Rule(("ar", "dear")),), budget=Budget(cost=0.001), prices=PRICES)
+    unsure = Completion("own", confidence=Confidence(0.14))
+    own = ScriptedEngine("ar", [unsure, Completion("own", confidence=Confidence(0.9))])
+    ctx = context(own, ScriptedEngine("dear", []), router=Router(policy))
+    gone = "dear may cost $0.0040, $0.0010 of $0.001 are left"
+    for _ in range(2):
+        assert asyncio.run(answer(call(), ctx)) == "own"
+    assert [event.reason for event in ctx.told(Routed)] == [f"policy 'auto'; {gone}"] * 2
+    doubt = f"confidence 0.14 is below 0.50 for text; {gone}"
+    assert [event.doubt for event in ctx.told(Accepted)] == [doubt, ""]
+    lines = stories([*ctx.events])[0].lines()
+    assert any(line.endswith(f"take that of ar all the same: {doubt}") for line in lines)
+
+
+def test_an_engine_in_front_that_is_too_dear_leaves_no_doubt(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear", "ar")),), budget=Budget(cost=0.001), prices=PRICES)
+    own = ScriptedEngine("ar", [Completion("own", confidence=Confidence(0.14))])
+    ctx = context(ScriptedEngine("dear", []), own, router=Router(policy))
+    assert asyncio.run(answer(call(), ctx)) == "own"
+    assert [event.doubt for event in ctx.told(Accepted)] == [""]
+
+
 def test_crumbs_of_settled_reservations_keep_nobody_back() -> None:
     purse = Purse(Budget(cost=0.3), {})
     for cost in (0.1, 0.2, 0.1):
@@ -289,3 +321,76 @@ def test_a_call_that_no_engine_was_asked_for_is_explained(context: Any) -> None:
         f"ask no engine: {over.value}",
         f"failed: {over.value}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "usage", "spent"),
+    [
+        (StreamCut("cut", text="x" * 40), "read", None, Spending(20, pytest.approx(50 / 1e6))),
+        (
+            StreamCut("cut", text="x" * 40),
+            "read",
+            Usage(30, 0, 1),
+            Spending(40, pytest.approx(7e-5)),
+        ),
+        (StreamCut("cut", text="x" * 9000), "read", None, Spending(1010, pytest.approx(0.00401))),
+        (EngineTimeout("late"), "wait", None, Spending(10, pytest.approx(1e-5))),
+        (EngineTimeout("no connection"), "connect", None, Spending()),
+        (EngineFailed("broken"), "", None, Spending()),
+    ],
+)
+def test_a_call_that_broke_off_is_booked_with_what_had_come(
+    context: Any, error: EngineFailed, phase: Any, usage: Usage | None, spent: Spending
+) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=9000), prices=PRICES, again=0)
+    placed(error, "dear", phase).usage = usage
+    ctx = context(ScriptedEngine("dear", [error, "fine"]), router=Router(policy))
+    asked = LlmCall((Message("user", "y" * 40),), limits=Limits(1000))
+    with pytest.raises(EngineFailed):
+        asyncio.run(answer(asked, ctx))
+    assert ctx.resources["router"].purse.spent == spent
+    told = [Spending(event.tokens, event.cost) for event in ctx.told(CalledOff) if event.broke]
+    assert told == ([spent] if spent.tokens else [])
+
+
+def test_calls_that_break_off_do_not_overspend(context: Any) -> None:
+    def breaks(request: Request) -> Any:
+        return placed(StreamCut("cut", text="x" * 4000), "dear", "read")
+
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=3500), break_after=100)
+    engine = ScriptedEngine("dear", breaks)
+    ctx = context(engine, router=Router(policy))
+
+    async def work() -> list[Any]:
+        return [await asyncio.gather(answer(call(), ctx), return_exceptions=True) for _ in range(9)]
+
+    asyncio.run(work())
+    assert len(engine.requests) == 3
+
+
+def test_a_japanese_prompt_is_reserved_by_its_characters(context: Any) -> None:
+    policy = Policy(rules=(Rule(("dear",)),), budget=Budget(tokens=1000))
+    engine = ScriptedEngine("dear", ["fine"])
+    ctx = context(engine, router=Router(policy))
+    with pytest.raises(OverBudget, match="may use 1,010 tokens"):
+        asyncio.run(answer(LlmCall((Message("user", "京" * 1000),), limits=Limits(10)), ctx))
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "device", "prices", "missed"),
+    [
+        (Budget(cost=1.0), REMOTE, {}, True),
+        (Budget(cost=1.0), REMOTE, {"free": Price()}, False),
+        (Budget(cost=1.0), "cpu", {}, False),
+        (Budget(tokens=9000), REMOTE, {}, False),
+    ],
+)
+def test_answers_that_the_budget_cannot_count_are_told(
+    context: Any, budget: Budget, device: str, prices: dict[str, Price], missed: bool
+) -> None:
+    policy = Policy(rules=(Rule(("free",)),), budget=budget, prices=prices)
+    engine = ScriptedEngine("free", ["fine"], facts=EngineFacts(device=device))
+    ctx = context(engine, router=Router(policy))
+    assert asyncio.run(answer(call(), ctx)) == "fine"
+    assert [event.unpriced for event in ctx.told(EngineAnswered)] == [missed]

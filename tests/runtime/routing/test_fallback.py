@@ -60,7 +60,7 @@ def test_it_is_a_degraded_mode_and_explained(context: Any, ask: Ask) -> None:
     events = [RunStarted("run", 0.0, "flow"), *ctx.events, StepFinished(*where)]
     degraded = report(events).degraded
     assert degraded[1] == (
-        "flow/step: unsure: 1 of its rejected answers taken all the same "
+        "flow/step: unsure: 1 of its doubtful answers taken all the same "
         "(confidence 0.50 is below 0.99 for choice; broken failed: out of memory)"
     )
     assert degraded[2].endswith("1 of its calls gave no answer (out of memory); answered by unsure")

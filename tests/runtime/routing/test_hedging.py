@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from carrara.engines.contract import Choice
+from carrara.engines.contract import Choice, Json
 from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Hedged, HedgeEnded, RunStarted
+from carrara.runtime.events import Hedged, HedgeEnded, Routed, RunStarted
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.report import Reporter
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -121,6 +121,32 @@ def test_a_doubtful_first_answer_waits_for_the_one_under_way(
     ctx = context(first, second, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert len(second.requests) == 1
+
+
+def test_each_of_the_two_goes_on_from_its_own_moves(run_virtual: Run, context: Any) -> None:
+    record = Json.of(
+        {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in "abc"},
+            "required": ["a", "b", "c"],
+        }
+    )
+    doubtful = Completion(
+        '{"a": "?", "b": "1", "c": "1"}',
+        confidence=Confidence(0.9, {"/a": 0.1, "/b": 0.9, "/c": 0.9}),
+    )
+    sure = Completion('{"a": "2", "b": "2", "c": "2"}', confidence=Confidence(0.9))
+    first = ScriptedEngine(
+        "diffusion", in_turn(after(2.0, doubtful), after(0.1, doubtful)), can=["schema", "drafts"]
+    )
+    broken = EngineFailed("cut")
+    broken.phase = "read"
+    second = ScriptedEngine("ar", in_turn(after(2.0, broken), after(2.0, sure)), can=["schema"])
+    ctx = context(first, second, router=hedged(after_s=1.0))
+    value = run_virtual(answer(LlmCall((Message("user", "Say it."),), record), ctx))
+    assert value == {"a": "2", "b": "2", "c": "2"}
+    assert [request.draft is not None for request in first.requests] == [False, True]
+    assert len(second.requests) == 2, "its call broke off, and is made once more"
 
 
 @pytest.mark.parametrize("error", [EngineFailed("broken"), EngineBusy("full")])
@@ -240,6 +266,40 @@ def test_a_canvas_that_does_not_settle_gets_company(run_virtual: Run, context: A
     ctx = context(first, second, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert ctx.told(HedgeEnded)[0].wasted_passes == 3
+
+
+def test_an_engine_that_always_comes_too_late_is_passed_over(
+    run_virtual: Run, context: Any
+) -> None:
+    first, second = engines(after(60.0, "no"), after(0.5, "yes"))
+    router = hedged(after_s=1.0)
+
+    async def work() -> list[Any]:
+        call = LlmCall((Message("user", "Say it."),), YES)
+        return [await answer(call, context(first, second, router=router)) for _ in range(41)]
+
+    assert run_virtual(work()) == ["yes"] * 41
+    assert len(first.requests) == 3, "once, and at each probe"
+    ctx = context(first, second, router=router)
+    assert asked(run_virtual, ctx) == "yes"
+    told = "diffusion expects 50% of such answers to be taken, a chance of 50% to save 0.50 s of ar"
+    assert ctx.told(Routed)[0].reason.startswith(f"{told} for 1.50 s")
+
+
+def test_an_engine_that_is_late_now_and_then_is_asked_on(run_virtual: Run, context: Any) -> None:
+    replies = [after(60.0 if number % 4 == 3 else 0.1, "yes") for number in range(40)]
+    here = EngineFacts(device="cpu")
+    first = ScriptedEngine("diffusion", in_turn(*replies), can=["choice"], facts=here)
+    second = ScriptedEngine("ar", after(0.5, "yes"), can=["choice"])
+    router = hedged(after_s=1.0)
+
+    async def work() -> None:
+        call = LlmCall((Message("user", "Say it."),), YES)
+        for _ in range(40):
+            await answer(call, context(first, second, router=router))
+
+    run_virtual(work())
+    assert (len(first.requests), len(second.requests)) == (40, 10)
 
 
 def test_cancelling_the_call_ends_both(run_virtual: Run, context: Any) -> None:

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from carrara.engines.contract import Json
 from carrara.engines.request import Completion, Confidence
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Accepted, EngineCalled
+from carrara.runtime.events import Accepted, EngineCalled, Rejected
+from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.mixed import part_of
+from carrara.runtime.routing.policy import Policy, Rule
 
 STRING = {"type": "string"}
 SCHEMA: dict[str, Any] = {
@@ -48,6 +51,27 @@ def test_the_contract_of_a_part_has_just_its_fields() -> None:
         "tags": ["c"],
     }
     assert ANN["tags"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "value"),
+    [
+        ({"anyOf": [{"$ref": "#/$defs/Home"}, {"type": "null"}]}, ANN["home"]),
+        ({"type": "object", "additionalProperties": STRING}, {"street": "Elm"}),
+        ({"allOf": [{"$ref": "#/$defs/Home"}]}, ANN["home"]),
+    ],
+)
+def test_what_has_no_cut_within_an_answer_is_asked_for_whole(inner: Any, value: Any) -> None:
+    inside = {"type": "object", "properties": {"at": inner, "n": STRING}, "required": ["at", "n"]}
+    schema = {**SCHEMA, "properties": {"name": STRING, "home": inner, "deep": inside}}
+    draft = {"name": "Ann", "home": value, "deep": {"at": value, "n": "1"}}
+    part = part_of(Json.of(schema), ["/home/street", "/deep/at/street"], draft)
+    assert part is not None
+    assert part.told == "/home, /deep/at"
+    other = {**value, "street": "Oak"}
+    found = {"home": other, "deep": {"at": other}}
+    part.output.check(found)
+    assert part.merged(found) == {"name": "Ann", "home": other, "deep": {"at": other, "n": "1"}}
 
 
 @pytest.mark.parametrize(
@@ -135,3 +159,38 @@ def test_an_answer_in_doubt_as_a_whole_is_asked_as_a_whole(context: Any, ask: As
     ctx = context(first, second)
     assert ask(ctx, output=PERSON) == ANN
     assert second.requests[0].output == PERSON
+
+
+SURER = Accept(0.5, 0.3, engines={"verified": Accept(0.5, 0.9)})
+
+
+def three_engines(second: Any) -> tuple[ScriptedEngine, ...]:
+    return (
+        ScriptedEngine("diffusion", [drafted(ANN, name=0.1, home=0.8, tags=0.8)], can=["schema"]),
+        ScriptedEngine("verified", second, can=["schema"]),
+        ScriptedEngine("ar", ['{"name": "Anna"}', json.dumps(ANN)], can=["schema"]),
+    )
+
+
+def three_in_a_row() -> Router:
+    rules = (Rule(("diffusion", "verified", "ar")),)
+    return Router(Policy(rules=rules, accept={"json": SURER}, choose="order"))
+
+
+def test_a_field_that_stays_is_held_to_what_its_own_engine_needs(context: Any, ask: Ask) -> None:
+    sure = Completion('{"name": "Anna"}', confidence=Confidence(0.95, {"/name": 0.95}))
+    engines = three_engines([sure])
+    ctx = context(*engines, router=three_in_a_row())
+    assert ask(ctx, output=PERSON) == {**ANN, "name": "Anna"}
+    assert [len(engine.requests) for engine in engines] == [1, 1, 0]
+    assert ctx.told(Accepted)[0].engines == {"/home": "diffusion", "/tags": "diffusion"}
+
+
+def test_a_field_that_was_asked_for_is_held_to_what_the_second_engine_needs(
+    context: Any, ask: Ask
+) -> None:
+    doubtful = Completion('{"name": "Anna"}', confidence=Confidence(0.8, {"/name": 0.8}))
+    engines = three_engines([doubtful, drafted(ANN, name=0.95, home=0.95, tags=0.95)])
+    ctx = context(*engines, router=three_in_a_row())
+    assert ask(ctx, output=PERSON) == ANN
+    assert ctx.told(Rejected)[1].reason == "confidence of /name 0.80 is below 0.90"

@@ -14,6 +14,7 @@ from carrara.runtime.routing.facts import CallFacts
 from carrara.runtime.routing.language import language_of
 from carrara.runtime.routing.policy import AUTO, Budget, Hedge, Policy, Price, Rule
 from carrara.runtime.routing.policy_data import from_data, to_data
+from carrara.runtime.routing.rule_names import LANGUAGES
 
 
 def test_the_default_policy_comes_back_from_its_data() -> None:
@@ -157,6 +158,18 @@ def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:
         (lambda: Rule("ar"), "names of engines in a tuple, not 'ar'"),
         (lambda: Rule(("",)), "names of engines in a tuple, not ('',)"),
         (lambda: Rule(("ar",), tags="x"), "'tags' of a rule is a set of names, frozenset({'x'})"),
+        (lambda: Rule(5), "names of engines in a tuple, not 5"),
+        (lambda: Rule(("ar",), tags=["a", "b"]), "a set of names, frozenset({'a', 'b'}), not ['a'"),
+        (
+            lambda: Rule(("ar",), tags=5),
+            "'tags' of a rule is a set of names, frozenset({…}), not 5",
+        ),
+        (lambda: Rule(("ar",), tags=frozenset({5})), "'tags' of a rule is a set of names"),
+        (lambda: Rule(("ar",), devices=frozenset({"gpu"})), "remote. Did you mean 'cuda'?"),
+        (lambda: Rule(("ar",), languages=frozenset({"english"})), "ISO 639-1 codes, such as 'en'"),
+        (lambda: Rule(("ar",), languages=frozenset({"en-US"})), "Did you mean 'en'?"),
+        (lambda: Rule(("ar",), reasoning="yes"), "must be True or False, not 'yes'"),
+        (lambda: Rule(("ar",), reason=5), "'reason' of a rule must be a text, not 5"),
         (lambda: Rule(("ar",), kinds=frozenset({"jsn"})), "Did you mean 'json'?"),
         (lambda: Rule(("ar",), prompt_tokens_over=-2), "must be at least -1, not -2"),
         (lambda: Accept(1.01), "the threshold 'overall' must be at most 1, not 1.01"),
@@ -165,6 +178,17 @@ def test_mistakes_in_the_parts_are_named(found: Any, message: str) -> None:
         (lambda: Accept(fields={"zip": 0.5}), "by its JSON pointer: '/zip', not 'zip'"),
         (lambda: Accept(judge="ar"), "'judge' of thresholds takes Judge(…), not 'ar'"),
         (lambda: Accept(engines={"a": 0.5}), "engine 'a' takes Accept(…) as thresholds, not 0.5"),
+        (lambda: Accept(fields=["/a"]), "'fields' of thresholds is a mapping of JSON pointers"),
+        (lambda: Accept(fields={5: 0.5}), "each name in 'fields' of thresholds must be a text"),
+        (lambda: Accept(engines=["a"]), "'engines' of thresholds is a mapping of names"),
+        (lambda: Judge("a", question=5), "'question' of the judge 'a' must be a text, not 5"),
+        (lambda: Agreement(1_000_000), "'drafts' of an agreement must be at most 100"),
+        (lambda: Policy(mixed="no"), "'mixed' of policy 'auto' must be True or False, not 'no'"),
+        (lambda: Policy(5), "the name of a policy must be a text, not 5"),
+        (
+            lambda: Policy(steps={5: Accept()}),
+            "each name in 'steps' of policy 'auto' must be a text",
+        ),
         (lambda: Judge("ar", 3), "'at_least' of the judge 'ar' must be at most 1, not 3"),
         (lambda: Agreement(1), "'drafts' of an agreement must be at least 2, not 1"),
         (lambda: Hedge(settled=2), "'settled' of a hedge must be at most 1, not 2"),
@@ -215,6 +239,13 @@ def test_the_language_is_read_off_the_last_user_message() -> None:
     assert language_of([Message("system", english), Message("user", german)]) == "de"
     assert language_of([Message("user", german), Message("user", english)]) == "en"
     assert language_of([]) == ""
+
+
+def test_all_languages_that_the_classifier_gives_may_be_named() -> None:
+    language_of([Message("user", "Please send me the invoice again.")])
+    from py3langid import langid
+
+    assert set(langid.IDENTIFIER.nb_classes) <= LANGUAGES
 
 
 def test_the_engines_of_a_policy_are_those_of_its_rules_and_its_judges() -> None:

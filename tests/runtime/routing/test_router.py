@@ -15,6 +15,7 @@ from carrara.runtime.routing.evidence import Evidence
 from carrara.runtime.routing.facts import CallFacts, Candidate
 from carrara.runtime.routing.policy import AUTO, Policy, Rule
 from carrara.runtime.routing.router import (
+    Barred,
     Move,
     Rejection,
     Route,
@@ -257,3 +258,19 @@ def test_a_call_always_ends_within_its_attempts_and_never_goes_back(
         history.append(move)
     assert len(history) <= most
     assert sum(move.how == "again" for move in history) <= again
+
+
+def test_an_engine_that_was_passed_over_leaves_the_attempt_to_the_next() -> None:
+    found = Route((DIFFUSION, AR), "typed extraction")
+    passed = Rejection("diffusion", "passed over", "it keeps failing")
+    move = next_after(passed, [], CALL, found, replace(AUTO, max_attempts=1))
+    assert move == Move("ar", "diffusion: it keeps failing")
+
+
+def test_only_what_is_left_out_behind_the_last_engine_is_missing() -> None:
+    def missing(**barred: str) -> str:
+        return route(CALL, BOTH, AUTO, Evidence(), Barred(broken=barred)).missing
+
+    assert missing(ar="ar keeps failing") == "ar keeps failing"
+    assert missing(diffusion="it keeps failing") == missing() == ""
+    assert missing(diffusion="it keeps failing", ar="ar keeps failing") == ""

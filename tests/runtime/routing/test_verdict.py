@@ -171,3 +171,19 @@ def test_free_text_must_not_be_empty_or_loop() -> None:
     assert judged(loop, None, call).rejection is None
     prose = " ".join(f"word{n}" for n in range(60))
     assert judged(prose, call=call).value == prose
+
+
+@pytest.mark.parametrize(
+    ("found", "needed", "told"),
+    [(0.985, 0.99, "0.98 is below 0.99"), (0.98996, 0.99, "0.98996 is below 0.99000")],
+)
+def test_a_confidence_just_below_is_told_from_what_is_needed(
+    found: float, needed: float, told: str
+) -> None:
+    rejection = judged(accept=Accept(needed, 0.0), confidence=Confidence(found)).rejection
+    assert rejection is not None
+    assert rejection.reason == f"confidence {told} for json"
+    fields = Confidence(1.0, {"/name": found, "/age": 1.0})
+    rejection = judged(accept=Accept(0.5, needed), confidence=fields).rejection
+    assert rejection is not None
+    assert rejection.reason == f"confidence of /name {told}"

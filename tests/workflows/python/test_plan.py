@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from carrara import DefinitionError, Handle, Policy, Table, llm, plan, step, workflow
 from carrara.runtime.routing.accept import Accept, Judge
-from carrara.runtime.routing.policy import Rule
+from carrara.runtime.routing.policy import Budget, Price, Rule
 from carrara.workflows.plain import plain
 from carrara.workflows.plan import Plan
 from carrara.workflows.sketch import PlanEdge, PlanNode, Sketch
@@ -470,3 +470,27 @@ def test_a_judge_that_no_engine_is_called_like_is_told() -> None:
     assert found.data()["mistakes"] == [told]
     given = plan(extract_only, policy=judged["oracle"], engines=["ar", "oracle"])
     assert given.unknown == ()
+
+
+def test_a_budget_that_cannot_count_a_server_is_told() -> None:
+    @llm
+    def mood(text: str) -> Literal["glad", "sad"]:
+        """{{ text }}"""
+
+    @llm(engine="ollama")
+    def tone(text: str) -> str:
+        """{{ text }}"""
+
+    @workflow
+    def letters(text: str) -> tuple[Any, Any]:
+        return mood(text), tone(text)
+
+    rules = (Rule(("diffusion", "openai", "vllm-server")),)
+    told = plan(letters, policy=Policy(rules=rules, budget=Budget(cost=2.0))).notes
+    assert [re.findall("price of engine '([a-z-]+)'", note) for note in told] == [
+        ["vllm-server"],
+        ["ollama"],
+    ]
+    prices = {"vllm-server": Price(0.1, 0.2), "ollama": Price()}
+    assert plan(letters, policy=Policy(rules=rules, budget=Budget(2.0), prices=prices)).notes == ()
+    assert plan(letters, policy=Policy(rules=rules, budget=Budget(tokens=9))).notes == ()

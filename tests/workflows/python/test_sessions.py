@@ -271,6 +271,15 @@ def test_a_judge_that_is_not_there_is_told_before_the_run(answers: Answers) -> N
     assert heard == []
 
 
+def test_an_engine_that_is_asked_alone_needs_no_judge() -> None:
+    EngineRoom(("ar",)).check_policy(JUDGED)
+    with pytest.raises(EngineRefused, match="no engine is called 'ollama'; there are: ar, openai"):
+        EngineRoom(("ar", "openai")).check_policy(JUDGED)
+    lost = Policy("p", accept={"text": Accept(judge=Judge("olama"))})
+    with pytest.raises(EngineRefused, match="unknown engine 'olama', the judge of policy 'p'"):
+        EngineRoom(("ar",)).check_policy(lost)
+
+
 def test_a_judge_is_opened_with_the_engines_of_the_rules() -> None:
     own = workflow(measure.function)
     own.policy = JUDGED

@@ -22,6 +22,7 @@ from carrara.runtime.routing.policy import (
     Price,
     Rule,
 )
+from carrara.runtime.routing.rule_names import DEVICES, LANGUAGES
 from carrara.workflows.yaml.mistakes import PipelineError
 from carrara.workflows.yaml.policy import load_policy, policy_text
 
@@ -59,8 +60,8 @@ rules = st.builds(
     prompt_tokens_over=st.integers(-1, 1000),
     reason=st.just("") | words,
     reasoning=or_none(st.booleans()),
-    languages=some,
-    devices=some,
+    languages=st.frozensets(st.sampled_from(sorted(LANGUAGES)), max_size=2),
+    devices=st.frozensets(st.sampled_from(DEVICES), max_size=2),
 )
 signs = st.fixed_dictionaries(
     {
@@ -152,7 +153,7 @@ def test_a_mistake_stands_at_its_place_and_hides_no_other(folder: Path) -> None:
         read(
             folder,
             "policy:\n"
-            "  rules: [{engines: [ar, ar, diffuson]}]\n"
+            "  rules: [{engines: [ar, ar, diffuson], devices: gpu, languages: [en, english]}]\n"
             "  accept: {json: {fields: {zip: 0.5}}}\n"
             "  steps:\n"
             "    mood: {engines: {ar: {fields: {a/b: 0.5}}}}\n"
@@ -162,6 +163,9 @@ def test_a_mistake_stands_at_its_place_and_hides_no_other(folder: Path) -> None:
     assert [str(mistake).partition("policy.yaml:")[2] for mistake in caught.value.mistakes] == [
         "2:21: a rule names the engine 'ar' twice: name it once",
         "2:21: unknown engine 'diffuson' in the policy. Did you mean 'diffusion'?",
+        "2:50: no engine computes on a device 'gpu'; there are cpu, cuda, mps, xpu, remote. Did you mean 'cuda'?",
+        "2:66: no prompt is ever found to be in 'english': languages are named by their ISO 639-1 codes, such as 'en', "
+        "'de' or 'zh'.",
         "3:28: a field is named by its JSON pointer: '/zip', not 'zip'",
         "5:36: a field is named by its JSON pointer: '/a/b', not 'a/b'",
         "6:5: the policy names a step 'mod' that is not there. Did you mean 'mood'?",
