@@ -88,7 +88,7 @@ async def evaluate_records(
         for record in records:
             if until is not None and begun and time.monotonic() >= until:
                 return
-            begun.append((record.index, _gold(record, marker)))
+            begun.append((record.index, gold_of(record, marker)))
             yield record
 
     async def each(outcome: Outcome) -> None:
@@ -145,10 +145,15 @@ def evaluated(outcome: Outcome, gold: Any, use: RowUse, marker: Marker) -> Evalu
         engines=tuple(use.engines),
         cost=use.cost,
         broke=broke(outcome.error),
+        calls=use.answers,
     )
 
 
-def _gold(record: Record, marker: Marker) -> Any:
+def gold_of(record: Record, marker: Marker) -> Any:
+    """
+    Raises:
+        SourceError: no answer can equal it.
+    """
     try:
         return marker.gold(record.fields[GOLD])
     except ValueError as error:

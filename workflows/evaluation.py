@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median, quantiles
 from typing import Any
 
 from carrara.workflows.row_use import EngineUse
 from carrara.workflows.scoring.calibration import BINS, Judged, calibration
 from carrara.workflows.scoring.score import Score, Totals, by_field, total
+from carrara.workflows.step_answer import StepAnswer
 
 _STEP = re.compile(r"(?:\w+Error: )?step '[^']*'(?: in run \w+ failed)?: ")
 _LONGEST_REASON = 300
@@ -24,7 +25,8 @@ class EvaluatedRow:
     `ms` passed from the first call of an engine to its end, with `passes` and `tokens` of all calls. `confidence`
     is None where no engine could tell, `steps` holds it step by step; `sure` holds place, confidence and whether it
     is right for each part. `engines` are those that answered, `cost` in US dollars. `broke`: it failed because a call
-    broke (`broken_calls`), not for its answer.
+    broke (`broken_calls`), not for its answer. `calls` are the answers
+    that its steps took, by their path below the row; they are no part of its data.
     """
 
     key: str
@@ -42,6 +44,13 @@ class EvaluatedRow:
     engines: Sequence[str] = ()
     cost: float = 0.0
     broke: bool = False
+    calls: Mapping[str, StepAnswer] = field(default_factory=dict, repr=False, compare=False)
+
+    def to_data(self) -> dict[str, Any]:
+        """For a file of rows."""
+        found = asdict(replace(self, calls={}))
+        del found["calls"]
+        return found
 
     @property
     def judged(self) -> Judged | None:

@@ -49,17 +49,21 @@ def write_outputs(value: Any, place: Path) -> list[Path]:
     return written
 
 
-def make_place(place: Path, definition: Path | None = None) -> None:
+def make_place(
+    place: Path,
+    definition: Path | None = None,
+    rows: Path | None = None,
+    option: str = "--output",
+) -> None:
     """Make the folders that `place` needs: called before a run, so that a long one does not end on their lack.
-    `definition` is the file of the workflow.
+    `definition` is the file of the workflow, `rows` that of its labelled rows; `option` named the place.
 
     Raises:
-        PlaceError: a folder cannot be made or written, or the workflow's own file would be lost.
+        PlaceError: a folder cannot be made or written, or a file that is read would be lost.
     """
-    if definition is not None and place.is_file() and place.samefile(definition):
-        raise PlaceError(
-            f"{place} is the file of the workflow; it is not replaced. Name another --output."
-        )
+    for kept, what in ((definition, "the file of the workflow"), (rows, "the file of the rows")):
+        if kept is not None and kept.is_file() and place.is_file() and place.samefile(kept):
+            raise PlaceError(f"{place} is {what}; it is not replaced. Name another {option}.")
     folder = place.parent if _is_one_file(place) else place
     try:
         folder.mkdir(parents=True, exist_ok=True)

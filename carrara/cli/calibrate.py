@@ -76,12 +76,20 @@ def calibrate(
     """
     wanted = _goal(goal, min_coverage)
     from carrara.workflows.outputs import make_place
-    from carrara.workflows.target import load_workflow
+    from carrara.workflows.target import file_of, load_workflow
 
     names = engine_names(engines or ["diffusion", "ar"], lambda: load_workflow(target))
     if len(names) < 2:
         raise usage(f"calibration compares at least two engines: --engine {names[0]},ANOTHER")
-    make_place(output, rows)
+    definition = file_of(load_workflow(target))
+    make_place(output, definition, rows)
+    if plot is not None:
+        from carrara.workflows.calibration.plot import check_place
+
+        check_place(plot)
+        make_place(plot, definition, rows, "--plot")
+        if plot.resolve() == output.resolve():
+            raise usage(f"--plot and --output are both {plot}: name two files")
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
     how = How(AUTO, model, None, None, quiet, quick=quick)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
@@ -152,11 +160,17 @@ def _text(found: Calibrated) -> str:
         lines.append(_line(found.chosen) + "  chosen")
     first, last = found.chosen.engines[0], found.chosen.engines[-1]
     for name, sure in found.chosen.thresholds.items():
+        lines.append(f"step {name}: {first}'s answer is taken at a confidence of {sure!r} or more")
+    for name, fields in found.chosen.fields.items():
+        for place, sure in fields.items():
+            lines.append(
+                f"step {name}, field {place}: {first}'s at {sure!r} or more, else {last} fills it"
+            )
+    if found.chosen.guessed:
         lines.append(
-            f"step {name}: {first}'s answer is taken at a confidence of {sure:.3f} or more"
+            f"in {found.chosen.guessed:.0%} of the rows an earlier step's answer changes hands, and what the steps "
+            "behind it then answer is a guess"
         )
-    for place, sure in found.chosen.fields.items():
-        lines.append(f"field {place}: {first}'s at {sure:.3f} or more, else {last} fills it")
     return "\n".join([*lines, *_trial_lines(found)])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +86,7 @@ def evaluate(
     }
     found = finish(_evaluate(how, target, rows, chosen))
     if output is not None:
-        write_outputs([asdict(row) for row in found.rows], output)
+        write_outputs([row.to_data() for row in found.rows], output)
     summary = found.summary()
     give(json.dumps(summary, indent=2) if as_json else _text(summary))
     for reason, count in summary["failures"].items():

@@ -371,6 +371,36 @@ def test_calibrate_takes_candidates_with_commas_or_one_by_one(
     assert "- tiny\n" in shell.read("policy.yaml") or "- small\n" in shell.read("policy.yaml")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-o", "rows.jsonl"], "rows.jsonl is the file of the rows; it is not replaced"),
+        (["-o", "mood.yaml"], "mood.yaml is the file of the workflow; it is not replaced"),
+        (["--plot", "x.yaml"], "cannot draw x.yaml: a picture's name ends with .png"),
+        (["--plot", "rows.jsonl/x.png"], "cannot write rows.jsonl/x.png: "),
+        (["--plot", "x.png", "-o", "x.png"], "--plot and --output are both x.png"),
+    ],
+)
+def test_calibrate_refuses_places_before_it_asks(
+    shell: Any, server: Server, words: list[str], told: str
+) -> None:
+    table = f'preset = "ollama"\nbase_url = "{server.url}"\nmodel = "tiny"\nschema = "strict"\n'
+    shell.write("carrara.toml", f"[engines.tiny]\n{table}[engines.small]\n{table}")
+    shell.write(
+        "mood.yaml",
+        'inputs: {name: str}\nsteps:\n  mood: {llm: "{{ name }}?", returns: {one_of: [glad, sad]}}\n',
+    )
+    rows = [{"name": f"n{number}", "gold": "glad"} for number in range(20)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    shell.write("rows.jsonl", text)
+    call = ("calibrate", "mood.yaml", "rows.jsonl", "--target", "accuracy=1", "--holdout", "0")
+    ended = shell(*call, "--engine", "tiny,small", *words)
+    assert (ended.code, len(ended.errors)) == (2, 1), ended.err
+    assert told in ended.errors[0]
+    assert shell.read("rows.jsonl") == text
+    assert not server.asked
+
+
 def test_calibrate_names_the_candidates_that_it_misses(shell: Any) -> None:
     call = ("calibrate", "greet.yaml", "rows.jsonl", "--target", "accuracy=1", "--engine")
     one = shell(*call, "ar")

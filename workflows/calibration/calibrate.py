@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -21,19 +21,22 @@ from carrara.workflows.calibration.broken import (
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
+    accepts_of,
     choose,
     compared,
     interval,
     value_of,
 )
-from carrara.workflows.calibration.observed import pair_of
+from carrara.workflows.calibration.observed import answers_of, pair_of
 from carrara.workflows.calls import Definition
-from carrara.workflows.evaluate import evaluate_records
+from carrara.workflows.evaluate import evaluate_records, gold_of
 from carrara.workflows.evaluation import Evaluation
 from carrara.workflows.labelled import labelled
 from carrara.workflows.records import Record, SourceError
+from carrara.workflows.scoring.rule import Marker, marker_of
 from carrara.workflows.scoring.score import Scoring
 from carrara.workflows.session import Session
+from carrara.workflows.steps import Llm
 
 FEWEST_ROWS = 20
 _DOWN_AFTER = 2  # rows that broke in a row, beside those under way: the router waits half a minute before the next
@@ -91,12 +94,13 @@ async def calibrate(
 
     Raises:
         SourceError: the rows cannot be read, lack an input, or are too few. EngineDown: too many calls broke.
-        CarraraError: fewer than two engines.
+        CarraraError: fewer than two engines, or a step that names its own.
     """
     if len(dict.fromkeys(engines)) < 2:
         raise CarraraError(f"calibration compares at least two engines, got {list(engines)}")
+    _check_can_choose(workflow)
     records = list(labelled(source, limit, seed))
-    _check_can_be_asked(workflow, records)
+    _check_can_be_asked(workflow, records, marker_of(workflow, scoring))
     kept = records[: round(len(records) * (1 - holdout))]
     if len(kept) < FEWEST_ROWS:
         raise SourceError(
@@ -115,23 +119,49 @@ async def calibrate(
             scoring=scoring,
             seen=until_down(name, _DOWN_AFTER + concurrency),
         )
-    made = fitted(workflow, found, target, FEWEST_ROWS)
+    made = fitted(workflow, found, target, FEWEST_ROWS, scoring)
     rest = records[len(kept) :]
     if not rest:
         return made
     tell(f"the policy answers the other {len(rest)} rows")
-    trial = await _tried(workflow, rest, session, made, concurrency, scoring)
+    trial = await _tried(workflow, rest, session, made, concurrency, scoring, tell)
     return replace(made, trial=trial)
 
 
-def _check_can_be_asked(workflow: Definition[..., Any], records: Sequence[Record]) -> None:
-    """A row that no engine is asked about would count as answered wrongly by all of them."""
+def _declared_steps(workflow: Definition[..., Any]) -> Iterator[tuple[str, str | None]]:
+    """The steps that ask a model, with the engine that each names, as far as that shows before a run."""
+    declared = getattr(workflow, "static_plan", None)
+    for step in [workflow] if declared is None else [node.step for node in declared().nodes]:
+        if isinstance(step, Llm):
+            yield step.name, step.options.engine
+
+
+def _check_can_choose(workflow: Definition[..., Any]) -> None:
+    for told in _unruled(_declared_steps(workflow)):
+        raise CarraraError(f"{told}: take `engine` out of the step")
+
+
+def _unruled(steps: Iterable[tuple[str, str | None]]) -> list[str]:
+    """What to tell of steps that name their engine."""
+    return [
+        f"step {name!r} asks the engine {engine!r} whatever a policy says, so there is nothing to calibrate"
+        for name, engine in dict.fromkeys(steps)
+        if engine not in (None, "auto")
+    ]
+
+
+def _check_can_be_asked(
+    workflow: Definition[..., Any], records: Sequence[Record], marker: Marker
+) -> None:
+    """A row that no engine is asked about, or whose gold no answer can equal, would count as answered wrongly by all of
+    them."""
     binder = Binder(workflow, can_map=False)
     for record in records:
         try:
             binder.bind(record)
         except RecordError as error:
             raise SourceError(str(error)) from error
+        gold_of(record, marker)
 
 
 def fitted(
@@ -139,16 +169,19 @@ def fitted(
     found: Mapping[str, Evaluation],
     target: Target,
     fewest: int = 1,
+    scoring: Scoring | None = None,
 ) -> Calibrated:
-    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure.
+    """The policy by what each engine answered to the same rows by itself, without those that broke. Pure. `scoring` as
+    in `evaluate`.
 
     Raises:
         EngineDown: of fewer than `fewest` rows there are answers of all engines.
     """
     found, left_out = without_broken(found)
     check_enough(left_out, fewest)
-    pairs = [pair_of(first, last, found) for first, last in combinations(found, 2)]
-    points, single = compared(pairs, target.metric)
+    answers = answers_of(workflow, marker_of(workflow, scoring), found)
+    pairs = [pair_of(first, last, answers) for first, last in combinations(found, 2)]
+    points, single = compared(pairs, target.metric, _base(workflow).mixed)
     chosen, reached = choose([*points, *single], target)
     rows = len(next(iter(found.values())).rows)
     policy = policy_for(chosen, workflow)
@@ -159,12 +192,10 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Those of a step
     are for the first engine alone, whose answers they were fitted on. Nothing is re-noised, for the rows that it was
     fitted on were not. A hedge goes where one engine on this machine is left."""
-    base: Policy = getattr(workflow, "policy", None) or AUTO
-    first = point.engines[0]
-    fields = {_pointer(place): round(sure, 4) for place, sure in point.fields.items()}
+    base, first = _base(workflow), point.engines[0]
     steps = {
-        name: Accept(engines={first: Accept(round(sure, 4), 0.0, fields)})
-        for name, sure in point.thresholds.items()
+        name: Accept(engines={first: accept})
+        for name, accept in accepts_of(point.thresholds, point.fields).items()
     }
     made = replace(
         base,
@@ -185,10 +216,15 @@ async def _tried(
     made: Calibrated,
     concurrency: int,
     scoring: Scoring | None,
+    tell: Callable[[str], None],
 ) -> Trial:
     found = await evaluate_records(
         workflow, records, session, policy=made.policy, concurrency=concurrency, scoring=scoring
     )
+    # In a Python workflow it shows only now: alone, each engine was asked whatever the step said.
+    calls = [call for row in found.rows for call in row.calls.values()]
+    for told in _unruled((call.step, call.call.engine) for call in calls):
+        tell(f"note: {told}")
     answered, left_out = without_broken({made.policy.name: found})
     rows = answered[made.policy.name].rows
     scores = [row.score for row in rows]
@@ -202,8 +238,8 @@ async def _tried(
     return Trial(len(rows), value, low, high, sum(alone_) / count, ms, left_out)
 
 
-def _pointer(place: str) -> str:
-    return place.replace("[]", "/*")
+def _base(workflow: Definition[..., Any]) -> Policy:
+    return getattr(workflow, "policy", None) or AUTO
 
 
 __all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "fitted", "policy_for"]

@@ -15,7 +15,9 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from carrara.engines.errors import CarraraError
+from carrara.runtime.routing.accept import Accept
 from carrara.workflows.calibration.observed import Answer, Pair
+from carrara.workflows.calibration.routed import RoutedRow
 from carrara.workflows.scoring.score import Score, total
 
 Metric = Literal["accuracy", "f1"]
@@ -39,8 +41,9 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Point:
     """One setting on the frontier. `value` of the metric, `coverage`: the share of rows whose answer came from the
-    first engine alone, mean milliseconds and dollars a row; `thresholds` of confidence by step, `fields` by place.
-    `engines` in order. `lead`: by how much it beats the best engine alone, row by row, less one standard error of that;
+    first engine alone, mean milliseconds and dollars a row; `thresholds` of confidence by step, `fields` by step and
+    place. `engines` in order. `guessed`: the share of rows for which it is not known what the policy does there (see
+    `routed`). `lead`: by how much it beats the best engine alone, row by row, less one standard error of that;
     0 where it gives answers as good to every row."""
 
     engines: tuple[str, ...]
@@ -50,8 +53,9 @@ class Point:
     cost: float
     level: float = 0.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    fields: Mapping[str, float] = field(default_factory=dict)
+    fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     lead: float = 0.0
+    guessed: float = 0.0
 
     @property
     def named(self) -> str:
@@ -64,15 +68,17 @@ def value_of(scores: Sequence[Score], metric: Metric) -> float:
     return totals.exact_match if metric == "accuracy" else totals.field_f1
 
 
-def compared(pairs: Sequence[Pair], metric: Metric) -> tuple[list[Point], list[Point]]:
-    """The settings over each pair of engines, and each engine by itself; all for the same rows."""
+def compared(
+    pairs: Sequence[Pair], metric: Metric, mixed: bool = True
+) -> tuple[list[Point], list[Point]]:
+    """The settings over each pair of engines, and each engine by itself, for the same rows. `mixed` as in Policy."""
     answers: dict[str, list[Answer]] = {}
     for pair in pairs:
         answers[pair.first] = [row[0] for row in pair.rows]
         answers[pair.last] = [row[1] for row in pair.rows]
     marks = [[answer.score for answer in found] for found in answers.values()]
     best = max(marks, key=lambda scores: value_of(scores, metric))
-    points = [point for pair in pairs for point in frontier(pair, metric, best)]
+    points = [point for pair in pairs for point in frontier(pair, metric, best, mixed)]
     return points, [alone(name, found, metric, best) for name, found in answers.items()]
 
 
@@ -85,13 +91,14 @@ def alone(engine: str, answers: Sequence[Answer], metric: Metric, best: Sequence
     return Point((engine,), value_of(scores, metric), 1.0, ms, cost, lead=lead)
 
 
-def frontier(pair: Pair, metric: Metric, best: Sequence[Score]) -> list[Point]:
+def frontier(pair: Pair, metric: Metric, best: Sequence[Score], mixed: bool = True) -> list[Point]:
     """Settings of the router over a pair of engines, from asking the last for everything it doubts to taking
     everything; with and without thresholds for single parts. `best` as in `alone`."""
     parts = part_thresholds(pair)
-    found = [_routed(pair, metric, level, {}, best) for level in _levels(pair)]
+    rows = [RoutedRow(first, last, mixed) for first, last in pair.rows]
+    found = [_routed(pair, rows, metric, level, {}, best) for level in _levels(pair)]
     if parts:
-        found += [_routed(pair, metric, level, parts, best) for level in _levels(pair)]
+        found += [_routed(pair, rows, metric, level, parts, best) for level in _levels(pair)]
     return found
 
 
@@ -125,27 +132,32 @@ def best(points: Sequence[Point], most: int) -> list[Point]:
     return found[:: max(1, len(found) // most)]
 
 
-def part_thresholds(pair: Pair) -> dict[str, float]:
-    """For each place outside lists: the confidence from which on the first engine is right as often as the last one
-    is there. Places where that is always so, or never, have none."""
-    places = sorted(
-        {place for first, _ in pair.rows for place in first.places if "[]" not in place}
-    )
-    found = {}
-    for place in places:
-        seen = [
-            (first.places[place], _right(first, place), _right(last, place))
-            for first, last in pair.rows
-            if place in first.places
-        ]
-        if len(seen) < _FEW:
-            continue
-        wanted = sum(right for _, _, right in seen) / len(seen)
-        chances = smoothed([sure for sure, _, _ in seen], [right for _, right, _ in seen])
-        low = [sure for (sure, _, _), chance in zip(seen, chances, strict=True) if chance < wanted]
-        if low and len(low) < len(seen):
-            found[place] = min(0.999, math.nextafter(max(low), 2.0))
+def part_thresholds(pair: Pair) -> dict[str, dict[str, float]]:
+    """For each field outside lists, by step: the confidence from which on the first engine is right as often as the
+    last one is there. Fields where that is always so, or never, have none."""
+    seen: dict[tuple[str, str], list[tuple[float, bool, bool]]] = {}
+    for first, last in pair.rows:
+        for place, sure in first.places.items():
+            if "[]" not in place.field:
+                judged = (sure, _right(first, place.whole), _right(last, place.whole))
+                seen.setdefault((place.step, place.field), []).append(judged)
+    found: dict[str, dict[str, float]] = {}
+    for (step, name), rows in sorted(seen.items()):
+        if (threshold := _part_threshold(rows)) is not None:
+            found.setdefault(step, {})[name] = threshold
     return found
+
+
+def _part_threshold(seen: Sequence[tuple[float, bool, bool]]) -> float | None:
+    if len(seen) < _FEW:
+        return None
+    wanted = sum(right for _, _, right in seen) / len(seen)
+    chances = smoothed([sure for sure, _, _ in seen], [right for _, right, _ in seen])
+    low = [sure for (sure, _, _), chance in zip(seen, chances, strict=True) if chance < wanted]
+    if not low or len(low) == len(seen):
+        return None
+    least = max(low)
+    return between(least, min(sure for sure, _, _ in seen if sure > least))
 
 
 def smoothed(confidences: Sequence[float], right: Sequence[bool]) -> list[float]:
@@ -197,45 +209,51 @@ def _levels(pair: Pair) -> list[float]:
 
 
 def _routed(
-    pair: Pair, metric: Metric, level: float, fields: Mapping[str, float], best: Sequence[Score]
+    pair: Pair,
+    rows: Sequence[RoutedRow],
+    metric: Metric,
+    level: float,
+    fields: Mapping[str, Mapping[str, float]],
+    best: Sequence[Score],
 ) -> Point:
     """The router with the thresholds that reject the share `level` at each step."""
-    names = sorted({name for first, _ in pair.rows for name in first.steps})
+    names = sorted({name for first, _ in pair.rows for name in first.steps} | set(fields))
     thresholds = {name: _quantile(pair, name, level) for name in names}
-    scores: list[Score] = []
-    kept: list[bool] = []
-    taken, ms, cost = 0, 0.0, 0.0
-    for first, last in pair.rows:
-        whole = first.score.parsed and all(
-            sure >= thresholds[name] for name, sure in first.steps.items()
-        )
-        weak = [place for place, sure in first.places.items() if sure < fields.get(place, 0.0)]
-        ms, cost = ms + first.ms, cost + first.cost
-        kept.append(whole and not weak)
-        if not whole or (weak and 2 * len(weak) > len(first.places)):
-            scores.append(last.score)
-        elif weak:
-            scores.append(_mixed(first, last, weak))
-        else:
-            taken += 1
-            scores.append(first.score)
-            continue
-        ms, cost = ms + last.ms, cost + last.cost
-    count = max(1, len(pair.rows))
+    accepts = accepts_of(thresholds, fields)
+    found = [row.under(accepts) for row in rows]
+    scores = [one.score for one in found]
+    count = max(1, len(rows))
     value = value_of(scores, metric)
     if metric == "accuracy" and not fields:
-        value = min(value, _smoothed_accuracy(pair, scores, kept))
+        value = min(value, _smoothed_accuracy(pair, scores, [one.alone for one in found]))
     return Point(
         (pair.first, pair.last),
         value,
-        taken / count,
-        ms / count,
-        cost / count,
+        sum(one.alone for one in found) / count,
+        sum(one.ms for one in found) / count,
+        sum(one.cost for one in found) / count,
         level,
         thresholds,
-        dict(fields),
+        fields,
         lead_over(scores, best, metric),
+        1 - sum(one.known for one in found) / count,
     )
+
+
+def accepts_of(
+    thresholds: Mapping[str, float], fields: Mapping[str, Mapping[str, float]]
+) -> dict[str, Accept]:
+    """What the first engine's answers need, by step."""
+    return {
+        name: Accept(
+            sure, 0.0, {_pointer(place): one for place, one in fields.get(name, {}).items()}
+        )
+        for name, sure in thresholds.items()
+    }
+
+
+def _pointer(place: str) -> str:
+    return place.replace("[]", "/*")
 
 
 def _smoothed_accuracy(pair: Pair, scores: Sequence[Score], kept: Sequence[bool]) -> float:
@@ -252,25 +270,23 @@ def _smoothed_accuracy(pair: Pair, scores: Sequence[Score], kept: Sequence[bool]
 def _quantile(pair: Pair, step: str, level: float) -> float:
     """The confidence below which the share `level` of the answers of a step lies; above all of them for 1."""
     sures = sorted(first.steps[step] for first, _ in pair.rows if step in first.steps)
+    if not sures:  # the engine cannot tell
+        return 0.0
     place = round(level * len(sures))
-    return sures[place] if place < len(sures) else 1.0
+    if place >= len(sures):
+        return 1.0
+    lower = [sure for sure in sures[:place] if sure < sures[place]]
+    return between(lower[-1], sures[place]) if lower else sures[place]
 
 
-def _mixed(first: Answer, last: Answer, weak: Sequence[str]) -> Score:
-    """The marks of the first answer with some places taken from the last."""
-    names = dict.fromkeys((*first.score.fields, *last.score.fields))
-    absent = Score(True, True, 0, 0, 0)
-    parts = {
-        name: (last if name in weak else first).score.fields.get(name, absent) for name in names
-    }
-    return Score(
-        all(part.exact for part in parts.values()),
-        True,
-        sum(part.hits for part in parts.values()),
-        sum(part.gold for part in parts.values()),
-        sum(part.given for part in parts.values()),
-        parts,
-    )
+def between(rejected: float, taken: float) -> float:
+    """The shortest decimal that is above a confidence and not above the next: as a threshold it does what `taken` does,
+    in a policy file too."""
+    for digits in range(2, 17):
+        found = math.floor(taken * 10**digits) / 10**digits
+        if rejected < found <= taken:
+            return float(found)
+    return taken
 
 
 def _right(answer: Answer, place: str) -> bool:
@@ -284,8 +300,10 @@ __all__ = [
     "Metric",
     "Point",
     "Target",
+    "accepts_of",
     "alone",
     "best",
+    "between",
     "choose",
     "compared",
     "frontier",

@@ -5,12 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from carrara.workflows.calibration.calibrate import Calibrated
+from carrara.workflows.places import PlaceError
 
+ENDINGS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 _NAMES = {"accuracy": "exact match", "f1": "field F1"}
 
 
+def check_place(out: Path) -> None:
+    """Called before the rows are asked, so that a long calibration does not end on it.
+
+    Raises:
+        PlaceError: the file's ending is none of a picture.
+    """
+    if out.suffix.lower() not in ENDINGS:
+        raise PlaceError(
+            f"cannot draw {out}: a picture's name ends with {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        )
+    if out.is_dir():
+        raise PlaceError(f"cannot draw {out}: it is a folder. Name a file in it")
+
+
 def draw(found: Calibrated, out: Path) -> Path | None:
-    """Draw to a PNG. None where matplotlib is not installed (extra `calibrate`)."""
+    """Draw to a picture, of the kind that its ending names. None where matplotlib is not installed (extra
+    `calibrate`)."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -51,4 +68,4 @@ def draw(found: Calibrated, out: Path) -> Path | None:
     return out
 
 
-__all__ = ["draw"]
+__all__ = ["ENDINGS", "check_place", "draw"]

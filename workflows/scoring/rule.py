@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.contract import Contract, Json, Outline, Table
+from carrara.engines.contract import Choice, Contract, Json, Outline, Table
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.workflows.calls import Definition
 from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.plain import plain
 from carrara.workflows.scoring.places import Places
-from carrara.workflows.scoring.score import Scoring
+from carrara.workflows.scoring.score import Scoring, label
 from carrara.workflows.types import value_type
+
+_MOST_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Marker:
 
         Raises:
             ValueError: Markdown that is not of the contract's form, and gold that no answer can equal: an object where
-                the answer is a text, a text where it is an object.
+                the answer is a text, a text where it is an object, none of the options of a choice.
         """
         self._check_shape(gold)
         if isinstance(gold, str) and isinstance(self.contract, Table | Outline):
@@ -59,6 +61,13 @@ class Marker:
             raise ValueError(
                 f"gold is an object with the keys {', '.join(gold) or '(none)'}, and the answer is scored as one "
                 f"{rule}: give gold as the text alone"
+            )
+        options = self.contract.options if isinstance(self.contract, Choice) else ()
+        known = {*map(label, options), label(None)}  # a step that was skipped gives null
+        if rule == "label" and options and label(gold) not in known:
+            raise ValueError(
+                f"gold is {gold!r:.60}, and the answer is one of {', '.join(options[:_MOST_LISTED])}"
+                f"{', …' if len(options) > _MOST_LISTED else ''}: give gold as one of these"
             )
         of_object = isinstance(self.contract, Json) and self.contract.schema.get("type") == "object"
         if rule == "fields" and of_object and not is_object and gold is not None:

@@ -26,7 +26,7 @@ def judged_parts(
         return
     wanted = pairs_of(scoring, gold)
     for pointer, sure in fields.items():
-        found = _at(answer, pointer, scoring)
+        found = part_at(answer, pointer, scoring)
         if found is not None:
             path, value, ordered = found
             yield places.of(path), sure, _is_right(wanted, path, value, scoring, ordered)
@@ -42,7 +42,7 @@ def _is_right(
     return given == below
 
 
-def _at(answer: Any, pointer: str, scoring: Scoring) -> tuple[Path, Any, bool] | None:
+def part_at(answer: Any, pointer: str, scoring: Scoring) -> tuple[Path, Any, bool] | None:
     """The path that a pointer goes in the answer, what is there, and whether its lists are ordered."""
     path: Path = ()
     ordered = True

@@ -33,13 +33,14 @@ from carrara.workflows.yaml.definition import (
     Ask,
     Call,
     Entries,
+    Expression,
     PipelineDef,
     StepDef,
     Use,
     Value,
     names_in,
 )
-from carrara.workflows.yaml.expressions import evaluate, pick
+from carrara.workflows.yaml.expressions import evaluate, is_direct, pick
 from carrara.workflows.yaml.kinds import MISSING
 from carrara.workflows.yaml.models import models_of
 from carrara.workflows.yaml.sketching import sketch_of
@@ -81,6 +82,21 @@ class PipelineWorkflow(Workflow[..., dict[str, Any]]):
         """The annotation of each output, Any where it cannot be told."""
         models = models_of(self.pipeline)
         return {name: models.of(kind, name) for name, kind in self.pipeline.output_types.items()}
+
+    @property
+    def given_on(self) -> Mapping[str, str]:
+        """The outputs that are just the value of a step that asks a model once: that step's name by the output's."""
+        once = {
+            step.name
+            for step in self.pipeline.steps
+            if isinstance(step.does, Ask) and step.each is None and step.repeat is None
+        }
+        named = {
+            output: [name for space, name in value.names if space != "inputs"]
+            for output, value in self.pipeline.outputs.items()
+            if isinstance(value, Expression) and is_direct(value)
+        }
+        return {output: names[0] for output, names in named.items() if names and {*names} <= once}
 
     def prepare(self) -> None:
         """Import what the steps name, here and in the pipelines that are used.

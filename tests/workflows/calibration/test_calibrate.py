@@ -5,19 +5,23 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from ruamel.yaml import YAML
 
+from carrara import llm, workflow
+from carrara.engines.engine import Ability
 from carrara.engines.errors import CarraraError, ContextOverflow, EngineFailed
 from carrara.engines.request import Completion, Confidence, Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.routing.accept import Accept
 from carrara.workflows.calibration.broken import EngineDown
-from carrara.workflows.calibration.calibrate import Calibrated, calibrate, policy_for
+from carrara.workflows.calibration.calibrate import Calibrated, calibrate, fitted, policy_for
 from carrara.workflows.calibration.fit import Point, Target
 from carrara.workflows.calibration.plot import draw
+from carrara.workflows.evaluate import evaluate_records
+from carrara.workflows.labelled import labelled
 from carrara.workflows.records import SourceError
 from carrara.workflows.session import Session
 from carrara.workflows.yaml.load import loads
@@ -74,9 +78,14 @@ def breaking(answer: Any, breaks: Callable[[int], bool]) -> Any:
 
 
 def calibrated(
-    data: Path, target: Target, first: Any = unsure, last: Any = slowly_right, **more: Any
+    data: Path,
+    target: Target,
+    first: Any = unsure,
+    last: Any = slowly_right,
+    task: Any = None,
+    **more: Any,
 ) -> Calibrated:
-    workflow = loads(PIPELINE).workflow
+    asked = loads(PIPELINE).workflow if task is None else task
     engines = {
         "diffusion": ScriptedEngine("diffusion", first, can=["choice"]),
         "ar": ScriptedEngine("ar", last, can=["choice"]),
@@ -85,7 +94,7 @@ def calibrated(
     async def work() -> Calibrated:
         async with Session(engines=engines) as session:
             return await calibrate(
-                workflow, str(data), session, target, engines=["diffusion", "ar"], **more
+                asked, str(data), session, target, engines=["diffusion", "ar"], **more
             )
 
     return asyncio.run(work())
@@ -134,6 +143,48 @@ def test_rows_that_no_engine_can_be_asked_about_end_the_calibration(tmp_path: Pa
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(f'{{"id": "{n}", "n": {n}, "gold": "odd"}}\n' for n in range(60)))
     told = "no field 'number' for the input 'number'; its fields are: id, n, gold. Give another the name 'number'"
+    with pytest.raises(SourceError, match=told):
+        calibrated(data, Target("accuracy", 0.9))
+
+
+def test_a_step_that_names_its_own_engine_is_not_calibrated(tmp_path: Path) -> None:
+    pinned = RECORD.replace("d: str}}", "d: str}, engine: ar}")
+
+    def never(request: Request) -> Completion:
+        raise AssertionError("nobody is asked")
+
+    with pytest.raises(CarraraError, match="step 'rec' asks the engine 'ar' whatever a policy"):
+        fitted_to(
+            pinned, tmp_path / "rows.jsonl", whole_record, never, never, Target("accuracy", 0.9)
+        )
+
+
+def test_a_python_step_that_names_its_own_engine_is_told(tmp_path: Path) -> None:
+    @llm(engine="ar")
+    def answer(number: int) -> Literal["even", "odd"]:
+        """Is {{ number }} even?"""
+
+    @workflow
+    async def parity(number: int) -> str:
+        return await answer(number)
+
+    lines: list[str] = []
+    calibrated(
+        rows(tmp_path / "rows.jsonl", 60),
+        Target("accuracy", 0.5),
+        task=parity,
+        tell=lines.append,
+    )
+    assert [line for line in lines if line.startswith("note")] == [
+        "note: step 'answer' asks the engine 'ar' whatever a policy says, so there is nothing to calibrate"
+    ]
+
+
+def test_gold_outside_the_options_of_a_choice_ends_the_calibration(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    line = '{{"id": "{0}", "number": {0}, "gold": "{1}"}}\n'
+    data.write_text("".join(line.format(n, "perhaps" if n == 9 else "ODD ") for n in range(60)))
+    told = "gold is 'perhaps', and the answer is one of even, odd: give gold as one of these"
     with pytest.raises(SourceError, match=told):
         calibrated(data, Target("accuracy", 0.9))
 
@@ -200,9 +251,9 @@ def test_an_engine_that_is_gone_ends_the_calibration_at_once(tmp_path: Path) -> 
 
 
 def test_a_hedge_stays_where_there_is_somebody_to_start() -> None:
-    workflow = loads(PIPELINE.replace("policy: {", "policy: {hedge: {share: 0.9}, ")).workflow
+    asked = loads(PIPELINE.replace("policy: {", "policy: {hedge: {share: 0.9}, ")).workflow
     for engines, stays in ((("ar",), False), (("openai",), True), (("diffusion", "ar"), True)):
-        policy = policy_for(Point(engines, 1.0, 1.0, 1.0, 0.0), workflow)
+        policy = policy_for(Point(engines, 1.0, 1.0, 1.0, 0.0), asked)
         assert (policy.hedge is not None) == stays
 
 
@@ -210,7 +261,7 @@ def test_thresholds_are_for_the_answers_of_the_engine_that_they_were_fitted_on(
     tmp_path: Path,
 ) -> None:
     found = calibrated(rows(tmp_path / "rows.jsonl", 200), Target("accuracy", 0.9, 0.3))
-    fitted = round(found.chosen.thresholds["answer"], 4)
+    fitted = found.chosen.thresholds["answer"]
     assert found.policy.accepts("choice", "parity/answer", "diffusion").overall == fitted
     others = found.policy.accepts("choice", "parity/answer", "ar")
     assert (others.overall, others.field) == (Accept().overall, Accept().field)
@@ -219,3 +270,221 @@ def test_thresholds_are_for_the_answers_of_the_engine_that_they_were_fitted_on(
         "answer": {"engines": {"diffusion": {"overall": fitted, "field": 0.0}}}
     }
     assert "accept" not in written  # as in the default policy
+
+
+RECORD = """
+inputs: {text: str}
+steps:
+  rec: {llm: "Extract {{ text }}", returns: {a: str, b: str, c: str, d: str}}
+"""
+TWO_CHOICES = """
+inputs: {text: str}
+steps:
+  a: {llm: "A? {{ text }}", returns: {one_of: [x, y]}}
+  b: {llm: "B? {{ text }}", returns: {one_of: [x, y]}}
+outputs: {a: "{{ a }}", b: "{{ b }}"}
+"""
+KIND_AND_RECORD = """
+inputs: {text: str}
+steps:
+  kind: {llm: "Which kind? {{ text }}", returns: {one_of: [letter, bill]}}
+  rec: {llm: "Extract {{ text }} {{ kind }}", returns: {a: str, b: str, c: str, d: str}}
+outputs: {answer: "{{ rec }}"}
+"""
+
+
+def number_of(request: Request) -> int:
+    return int(request.messages[-1].content.split("row")[1][:3])
+
+
+def told(value: Any, sure: float, fields: dict[str, float] | None = None) -> Completion:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return Completion(text, value, Confidence(sure, fields or {}))
+
+
+def fitted_to(
+    pipeline: str, data: Path, gold: Callable[[int], Any], first: Any, right: Any, target: Target
+) -> Calibrated:
+    """`right` is answered by the second engine."""
+    lines = [{"id": str(n), "text": f"row{n:03d}", "gold": gold(n)} for n in range(100)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    async def last(request: Request) -> Completion:
+        await asyncio.sleep(0.004)
+        return told(right(request), 0.9)
+
+    async def work() -> Calibrated:
+        can: list[Ability] = ["choice", "schema"]
+        engines = {
+            "diffusion": ScriptedEngine("diffusion", first, can=can),
+            "ar": ScriptedEngine("ar", last, can=can),
+        }
+        asked = loads(pipeline).workflow
+        async with Session(engines=engines) as session:
+            return await calibrate(
+                asked, str(data), session, target, engines=["diffusion", "ar"], concurrency=8
+            )
+
+    return asyncio.run(work())
+
+
+def record_of(request: Request) -> Any:
+    if request.output.kind == "choice":
+        return "bill"
+    names = request.output.schema["properties"]  # type: ignore[union-attr]
+    return {name: f"{name}{number_of(request)}" for name in names}
+
+
+def whole_record(number: int) -> dict[str, str]:
+    return {name: f"{name}{number}" for name in "abcd"}
+
+
+def same_on_other_rows(found: Calibrated) -> None:
+    assert found.trial is not None
+    assert found.trial.low - 0.05 <= found.chosen.value <= found.trial.high + 0.05
+
+
+def test_the_table_knows_that_sure_fields_stay_in_a_mixed_answer(tmp_path: Path) -> None:
+    def first(request: Request) -> Completion:
+        number = number_of(request)
+        value, fields = whole_record(number), {f"/{name}": 0.95 for name in "abcd"}
+        if number % 2:
+            value["b"], fields["/a"] = "wrong", 0.4
+        return told(value, 0.4 if number % 2 else 0.95, fields)
+
+    target = Target("accuracy", 0.95)
+    found = fitted_to(RECORD, tmp_path / "rows.jsonl", whole_record, first, record_of, target)
+    assert max(p.value for p in found.points if p.coverage > 0) < 0.6
+    assert found.chosen.engines == ("ar",)
+    same_on_other_rows(found)
+
+
+def test_the_table_knows_that_each_step_goes_on_to_the_last_engine_by_itself(
+    tmp_path: Path,
+) -> None:
+    def first(request: Request) -> Completion:
+        if number_of(request) % 2 == 0:
+            return told("x", 0.9)
+        return told("y", 0.9) if request.messages[-1].content.startswith("A") else told("x", 0.3)
+
+    target = Target("accuracy", 0.95)
+    found = fitted_to(
+        TWO_CHOICES,
+        tmp_path / "rows.jsonl",
+        lambda number: {"a": "x", "b": "x"},
+        first,
+        lambda request: "x",
+        target,
+    )
+    assert max(p.value for p in found.points if p.coverage > 0) < 0.6
+    assert not any(point.guessed for point in found.points)
+    assert found.chosen.engines == ("ar",)
+    same_on_other_rows(found)
+
+
+def test_fields_get_thresholds_in_a_workflow_of_two_steps(tmp_path: Path) -> None:
+    def first(request: Request) -> Completion:
+        number = number_of(request)
+        if request.output.kind == "choice":
+            return told("bill", 0.99)
+        value, fields = whole_record(number), {f"/{name}": 0.95 for name in "abcd"}
+        fields["/a"] = 0.6 + (number % 10) / 100
+        if number % 2:
+            value["a"], fields["/a"] = "wrong", 0.4 + (number % 10) / 1000
+        return told(value, 0.9, fields)
+
+    target = Target("accuracy", 0.95, 0.4)
+    found = fitted_to(
+        KIND_AND_RECORD, tmp_path / "rows.jsonl", whole_record, first, record_of, target
+    )
+    assert found.reached
+    accept = found.policy.accepts("json", "x/rec", "diffusion")
+    assert 0.41 <= accept.fields["/a"] <= 0.6
+    assert found.policy.accepts("choice", "x/kind", "diffusion").fields == {}
+    same_on_other_rows(found)
+
+
+def test_what_a_step_answers_to_a_prompt_that_it_was_not_shown_is_called_a_guess(
+    tmp_path: Path,
+) -> None:
+    def first(request: Request) -> Completion:
+        number = number_of(request)
+        if request.output.kind == "choice":
+            return told("letter" if number % 2 else "bill", 0.3 if number % 2 else 0.9)
+        return told(whole_record(number), 0.9)
+
+    target = Target("accuracy", 0.95, 0.4)
+    found = fitted_to(
+        KIND_AND_RECORD, tmp_path / "rows.jsonl", whole_record, first, record_of, target
+    )
+    guessed = {point.guessed for point in found.points if point.thresholds["kind"] <= 0.3}
+    assert guessed == {0.0}
+    doubting = [p.guessed for p in found.points if 0.3 < p.thresholds["kind"] <= 0.9]
+    assert doubting
+    assert all(0.4 < share < 0.6 for share in doubting)
+
+
+TWO_RECORDS = """
+inputs: {text: str}
+steps:
+  one: {llm: "One: {{ text }}", returns: {a: str, b: str, c: str, d: str}}
+  two: {llm: "Two: {{ text }}", returns: {a: str, b: str, c: str, d: str}}
+outputs: {one: "{{ one }}", two: "{{ two }}"}
+"""
+
+
+def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    lines = [
+        {
+            "id": str(n),
+            "text": f"row{n:03d}",
+            "gold": {"one": whole_record(n), "two": whole_record(n)},
+        }
+        for n in range(40)
+    ]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def first(request: Request) -> Completion:
+        number = number_of(request)
+        drawn = random.Random(f"{number} {request.messages[-1].content[:3]}")
+        value, fields = whole_record(number), {}
+        for name in value:
+            fields[f"/{name}"] = sure = round(drawn.random(), 3)
+            value[name] = value[name] if drawn.random() < 0.3 + 0.7 * sure else "wrong"
+        if number % 10 == 7:
+            return Completion("I do not know.", confidence=Confidence(0.9))
+        return told(value, sum(fields.values()) / 4, fields)
+
+    def steady(request: Request) -> Completion:
+        """It gives the same fields when it is asked for some of them."""
+        full = {name: f"{name}{number_of(request)}" for name in "abcd"}
+        drawn = random.Random(number_of(request))
+        full = {name: part if drawn.random() < 0.8 else "bad" for name, part in full.items()}
+        return told({name: full[name] for name in record_of(request)}, 0.5)
+
+    can: list[Ability] = ["choice", "schema"]
+    asked = loads(TWO_RECORDS).workflow
+
+    async def work() -> None:
+        engines = {
+            "diffusion": ScriptedEngine("diffusion", first, can=can),
+            "ar": ScriptedEngine("ar", steady, can=can),
+        }
+        async with Session(engines=engines) as session:
+            alone = {
+                name: await evaluate_records(asked, labelled(str(data)), session, engine=name)
+                for name in engines
+            }
+            made = fitted(asked, alone, Target("f1", 0.9))
+            points = [*made.points[::9], next(p for p in made.points if p.fields)]
+            assert any(point.fields for point in points)
+            for point in points:
+                assert not point.guessed
+                policy = policy_for(point, asked)
+                found = await evaluate_records(asked, labelled(str(data)), session, policy=policy)
+                assert found.totals.field_f1 == pytest.approx(point.value)
+                taken = [row.engines for row in found.rows]
+                assert sum(engines == ("diffusion",) for engines in taken) / 40 == point.coverage
+
+    asyncio.run(work())

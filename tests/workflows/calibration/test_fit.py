@@ -2,14 +2,19 @@
 
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from carrara.engines.contract import Choice, Contract, Json
+from carrara.engines.request import Completion, Confidence, Message
+from carrara.runtime.routing.call import LlmCall
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
+    between,
     choose,
     compared,
     interval,
@@ -17,12 +22,40 @@ from carrara.workflows.calibration.fit import (
     smoothed,
     value_of,
 )
-from carrara.workflows.calibration.observed import Answer, Pair
-from carrara.workflows.scoring.score import Score
+from carrara.workflows.calibration.observed import Answer, Pair, Place
+from carrara.workflows.scoring.score import Score, Scoring, score
+from carrara.workflows.step_answer import StepAnswer
 
 
 def mark(exact: bool) -> Score:
     return Score(exact, True, int(exact), 1, 1)
+
+
+def answer(
+    rule: Any, gold: Any, given: Any, sure: Confidence, ms: float, output: Contract | None = None
+) -> Answer:
+    """The answer of a workflow of the one step `answer`."""
+    output = output or Choice(("yes", "no"))
+    call = StepAnswer(
+        "answer",
+        given,
+        LlmCall((Message("user", "?"),), output),
+        Completion("", confidence=sure),
+        ms=ms,
+    )
+
+    def marked(found: Any) -> Score:
+        return score(Scoring(rule), gold, found)
+
+    places = {Place("answer", place, place): one for place, one in sure.fields.items()}
+    steps = {} if sure.overall is None else {"answer": sure.overall}
+    calls = {"answer": call}
+    spots: dict[str, tuple[str, ...]] = {"answer": ()}
+    return Answer(marked(given), steps, places, ms, 0.0, given, calls, spots, marked)
+
+
+def choice(right: bool, sure: float, ms: float) -> Answer:
+    return answer("label", "yes", "yes" if right else "no", Confidence(sure), ms)
 
 
 def drawn(count: int, seed: int, last_right: float = 0.9) -> Pair:
@@ -31,8 +64,8 @@ def drawn(count: int, seed: int, last_right: float = 0.9) -> Pair:
     rows = []
     for _ in range(count):
         sure = draw.random()
-        first = Answer(mark(draw.random() < sure), {"answer": sure}, {}, 10.0)
-        last = Answer(mark(draw.random() < last_right), {"answer": 0.5}, {}, 100.0)
+        first = choice(draw.random() < sure, sure, 10.0)
+        last = choice(draw.random() < last_right, 0.5, 100.0)
         rows.append((first, last))
     return Pair("diffusion", "ar", rows)
 
@@ -114,35 +147,66 @@ def test_the_best_of_three_engines_is_the_measure_for_every_pair() -> None:
     assert found.engines[-1] == "server"
 
 
-def fields(right: dict[str, bool]) -> Score:
-    parts = {place: mark(good) for place, good in right.items()}
-    hits = sum(right.values())
-    return Score(all(right.values()), True, hits, len(right), len(right), parts)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_threshold_lies_in_the_gap_that_it_was_fitted_to(a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assume(low < high)
+    assert low < between(low, high) <= high
+
+
+def test_a_threshold_in_a_wide_gap_is_short_and_one_in_a_narrow_gap_is_exact() -> None:
+    assert between(0.61, 0.6987654) == 0.69
+    assert between(0.9999, 0.99999) == 0.99999
+
+
+RECORD = Json.of(
+    {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in "abcd"},
+        "required": list("abcd"),
+    }
+)
+
+
+def record(wrong: str, sure: Confidence, ms: float) -> Answer:
+    gold = dict.fromkeys("abcd", "right")
+    return answer("fields", gold, gold | dict.fromkeys(wrong, "wrong"), sure, ms, RECORD)
 
 
 def parted(count: int) -> Pair:
-    """The first engine is right about /a always, and about /b where it says so; the last mostly about both."""
+    """The first engine is right about all but /b, and there where it says so; the last mostly about /a and /b."""
     draw = random.Random(0)
     rows = []
     for number in range(count):
         sure = draw.random()
-        sures = {"/a": 0.9, "/b": sure}
-        first = Answer(fields({"/a": True, "/b": sure > 0.5}), {"answer": 0.7}, sures, 10.0)
-        last = Answer(
-            fields({"/a": number % 5 > 0, "/b": number % 10 > 0}), {"answer": 0.5}, {}, 100.0
-        )
-        rows.append((first, last))
+        sures = {"/a": 0.9, "/b": sure, "/c": 0.9, "/d": 0.9}
+        first = record("" if sure > 0.5 else "b", Confidence(0.7, sures), 10.0)
+        bad = "a" * (number % 5 == 0) + "b" * (number % 10 == 0)
+        rows.append((first, record(bad, Confidence(0.5), 100.0)))
     return Pair("diffusion", "ar", rows)
 
 
 def test_a_weak_part_gets_a_threshold_and_a_mixed_answer_beats_both() -> None:
     pair = parted(200)
     thresholds = part_thresholds(pair)
-    assert thresholds.keys() == {"/b"}
-    assert 0.45 < thresholds["/b"] < 0.55
+    assert thresholds.keys() == {"answer"}
+    assert thresholds["answer"].keys() == {"/b"}
+    assert 0.45 < thresholds["answer"]["/b"] < 0.55
     points, (first, last) = compared([pair], "accuracy")
     best, _ = choose(points, Target("accuracy", 1.0))
     assert best.value > max(first.value, last.value)
+
+
+def test_of_an_answer_in_doubt_only_the_doubtful_fields_are_the_last_engines() -> None:
+    sures = {"/a": 0.4, "/b": 0.95, "/c": 0.95, "/d": 0.95}
+    doubtful = record("ab", Confidence(0.4, sures), 10.0)  # /b is wrong, and sure
+    sure = record("", Confidence(0.95), 10.0)
+    last = record("", Confidence(0.9), 100.0)
+    pair = Pair("diffusion", "ar", [(doubtful, last), (sure, last)] * 20)
+    points, _ = compared([pair], "accuracy")
+    assert {point.value for point in points if point.coverage == 0.5} == {0.5}
+    points, _ = compared([pair], "accuracy", mixed=False)
+    assert {point.value for point in points if point.coverage == 0.5} == {1.0}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))

@@ -100,3 +100,15 @@ def test_the_pipelines_of_the_tasks_say_what_their_types_do_not(root: Path) -> N
     assert rule("table_write") == Scoring("cells")
     assert rule("format_repair") == Scoring("form")
     assert rule("film_record") == Scoring("fields", frozenset({"genres", "cast"}))
+
+
+def test_gold_of_a_choice_is_one_of_its_options_as_answers_are_compared() -> None:
+    step = STEP.format(returns="{one_of: [Very glad, sad]}")
+    marker = marker_of(loads(step).workflow)
+    assert marker.gold(" very  GLAD") == " very  GLAD"
+    assert marker.gold(None) is None  # of a step that was skipped
+    for gold in ("furious", 3, ["sad"]):
+        with pytest.raises(ValueError, match="the answer is one of Very glad, sad"):
+            marker.gold(gold)
+    apart = marker_of(loads(step).workflow, Scoring("answers"))
+    assert apart.gold("sad; very glad") == "sad; very glad"
