@@ -35,7 +35,11 @@ HI = (Message("user", "hi"),)
         (Limits("9"), Sampling(), "max_tokens is '9', it must be a whole number"),  # type: ignore[arg-type]
         (Limits(True), Sampling(), "max_tokens is True"),
         (Limits(max_steps=2.5), Sampling(), "max_steps is 2.5"),  # type: ignore[arg-type]
-        (Limits(deadline_s=float("nan")), Sampling(), "deadline_s is nan, it must be a number, or"),
+        (
+            Limits(deadline_s=float("nan")),
+            Sampling(),
+            "deadline_s is nan, it must be a finite number, or",
+        ),
         (Limits(deadline_s="soon"), Sampling(), "deadline_s is 'soon'"),  # type: ignore[arg-type]
         (Limits(), Sampling("hot"), "temperature is 'hot'"),  # type: ignore[arg-type]
         (Limits(), Sampling(1, 1, 1.5), "seed is 1.5, it must be a whole number, or"),  # type: ignore[arg-type]
@@ -56,7 +60,7 @@ def test_a_number_out_of_its_range_is_named(
 
 @pytest.mark.parametrize("priority", [float("nan"), float("inf"), "x"])
 def test_a_priority_is_a_number(priority: Any) -> None:
-    with pytest.raises(EngineRefused, match=r"priority is .*, it must be a number"):
+    with pytest.raises(EngineRefused, match=r"priority is .*, it must be a finite number"):
         check_numbers(Request(HI, priority=priority), "any")
 
 
