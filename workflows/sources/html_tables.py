@@ -2,111 +2,71 @@
 
 from __future__ import annotations
 
-import re
-from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
 
+from carrara.workflows.sources.html_page import Node, attribute, children, is_unseen
 from carrara.workflows.sources.record import Unreadable
 
-_PARTS = ("thead", "tbody", "tfoot", "tr", "td", "th", "caption")
-_MAX_REPEATED = 200
-"""A longer text stands in the first row that its cell spans alone."""
 _MAX_CELLS = 2_000_000
+Row = tuple[int, list[Node]]
+"""Its cells, with what tells the part of the table (head, body) that it belongs to: no cell spans rows of two."""
 
 
 @dataclass(slots=True)
-class _Table:
-    """Its own rows, without those of tables within; each with the part (head, body) that it belongs to."""
+class Table:
+    """Its own captions and rows, without those of tables within."""
 
-    tag: Any
-    parts: list[Any] = field(default_factory=list)
-    rows: list[tuple[int, list[Any]]] = field(default_factory=list)
+    captions: list[Node] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     holds_tables: bool = False
 
+    @property
+    def is_layout(self) -> bool:
+        """A table that holds others, or has one cell only: its cells are blocks of text, one after the other."""
+        return self.holds_tables or sum(len(cells) for _, cells in self.rows) <= 1
 
-def square_tables(soup: Any) -> None:
-    """Every table gets a cell for each column in each row: one that spans rows stands in each of them (a long one in
-    the first), one that spans columns in the first. `|` in a cell is escaped. A table that holds others, or has one
-    cell only, is there for the layout: its cells become blocks of text, one after the other.
+    def grid(self) -> list[list[Node | None]]:
+        """A cell for each column in each row: one that spans rows stands in each of them, one that spans columns in
+        the first; None where there is none, or one goes on from the left.
 
-    Raises:
-        Unreadable: a table of too many cells.
-    """
-    for table in _tables(soup):
-        count = sum(len(cells) for _, cells in table.rows)
-        if count and (table.holds_tables or count == 1):
-            for tag in (table.tag, *table.parts):
-                tag.name = "div"
-        elif count:
-            _square(soup, table)
+        Raises:
+            Unreadable: too many cells.
+        """
+        return _grid(self.rows)
 
 
-def _tables(soup: Any) -> list[_Table]:
-    """The innermost ones first."""
-    found = {id(tag): _Table(tag) for tag in soup("table")}
-    for tag in soup(["table", *_PARTS]):
-        around = _around(tag, "table")
-        if around is None:
-            continue
-        table = found[id(around)]
-        match tag.name:
+def tables_of(root: Node) -> dict[int, Table]:
+    """The tables of a page that hold data, by the `id` of their element."""
+    found: dict[int, Table] = {}
+    left: list[tuple[Node, Table | None, int]] = [(root, None, 0)]
+    while left:
+        node, table, part = left.pop()
+        match node.name:
             case "table":
-                table.holds_tables = True
-                continue
-            case "tr":
-                table.rows.append((_group(tag), []))
-            case "td" | "th":
-                if not table.rows:
-                    table.rows.append((0, []))
-                table.rows[-1][1].append(tag)  # where </td> is left out, too, which nests the cells
-        table.parts.append(tag)
-    return list(reversed(found.values()))
+                if table is not None:
+                    table.holds_tables = True
+                table = found[id(node)] = Table()
+                part = id(node)
+            case "caption" if table is not None:
+                table.captions.append(node)
+            case "thead" | "tbody" | "tfoot":
+                part = id(node)
+            case "tr" if table is not None:
+                table.rows.append((part, []))
+            case "td" | "th" if table is not None and table.rows:
+                table.rows[-1][1].append(node)
+        inner = [(child, table, part) for child in children(node) if _is_seen(child)]
+        left.extend(reversed(inner))
+    return {key: table for key, table in found.items() if not table.is_layout}
 
 
-def _group(row: Any) -> int:
-    """What tells the part of the table that a row belongs to: no cell spans rows of two."""
-    return id(_around(row, "thead", "tbody", "tfoot", "table"))
+def _is_seen(node: Node) -> bool:
+    return node.name[0] not in "#!" and not is_unseen(node)
 
 
-def _around(tag: Any, *names: str) -> Any:
-    """The nearest element of these names around it, None where there is none."""
-    return next((parent for parent in tag.parents if parent.name in names), None)
-
-
-def _square(soup: Any, table: _Table) -> None:
-    grid = _grid(table.rows)
-    for text in table.tag(string=re.compile(r"\|")):
-        if _around(text, "td", "th") is not None:
-            text.replace_with(text.replace("|", "\\|"))
-    cells = [cell for _, row in table.rows for cell in row]
-    for cell in reversed(cells):  # the inner ones first, where </td> is left out
-        cell.extract()
-        cell.attrs = {}
-    for part in table.parts:
-        if part.name not in ("td", "th"):
-            part.name = "div"
-    beside = soup.new_tag("div")  # such as the caption
-    beside.extend(list(table.tag.contents))
-    table.tag.insert_before(beside)
-    for row in grid:
-        made = soup.new_tag("tr")
-        for cell in row:
-            made.append(soup.new_tag("td") if cell is None else _unused(soup, cell))
-        table.tag.append(made)
-
-
-def _unused(soup: Any, cell: Any) -> Any:
-    """The cell, where it is in no row yet, else one like it."""
-    if cell.parent is None:
-        return cell
-    return copy(cell) if len(cell.get_text()) <= _MAX_REPEATED else soup.new_tag("td")
-
-
-def _grid(rows: list[tuple[int, list[Any]]]) -> list[list[Any]]:
-    """The cells of each row, as many in each; None where there is none, or one goes on from the left."""
-    lines: list[dict[int, Any]] = []
-    above: dict[int, tuple[Any, int]] = {}  # by column: a cell that spans more rows, and how many
+def _grid(rows: list[Row]) -> list[list[Node | None]]:
+    lines: list[dict[int, Node | None]] = []
+    above: dict[int, tuple[Node, int]] = {}  # by column: a cell that spans more rows, and how many
     size, group = 0, 0
     for part, cells in rows:
         if part != group:
@@ -139,9 +99,9 @@ def _check(cells: int) -> None:
         )
 
 
-def _span(cell: Any, name: str) -> int:
+def _span(cell: Node, name: str) -> int:
     """How many columns or rows the cell takes; a rowspan of 0 are all that follow."""
-    given = str(cell.get(name, "")).strip()
+    given = attribute(cell, name).strip()
     if not (given.isascii() and given.isdigit()):
         return 1
     most = 1000 if name == "colspan" else 65_534  # as in browsers
@@ -151,4 +111,4 @@ def _span(cell: Any, name: str) -> int:
     return min(count, most)
 
 
-__all__ = ["square_tables"]
+__all__ = ["Table", "tables_of"]

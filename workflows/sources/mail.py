@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import mailbox
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from email import policy
-from email.message import EmailMessage, MIMEPart
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from carrara.workflows.sources import html
+from carrara.engines.errors import CarraraError
+from carrara.workflows.sources.mail_body import Part, body_of
+from carrara.workflows.sources.mail_header import AS_SENT
 from carrara.workflows.sources.record import (
     MAX_TEXT_BYTES,
     Record,
@@ -54,69 +54,52 @@ def read_mailbox(path: Path) -> Iterator[Record]:
 
 
 def _record(empty: Record, raw: bytes, more: Mapping[str, Any]) -> Record:
+    """The record of a message; one over which the parser breaks is broken like any other that cannot be used."""
+    raw = raw.removeprefix(BOM_UTF8).lstrip(b"\r\n")
     if not raw.strip():
         return broken(empty, "the file is empty")
-    message = BytesParser(policy=policy.default).parsebytes(raw)
-    if not message.keys():
-        return broken(empty, "not an e-mail: it has no header")
+    if len(raw) > MAX_TEXT_BYTES:
+        return broken(empty, f"larger than {MAX_TEXT_BYTES // 2**20} MiB")
     try:
-        fields = {**_headers(message), "text": _body(message), **more}
+        message = BytesParser(policy=AS_SENT).parsebytes(raw)
+        if not message.keys():
+            return broken(empty, "not an e-mail: it has no header")
+        body = body_of(message)
+        fields = {
+            **_headers(message),
+            "text": body.text,
+            "attachments": body.attachments,
+            **more,
+        }
+        named = str(message.get("Message-ID", "")).strip("<> \t\r\n")
     except Unreadable as error:
         return broken(empty, str(error))
-    except (ValueError, LookupError) as error:
-        return broken(empty, f"not a readable e-mail: {error}")
-    named = str(message.get("Message-ID", "")).strip("<> ")
+    except CarraraError:
+        raise
+    except RecursionError:
+        return broken(empty, "not a readable e-mail: it nests its parts too deeply")
+    except Exception as error:
+        return broken(empty, f"not a readable e-mail: {type(error).__name__}: {error}")
     key = named if named and ":message " in empty.where else empty.key
     return Record(empty.index, key, empty.where, fields)
 
 
-def _headers(message: EmailMessage) -> dict[str, Any]:
+def _headers(message: Part) -> dict[str, Any]:
     return {
         "subject": str(message.get("Subject", "")),
         "from": str(message.get("From", "")),
         "to": str(message.get("To", "")),
         "cc": str(message.get("Cc", "")),
         "date": _date(message),
-        "attachments": [part.get_filename() or "" for part in message.iter_attachments()],
     }
 
 
-def _date(message: EmailMessage) -> str | None:
+def _date(message: Part) -> str | None:
     """ISO 8601, None where there is none that can be read."""
     try:
-        found: datetime = parsedate_to_datetime(str(message["Date"]))
-    except (TypeError, ValueError):
+        return parsedate_to_datetime(str(message["Date"])).isoformat()
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
-    return found.isoformat()
-
-
-def _body(message: EmailMessage) -> str:
-    part = message.get_body(preferencelist=("plain", "html"))
-    if part is None:
-        raise Unreadable("the e-mail holds no text")
-    content = _content(part)
-    if part.get_content_subtype() == "html":
-        text = str(html.read(content)["text"])
-    else:
-        text = content if isinstance(content, str) else _guessed(content)
-    if not text.strip():
-        raise Unreadable("the e-mail holds no text")
-    return text
-
-
-def _content(part: MIMEPart) -> str | bytes:
-    """Text where the mail tells the encoding, else bytes: then the page may tell it."""
-    raw = part.get_payload(decode=True)
-    tells = part.get_content_charset() is not None
-    return raw if isinstance(raw, bytes) and not tells else str(part.get_content())
-
-
-def _guessed(raw: bytes) -> str:
-    """A text that does not tell its encoding, as mail programs show it."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("windows-1252", errors="replace")
 
 
 __all__ = ["read_mailbox", "read_message"]
