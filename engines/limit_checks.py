@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from carrara.engines.fields import COUNT, SIZE
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -16,9 +18,8 @@ def check_whole(limits: DataclassInstance, may_be_zero: frozenset[str] = frozens
         ValueError: names the limit, its value and its range.
     """
     for limit in fields(limits):
-        value, least = getattr(limits, limit.name), 0 if limit.name in may_be_zero else 1
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not is_whole or value < least:
+        value, allowed = getattr(limits, limit.name), COUNT if limit.name in may_be_zero else SIZE
+        if value not in allowed:
             raise ValueError(
-                f"{type(limits).__name__}: {limit.name} is {value!r}, it must be a whole number, at least {least}"
+                f"{type(limits).__name__}: {limit.name} is {value!r}, it must be {allowed}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,10 +79,11 @@ def calibrate(
     from carrara.workflows.outputs import make_place
     from carrara.workflows.target import file_of, load_workflow
 
-    names = engine_names(engines or ["diffusion", "ar"], lambda: load_workflow(target))
+    workflow = cache(lambda: load_workflow(target))
+    names = engine_names(engines or ["diffusion", "ar"], workflow)
     if len(names) < 2:
         raise usage(f"calibration compares at least two engines: --engine {names[0]},ANOTHER")
-    definition = file_of(load_workflow(target))
+    definition = file_of(workflow())
     make_place(output, definition, rows)
     if plot is not None:
         from carrara.workflows.calibration.plot import check_place

@@ -20,6 +20,6 @@ def test_each_limit_is_a_whole_number_above_nothing(kind: type[Any], name: str) 
     least = 0 if name in MAY_BE_ZERO else 1
     assert getattr(kind(**{name: least}), name) == least
     for wrong in (least - 1, -5, 2.5, True, "2", None):
-        told = f"BatchLimits: {name} is {wrong!r}, it must be a whole number, at least {least}"
+        told = f"BatchLimits: {name} is {wrong!r}, it must be a whole number of at least {least}"
         with pytest.raises(ValueError, match=told):
             kind(**{name: wrong})
