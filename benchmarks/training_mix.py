@@ -7,8 +7,8 @@ examples/tasks/TASK.yaml; where a row asks for other fields, in another order, o
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
 to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
 steps of examples/cookbook (`cookbook_rows`), --made so many each with other labels and other names of fields
-(`benchmarks.training_made`). --only names the tasks that are read, and how many rows of each at most; --most those that
-are written, with what is made by program.
+(`benchmarks.training_made`), --receipts so many receipts made by program (`benchmarks.training_receipts`). --only names
+the tasks that are read, and how many rows of each at most; --most those that are written, with what is made by program.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training_made import made_rows, schema_of
+from benchmarks.training_receipts import receipt_rows
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Table, Text, to_data
 from carrara.engines.errors import CarraraError
 from carrara.workflows.steps import Llm
@@ -66,6 +67,10 @@ def main() -> None:
         rows += made
     if arguments.made:
         made = list(made_rows(rows, arguments.made, arguments.seed))
+        counts.update(row["task"] for row in made)
+        rows += made
+    if arguments.receipts:
+        made = list(receipt_rows(arguments.receipts, arguments.seed))
         counts.update(row["task"] for row in made)
         rows += made
     random.Random(arguments.seed).shuffle(rows)
@@ -243,6 +248,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--most", action="append", default=[], metavar="TASK=ROWS")
     parser.add_argument("--cookbook", action="store_true")
     parser.add_argument("--made", type=int, default=0, metavar="ROWS")
+    parser.add_argument("--receipts", type=int, default=0, metavar="ROWS")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

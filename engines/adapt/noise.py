@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ def noised(sketch: Sketch, noise: Noise, pair: bool) -> list[Noised]:
     """One masking of a canvas, or with `pair` two that complement each other, unless all is masked.
 
     A gate is one decision and is masked as a whole; so are about half of the slots, of the others each position
-    by itself. Units in `open` are masked always, `PINNED` positions never.
+    by itself. Units in `open` are masked always, `PINNED` positions never. As often as the recipe's `in_order` says,
+    what is masked of a slot is its end: what is seen then is what slots in order have at some pass of decoding.
     """
     recipe, chance = noise.recipe, noise.chance
     ids, units = sketch.ids, sketch.units
@@ -57,8 +59,10 @@ def noised(sketch: Sketch, noise: Noise, pair: bool) -> list[Noised]:
         hidden = whole[units[at]]
         if at in always or (chance.random() < rate if hidden is None else hidden):
             masked.add(at)
-    found = [_hidden(ids, units, masked, noise)] if masked else []
     rest = (set(places) - masked) | always
+    if chance.random() < recipe.in_order:
+        masked, rest = _ends(masked, units), _ends(rest, units)
+    found = [_hidden(ids, units, masked, noise)] if masked else []
     if pair and rest - always:
         found.append(_hidden(ids, units, rest, noise))
     return found or [_hidden(ids, units, set(places), noise)]
@@ -68,6 +72,15 @@ def _rate(share: float, later: float, number: int, count: int) -> float:
     """The chance of a position to be masked: `share` on average, rising from first to last by `later`."""
     tilt = 1 + later * (number / max(1, count - 1) - 0.5)
     return min(1.0, share * tilt)
+
+
+def _ends(masked: Set[int], units: Sequence[int]) -> set[int]:
+    """As many positions of each unit as are masked of it, its last ones."""
+    places: dict[int, list[int]] = defaultdict(list)
+    for at, unit in enumerate(units):
+        places[unit].append(at)
+    counts = Counter(units[at] for at in masked)
+    return {at for unit, count in counts.items() for at in places[unit][-count:]}
 
 
 def _hidden(ids: Sequence[int], units: Sequence[int], masked: Set[int], noise: Noise) -> Noised:

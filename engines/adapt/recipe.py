@@ -28,6 +28,7 @@ class Recipe:
     has, which share its clean text. text_block_tokens: of a block of free text, grown from 1
     during the first `growth` share of the steps, and mixed with shorter ones afterwards.
     least_noise: the least share of masked units of a noised canvas; all_noise: how often everything is masked.
+    in_order: how often what is masked of a slot is its end, as where slots are decoded in order.
     later: how much more often the last unit is masked than the first (0: alike).
     edits: the share of visible answer tokens that are replaced by wrong ones, to be put right, in the last
     `edits_from` part of the steps. edits_from 1 means never.
@@ -54,6 +55,7 @@ class Recipe:
     growth: float = 0.15
     least_noise: float = 0.2
     all_noise: float = 0.4
+    in_order: float = 0.6
     later: float = 0.5
     edits: float = 0.12
     edits_from: float = 0.8
@@ -68,7 +70,16 @@ class Recipe:
         for name, number in least.items():
             if getattr(self, name) < number:
                 raise CarraraError(f"{name} is at least {number}, not {getattr(self, name)}")
-        shares = ("warmup", "growth", "least_noise", "all_noise", "later", "edits", "edits_from")
+        shares = (
+            "warmup",
+            "growth",
+            "least_noise",
+            "all_noise",
+            "in_order",
+            "later",
+            "edits",
+            "edits_from",
+        )
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise CarraraError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")

@@ -53,10 +53,20 @@ def test_masks_hide_decisions_only_gates_as_one_and_open_ones_always(
 
 @given(sketches(), st.integers(0, 999))
 def test_a_pair_of_maskings_asks_for_every_decision(sketch: Sketch, seed: int) -> None:
-    noise = Noise(Recipe(all_noise=0.0), 0.0, MASK, random.Random(seed))
+    recipe = Recipe(all_noise=0.0, in_order=0.0)
+    noise = Noise(recipe, 0.0, MASK, random.Random(seed))
     found = noised(sketch, noise, pair=True)
     asked = {at for _, asks in found for at, ask in enumerate(asks) if ask}
     assert asked == {at for at, unit in enumerate(sketch.units) if unit != PINNED}
+
+
+@given(sketches(), st.integers(0, 999), st.booleans())
+def test_slots_in_order_are_seen_up_to_some_place(sketch: Sketch, seed: int, pair: bool) -> None:
+    noise = Noise(Recipe(all_noise=0.0, in_order=1.0), 0.0, MASK, random.Random(seed))
+    for tokens, _ in noised(sketch, noise, pair):
+        for unit in set(sketch.units) - {PINNED}:
+            own = [tokens[at] == MASK for at, other in enumerate(sketch.units) if other == unit]
+            assert own == sorted(own)
 
 
 @pytest.fixture
