@@ -138,7 +138,7 @@ class HttpLine:
                 return
             if kind != "text/event-stream":
                 self._raise_type(kind, await self._whole(response), "a stream of events")
-            response.encoding = "utf-8"
+            response.encoding = "utf-8-sig"  # a byte-order mark is no part of the first event
             events, read = aiter(httpx2.EventSource(response)), 0
             while (event := await self._next(events)) is not None:
                 read += len(event.data)
@@ -224,7 +224,7 @@ class HttpLine:
             broken = self._error(error, reading=True)
             broken.text = self._key.scrub(bytes(read).decode("utf-8", "replace"))
             raise broken from error
-        return bytes(read).decode("utf-8", "replace")
+        return bytes(read).decode("utf-8-sig", "replace")
 
     def _json(self, response: httpx2.Response, text: str) -> Any:
         kind = _content_type(response)

@@ -208,6 +208,15 @@ def test_a_pair_that_is_parted_by_chunks_is_joined(net: Any) -> None:
     assert (completion.text, texts) == ("a😀b", ["a", "a😀b"])
 
 
+def test_a_byte_order_mark_is_no_part_of_an_answer(net: Any) -> None:
+    streamed = b"\xef\xbb\xbf" + net.events(net.deltas("be", "st"))
+    for raw in (net.pieces([streamed]), net.pieces([bytes([one]) for one in streamed])):
+        completion, texts, _ = shown(net, raw)
+        assert (completion.text, texts) == ("best", ["be", "best"])
+    whole = "\ufeff" + json.dumps({"choices": [{"message": {"content": "best"}}]})
+    assert net.complete(net.answer(whole))[0].text == "best"
+
+
 def test_keeping_a_connection_alive_is_silence(net: Any) -> None:
     preset = net.PLAIN.but({"timeouts": {"read_s": 0.05}}, "test")
 
