@@ -31,6 +31,11 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether equal requests have equal answers on one engine."""
+        return self.temperature == 0 or self.seed is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -205,11 +205,13 @@ class Accepted(StepEvent):
 @dataclass(frozen=True, slots=True)
 class ValueShown(StepEvent):
     """The value of an LLM step, just accepted or taken from the journal (`reused`). Told while somebody listens,
-    never kept: the journal has it. A fresh one comes with the `call` that it answers."""
+    never kept: the journal has it. A fresh one comes with the `call` that it answers, a reused one with the `place` of
+    its step in the journal."""
 
     value: Any = None
     reused: bool = False
     call: Any = None
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

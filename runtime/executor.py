@@ -249,12 +249,11 @@ class Executor:
         found = recall.find(node)
         if found is None:
             return False
-        value, seconds = found
         self.reused += 1
         if self.stream.watched and node.spec.kind == "llm":
-            self.stream.tell(ValueShown, node, value=value, reused=True)
-        self.stream.tell(StepFinished, node, seconds=seconds, reused=True)
-        self.finish(node, value, None)
+            self.stream.tell(ValueShown, node, value=found.value, reused=True, place=found.place)
+        self.stream.tell(StepFinished, node, seconds=found.seconds, reused=True)
+        self.finish(node, found.value, None)
         return True
 
     # Running.

@@ -2,23 +2,33 @@
 
 A finished step is reused when path, identity (definition and inputs) and occurrence are the same as in
 the run that is resumed. Where the path is known but the identity is not, the step runs again and StepChanged
-says what is different.
+says what is different. A run that may reuse any step takes equal ones from other paths and runs, too: each of them
+once, unless the step is repeatable, so that five samples of one prompt stay five.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from carrara.runtime.errors import RunError
 from carrara.runtime.events import StepChanged
 from carrara.runtime.journal.api import Journal, Key, StepRecord, StoredStep
+from carrara.runtime.journal.step_places import StepPlaces
 from carrara.runtime.node import StepNode
 
 if TYPE_CHECKING:
     from carrara.runtime.executor import Executor
+
+
+class Recalled(NamedTuple):
+    """The result of an earlier execution, its seconds, and the place of its step in the journal."""
+
+    value: Any
+    seconds: float
+    place: int
 
 
 class Recall:
@@ -31,12 +41,16 @@ class Recall:
         "_finished",
         "_journal",
         "_left",
+        "_run_id",
+        "_taken",
         "_unmatched",
     )
 
     def __init__(self, executor: Executor, journal: Journal, run_id: str, any_run: bool) -> None:
         self._executor = executor
         self._journal = journal
+        self._run_id = run_id
+        self._taken = StepPlaces()
         self._any_run = any_run
         self._clock = time.time() - time.perf_counter()  # perf_counter + this = unix seconds
         self._finished: Mapping[Key, StoredStep] = journal.finished(run_id)
@@ -60,27 +74,40 @@ class Recall:
         counts[same] = occurrence + 1
         node.entry = Key(path, identity, occurrence)
 
-    def find(self, node: StepNode) -> tuple[Any, float] | None:
-        """Value and seconds of an earlier execution of a named node, None if it has to run."""
+    def find(self, node: StepNode) -> Recalled | None:
+        """An earlier execution of a named node, None if it has to run."""
         key = node.entry
         assert key is not None
         spec = node.spec
         if not key.identity or not spec.options.cache:
             return None
-        stored = self._finished.get(key) if self._finished else None
-        if stored is not None:
-            self._left[key.path].pop(key, None)
-        elif self._any_run:
-            stored = self._journal.lookup(key.identity, key.occurrence)
+        stored = self._stored(key, spec.repeatable)
         if stored is None:
             if key.path in self._left:
                 self._missed(node)
             return None
         try:
-            return stored.value(spec.returns), stored.seconds
+            return Recalled(stored.value(spec.returns), stored.seconds, stored.place)
         except ValueError:
             self._executor.stream.tell(StepChanged, node, what="result type")
             return None
+
+    def _stored(self, key: Key, repeatable: bool) -> StoredStep | None:
+        own = self._finished.get(key) if self._finished else None
+        if own is not None:
+            self._left[key.path].pop(key, None)
+        if not self._any_run:
+            return own
+        for stored in self._equal(own, key, repeatable):
+            if repeatable or stored.place not in self._taken:
+                self._taken.add(stored.place)
+                return stored
+        return None
+
+    def _equal(self, own: StoredStep | None, key: Key, repeatable: bool) -> Iterator[StoredStep]:
+        if own is not None:
+            yield own
+        yield from self._journal.equal_steps(self._run_id, key, repeatable=repeatable)
 
     def record(self, node: StepNode, value: Any, seconds: float) -> None:
         """Write a finished node down; the executor finishes it once that is durable.

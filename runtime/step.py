@@ -41,6 +41,7 @@ class StepSpec:
     `options.inline`) or async. Kind "workflow": `body` is a workflow function, run in a scope of its own, on
     the loop, holding no slot. `fingerprint` is a hash of the definition, "" if none can be computed: such a
     step's result is never reused. `returns` is the annotation of the result for the codec, None if unknown.
+    `repeatable`: equal inputs give equal results, so one result may stand for several nodes.
     """
 
     name: str
@@ -49,6 +50,7 @@ class StepSpec:
     fingerprint: str = ""
     options: StepOptions = StepOptions()
     returns: Any = None
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

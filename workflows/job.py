@@ -291,6 +291,7 @@ class _Course:
         self._run_id = run_id_here()
         if opened.earlier.dropped:
             self._journal.forget_rows(self._run_id, opened.earlier.dropped)
+        self._journal.keep_rows(self._run_id, opened.earlier)
         self._writer = writer = RowWriter(
             self._journal, opened, self.workflow, self._definition, self._seen
         )

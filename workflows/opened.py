@@ -104,9 +104,7 @@ class Opened:
         elif job.input != "-":
             refuse_changed(records(), job.limit, earlier, shown_url(job.input))
         self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)
-        trusted = _trusted(
-            job, self._workflow, self._binder, self._sink.failed, self._journal, run_id, earlier
-        )
+        trusted = _trusted(job, self._workflow, self._binder, self._sink.failed, self._journal)
         self._note_place()
         rows.begin(fresh=fresh)
         self._stack.enter_context(rows)
@@ -202,16 +200,13 @@ def _trusted(
     binder: Binder,
     failed: Path | None,
     journal: Recorder,
-    run_id: str | None,
-    done: EarlierRows,
 ) -> Trusted | None:
     """What writes beside the output, where that was asked for."""
     if not _has_beside(job):
         return None
     if failed is None:
         raise PlaceError(f"{shown(job.place)}: nothing can be put beside it; name a file")
-    earlier = journal.events(run_id) if run_id else ()
-    return Trusted(workflow, binder, _stands_for(failed), job.review, earlier, done)
+    return Trusted(workflow, binder, _stands_for(failed), job.review, journal.accepted)
 
 
 __all__ = ["Opened"]

@@ -106,7 +106,15 @@ class Llm(Definition[P, R_co]):
 
     @cached_property
     def spec(self) -> StepSpec:
-        return StepSpec(self.name, self._ask, "llm", self.fingerprint, self.options, self.returns)
+        return StepSpec(
+            self.name,
+            self._ask,
+            "llm",
+            self.fingerprint,
+            self.options,
+            self.returns,
+            self.answering.sampling.is_repeatable,
+        )
 
     @cached_property
     def fingerprint(self) -> str:

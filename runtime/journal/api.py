@@ -7,7 +7,7 @@ journal is simply given None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -80,6 +80,11 @@ class StoredStep(Protocol):
     @property
     def seconds(self) -> float: ...
 
+    @property
+    def place(self) -> int:
+        """Its number in the journal, which no other step has."""
+        ...
+
     def value(self, returns: Any) -> Any:
         """The result, read as annotation `returns` (None: plain JSON values).
 
@@ -104,9 +109,13 @@ class Journal(Protocol):
         """The steps of an earlier process of this run that ended well and can be reused."""
         ...
 
-    def lookup(self, identity: str, occurrence: int) -> StoredStep | None:
-        """The newest reusable step of any run with this identity and occurrence (RunOptions.reuse = "any"): work that
-        a run does twice is not made one by an answer that is there."""
+    def equal_steps(
+        self, run_id: str, key: Key, *, repeatable: bool
+    ) -> Iterable[StoredStep]:
+        """The reusable steps of any run with the identity and occurrence of `key`, the most fitting first
+        (RunOptions.reuse = "any"): those of this run go before others, then those at the same path, at the same place
+        within their record, and the newest. What this opening of the run has recorded is not among them, nor, unless
+        the step is `repeatable`, what stands behind a row that stays: work that a run does twice is not made one."""
         ...
 
     def durations(self, workflow: str) -> Mapping[str, float]:

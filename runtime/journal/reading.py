@@ -14,7 +14,7 @@ from carrara.engines.nearest import nearest
 from carrara.runtime.codec import decode
 from carrara.runtime.database_url import is_server
 from carrara.runtime.errors import JournalError, UnknownRun
-from carrara.runtime.events import Event, RunStarted
+from carrara.runtime.events import Accepted, Event, RunStarted, from_data
 from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.durations import Durations
 from carrara.runtime.journal.lease import Holder
@@ -224,6 +224,40 @@ class Reader:
                 return
             place = page[-1][0] + 1
 
+    def accepted(self, place: int) -> Accepted | None:
+        """What was told of the answer that is the result of the step at a place; None where nothing was.
+
+        Raises:
+            JournalError: an event of the run cannot be read.
+        """
+        with self._reading():
+            step = self._connection.execute(
+                "SELECT path, node FROM steps WHERE id=?", (place,)
+            ).fetchone()
+        for event in self._back_from(place) if step else ():
+            if isinstance(event, RunStarted):  # another opening has other nodes
+                return None
+            if isinstance(event, Accepted) and (event.path, event.node) == tuple(step):
+                return event
+        return None
+
+    def _back_from(self, place: int) -> Iterator[Event]:
+        """The events of a run before a place, the newest first."""
+        low = place - place % RUN_SPAN
+        while True:
+            with self._reading():
+                page = self._connection.execute(
+                    f"{_EVENTS} WHERE id>=? AND id<? ORDER BY id DESC LIMIT {_FEW}", (low, place)
+                ).fetchall()
+            for _, data in page:
+                try:
+                    yield from_data(decode(data))
+                except ValueError as error:
+                    raise JournalError(f"the events in {self.shown}: {error}") from error
+            if len(page) < _FEW:
+                return
+            place = page[-1][0]
+
     def timeline(self, run_id: str) -> list[Event]:
         """Everything that happened in a run, over all its openings, in order.
 
@@ -316,6 +350,7 @@ class Reader:
 
 
 _PAGE = 256
+_FEW = 16
 _STEPS = "SELECT id, path, node, status, error, attempt, ready_at, started_at, seconds FROM steps"
 _EVENTS = "SELECT id, data FROM events"
 _ALL = 1 << 60

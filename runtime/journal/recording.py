@@ -6,7 +6,7 @@ A store brings the group that commits what is recorded, and the keeper of the he
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import time
@@ -16,7 +16,7 @@ from carrara.runtime.codec import CodecError, encode
 from carrara.runtime.errors import JournalError
 from carrara.runtime.events import Event, RunFinished, RunStarted, StepFinished, to_data
 from carrara.runtime.identity import identity
-from carrara.runtime.journal import openings
+from carrara.runtime.journal import openings, sameness
 from carrara.runtime.journal.api import Done, Key, RunRecord, StepRecord, StoredStep
 from carrara.runtime.journal.batch import INLINE
 from carrara.runtime.journal.collecting import Collecting
@@ -31,7 +31,7 @@ from carrara.runtime.journal.schema import (
     UNKEYED,
 )
 from carrara.runtime.journal.store import ending
-from carrara.runtime.journal.stored import Finished, Places, StoredPayload
+from carrara.runtime.journal.stored import Finished, Places, record_of
 from carrara.runtime.step import StepSpec
 
 _HELD: set[tuple[str, int]] = set()
@@ -50,11 +50,14 @@ class Keeping(Protocol):
 
 @dataclass(slots=True)
 class _Open:
-    """A run that this journal is writing: its lease, its next free place, what this opening has done."""
+    """A run that this journal is writing: its lease, its first place in this opening and its next free one, the places
+    of a job's rows that stay as they are, what this opening has done."""
 
     lease: Lease
+    first: int
     next: int
     workflow: str
+    settled: Container[int] = ()
     latencies: Latencies = field(default_factory=Latencies)
     steps: int = 0
     reused: int = 0
@@ -80,7 +83,7 @@ class Recorder(Reader):
         self._runs: dict[str, _Open] = {}
         self._pid = os.getpid()
         self._unhashable: dict[str, str] = {}
-        self._indexed = False
+        self._indexes: set[str] = set()
 
     # -- runs -----------------------------------------------------------------------------------------
 
@@ -101,7 +104,7 @@ class Recorder(Reader):
             first = number * RUN_SPAN
             if not lease.is_new:
                 first = openings.next_place(self._connection, number)
-        self._runs[run.run_id] = opened = _Open(lease, first, run.workflow)
+        self._runs[run.run_id] = opened = _Open(lease, first, first, run.workflow)
         started = RunStarted(run.run_id, run.started_at, run.workflow, not lease.is_new)
         self._group.batch.events.append(opened.placed(started))  # goes along with the first commit
         _HELD.add((self._identified, number))
@@ -168,25 +171,31 @@ class Recorder(Reader):
             settled = Places(place for (place,) in places)
             return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
 
-    def lookup(self, identity: str, occurrence: int = 0) -> StoredStep | None:
-        """The newest reusable step of any run with this identity and occurrence (see Key)."""
+    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterator[StoredStep]:
+        """See `Journal`. Of many equal steps only some are looked at (`sameness.MOST`)."""
+        run = self._runs[run_id]
+        opening = sameness.Opening(run.lease.number, run.first)
         with self._reading():
-            if not self._indexed:
-                # Made by the first who reuses results across runs: everybody else's commits stay a page
-                # smaller.
-                with self._writing(""):
-                    self._connection.execute("DROP INDEX IF EXISTS steps_by_identity")
-                    self._connection.execute(
-                        "CREATE INDEX IF NOT EXISTS steps_by_sameness ON steps (identity, occurrence)"
-                        f" WHERE status={REUSABLE}"
-                    )
-                self._indexed = True
-            found = self._connection.execute(
-                "SELECT fingerprint, seconds, payload, id FROM steps"
-                f" WHERE identity=? AND occurrence=? AND status={REUSABLE} ORDER BY id DESC LIMIT 1",
-                (identity, occurrence),
-            ).fetchone()
-        return StoredPayload(self._connection, *found) if found else None
+            self._index("steps_by_sameness", sameness.BY_SAMENESS)
+            found = sameness.newest(self._connection, key, opening)
+            if len(found) >= sameness.MOST:
+                self._index("steps_by_path", sameness.BY_PATH)
+                found += sameness.at_path(self._connection, key, opening)
+        for step in sameness.ranked(key, found):
+            stays = step.is_own and record_of(step.path) in run.settled
+            if repeatable or not stays:
+                yield step.stored
+
+    def keep_rows(self, run_id: str, places: Container[int]) -> None:
+        """The rows of a job in these places stay: their steps are no other record's, unless they are repeatable."""
+        self._runs[run_id].settled = places
+
+    def _index(self, name: str, made_by: str) -> None:
+        """Made by the first who reuses results across runs: everybody else's commits stay a page smaller."""
+        if name not in self._indexes:
+            with self._writing(""):
+                self._connection.execute(made_by)
+            self._indexes.add(name)
 
     def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The hash of definition and inputs, "" where there is none; why is kept with the record."""

@@ -12,16 +12,30 @@ from carrara.runtime.journal.batch import read_payload
 from carrara.runtime.journal.schema import REUSABLE
 from carrara.runtime.journal.store import Sql
 
-_ROW = re.compile(r"/record\[(\d+)\]/")
+_RECORD = re.compile(r"/record\[(\d+)\]/")
 
 _SMALL = 256
-"""Payloads up to this length are loaded with their step, longer ones when their value is asked for."""
+
+SMALL_PAYLOAD = f"CASE WHEN length(payload) <= {_SMALL} THEN payload END"
+"""Payloads up to that length are loaded with their step, longer ones when their value is asked for."""
+
+
+def record_of(path: str) -> int | None:
+    """The place of the record that a step with this path is in, None where it is in none."""
+    inside = _RECORD.search(path)
+    return None if inside is None else int(inside[1])
+
+
+def within_record(path: str) -> str:
+    """The part of a path below its record; all of it where there is none."""
+    inside = _RECORD.search(path)
+    return path if inside is None else path[inside.end() :]
 
 
 class StoredPayload:
     """A finished step. `payload` is None where it is still in the file, in the row `place`."""
 
-    __slots__ = ("_connection", "_payload", "_place", "fingerprint", "seconds")
+    __slots__ = ("_connection", "_payload", "fingerprint", "place", "seconds")
 
     def __init__(
         self,
@@ -35,7 +49,7 @@ class StoredPayload:
         self.fingerprint = fingerprint
         self.seconds = seconds
         self._payload = payload
-        self._place = place
+        self.place = place
 
     def value(self, returns: Any) -> Any:
         """The result; `returns` finds the classes that have no name of their own.
@@ -46,7 +60,7 @@ class StoredPayload:
         payload = self._payload
         if payload is None:
             found = self._connection.execute(
-                "SELECT payload FROM steps WHERE id=?", (self._place,)
+                "SELECT payload FROM steps WHERE id=?", (self.place,)
             ).fetchone()
             payload = found[0]
         return decode(read_payload(self._connection, payload), returns)
@@ -90,13 +104,13 @@ class Finished(Mapping[Key, StoredStep]):
         self._steps: dict[Key, StoredStep] = {}
         rows = connection.execute(
             "SELECT path, identity, occurrence, fingerprint, seconds,"
-            f" CASE WHEN length(payload) <= {_SMALL} THEN payload END, id"
+            f" {SMALL_PAYLOAD}, id"
             f" FROM steps WHERE id>=? AND id<? AND status={REUSABLE}",
             (low, high),
         )
         intern: dict[str, str] = {}
         for path, identity, occurrence, fingerprint, seconds, payload, place in rows:
-            if settled.end and (inside := _ROW.search(path)) and int(inside[1]) in settled:
+            if settled.end and record_of(path) in settled:
                 continue
             shared = intern.setdefault(fingerprint, fingerprint)
             self._steps[Key(path, identity, occurrence)] = StoredPayload(

@@ -91,7 +91,7 @@ class Asking:
         return await self._once()
 
     async def _once(self) -> Answered:
-        if self.flights is None or not _is_repeatable(self.request):
+        if self.flights is None or not self.request.sampling.is_repeatable:
             return Answered(await self._admitted(), False)
         self._part.made = False
         place = (self.engine.name, self.engine.fingerprint, self.firm)
@@ -147,10 +147,6 @@ class Asking:
         if usage == Usage():
             usage = _estimated(self.request, completion.text)
         return replace(completion, engine=self.engine.name, usage=usage)
-
-
-def _is_repeatable(request: Request) -> bool:
-    return request.sampling.temperature == 0 or request.sampling.seed is not None
 
 
 def _estimated(request: Request, text: str) -> Usage:

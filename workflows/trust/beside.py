@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from carrara.engines.contract import to_data
-from carrara.runtime.events import Event
+from carrara.runtime.events import Accepted, Event
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
 from carrara.workflows.kept_rows import EarlierRows
@@ -41,7 +41,7 @@ class Trusted:
     """Gathers what is known of each record of a job and writes it beside the output. Used in `with`, after `begin`.
 
     Rows with a confidence under `below` go to the review file, too; None: there is none.
-    `earlier` are the events of the job before it was cut, `done` the places of the records that had ended then.
+    `accepted` gives what was told of the answer of a step that is taken from the journal, by its place there.
     """
 
     def __init__(
@@ -50,12 +50,11 @@ class Trusted:
         binder: Binder,
         output: Path,
         below: float | None,
-        earlier: Iterable[Event] = (),
-        done: Container[int] = (),
+        accepted: Callable[[int], Accepted | None],
     ) -> None:
         if is_stream(output):
             raise PlaceError(f"{output}: nothing can be put beside a device or pipe; name a file")
-        self._answers = Answers(earlier, done)
+        self._answers = Answers(accepted)
         self._binder = binder
         self._below = below
         self._marked = marker_of(workflow).output
@@ -73,7 +72,6 @@ class Trusted:
             file.begin(_Kept(kept, kind), fresh=fresh)
 
     def __enter__(self) -> Self:
-        self._stack.callback(self._answers.close)
         for file in self.files.values():
             self._stack.enter_context(file)
         return self

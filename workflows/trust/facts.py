@@ -23,7 +23,8 @@ def facts_of(
     `fields` has, by JSON pointer into the row, `confidence` (None: not known), `span` ([start, end] in characters,
     None for none), `found` (exact, case, number, date or fuzzy; "nowhere" for a text or number that does not stand in
     the source; None where nothing was looked for: null, true, false, no source), `engine` (None: no model wrote it, or
-    it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step.
+    it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step, of those whose
+    engine could tell; None where nothing is known of one of them.
     """
     outputs = {name: part for name, part in row.items() if name != "key"}
     ordered = in_order(answers)
@@ -37,14 +38,20 @@ def facts_of(
         where = None if span is None else [span.start, span.end]
         how = span.how if span is not None else "nowhere" if at in spans else None
         fields[at] = {**_written_by(origins.get(at), ordered), "span": where, "found": how}
-    sure = [a.told.confidence for a in answers if a.told and a.told.confidence is not None]
     return {
         "key": key,
         "source": source if text is not None else None,
-        "confidence": _rounded(min(sure, default=None)),
+        "confidence": _rounded(_least_sure(answers)),
         "fields": fields,
         "steps": [_step(answer) for answer in answers],
     }
+
+
+def _least_sure(answers: Sequence[Answer]) -> float | None:
+    told = [answer.told for answer in answers if answer.told is not None]
+    if len(told) < len(answers):
+        return None
+    return min((one.confidence for one in told if one.confidence is not None), default=None)
 
 
 def _in_parts(
@@ -69,7 +76,7 @@ def _in_parts(
 
 def doubtful(facts: Facts, below: float) -> list[str]:
     """The pointers of the fields under a confidence; "" stands for the whole row, also where nothing at all is known
-    of its confidence."""
+    of its confidence, or of one of its steps."""
     known = [field["confidence"] for field in facts["fields"].values()]
     found = [
         at
@@ -77,9 +84,9 @@ def doubtful(facts: Facts, below: float) -> list[str]:
         if field["confidence"] is not None and field["confidence"] < below
     ]
     sure = facts["confidence"]
-    if (sure is not None and sure < below) or (
-        sure is None and not any(k is not None for k in known)
-    ):
+    unknown = any(step["engine"] is None for step in facts["steps"])
+    nothing = sure is None and not any(one is not None for one in known)
+    if unknown or nothing or (sure is not None and sure < below):
         found.insert(0, "")
     return found
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class Stored:
     fingerprint: str
     seconds: float
     payload: str
+    place: int
 
     def value(self, returns: Any) -> Any:
         if self.payload == "unreadable":
@@ -59,17 +60,16 @@ class MemoryJournal:
 
     def finished(self, run_id: str) -> Mapping[Key, Stored]:
         return {
-            key: Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value))
+            key: Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value), id(r))
             for key, r in self.steps[run_id].items()
             if r.status == "done" and r.keep
         }
 
-    def lookup(self, identity: str, occurrence: int) -> Stored | None:
-        for steps in reversed(self.steps.values()):
-            for key, r in steps.items():
-                if key[1:] == (identity, occurrence) and r.status == "done":
-                    return Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value))
-        return None
+    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterator[Stored]:
+        for name, steps in reversed(self.steps.items()):
+            for other, r in steps.items():
+                if name != run_id and other[1:] == key[1:] and r.status == "done":
+                    yield Stored(r.spec.fingerprint, r.seconds, json.dumps(r.value), id(r))
 
     def durations(self, workflow: str) -> Mapping[str, float]:
         return self.known

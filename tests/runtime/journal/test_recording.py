@@ -3,12 +3,14 @@
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carrara.runtime.events import Repaired
+from carrara.runtime.journal import sameness
 from carrara.runtime.journal.api import Key, RunRecord, StepRecord
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.runtime.step import StepSpec
@@ -175,10 +177,99 @@ def test_a_result_is_found_by_identity_across_runs(journal, run, step, recorded)
             journal.close_run(name, True, "", 1.0)
 
     asyncio.run(main())
-    found = journal.lookup("a" * 32)
-    assert found is not None
-    assert found.value(None) == "two"
-    assert journal.lookup("b" * 32) is None
+    journal.open_run(run("three"))
+    assert equal_values(journal, "three", Key("book/square", "a" * 32, 0)) == ["two", "one"]
+    assert equal_values(journal, "three", Key("book/square", "b" * 32, 0)) == []
+
+
+def equal_values(
+    journal: SqliteJournal, run_id: str, key: Key, *, repeatable: bool = False
+) -> list[Any]:
+    found = journal.equal_steps(run_id, key, repeatable=repeatable)
+    return [stored.value(None) for stored in found]
+
+
+PATHS = ("w/record[0]/v[0]", "w/record[0]/v[1]", "w/record[1]/v[0]", "w/record[1]/v[1]")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    written=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(PATHS)), max_size=12),
+    asked=st.sampled_from(PATHS),
+)
+def test_equal_steps_of_the_run_itself_go_before_others_and_the_same_path_before_both(
+    written: list[tuple[str, str]],
+    asked: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("equal") / "journal.db"
+    spec = StepSpec("v", print, fingerprint="f")
+
+    async def main() -> None:
+        with SqliteJournal(path) as journal:
+            for name in "abc":
+                journal.open_run(RunRecord(name, "w", 0.0))
+                for number, (run_id, where) in enumerate(written):
+                    if run_id == name:
+                        key = Key(where, "same", 0)
+                        value = [name, where, number]
+                        journal.record(
+                            StepRecord(name, key, number, spec, "done", value, "", 1, 0, 0, 0, 0, True),
+                            lambda _: None,
+                        )
+                journal.close_run(name, True, "", 0.0)
+            journal.open_run(RunRecord("b", "w", 0.0))
+            key = Key(asked, "same", 0)
+            journal.record(
+                StepRecord("b", key, 99, spec, "done", "of now", "", 1, 0, 0, 0, 0, True),
+                lambda _: None,
+            )
+            journal.flush()
+            found = equal_values(journal, "b", key)
+            assert len(found) == len(written)
+            own = [run_id == "b" for run_id, _, _ in found]
+            assert own == sorted(own, reverse=True)
+            for of_run in (True, False):
+                at_path = [where == asked for name, where, _ in found if (name == "b") is of_run]
+                assert at_path == sorted(at_path, reverse=True)
+            journal.close_run("b", True, "", 0.0)
+
+    asyncio.run(main())
+
+
+def test_of_many_equal_steps_the_own_one_is_found(journal, run, step, recorded) -> None:
+    count = 3 * sameness.MOST
+
+    async def main() -> None:
+        journal.open_run(run())
+        steps = (step(i, path=f"book/record[{i}]/square", node=i) for i in range(count))
+        await recorded(journal, *steps)
+        journal.close_run("r", True, "", 1.0)
+
+    asyncio.run(main())
+    journal.open_run(run())
+    for i in range(0, count, 7):
+        found = equal_values(journal, "r", Key(f"book/record[{i}]/square", "i" * 32, 0))
+        assert found[0] == i
+        assert len(found) <= sameness.MOST + 1
+    journal.close_run("r", True, "", 1.0)
+
+
+def test_the_steps_behind_rows_that_stay_are_given_only_where_they_are_repeatable(
+    journal, run, step, recorded
+) -> None:
+    async def main() -> None:
+        journal.open_run(run())
+        await recorded(journal, *(step(i, path=f"book/record[{i}]/square") for i in range(3)))
+        journal.close_run("r", True, "", 1.0)
+
+    asyncio.run(main())
+    journal.open_run(run())
+    journal.keep_rows("r", {0, 2})
+    key = Key("book/record[7]/square", "i" * 32, 0)
+    assert equal_values(journal, "r", key) == [1]
+    assert equal_values(journal, "r", key, repeatable=True) == [2, 1, 0]
+    journal.close_run("r", True, "", 1.0)
 
 
 def test_events_and_steps_of_one_turn_are_written_together(journal, path, run, step) -> None:
