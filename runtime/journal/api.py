@@ -109,9 +109,7 @@ class Journal(Protocol):
         """The steps of an earlier process of this run that ended well and can be reused."""
         ...
 
-    def equal_steps(
-        self, run_id: str, key: Key, *, repeatable: bool
-    ) -> Iterable[StoredStep]:
+    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterable[StoredStep]:
         """The reusable steps of any run with the identity and occurrence of `key`, the most fitting first
         (RunOptions.reuse = "any"): those of this run go before others, then those at the same path, at the same place
         within their record, and the newest. What this opening of the run has recorded is not among them, nor, unless

@@ -23,6 +23,7 @@ from carrara.runtime.journal.collecting import Collecting
 from carrara.runtime.journal.durations import Latencies
 from carrara.runtime.journal.openings import Lease, Status
 from carrara.runtime.journal.reading import Reader, Row, RunSummary
+from carrara.runtime.journal.sameness import EqualStep
 from carrara.runtime.journal.schema import (
     FAILED,
     REUSABLE,
@@ -174,28 +175,38 @@ class Recorder(Reader):
     def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterator[StoredStep]:
         """See `Journal`. Of many equal steps only some are looked at (`sameness.MOST`)."""
         run = self._runs[run_id]
-        opening = sameness.Opening(run.lease.number, run.first)
-        with self._reading():
-            self._index("steps_by_sameness", sameness.BY_SAMENESS)
-            found = sameness.newest(self._connection, key, opening)
-            if len(found) >= sameness.MOST:
-                self._index("steps_by_path", sameness.BY_PATH)
-                found += sameness.at_path(self._connection, key, opening)
-        for step in sameness.ranked(key, found):
+        for step in self._each_equal(run, key):
             stays = step.is_own and record_of(step.path) in run.settled
             if repeatable or not stays:
                 yield step.stored
+
+    def _each_equal(self, run: _Open, key: Key) -> Iterator[EqualStep]:
+        opening = sameness.Opening(run.lease.number, run.first)
+        nearest: list[EqualStep] = []
+        with self._reading():
+            self._index(sameness.BY_SAMENESS)
+            if sameness.BY_PATH in self._indexes:  # there are many: 0.1 ms instead of 1.3
+                here = sameness.at_path(self._connection, key, opening)
+                nearest = [step for step in here if step.is_own or run.lease.is_new]
+        yield from sameness.ranked(key, nearest)
+        with self._reading():
+            found = sameness.newest(self._connection, key, opening)
+            if len(found) >= sameness.MOST:
+                self._index(sameness.BY_PATH)
+                found += sameness.at_path(self._connection, key, opening)
+        given = {step.stored.place for step in nearest}
+        yield from sameness.ranked(key, (s for s in found if s.stored.place not in given))
 
     def keep_rows(self, run_id: str, places: Container[int]) -> None:
         """The rows of a job in these places stay: their steps are no other record's, unless they are repeatable."""
         self._runs[run_id].settled = places
 
-    def _index(self, name: str, made_by: str) -> None:
+    def _index(self, statement: str) -> None:
         """Made by the first who reuses results across runs: everybody else's commits stay a page smaller."""
-        if name not in self._indexes:
+        if statement not in self._indexes:
             with self._writing(""):
-                self._connection.execute(made_by)
-            self._indexes.add(name)
+                self._connection.execute(statement)
+            self._indexes.add(statement)
 
     def identity(self, spec: StepSpec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """The hash of definition and inputs, "" where there is none; why is kept with the record."""

@@ -68,12 +68,12 @@ def newest(sql: Sql, key: Key, opening: Opening) -> list[EqualStep]:
 
 
 def at_path(sql: Sql, key: Key, opening: Opening) -> list[EqualStep]:
-    """The newest of those at the path of `key`. Fast with the index BY_PATH."""
+    """Those at the path of `key`: few, as many as runs have done the same there. Fast with the index BY_PATH."""
     found = sql.execute(
-        f"{_EQUAL} AND substr(path, 1, 200)=? AND path=? AND (id<? OR id>=?) {_LATEST}",
-        (key.identity, key.occurrence, key.path[:200], key.path, opening.first, opening.high),
+        f"{_EQUAL} AND substr(path, 1, 200)=? AND (id<? OR id>=?)",
+        (key.identity, key.occurrence, key.path[:200], opening.first, opening.high),
     )
-    return _steps(sql, found.fetchall(), opening)
+    return _steps(sql, (row for row in found.fetchall() if row[0] == key.path), opening)
 
 
 def ranked(key: Key, steps: Iterable[EqualStep]) -> list[EqualStep]:
@@ -90,12 +90,11 @@ def ranked(key: Key, steps: Iterable[EqualStep]) -> list[EqualStep]:
 
 
 def _steps(sql: Sql, rows: Iterable[Any], opening: Opening) -> list[EqualStep]:
-    return [
-        EqualStep(
-            path, opening.low <= place < opening.high, StoredPayload(sql, *found, place)
-        )
-        for path, *found, place in rows
-    ]
+    found = []
+    for path, fingerprint, seconds, payload, place in rows:
+        stored = StoredPayload(sql, fingerprint, seconds, payload, place)
+        found.append(EqualStep(path, opening.low <= place < opening.high, stored))
+    return found
 
 
 __all__ = ["BY_PATH", "BY_SAMENESS", "MOST", "EqualStep", "Opening", "at_path", "newest", "ranked"]

@@ -21,13 +21,14 @@ import carrara
 from carrara import step, workflow
 from carrara.engines.errors import CarraraError
 from carrara.runtime.errors import JournalError, UnknownRun
-from carrara.runtime.events import StepRetrying
+from carrara.runtime.events import Accepted, StepRetrying
 from carrara.runtime.journal import recording
 from carrara.runtime.journal.api import Key, RunRecord, StepRecord
 from carrara.runtime.journal.postgres import PostgresJournal, TakenUp
 from carrara.runtime.journal.postgres_store import Place, PostgresStore
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.recording import Recorder
+from carrara.runtime.journal.sameness import MOST
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.runtime.step import StepSpec
 from tests.cluster.conftest import EXAMPLES
@@ -110,6 +111,30 @@ async def test_steps_of_other_runs_are_found(journal_url: str) -> None:
     await carrara.run(squares, [1, 2], journal=journal_url)
     await carrara.run(squares, [1, 2, 3], journal=journal_url, reuse="any")
     assert calls == [1, 2, 3]
+
+
+@on_loop
+async def test_of_many_equal_steps_the_own_one_is_found_with_what_was_told_of_it(
+    journal_url: str,
+) -> None:
+    with PostgresJournal(journal_url) as journal:
+        journal.open_run(run())
+        for number in range(2 * MOST):
+            key = Key(f"book/square[{number}]", "same", 0)
+            journal.event("r", Accepted("r", 1.0, key.path, number, f"engine {number}"))
+            assert await record(journal, made(number, number, key=key)) is None
+        journal.close_run("r", True, "", 1.0)
+        journal.open_run(run())
+        assert await record(journal, made("of now", 3, key=key._replace(path="book/now"))) is None
+        for number in (3, 2 * MOST - 3):
+            key = key._replace(path=f"book/square[{number}]")
+            found = list(journal.equal_steps("r", key, repeatable=False))
+            assert found[0].value(None) == number
+            assert "of now" not in [stored.value(None) for stored in found]
+            told = journal.accepted(found[0].place)
+            assert told is not None
+            assert told.engine == f"engine {number}"
+        journal.close_run("r", True, "", 1.0)
 
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

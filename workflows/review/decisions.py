@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,7 +29,8 @@ class Decision:
 
 class Decisions:
     """The decisions beside a review file, by key. One counts for the row that it was made on: where the outputs or the
-    inputs are others now, nothing is decided, and the decision makes no labelled row.
+    inputs are others now, nothing is decided, and the decision makes no labelled row. The labelled row of one that is
+    not up for review any more, as the job is sure of it now, stays: what was decided is right for its inputs.
 
     `rows.review.jsonl` gives `rows.decided.jsonl`, a line for each decision, and `rows.labelled.jsonl`, the accepted
     and edited rows as `carrara eval`, `calibrate` and `adapt` take them.
@@ -39,13 +40,16 @@ class Decisions:
         """Take up what was decided before.
 
         Raises:
-            ReviewError: the file of decisions cannot be read.
+            ReviewError: the file of decisions, or that of labelled rows, cannot be read.
         """
         stem = review.name.removesuffix(".jsonl").removesuffix(".review")
         self.decided = review.with_name(f"{stem}.decided.jsonl")
         self.labelled = review.with_name(f"{stem}.labelled.jsonl")
         self._rows = {row.key: row for row in rows}
         self._found = _read(self.decided)
+        self._labelled_before = {
+            str(line["id"]): line for line, _ in _lines(self.labelled) if "id" in line
+        }
 
     def __getitem__(self, key: str) -> Decision | None:
         decision = self._found.get(key)
@@ -79,8 +83,13 @@ class Decisions:
 
     def _labelled(self) -> Iterable[Mapping[str, Any]]:
         for key, decision in self._found.items():
+            if decision.row is None:
+                continue
             row = self._rows.get(key)
-            if row is not None and decision.row is not None and self._counts(key, decision):
+            if row is None:
+                if key in self._labelled_before:
+                    yield self._labelled_before[key]
+            elif self._counts(key, decision):
                 yield labelled_row(row, decision.row)
 
 
@@ -106,27 +115,39 @@ def _response(value: Any, lesson: Lesson) -> Any:
 
 
 def _read(path: Path) -> dict[str, Decision]:
-    if not path.exists():
-        return {}
     found: dict[str, Decision] = {}
-    for number, line in enumerate(text_in(path, ReviewError).split("\n"), 1):
-        if not line.strip():
-            continue
+    for data, where in _lines(path):
         try:
-            data = json.loads(line)
             key = data["key"]
             decision = Decision(data["decision"], data["row"], str(data.get("of", "")))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ReviewError(
-                f"{path}:{number}: not a decision ({type(error).__name__}: {error}); mend the line, or take it out and "
-                "decide again"
-            ) from error
+        except KeyError as error:
+            raise _no_line(where, error) from error
         if decision.kind not in get_args(Kind):
             raise ReviewError(
-                f"{path}:{number}: no decision is called {decision.kind!r}; there are {', '.join(get_args(Kind))}"
+                f"{where}: no decision is called {decision.kind!r}; there are {', '.join(get_args(Kind))}"
             )
         found[key] = decision
     return found
+
+
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each line of a file that a review wrote, and where it stands; none where there is no file."""
+    if not path.exists():
+        return
+    for number, line in enumerate(text_in(path, ReviewError).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            yield dict(json.loads(line)), where
+        except (ValueError, TypeError) as error:
+            raise _no_line(where, error) from error
+
+
+def _no_line(where: str, error: Exception) -> ReviewError:
+    return ReviewError(
+        f"{where}: no line of a review ({type(error).__name__}: {error}); mend it, or take it out and decide again"
+    )
 
 
 def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ class Answers:
     """A listener. It holds the answers of the records at work; `take` lets go of those of one that ended."""
 
     def __init__(self, accepted: Callable[[int], Accepted | None]) -> None:
-        """`accepted` gives what was told of the answer of a step by its place in the journal (see `Reader.accepted`)."""
+        """`accepted` gives what was told of a step's answer by its place in the journal (see `Reader.accepted`)."""
         self._open: dict[int, _Open] = {}
         self._accepted = accepted
 

@@ -23,8 +23,8 @@ def facts_of(
     `fields` has, by JSON pointer into the row, `confidence` (None: not known), `span` ([start, end] in characters,
     None for none), `found` (exact, case, number, date or fuzzy; "nowhere" for a text or number that does not stand in
     the source; None where nothing was looked for: null, true, false, no source), `engine` (None: no model wrote it, or
-    it is not known which) and `repaired` (rules). `confidence` of the row is that of its least sure step, of those whose
-    engine could tell; None where nothing is known of one of them.
+    it is not known which) and `repaired` (rules). `confidence` of the row is that of the least sure step whose engine
+    could tell; None where nothing is known of a step.
     """
     outputs = {name: part for name, part in row.items() if name != "key"}
     ordered = in_order(answers)

@@ -214,7 +214,9 @@ def test_equal_steps_of_the_run_itself_go_before_others_and_the_same_path_before
                         key = Key(where, "same", 0)
                         value = [name, where, number]
                         journal.record(
-                            StepRecord(name, key, number, spec, "done", value, "", 1, 0, 0, 0, 0, True),
+                            StepRecord(
+                                name, key, number, spec, "done", value, "", 1, 0, 0, 0, 0, True
+                            ),
                             lambda _: None,
                         )
                 journal.close_run(name, True, "", 0.0)

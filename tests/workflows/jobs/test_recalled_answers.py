@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -186,3 +188,18 @@ def test_what_is_known_of_an_answer_outlasts_two_changes(bench: Bench) -> None:
         assert [step["confidence"] for step in trust["steps"]] == [0.95, 0.5, 0.95]
         assert trust["confidence"] == 0.5
         assert [line["key"] for line in bench.rows("out.review.jsonl")] == ["r1"]
+
+
+def test_a_row_with_an_answer_of_which_nothing_is_known_does_not_look_sure(bench: Bench) -> None:
+    bench.define(CHAIN)
+    bench.give(r1="one")
+    first = bench.run(review=0.8)
+    with closing(sqlite3.connect(bench.folder / "j.db", isolation_level=None)) as journal:
+        journal.execute("DELETE FROM events WHERE data LIKE '%Accepted%chain/a%'")
+    bench.define(CHAIN.replace("Second", "2nd"))
+    bench.run(go_on=first, review=0.8)
+    (trust,) = bench.rows("out.trust.jsonl")
+    assert [step["confidence"] for step in trust["steps"]] == [None, 0.95]
+    assert trust["confidence"] is None
+    (line,) = bench.rows("out.review.jsonl")
+    assert line["doubtful"] == [""]

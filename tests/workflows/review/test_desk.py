@@ -140,6 +140,34 @@ def test_a_decision_counts_for_the_row_that_it_was_made_on(
     assert gold["a"] == whole[0]["row"]["answer"]
 
 
+def test_a_labelled_row_stays_when_its_row_is_not_up_for_review_any_more(
+    review_file: Files,
+) -> None:
+    path = review_file("a", "b", "c", "d")
+    press(desk_of(path), "a", "e", "clear", *"7", "enter", "a", "r", "q")
+    before = lines(path.with_name("out.labelled.jsonl"))
+    assert [line["id"] for line in before] == ["a", "b"]
+    review_file("a", "d")  # the job has become sure of b and c
+    desk = press(desk_of(path), "a")
+    assert desk.ended
+    after = lines(desk.decisions.labelled)
+    assert after[:2] == before
+    assert [line["id"] for line in after] == ["a", "b", "d"]
+    review_file("b", inputs={"text": "another"})
+    press(desk_of(path), "a")
+    texts = {line["id"]: line["text"] for line in lines(desk.decisions.labelled)}
+    assert (sorted(texts), texts["b"]) == (["a", "b", "d"], "another")
+
+
+def test_labelled_rows_that_cannot_be_read_are_an_error_before_anything_is_decided(
+    review_file: Files,
+) -> None:
+    path = review_file("a")
+    path.with_name("out.labelled.jsonl").write_text('{"id": "b"}\n{"id":')
+    with pytest.raises(ReviewError, match=r"out\.labelled\.jsonl:2: no line of a review"):
+        desk_of(path)
+
+
 CHECKED = """
 name: checked
 inputs: {text: str}
