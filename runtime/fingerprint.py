@@ -33,7 +33,8 @@ STEP_DECORATORS = frozenset({"step", "llm", "workflow"})
 
 
 _DEEPEST, _MOST_OBJECTS = 30, 10_000
-"""Objects of the project that hold each other so deep, and so many of them, are looked into; of others the class counts."""
+"""Objects of the project are looked into where they hold each other so deep, and so many of them; else the class
+counts."""
 
 
 @dataclass(slots=True)
@@ -103,16 +104,17 @@ def _parts_around(wrappers: Iterable[Any], walk: _Walk) -> Iterator[str]:
 
 def _parts(function: Any, docstring: bool, walk: _Walk) -> Iterator[str]:
     """The texts that define `function`, and what it uses of its project."""
+    if isinstance(function, partial):
+        if walk.is_new(function):
+            yield from _wrapped_parts(function.func, docstring, walk)
+            yield from _value_parts("args", function.args, walk)
+            yield from _value_parts("keywords", function.keywords, walk)
+        return
     code = getattr(function, "__code__", None)
-    if code is None and not isinstance(function, partial):
+    if code is None:
         yield from _object_parts(function, walk)
         return
     if not walk.is_new(function):
-        return
-    if isinstance(function, partial):
-        yield from _wrapped_parts(function.func, docstring, walk)
-        yield from _value_parts("args", function.args, walk)
-        yield from _value_parts("keywords", function.keywords, walk)
         return
     yield _source(function, docstring) or _code_text(code)
     yield from _value_parts("defaults", function.__defaults__, walk)
