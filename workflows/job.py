@@ -95,10 +95,12 @@ class Job:
         return self if self.folder else replace(self, folder=os.getcwd())
 
     def as_begun(self, source: str) -> Job:
-        """The job with the files beside its output that it had when it began, which `source` tells."""
+        """The job with the files beside its output, and those who answer, that it had when it began, which `source`
+        tells."""
         first = Job.from_source(source)
         review = first.review if self.review is None else self.review
-        return replace(self, trust=self.trust or first.trust, review=review)
+        trust = self.trust or first.trust
+        return replace(self, trust=trust, review=review, answered_by=first.answered_by)
 
     def moved(self, output: str) -> Job:
         """The job with its rows elsewhere, as seen from the working folder."""

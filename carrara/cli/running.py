@@ -85,7 +85,7 @@ async def run_as_job(
         job = replace(job, answered_by=how.answered_by)
     else:
         job = job.as_begun(earlier.source)
-        how = _as_begun(how, job.from_source(earlier.source).answered_by)
+        how = _as_begun(how, job.answered_by)
     run_id = None if earlier is None else earlier.run_id
     how.check_engines(partial(_workflow_of, job))
 
