@@ -1,13 +1,16 @@
 """The hash of a function's definition: what makes a finished step of an older definition stale.
 
 Noticed: the function's source (its docstring and its string constants, not its comments or layout), its
-defaults, the values it closes over or is bound to, and, through the names it uses, the constants, functions and
-classes of its own project (the modules in its folder), also as `module.name` and in lists and dicts, and theirs in
-turn. Decorators that define steps are left out, because their options are not part of the result.
+defaults, the values it closes over or is bound to, the decorators around it, and, through the names it uses, the
+constants, functions, classes and objects of its own project (the modules in its folder), also as `module.name` and in
+lists and dicts, and theirs in turn. Of an object its class and its attributes count, of an attribute that has no text
+(a lock, a connection) only the class. Decorators that define steps are left out, because their options are not part of
+the result.
 
-Not noticed: libraries (their names count, their contents do not), what is imported inside a function, mutable
-state, files, environment variables, the network. A step that depends on those turns reuse off, or takes them as
-arguments.
+Not noticed: libraries (their names count, their contents do not), what is imported inside a function, what the methods
+of a class use, state that changes later, files, environment variables, the network. A step that depends on those turns
+reuse off, or takes them as arguments. An object that holds another value each time it is made, such as the time,
+makes its steps look changed.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import blake2b
 from types import CodeType, MethodType, ModuleType
@@ -28,99 +32,169 @@ from carrara.runtime.uses import is_own, module_of, uses
 STEP_DECORATORS = frozenset({"step", "llm", "workflow"})
 
 
+_DEEPEST, _MOST_OBJECTS = 30, 10_000
+"""Objects of the project are looked into where they hold each other so deep, and so many of them; else the class
+counts."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A walk over what a function of module `home` uses; cycles are cut by `seen`."""
+
+    home: str
+    seen: set[int] = field(default_factory=set)
+    objects: int = 0
+    depth: int = 0
+
+    def is_new(self, thing: object) -> bool:
+        if id(thing) in self.seen:
+            return False
+        self.seen.add(id(thing))
+        return True
+
+    def is_own(self, module: str) -> bool:
+        return is_own(module, self.home)
+
+
 def source_fingerprint(function: Callable[..., Any], *, docstring: bool = True) -> str:
     """32 hex digits. `docstring` False leaves the function's own docstring out, where it is no prompt.
 
     Looks at the module's names as they are now: call it when the module is loaded, not while it loads.
     """
-    plain = inspect.unwrap(function)
     hashed = blake2b(digest_size=16)
-    for part in _parts(plain, module_of(_innermost(plain)), docstring, set()):
+    walk = _Walk(module_of(_innermost(function)))
+    for part in _wrapped_parts(function, docstring, walk):
         hashed.update(part.encode("utf-8", "surrogatepass"))
         hashed.update(b"\0")
     return hashed.hexdigest()
 
 
 def _innermost(function: Any) -> Any:
-    """What a partial calls in the end."""
+    """What a function wraps, or a partial calls, in the end."""
+    function = inspect.unwrap(function)
     while isinstance(function, partial):
         function = inspect.unwrap(function.func)
     return function
 
 
-def _parts(function: Any, home: str, docstring: bool, seen: set[int]) -> Iterator[str]:
-    """The texts that define `function`, and what it uses of the project of module `home`; cycles are cut by
-    `seen`."""
-    if id(function) in seen:
-        return
-    seen.add(id(function))
+def _wrapped_parts(function: Any, docstring: bool, walk: _Walk) -> Iterator[str]:
+    """What a function under decorators does, and what those of its project do around it."""
+    *wrappers, inner = _layers(function)
+    yield from _parts(inner, docstring, walk)
+    yield from _parts_around(wrappers, walk)
+
+
+def _layers(function: Any) -> list[Any]:
+    """The function, and what it wraps, each inside the one before."""
+    inner = inspect.unwrap(function)
+    found = [function]
+    while found[-1] is not inner:
+        found.append(found[-1].__wrapped__)
+    return found
+
+
+def _parts_around(wrappers: Iterable[Any], walk: _Walk) -> Iterator[str]:
+    for wrapper in wrappers:
+        # `functools.wraps` gives a wrapper the module of what it wraps: its own is that of its globals.
+        names = getattr(wrapper, "__globals__", None)
+        module = module_of(type(wrapper)) if names is None else str(names.get("__name__", ""))
+        if walk.is_own(module):
+            yield from _parts(wrapper, True, walk)
+
+
+def _parts(function: Any, docstring: bool, walk: _Walk) -> Iterator[str]:
+    """The texts that define `function`, and what it uses of its project."""
     if isinstance(function, partial):
-        yield from _parts(inspect.unwrap(function.func), home, docstring, seen)
-        yield from _value_parts("args", function.args, home, seen)
-        yield from _value_parts("keywords", function.keywords, home, seen)
+        if walk.is_new(function):
+            yield from _wrapped_parts(function.func, docstring, walk)
+            yield from _value_parts("args", function.args, walk)
+            yield from _value_parts("keywords", function.keywords, walk)
         return
     code = getattr(function, "__code__", None)
     if code is None:
-        yield from _object_parts(function, home, seen)
+        yield from _object_parts(function, walk)
+        return
+    if not walk.is_new(function):
         return
     yield _source(function, docstring) or _code_text(code)
-    yield from _value_parts("defaults", function.__defaults__, home, seen)
-    yield from _value_parts("kwdefaults", function.__kwdefaults__, home, seen)
+    yield from _value_parts("defaults", function.__defaults__, walk)
+    yield from _value_parts("kwdefaults", function.__kwdefaults__, walk)
     if isinstance(function, MethodType) and not isinstance(function.__self__, type):
-        yield from _object_parts(function.__self__, home, seen)
+        yield from _object_parts(function.__self__, walk)
     for name, value in uses(function):
-        yield from _value_parts(name, value, home, seen)
+        yield from _value_parts(name, value, walk)
 
 
-def _object_parts(called: Any, home: str, seen: set[int]) -> Iterator[str]:
-    """An object with a body of its own: its class and what it holds."""
-    if isinstance(called, type):
-        yield from _class_parts(called, home, seen)
+def _object_parts(thing: Any, walk: _Walk) -> Iterator[str]:
+    """An object: its class, and what it holds where that is of the project."""
+    if isinstance(thing, type):
+        yield from _class_parts(thing, walk)
         return
-    yield _name(called)
-    if is_own(module_of(type(called)), home):
-        yield from _class_parts(type(called), home, seen)
-        for name, value in sorted(getattr(called, "__dict__", {}).items()):
-            yield from _value_parts(name, value, home, seen)
+    yield _name(thing)
+    if not walk.is_own(module_of(type(thing))) or not walk.is_new(thing):
+        return
+    yield from _class_parts(type(thing), walk)
+    if walk.depth == _DEEPEST or walk.objects == _MOST_OBJECTS:
+        return
+    walk.depth += 1
+    walk.objects += 1
+    for name, value in _held(thing):
+        yield from _value_parts(name, value, walk)
+    walk.depth -= 1
 
 
-def _value_parts(name: str, value: Any, home: str, seen: set[int]) -> Iterator[str]:
+def _held(thing: Any) -> list[tuple[str, Any]]:
+    """The attributes of an object itself, by name."""
+    found = dict(getattr(thing, "__dict__", {}))
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(thing, name):
+                found[name] = getattr(thing, name)
+    return sorted(found.items())
+
+
+def _value_parts(name: str, value: Any, walk: _Walk) -> Iterator[str]:
     yield name
-    inner = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+    layers = _layers(value) if callable(value) and not isinstance(value, type) else [value]
+    inner = layers[-1]
     if hasattr(inner, "__code__") or isinstance(inner, partial):
-        if isinstance(inner, partial) or is_own(module_of(inner), home):
-            yield from _parts(inner, home, True, seen)
+        if isinstance(inner, partial) or walk.is_own(module_of(inner)):
+            yield from _parts(inner, True, walk)
         else:
             yield _name(inner)
     elif isinstance(inner, type):
-        yield from _class_parts(inner, home, seen)
-    elif isinstance(inner, ModuleType) or callable(inner):
+        yield from _class_parts(inner, walk)
+    elif isinstance(inner, ModuleType):
         yield _name(inner)
+    elif callable(inner):
+        yield from _object_parts(inner, walk)
     else:
         text = _constant(inner)
         yield text
-        if text == _class_name(inner) and id(inner) not in seen:
-            seen.add(id(inner))
-            yield from _members(inner, home, seen)
+        if walk.is_own(module_of(type(inner))):
+            yield from _object_parts(inner, walk)
+        elif text == _class_name(inner) and walk.is_new(inner):
+            yield from _members(inner, walk)
+    yield from _parts_around(layers[:-1], walk)
 
 
-def _members(value: Any, home: str, seen: set[int]) -> Iterator[str]:
-    """A list or dict that holds functions or steps, such as the tools of an agent."""
+def _members(value: Any, walk: _Walk) -> Iterator[str]:
+    """A list or dict that holds functions, steps or objects, such as the tools of an agent."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from _value_parts(str(name), part, home, seen)
+            yield from _value_parts(str(name), part, walk)
     elif isinstance(value, list | tuple):
         for place, part in enumerate(value):
-            yield from _value_parts(str(place), part, home, seen)
+            yield from _value_parts(str(place), part, walk)
 
 
-def _class_parts(kind: type, home: str, seen: set[int]) -> Iterator[str]:
+def _class_parts(kind: type, walk: _Walk) -> Iterator[str]:
     yield _name(kind)
-    if is_own(module_of(kind), home) and id(kind) not in seen:
-        seen.add(id(kind))
+    if walk.is_own(module_of(kind)) and walk.is_new(kind):
         yield _source(kind, True)
         for base in kind.__bases__:
-            yield from _class_parts(base, home, seen)
+            yield from _class_parts(base, walk)
 
 
 def _name(thing: Any) -> str:

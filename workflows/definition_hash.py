@@ -8,6 +8,7 @@ not noticed by the fingerprint of a step (libraries, files, the network) is not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import FunctionType
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from carrara.runtime.identity import text_hash
 from carrara.runtime.uses import is_own, module_of, uses
 from carrara.workflows.calls import Definition
+from carrara.workflows.errors import DefinitionError
 
 if TYPE_CHECKING:
     from carrara.workflows.yaml.definition import PipelineDef, StepDef
@@ -52,6 +54,14 @@ def definitions_in(workflow: Definition[..., Any]) -> list[Definition[..., Any]]
                 found[id(part)] = part
                 todo.append(part)
     return list(found.values())
+
+
+def hash_steps(workflow: Definition[..., Any]) -> None:
+    """Make the fingerprints of the workflow and of all that it uses, before a step can change what the objects of the
+    project hold. A definition that is wrong tells so where it is used."""
+    for definition in definitions_in(workflow):
+        with suppress(DefinitionError):
+            _ = definition.spec
 
 
 def _inside(definition: Definition[..., Any]) -> Iterable[Definition[..., Any]]:

@@ -21,6 +21,7 @@ from carrara.engines.occupancy import Occupancy
 from carrara.runtime.database_url import is_server, shown_url, without_password
 from carrara.runtime.errors import RunCancelled
 from carrara.runtime.events import EngineFilled, Listener
+from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.routing.policy import Policy
 from carrara.runtime.run import run_id_here, tell_here
@@ -64,6 +65,9 @@ class Job:
     `review` also the rows that are less sure than it. Relative paths are meant from `folder`, "" for the working
     folder; a job that begins notes it down, so that it goes on from anywhere. A password in the URL of a database is
     used and never written down. `also` are outputs that it was given later, as it went on: they are its own, too.
+    `answered_by` are the options of the command that begins it which say who answers (`engine`, `model`, `quick`,
+    `policy`), for the command that goes on; None where it was begun otherwise. Here they change nothing: the session
+    has the engines.
     """
 
     target: str
@@ -84,16 +88,19 @@ class Job:
     seed: int = 0
     flatten: str | None = None
     also: tuple[str, ...] = ()
+    answered_by: Mapping[str, Any] | None = None
 
     def placed(self) -> Job:
         """The job with its folder."""
         return self if self.folder else replace(self, folder=os.getcwd())
 
     def as_begun(self, source: str) -> Job:
-        """The job with the files beside its output that it had when it began, which `source` tells."""
+        """The job with the files beside its output, and those who answer, that it had when it began, which `source`
+        tells."""
         first = Job.from_source(source)
         review = first.review if self.review is None else self.review
-        return replace(self, trust=self.trust or first.trust, review=review)
+        trust = self.trust or first.trust
+        return replace(self, trust=trust, review=review, answered_by=first.answered_by)
 
     def moved(self, output: str) -> Job:
         """The job with its rows elsewhere, as seen from the working folder."""
@@ -377,7 +384,7 @@ def job_name(workflow: Definition[..., Any]) -> str:
     return f"{workflow.name} (job)"
 
 
-def find_job(job: Job, journal: Recorder) -> str | None:
+def find_job(job: Job, journal: Reader) -> str | None:
     """The id of the newest run of this very job that can go on, None if there is none.
 
     How many records run at once does not matter; what, from where and to where does.

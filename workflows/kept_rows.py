@@ -21,6 +21,7 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
 from carrara.workflows.key_set import KeySet
+from carrara.workflows.leftovers import Leftovers
 from carrara.workflows.records import Record, SourceError, content_hash
 
 _SAME = (
@@ -98,6 +99,7 @@ class EarlierRows:
         self.count = self.stale = 0
         self.dropped: list[int] = []
         self.moved = 0
+        self.leftovers = Leftovers()
         self._outdated = NONE
         if run_id is None:
             return
@@ -182,6 +184,7 @@ class EarlierRows:
             if (limit is None or place < limit) and self._is_stale(self.row(place))
         )
         for place in self._outdated:
+            self.leftovers.add(self.row(place).key)
             self._done.discard(place)
             self.count -= 1
             self.stale -= 1
@@ -221,7 +224,9 @@ class EarlierRows:
 
     def _drop(self, place: int) -> None:
         self.count -= 1
-        self.stale -= self._is_stale(self.row(place))
+        row = self.row(place)
+        self.stale -= self._is_stale(row)
+        self.leftovers.add(row.key)
         self._done.discard(place)
         self.dropped.append(place)
 

@@ -16,6 +16,7 @@ from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Binder
 from carrara.workflows.calls import Definition
 from carrara.workflows.kept_rows import EarlierRows, refuse_changed
+from carrara.workflows.leftovers import Leftovers
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import SourceError
 from carrara.workflows.rows import Row, Rows
@@ -37,6 +38,7 @@ class Opened:
 
     rows: Rows
     earlier: EarlierRows
+    leftovers: Leftovers
     trusted: Trusted | None = None
     still_failed = 0
     refused = 0
@@ -73,11 +75,13 @@ class Opened:
         refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
 
     def _note_place(self) -> None:
-        """Make the output the job's own, before anything of it is written: a job that goes on may be given another."""
+        """Make the output the job's own, before anything of it is written: a job that goes on may be given another,
+        where no row of it is left."""
         if self._run_id is not None:
             first = self._job.from_source(self._journal.find(self._run_id).source)
             if not _is_own(self._job, first):
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
+                self.leftovers = Leftovers()
 
     def begin(self, accept_changes: bool) -> None:
         """Open everything and make it hold what is done.
@@ -103,6 +107,7 @@ class Opened:
                 earlier.set_outdated_aside(job.limit)
         elif job.input != "-":
             refuse_changed(records(), job.limit, earlier, shown_url(job.input))
+        self.leftovers = earlier.leftovers
         self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)
         trusted = _trusted(job, self._workflow, self._binder, self._sink.failed, self._journal)
         self._note_place()

@@ -57,9 +57,12 @@ class RowWriter:
         trusted = opened.trusted
         beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
         replaces = opened.earlier.is_outdated(record.index)
+        row.leftover = record.key in opened.leftovers
         await self._commit(record, row, beside, replaces)
         opened.earlier.tried(record.index)
         opened.rows.put(row)
+        if row.ok:
+            opened.leftovers.replace(record.key)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)
         self.done += row.ok

@@ -25,13 +25,15 @@ MOST_WAITING = 4096
 @dataclass(slots=True)
 class Row:
     """What a record became: its outputs, or why it failed (then `fields` say so). `made` is the row as the sink takes
-    it, `where` the record's place in the source, "" where it is not known."""
+    it, `where` the record's place in the source, "" where it is not known. `leftover`: the sink may hold an earlier row
+    of the record, which is to go if this one failed."""
 
     index: int
     ok: bool
     fields: dict[str, Any]
     made: Any = field(default=None, repr=False)
     where: str = ""
+    leftover: bool = False
 
 
 Refused = Callable[[Sequence[Row]], None]
@@ -157,17 +159,24 @@ class Rows:
 
     def _write(self, row: Row) -> None:
         if row.ok:
-            self.sink.put(row.made, self._refusal(row.index, row.fields, row.where))
+            refusal = self._refusal(row.index, row.fields, row.where, row.leftover)
+            self.sink.put(row.made, refusal)
         else:
+            if row.leftover:
+                self.sink.remove(row.fields["key"])
             self.put_failed(row.fields)
 
     def _refusal(
-        self, index: int, fields: Mapping[str, Any], where: str = ""
+        self, index: int, fields: Mapping[str, Any], where: str = "", leftover: bool = False
     ) -> Callable[[str], None] | None:
         """Whom the sink is to tell where it does not take a row."""
-        return None if self._tell is None else partial(self._refuse, index, fields, where)
+        return None if self._tell is None else partial(self._refuse, index, fields, where, leftover)
 
-    def _refuse(self, index: int, fields: Mapping[str, Any], where: str, reason: str) -> None:
+    def _refuse(
+        self, index: int, fields: Mapping[str, Any], where: str, leftover: bool, reason: str
+    ) -> None:
+        if leftover:
+            self.sink.remove(fields["key"])
         refused = self._refused_before if index in self._earlier else self._refused
         told = {"key": fields["key"], "where": where, "error": reason}
         refused.append(Row(index, False, told))

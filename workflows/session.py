@@ -28,6 +28,7 @@ from carrara.runtime.run import RunControl, RunResult, context, execute
 from carrara.runtime.single_flight import SingleFlight
 from carrara.runtime.step import RunOptions
 from carrara.workflows.calls import Definition
+from carrara.workflows.definition_hash import hash_steps
 from carrara.workflows.engine_room import EngineRoom, MakeEngine, engines_of
 from carrara.workflows.errors import PolicyRefused
 from carrara.workflows.isolation.processes import Processes
@@ -73,6 +74,7 @@ class Session:
         self._make = make
         self._resources: dict[str, Any] = {}
         self._routers: dict[int, Router] = {}
+        self._hashed: dict[int, Definition[..., Any]] = {}
         self._gates: dict[tuple[str, EngineLimits], EngineGate] = {}
         self._stack = AsyncExitStack()
         self._outer: Session | None = None
@@ -130,6 +132,9 @@ class Session:
         """`run` with settings of this one run: the id of an earlier run to go on with, more listeners, a
         handle to cancel it."""
         workflow.parameters.check(workflow.name, args, kwargs or {})
+        if self.journal is not None and id(workflow) not in self._hashed:
+            hash_steps(workflow)
+            self._hashed[id(workflow)] = workflow
         return await self.execute(
             _function_of(workflow),
             args,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,9 @@ JOURNAL = ".carrara/journal.db"
 
 AUTO = "auto"
 """The engine option that leaves the choice to the router."""
+
+ANSWERING = ("engine", "model", "quick", "policy")
+"""The options that say who answers: a job keeps those that it was begun with."""
 
 JOBS = "Jobs"
 """The panel of the options that only a job over records can heed; a single run refuses them."""
@@ -206,12 +210,14 @@ class How:
     journal: str = field(default=JOURNAL, repr=False)  # its URL may hold a password
     concurrency: int | None = None
     policy: Path | None = None
+    on: OnRay | None = None  # of a job: where it runs, None for this process
     watch: bool = False
     quick: bool | None = None  # local engines: see `LocalModel.open`
     limits: tuple[str, ...] = ()  # the words of --max-cost and --deadline, to go on with
     output: str = field(default="", repr=False)  # what the journal does not tell: that of `resume`
     accepts: bool = False  # --accept-changes
     reuse: bool = False  # equal steps of any run in the journal are taken from there
+    told: frozenset[str] = frozenset()  # those of `ANSWERING` that the command line gives
 
     def __post_init__(self) -> None:
         if self.record is not None and self.replay is not None:
@@ -220,6 +226,33 @@ class How:
             raise usage("--watch shows answers and --quiet shows nothing: give one of them")
         if self.model is not None and self.replay is None:
             check_model(self.model, "--model")
+
+    @property
+    def answered_by(self) -> dict[str, Any]:
+        """Who answers, as far as it is not the default, to keep with a job: paths hold from any folder."""
+        model = self.model
+        if model is not None and Path(model).exists():
+            model = os.path.abspath(model)
+        found = {
+            "engine": None if self.engine == AUTO else self.engine,
+            "model": model,
+            "quick": self.quick,
+            "policy": None if self.policy is None else os.path.abspath(self.policy),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def as_begun(self, answered_by: Mapping[str, Any]) -> How:
+        """The same with who answered when the job began, where the command line does not say otherwise. An engine that
+        it names has its own weights, not those of the one before.
+
+        Raises:
+            Exit: there is no model of that name any more.
+        """
+        without = self.told | ({"model", "quick"} if "engine" in self.told else set())
+        taken = {name: value for name, value in answered_by.items() if name not in without}
+        if "policy" in taken:
+            taken["policy"] = Path(taken["policy"])
+        return replace(self, **taken)
 
     @property
     def only_engine(self) -> str | None:
@@ -281,5 +314,42 @@ class How:
         journal = said("--journal", self.journal) if self.journal != JOURNAL else ""
         accepts = " --accept-changes" if self.accepts else ""
         reuse = " --reuse" if self.reuse else ""
+        engines = said("--replay", str(self.replay)) if self.replay is not None else ""
+        engines += "".join(f" {word}" for word in (*answering(self.answered_by), *self._cluster))
         limits = "".join(f" {word}" for word in self.limits)
-        return f"`carrara resume {run_id}{output}{accepts}{reuse}{journal}{limits}`"
+        return f"`carrara resume {run_id}{output}{accepts}{reuse}{engines}{journal}{limits}`"
+
+    @property
+    def _cluster(self) -> Iterator[str]:
+        """The options that say where a job runs."""
+        if self.on is not None:
+            yield f"--on {shlex.quote(self.on.address)}"
+            for name in ("workers", "replicas", "gpus"):
+                given = getattr(self.on, name)
+                if given is not None:
+                    yield f"--{name} {given:g}"
+
+
+def answering(answered_by: Mapping[str, Any]) -> list[str]:
+    """The options of `How.answered_by` as they are written on a command line."""
+    words = []
+    for name in ANSWERING:
+        match answered_by.get(name):
+            case None:
+                pass
+            case bool() as wanted:
+                words.append(f"--{name}" if wanted else f"--no-{name}")
+            case value:
+                words.append(f"--{name} {shlex.quote(value)}")
+    return words
+
+
+def told_of_answering(context: typer.Context) -> frozenset[str]:
+    """Those of the options that say who answers that the command line gives."""
+    return frozenset(name for name in ANSWERING if is_given(context, name))
+
+
+def is_given(context: typer.Context, name: str | None) -> bool:
+    """Whether the command line gives an option, as against its default."""
+    source = context.get_parameter_source(name or "")
+    return source is not None and source.name == "COMMANDLINE"

@@ -52,12 +52,14 @@ from carrara.cli.options import (
     WatchOption,
     WorkersOption,
     cluster_of,
+    is_given,
+    told_of_answering,
 )
 from carrara.cli.outcome import finish, usage
 from carrara.cli.running import go_on_with, run_as_job, run_once, try_out
 
 if TYPE_CHECKING:
-    from carrara.workflows.job import Until
+    from carrara.workflows.job import Job, Until
 
 
 def run(
@@ -105,8 +107,8 @@ def run(
     """
     from carrara.workflows.inputs import assignments
 
-    most = None if source else concurrency
-    limits = _limits(max_cost, deadline)
+    if source is None:
+        _no_options_of_jobs(context)
     how = How(
         engine,
         model,
@@ -114,36 +116,28 @@ def run(
         replay,
         quiet,
         journal,
-        most,
-        policy,
-        watch,
-        quick,
-        limits,
+        concurrency=None if source else concurrency,
+        policy=policy,
+        on=None if source is None or dry_run else cluster_of(on, workers, replicas, gpus),
+        watch=watch,
+        quick=quick,
+        limits=_limits(max_cost, deadline),
         accepts=accept_changes,
         reuse=reuse,
+        told=told_of_answering(context),
     )
     given = assignments(settings or (), "--set")
-    mapped = assignments(columns or (), "--map")
-    if where is not None and not where.strip():
-        raise usage("--where is given no expression; leave it out to take all records")
-    if source is not None and not source.strip():
-        raise usage(
-            "--input is empty; name a file, a quoted glob, a table, or - for standard input"
-        )
     if source is None:
-        _no_options_of_jobs(context)
         finish(run_once(how, target, given, None if output is None else Path(output)))
         return
-    if sample == 0 and not dry_run:
-        raise usage("--sample 0 takes no record; it is for --dry-run, which then only counts")
+    _refuse_empty(source, where)
     from carrara.workflows.job import Job
-    from carrara.workflows.sinks.opening import check_output
 
     job = Job(
         target,
         source,
         output or "",
-        mapped,
+        assignments(columns or (), "--map"),
         given,
         limit,
         concurrency,
@@ -160,28 +154,38 @@ def run(
     if dry_run:
         finish(try_out(how, job, 3 if sample is None else sample))
         return
-    if output is None:
+    _refuse_what_only_dry_runs_do(job, how, go_on)
+    finish(run_as_job(how, job, _until(max_cost, deadline), go_on=go_on))
+
+
+def _refuse_empty(source: str, where: str | None) -> None:
+    if where is not None and not where.strip():
+        raise usage("--where is given no expression; leave it out to take all records")
+    if not source.strip():
+        raise usage(
+            "--input is empty; name a file, a quoted glob, a table, or - for standard input"
+        )
+
+
+def _refuse_what_only_dry_runs_do(job: Job, how: How, go_on: bool) -> None:
+    """Complain of what only a dry run can do: no record, no output."""
+    from carrara.workflows.sinks.opening import check_output
+
+    if job.sample == 0:
+        raise usage("--sample 0 takes no record; it is for --dry-run, which then only counts")
+    if not job.output:
         raise usage("a job needs --output FILE for its rows")
-    check_output(output)
-    if accept_changes and not go_on:
+    check_output(job.output)
+    if how.accepts and not go_on:
         raise usage("--accept-changes is for a job that goes on: give --resume too")
-    until = _until(max_cost, deadline)
-    cluster = cluster_of(on, workers, replicas, gpus)
-    work = run_as_job(how, job, go_on=go_on, until=until, accept_changes=accept_changes, on=cluster)
-    finish(work)
 
 
 def _no_options_of_jobs(context: typer.Context) -> None:
     """A single run has no records: complain of what only a job can heed."""
-
-    def is_given(name: str | None) -> bool:
-        source = context.get_parameter_source(name or "")
-        return source is not None and source.name == "COMMANDLINE"
-
     stray = [
         option.opts[0]
         for option in context.command.params
-        if getattr(option, "rich_help_panel", None) == JOBS and is_given(option.name)
+        if getattr(option, "rich_help_panel", None) == JOBS and is_given(context, option.name)
     ]
     if stray:
         are = "is" if len(stray) == 1 else "are"
@@ -205,6 +209,7 @@ def _until(max_cost: float | None, deadline: str | None) -> Until:
 
 
 def resume(
+    context: typer.Context,
     run_id: Annotated[str, typer.Argument(help="The id, its beginning, or last.", metavar="RUN")],
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="A folder, file or table for the result.")
@@ -229,9 +234,9 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted or failed. What had finished is not done again.
 
+    A job asks the engines that it was begun with, unless --engine, --model, --quick or --policy say otherwise.
     --max-cost and --deadline are for jobs, and count from this start of the job on.
     """
-    limits = _limits(max_cost, deadline)
     how = How(
         engine,
         model,
@@ -240,13 +245,13 @@ def resume(
         quiet,
         journal,
         policy=policy,
+        on=cluster_of(on, workers, replicas, gpus),
         watch=watch,
         quick=quick,
-        limits=limits,
+        limits=_limits(max_cost, deadline),
         output=output or "",
         accepts=accept_changes,
         reuse=reuse,
+        told=told_of_answering(context),
     )
-    until = _until(max_cost, deadline)
-    cluster = cluster_of(on, workers, replicas, gpus)
-    finish(go_on_with(how, run_id, output, until, accept_changes=accept_changes, on=cluster))
+    finish(go_on_with(how, run_id, output, _until(max_cost, deadline)))

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from carrara.cli.options import How
+from carrara.cli.options import How, answering
 from carrara.cli.outcome import FAILED, give, note, usage
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
+    from carrara.runtime.journal.reading import RunSummary
     from carrara.runtime.journal.recording import Recorder
     from carrara.runtime.run import RunResult
     from carrara.workflows.batch import Outcome
     from carrara.workflows.calls import Definition
-    from carrara.workflows.cluster.plan import OnRay
     from carrara.workflows.job import Job, JobResult, Until
     from carrara.workflows.session import Session
 
@@ -68,56 +68,78 @@ async def try_out(how: How, job: Job, count: int) -> None:
 async def run_as_job(
     how: How,
     job: Job,
+    until: Until,
     *,
-    go_on: bool,
-    run_id: str | None = None,
-    until: Until | None = None,
-    accept_changes: bool = False,
-    on: OnRay | None = None,
+    go_on: bool = False,
+    earlier: RunSummary | None = None,
 ) -> None:
-    from carrara.runtime.database_url import shown_url
-    from carrara.workflows.job import Until, find_job, run_job
+    """Begin a job, or go on with one: with the `earlier` run, or where there is none given and `go_on` with the newest
+    of this very job."""
+    from carrara.workflows.job import run_job
     from carrara.workflows.places import is_stream
-    from carrara.workflows.records import SourceError
     from carrara.workflows.sinks.opening import is_table
 
+    if go_on and earlier is None:
+        earlier = _earlier(how, job)
+    if earlier is None:
+        job = replace(job, answered_by=how.answered_by)
+    else:
+        job = job.as_begun(earlier.source)
+        how = _as_begun(how, job.answered_by)
+    run_id = None if earlier is None else earlier.run_id
     how.check_engines(partial(_workflow_of, job))
 
     async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
-        known = run_id or (find_job(job, journal) if go_on else None)
-        if go_on and known is None:
-            raise SourceError(
-                f"no earlier run of this job in {shown_url(how.journal)}; leave out --resume"
-            )
-        begun = job if known is None else job.as_begun(journal.find(known).source)
         flows = not is_table(job.place) and is_stream(Path(job.place))
         seen = _tell_failed if flows else None
-        again = "" if job.input == "-" else replace(how, accepts=True).to_go_on(known or "")
+        again = "" if job.input == "-" else replace(how, accepts=True).to_go_on(run_id or "")
         tell = partial(_tell_outdated, job=job, again=again)
         return await run_job(
-            begun,
+            job,
             session,
-            run_id=known,
-            until=until or Until(),
+            run_id=run_id,
+            until=until,
             outdated=tell,
-            accept_changes=accept_changes,
+            accept_changes=how.accepts,
             listeners=progress,
             seen=seen,
-            on=on,
+            on=how.on,
         )
 
     _tell_job(await _watched(how, work, partial(_workflow_of, job)), how, job)
 
 
-async def go_on_with(
-    how: How,
-    name: str,
-    output: str | None,
-    until: Until,
-    *,
-    accept_changes: bool = False,
-    on: OnRay | None = None,
-) -> None:
+def _earlier(how: How, job: Job) -> RunSummary:
+    """The newest run of a job. Raises SourceError where there is none."""
+    from carrara.runtime.database_url import shown_url
+    from carrara.runtime.errors import UnknownRun
+    from carrara.runtime.journal.reading import Reader
+    from carrara.workflows.job import find_job
+    from carrara.workflows.records import SourceError
+
+    try:
+        with Reader.open(how.journal) as journal:
+            run_id = find_job(job, journal)
+            if run_id is not None:
+                return journal.find(run_id)
+    except UnknownRun:  # there is no journal
+        pass
+    raise SourceError(f"no earlier run of this job in {shown_url(how.journal)}; leave out --resume")
+
+
+def _as_begun(how: How, answered_by: Mapping[str, Any] | None) -> How:
+    """How the job goes on: as it began, where the command line says nothing else; that it does is told."""
+    if answered_by is None:
+        return how
+    how = how.as_begun(answered_by)
+    if how.answered_by != answered_by:
+        before = " ".join(answering(answered_by)) or "the default engines"
+        now = " ".join(answering(how.answered_by)) or "the default engines"
+        note(f"the job was begun with {before} and goes on with {now}")
+    return how
+
+
+async def go_on_with(how: How, name: str, output: str | None, until: Until) -> None:
     from carrara.runtime.journal.reading import Reader
     from carrara.workflows.job import SOURCE_KIND, Job
     from carrara.workflows.outputs import make_place
@@ -132,19 +154,11 @@ async def go_on_with(
             args, kwargs = journal.inputs(found.run_id)
     if job is not None:
         job = job if output is None else job.moved(output)
-        await run_as_job(
-            how,
-            job,
-            go_on=True,
-            run_id=found.run_id,
-            until=until,
-            accept_changes=accept_changes,
-            on=on,
-        )
+        await run_as_job(how, job, until, earlier=found)
         return
     for option, given in (
-        ("--accept-changes is", accept_changes),
-        ("--on is", on is not None),
+        ("--accept-changes is", how.accepts),
+        ("--on is", how.on is not None),
         ("--max-cost and --deadline are", how.limits),
     ):
         if given:

@@ -338,3 +338,134 @@ def test_the_docstring_can_be_left_out() -> None:
 
     assert source_fingerprint(one, docstring=False) != source_fingerprint(one)
     assert source_fingerprint(make("a")) != source_fingerprint(make("b"))
+
+
+OBJECTS = """
+    import functools
+    import socket
+    import threading
+    from dataclasses import dataclass
+    from helpers import Words, loud
+    from carrara import step, workflow
+
+    def twice(function):
+        @functools.wraps(function)
+        def around(text: str) -> str:
+            return function(text) + "twice"
+        return around
+
+    class Counted:
+        def __init__(self, function):
+            functools.update_wrapper(self, function)
+            self.function = function
+
+        def __call__(self, text: str) -> str:
+            return self.function(text) + "counted"
+
+    @dataclass
+    class Settings:
+        mark: str = "settings"
+
+        def marked(self, text):
+            return text + "marked"
+
+    class Parser:
+        __slots__ = ("parts", "again")
+
+        def __init__(self, *parts):
+            self.parts = parts
+            self.again = self
+
+        def parse(self, text):
+            return text + "parsed"
+
+    class Client:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.socket = socket.socket()
+            self.rest = object()
+            self.call = lambda: self
+
+    class Caller:
+        def __call__(self, text):
+            return text + "called"
+
+    SETTINGS, CLIENT, CALLER = Settings(), Client(), Caller()
+    PARSER = Parser(Words("inner"), {"held": [Words("listed")]})
+
+    @functools.lru_cache
+    @Counted
+    def helper(text: str) -> str:
+        return text
+
+    @step
+    @loud
+    @twice
+    def first(text: str) -> str:
+        CLIENT.rest
+        return helper(PARSER.parse(SETTINGS.marked(CALLER(text))))
+
+    @workflow
+    async def flow(text: str) -> str:
+        return await first(text)
+"""
+WORDS = """
+    import functools
+
+    def loud(function):
+        @functools.wraps(function)
+        def around(*given, **named):
+            return function(*given, **named) + "loud"
+        return around
+
+    class Words:
+        def __init__(self, word):
+            self.word = word + "word"
+
+        def joined(self):
+            return "joined"
+"""
+
+
+def test_decorators_and_objects_of_the_project_count_the_same_in_every_process(
+    tmp_path: Path,
+) -> None:
+    files = {"flow": OBJECTS, "helpers": WORDS}
+    before = hashes_of(tmp_path / "before", **files)
+    assert hashes_of(tmp_path / "same", **files) == before
+    told = ["twice", "counted", "settings", "marked", "parsed", "called", "inner", "listed"]
+    edits = [("flow", f'"{word}"') for word in told]
+    edits += [("helpers", f'"{word}"') for word in ("loud", "word", "joined")]
+    for number, (name, old) in enumerate(edits):
+        assert files[name].count(old) == 1
+        edited = {**files, name: files[name].replace(old, '"changed"')}
+        after = hashes_of(tmp_path / str(number), **edited)
+        assert {part for part in after if after[part] == before[part]} == set(), old
+
+
+def test_objects_that_hold_each_other_without_end_have_a_fingerprint() -> None:
+    class Link:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+    def make(count: int, end: str) -> Any:
+        chain: Any = end
+        for _ in range(count):
+            chain = Link(chain)
+        return lambda: chain
+
+    assert source_fingerprint(make(5, "a")) != source_fingerprint(make(5, "b"))
+    assert source_fingerprint(make(5_000, "a")) == source_fingerprint(make(6_000, "b"))
+
+
+def test_an_object_as_large_as_a_gazetteer_is_looked_into_up_to_a_bound() -> None:
+    class Entry:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    def make(count: int, first: str) -> Any:
+        entries = [Entry(first), *(Entry("x") for _ in range(count))]
+        return lambda: entries
+
+    assert source_fingerprint(make(30_000, "a")) == source_fingerprint(make(30_000, "a"))
+    assert source_fingerprint(make(30_000, "a")) != source_fingerprint(make(30_000, "b"))

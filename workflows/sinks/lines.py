@@ -97,6 +97,9 @@ class LineSink:
     def put(self, row: bytes, refused: Refused | None = None) -> None:
         self._file.write(row)
 
+    def remove(self, key: str) -> None:
+        """The file was made anew."""
+
     def finish(self) -> None:
         """Nothing is held back; a file that was removed or replaced meanwhile has taken the rows with it."""
         self._file.check()

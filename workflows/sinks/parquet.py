@@ -60,6 +60,9 @@ class ParquetSink:
         if len(self._held) >= self._group or self._held_bytes >= AT_ONCE_BYTES:
             self._write()
 
+    def remove(self, key: str) -> None:
+        """The file is made anew."""
+
     def finish(self) -> None:
         try:
             if self._held:

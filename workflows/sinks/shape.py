@@ -496,7 +496,22 @@ _ISO: Mapping[Kind, Callable[[str], Any]] = {
 
 
 def _other(value: Any, needed: str, where: str) -> Misfit:
-    return Misfit(f"{where}: {needed} is needed, found {str(value)[:40]!r}")
+    return Misfit(f"{where}: {needed} is needed, found {_told(value)}")
+
+
+def _told(value: Any) -> str:
+    """JSON data as messages tell it: what it is and how it begins. Only a text stands in quotes."""
+    match value:
+        case str():
+            return repr(value[:40])
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {str(value)[:40]}"
+        case list():
+            return f"the list {str(value)[:40]}"
+        case _:
+            return f"the object {str(value)[:40]}"
 
 
 __all__ = [

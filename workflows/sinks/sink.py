@@ -62,6 +62,15 @@ class Sink(Protocol):
         """
         ...
 
+    def remove(self, key: str) -> None:
+        """Delete what an earlier row of the job with this key has left: its record has none any more. A file was made
+        anew without it.
+
+        Raises:
+            OutputError: it cannot be deleted.
+        """
+        ...
+
     def finish(self) -> None:
         """Every row is there: write what is still held.
 

@@ -29,6 +29,7 @@ Prepared = tuple[str, list[Row]]
 """The key of a record and its rows."""
 
 _Held = tuple[str, list[Row], Refused | None]
+"""No rows: those that are there with this key are to go."""
 
 
 class RefusedValues(Exception):
@@ -106,16 +107,23 @@ class TableSink(ABC):
             self.put(of_before(self, fields), refused)
 
     def put(self, row: Prepared, refused: Refused | None = None) -> None:
+        self._take((*row, refused))
+
+    def remove(self, key: str) -> None:
+        self._take((key, [], None))
+
+    def _take(self, held: _Held) -> None:
         if not self._held:
             self._since = self._clock()
-        self._held.append((*row, refused))
-        self._held_bytes += weight(row[1])
+        self._held.append(held)
+        self._held_bytes += weight(held[1])
         is_full = len(self._held) >= BATCH or self._held_bytes >= AT_ONCE_BYTES
         if is_full or self._clock() - self._since >= LONGEST_S:
             self._write()
 
     def finish(self) -> None:
-        self._write()
+        while self._held:  # what is refused may have left a row to remove
+            self._write()
 
     def _write(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
@@ -124,25 +132,35 @@ class TableSink(ABC):
 
     def _write_whole(self, held: Sequence[_Held]) -> None:
         """Write all of these records but those that are refused."""
+        latest = {key: rows for key, rows, _ in held}
         try:
             with self._transaction():
-                self._upsert(list({row[KEY]: row for _, rows, _ in held for row in rows}.values()))
+                found = {row[KEY]: row for rows in latest.values() for row in rows}
+                if found:
+                    self._upsert(list(found.values()))
+                self._delete([key for key, rows in latest.items() if not rows])
                 if self._flat:
-                    self._delete_older(held)
+                    self._delete_older(latest)
         except RefusedValues as error:
             if len(held) > 1:
                 middle = len(held) // 2
                 self._write_whole(held[:middle])
                 self._write_whole(held[middle:])
                 return
-            ((key, _, refused),) = held
+            ((key, rows, refused),) = held
+            if not rows:
+                raise OutputError(
+                    f"{self.shown} keeps the row {key!r} of a record that failed: {error}"
+                ) from error
             if refused is None:
                 raise OutputError(f"{self.shown} does not take the row {key!r}: {error}") from error
             refused(f"{self.shown} does not take the row: {error}")
 
-    def _delete_older(self, held: Sequence[_Held]) -> None:
+    def _delete_older(self, latest: Mapping[str, list[Row]]) -> None:
         """Delete what an earlier version of a record had more: its list was longer, or is none any more."""
-        counts = {key: 0 if rows[0][KEY] == key else len(rows) for key, rows, _ in held}
+        counts = {
+            key: 0 if not rows or rows[0][KEY] == key else len(rows) for key, rows in latest.items()
+        }
         self._delete([key for key, count in counts.items() if count])
         while self._delete([f"{key}/{count}" for key, count in counts.items()]):
             counts = {key: count + 1 for key, count in counts.items()}

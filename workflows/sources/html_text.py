@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
+from carrara.workflows.sources.html_forms import chosen_options, input_value
 from carrara.workflows.sources.html_lines import LINE, PARAGRAPH, Lines
 from carrara.workflows.sources.html_page import Node, attribute, children, is_unseen
 from carrara.workflows.sources.html_tables import Table, tables_of
@@ -24,8 +25,6 @@ _BLOCKS = {
     *("header", "hgroup", "hr", "html", "legend", "main", "p", "search", "section", "table"),
     *("tbody", "td", "tfoot", "th", "thead", "tr", *_LINES, *_HEADINGS, *_LISTS, *_VERBATIM),
 }  # fmt: skip
-_NO_VALUE = ("hidden", "password", "file", "image", "submit", "reset", "button", "range", "color")
-"""Kinds of `input` whose value is not shown, or is no content."""
 _KEEPS_LINES = re.compile(r"(?:^|;)\s*white-space\s*:\s*(?:pre|break-spaces)", re.IGNORECASE)
 _NOT_BOLD = re.compile(r"(?:^|;)\s*font-weight\s*:\s*(?:normal|400)\b", re.IGNORECASE)
 _MAX_REPEATED = 200
@@ -69,7 +68,7 @@ class _Writer:
             elif node.name[0] not in "#!" and node.name != "rp" and not is_unseen(node):
                 left.extend(reversed(self._begin(node)))
                 if not self._is_data(node):
-                    left.extend(reversed(children(node)))
+                    left.extend(reversed(_read(node)))
 
     def _is_data(self, node: Node) -> bool:
         return node.name == "table" and id(node) in self._tables and not self.lines.is_flat
@@ -83,7 +82,7 @@ class _Writer:
             case "br":
                 lines.new_line()
             case "input":
-                lines.add(_input(node))
+                lines.add(input_value(node))
             case "button":
                 lines.add(" ")
                 return [lambda: lines.add(" ")]
@@ -169,17 +168,15 @@ class _Writer:
             self.lines.add_block(rows)
 
 
+def _read(node: Node) -> list[Node]:
+    """What of an element is read: all that is in it, of a choice what is chosen."""
+    return chosen_options(node) if node.name == "select" else children(node)
+
+
 def _cell(cell: Node) -> str:
     writer = _Writer({}, flat=True)
     writer.write(children(cell))
     return writer.lines.text().replace("|", "\\|")
-
-
-def _input(node: Node) -> str:
-    kind = attribute(node, "type").strip().lower()
-    if kind in ("checkbox", "radio"):
-        return " [x] " if "checked" in node.attrs else " [ ] "
-    return "" if kind in _NO_VALUE else f" {attribute(node, 'value')} "
 
 
 def _has(node: Node, style: re.Pattern[str]) -> bool:

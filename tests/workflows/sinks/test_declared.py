@@ -69,7 +69,7 @@ def test_a_decimal_that_came_as_a_number_is_text() -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"price": True}, "price: a decimal is needed, found 'True'"),
+        ({"price": True}, "price: a decimal is needed, found true"),
         ({"more": 1}, "row 'a' has the field 'more', which the workflow does not declare"),
     ],
 )
@@ -103,8 +103,12 @@ class Colour(Enum):
         (Rest, {"name": "x", "size": 1.5}, "at/size: a value of type integer is needed"),
         (Rest, {"size": 1}, "at has no field 'name'"),
         (Colour, "RED", "at: one of 'red', 'blue' is needed, found 'RED'"),
-        (Literal[1, 2] | Literal[3], 4, "at: one of 1, 2, 3 is needed, found '4'"),
-        (Literal["a", 1], True, "at: one of 'a', 1 is needed, found 'True'"),
+        (Literal[1, 2] | Literal[3], 4, "at: one of 1, 2, 3 is needed, found the number 4"),
+        (str, 3, "at: a value of type text is needed, found the number 3"),
+        (str, [3], r"at: a value of type text is needed, found the list \[3\]"),
+        (list[int], {"a": 1}, "at: a list is needed, found the object {'a': 1}"),
+        (int, "3", "at: a value of type integer is needed, found '3'"),
+        (Literal["a", 1], True, "at: one of 'a', 1 is needed, found true"),
     ],
 )
 def test_a_field_is_held_to_its_declared_type(kind: Any, value: Any, told: str) -> None:
