@@ -193,7 +193,7 @@ class _Prober:
                 if reading.add(event, data):
                     break
                 chunks += 1
-        check_unbroken(reading.reply, self.preset.name, self.line.where)
+        check_unbroken(reading.reply, self.preset.name, self.line.where, self.key)
         good = bool(reading.reply.end)
         seen = f"{chunks} chunks" if good else "no: it has no end"
         return Finding("stream", {"stream": good}, seen)
@@ -326,8 +326,8 @@ class _Prober:
         try:
             reply = read(self.wire, found)
         except Wrong as error:
-            raise bad_format(error, self.preset.name, self.line.where) from error
-        check_unbroken(reply, self.preset.name, self.line.where)
+            raise bad_format(error, self.preset.name, self.line.where, self.key) from error
+        check_unbroken(reply, self.preset.name, self.line.where, self.key)
         return reply
 
     def _error(self, error: Exception) -> Exception:
