@@ -328,6 +328,16 @@ def _nested(depth: int) -> str:
         (_with(structured_outputs={}), 400, "exactly one of json, choice and regex"),
         (_with(structured_outputs={"choice": ["a"], "regex": "a"}), 400, "exactly one of"),
         (_with(messages=[{"role": "user", "content": None}]), 400, "user needs content"),
+        (
+            _with(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
+            400,
+            "messages.0.content.0: Value error, only parts of the type 'text' are taken, this is 'image_url'",
+        ),
+        (
+            _with(messages=[{"role": "user", "content": 5}]),
+            400,
+            "messages.0.content: Value error, takes text, or a list of parts",
+        ),
         (_schema({"type": 5}), 400, "bad JSON Schema: /type"),
         (_schema({"type": "string", "minLength": "x"}), 400, "bad JSON Schema: /minLength"),
         (_schema({"required": "a"}), 400, "bad JSON Schema: /required"),
