@@ -51,8 +51,10 @@ class Story:
 
     def lines(self) -> Iterator[str]:
         """A line for each decision, seconds after the first in front."""
+        before: StepEvent | None = None
         for event in self.events:
-            yield f"{event.at - self.at:8.3f} s  {_told(event)}"
+            yield f"{event.at - self.at:8.3f} s  {_told(event, before)}"
+            before = event
         if isinstance(self.end, StepFinished):
             yield f"{self.end.at - self.at:8.3f} s  taken"
         elif self.end is not None:
@@ -89,7 +91,7 @@ def _is_meant(path: str, step: str) -> bool:
     )
 
 
-def _told(event: StepEvent) -> str:
+def _told(event: StepEvent, before: StepEvent | None) -> str:
     match event:
         case Routed():
             return f"route to {event.engine}: {event.reason}"
@@ -109,8 +111,10 @@ def _told(event: StepEvent) -> str:
             return f"take that of {event.engine} unjudged: {why}"
         case Accepted():
             return f"take that of {event.engine} all the same: {event.doubt}"
-        case Escalated():
+        case Escalated() if isinstance(before, Rejected) and before.engine == event.origin:
             return f"go on to {event.target}: {event.origin} gave nothing to take"
+        case Escalated():
+            return f"go on to {event.target}: {event.reason}"
         case Hedged() if event.target == event.engine:
             return f"ask {event.engine} a second time beside: {event.reason}"
         case Hedged():

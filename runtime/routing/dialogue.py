@@ -40,7 +40,7 @@ from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
-from carrara.runtime.routing.budget import Spending
+from carrara.runtime.routing.budget import OverBudget, Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
@@ -479,7 +479,9 @@ class Dialogue:
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
         cause: Cause = "failed"
-        if isinstance(error, EngineRefused):
+        if isinstance(error, OverBudget):
+            cause = "passed over"
+        elif isinstance(error, EngineRefused):
             cause = "refused"
         elif isinstance(error, EngineBusy):
             if is_last(move.engine, self.route):
@@ -492,7 +494,8 @@ class Dialogue:
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
-        if isinstance(error, EngineDown) or error in self.waited_out:  # no further call was made
+        # Of these no call was made, or none that is not told.
+        if isinstance(error, EngineDown | OverBudget) or error in self.waited_out:
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)

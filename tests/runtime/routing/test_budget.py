@@ -19,6 +19,7 @@ from carrara.runtime.events import (
     CalledOff,
     EngineAnswered,
     EngineCalled,
+    Rejected,
     Routed,
     StepFailed,
 )
@@ -321,6 +322,31 @@ def test_a_call_that_no_engine_was_asked_for_is_explained(context: Any) -> None:
         f"ask no engine: {over.value}",
         f"failed: {over.value}",
     ]
+
+
+def test_an_engine_that_the_budget_keeps_back_was_not_asked_in_vain(context: Any) -> None:
+    policy = Policy(
+        rules=(Rule(("dear", "own")),), budget=Budget(cost=0.0045), prices=PRICES, max_attempts=1
+    )
+
+    async def long(request: Request) -> Completion:
+        await asyncio.sleep(0)
+        return priced(1000)
+
+    dear, own = ScriptedEngine("dear", long), ScriptedEngine("own", lambda _: "own")
+    router = Router(policy)
+    asking = [context(dear, own, router=router) for _ in range(2)]
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(answer(call(), ctx) for ctx in asking))
+
+    assert asyncio.run(work()) == ["fine", "own"]
+    assert (len(dear.requests), len(own.requests)) == (1, 1)
+    kept_back = asking[1]
+    assert not kept_back.told(Rejected)
+    (story,) = stories(kept_back.events)
+    lines = [line.split("s  ", 1)[1] for line in story.lines()]
+    assert lines[1].startswith("go on to own: the budget is spent: dear may cost $0.0040")
 
 
 @pytest.mark.parametrize(
