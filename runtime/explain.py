@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from carrara.runtime.dollars import dollars
 from carrara.runtime.events import (
     Accepted,
     CalledOff,
@@ -148,7 +149,7 @@ def _answer(event: EngineAnswered) -> str:
             "weakest " + ", ".join(f"{path or 'answer'} {sure:.2f}" for path, sure in weakest)
         )
     if event.cost:
-        parts.append(f"${event.cost:.4f}")
+        parts.append(dollars(event.cost))
     return f"{event.engine} answers: {', '.join(parts)}"
 
 

@@ -86,6 +86,14 @@ def test_the_next_engine_answers_when_the_dear_one_is_too_dear(context: Any) -> 
     assert "dear may cost $0.0040, $0.0010 of $0.005 are left" in ctx.told(Routed)[1].reason
 
 
+def test_small_sums_are_told_with_their_digits() -> None:
+    cheap = {"cheap": Price(prompt=0.01, completion=0.01)}
+    purse = Purse(Budget(cost=1e-6), cheap)
+    purse.settle(Spending(), Spending(95, 9.5e-7))
+    told = purse.objection("cheap", purse.expected("cheap", 5, 3))
+    assert told == "cheap may cost $0.000000080, $0.000000050 of $0.000001 are left"
+
+
 def test_calls_at_once_do_not_overspend_together(context: Any) -> None:
     policy = Policy(rules=(Rule(("dear",)),), budget=Budget(cost=0.0085), prices=PRICES)
     ctx = context(ScriptedEngine("dear", lambda _: priced(1000)), router=Router(policy))

@@ -40,7 +40,10 @@ def contexts(context: Context, engine: ScriptedEngine, count: int) -> list[Any]:
 def test_an_answer_given_before_shows_nothing_of_its_engines(context: Context) -> None:
     """Neither time nor verdict: else a slow engine whose answers are repeated would seem to take no time."""
     weak = Completion("no", confidence=Confidence(0.1))
-    first, second = ScriptedEngine("diffusion", lambda _: weak), ScriptedEngine("ar", lambda _: "yes")
+    first, second = (
+        ScriptedEngine("diffusion", lambda _: weak),
+        ScriptedEngine("ar", lambda _: "yes"),
+    )
     router = Router(Policy(rules=(Rule(("diffusion", "ar")),), choose="order", give_up_after=100))
     shared = {"router": router, "single_flight": SingleFlight(), "remembered": Remembered()}
     asking = [context(first, second, **shared) for _ in range(5)]
@@ -48,7 +51,10 @@ def test_an_answer_given_before_shows_nothing_of_its_engines(context: Context) -
         ctx.node = number
     call = LlmCall((Message("user", "Say it."),), Choice(("yes", "no")))
     assert one_by_one(call, asking[:1]) == ["yes"]
-    asked_once = router.evidence.to_data(), router.evidence.prospect("flow/step", "diffusion", "ar", 0.5)
+    asked_once = (
+        router.evidence.to_data(),
+        router.evidence.prospect("flow/step", "diffusion", "ar", 0.5),
+    )
     assert one_by_one(call, asking[1:]) == ["yes"] * 4
     assert (len(first.requests), len(second.requests)) == (1, 1)
     seen = router.evidence.to_data(), router.evidence.prospect("flow/step", "diffusion", "ar", 0.5)
