@@ -343,6 +343,16 @@ def _nested(depth: int) -> str:
         (_schema({"required": "a"}), 400, "bad JSON Schema: /required"),
         (_schema({"items": [{}]}), 400, "bad JSON Schema: /items"),
         (_schema({"$defs": 5}), 400, "bad JSON Schema: /$defs"),
+        (
+            _schema({"properties": {"a": {"$ref": "#/nope"}}}),
+            400,
+            "bad JSON Schema: /properties/a/$ref: '#/nope' leads to no schema",
+        ),
+        (
+            _schema({"$ref": "http://127.0.0.1/schema"}),
+            400,
+            "bad JSON Schema: /$ref: 'http://127.0.0.1/schema' leads to no schema",
+        ),
         (_schema(_nested(150)), 400, "nested too deep"),
         (_schema(_nested(3000)), 400, ""),
         (_with(structured_outputs={"json": {"type": 5}}), 400, "bad JSON Schema: /type"),
