@@ -1,5 +1,5 @@
-"""References inside a JSON Schema that lead nowhere. Nothing is fetched: each has to lead to a part of its own schema, or
-to a published meta-schema of JSON Schema."""
+"""References inside a JSON Schema that lead nowhere. Nothing is fetched: each has to lead to a part of its own schema,
+or to a published meta-schema of JSON Schema."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class _Reference(NamedTuple):
 
 
 def dangling(schema: Any) -> Iterator[tuple[Path, str]]:
-    """The path to each `$ref` and `$dynamicRef` that leads to no schema, and why. What stands in `enum`, `const` and the
-    like is data, and no reference. `schema` fits the meta-schema of draft 2020-12.
+    """The path to each `$ref` and `$dynamicRef` that leads to no schema, and why. What stands in `enum`, `const` and
+    the like is data, and no reference. `schema` fits the meta-schema of draft 2020-12.
     """
     from jsonschema_specifications import REGISTRY
     from referencing.jsonschema import DRAFT202012
@@ -37,7 +37,9 @@ def dangling(schema: Any) -> Iterator[tuple[Path, str]]:
             left += _references(found.contents, found.resolver, places, seen)
 
 
-def _references(part: Any, resolver: Any, places: Mapping[int, Path], seen: set[int]) -> list[Any]:
+def _references(
+    part: Any, resolver: Any, places: Mapping[int, Path], seen: set[int]
+) -> list[_Reference]:
     """The references in a schema and in the schemas inside it, without those that were `seen`."""
     from referencing.jsonschema import DRAFT202012
 
@@ -48,9 +50,12 @@ def _references(part: Any, resolver: Any, places: Mapping[int, Path], seen: set[
         if not isinstance(part, Mapping) or id(part) in seen or id(part) not in places:
             continue
         seen.add(id(part))
-        for key in ("$ref", "$dynamicRef"):
-            if key in part:
-                found.append(_Reference((*places[id(part)], key), part[key], resolver))
+        path = places[id(part)]
+        found += [
+            _Reference((*path, key), part[key], resolver)
+            for key in ("$ref", "$dynamicRef")
+            if key in part
+        ]
         for inner in DRAFT202012.create_resource(part).subresources():
             resource = DRAFT202012.create_resource(inner.contents)
             left.append((inner.contents, resolver.in_subresource(resource)))
@@ -63,7 +68,11 @@ def _resolved(resolver: Any, ref: str) -> Any:
 
     try:
         return resolver.lookup(ref)
-    except (Unresolvable, ValueError, TypeError):  # also a place behind a number or a text, or no URL
+    except (
+        Unresolvable,
+        ValueError,
+        TypeError,
+    ):  # also a place behind a number or a text, or no URL
         return None
 
 

@@ -29,7 +29,10 @@ STRING = {"type": "string"}
             "items": {"$ref": "b#/$defs/c"},
         },
         {"$ref": "https://json-schema.org/draft/2020-12/schema"},
-        {"components": {"a": {"items": {"$ref": "#/components/b"}}, "b": STRING}, "$ref": "#/components/a"},
+        {
+            "components": {"a": {"items": {"$ref": "#/components/b"}}, "b": STRING},
+            "$ref": "#/components/a",
+        },
         {"enum": [{"$ref": "#/nope"}], "default": {"$ref": 5}, "examples": [{"$ref": "http://x"}]},
         {"const": {"$ref": "#/nope"}},
         {"properties": {"$ref": {"type": "string"}}},

@@ -131,9 +131,7 @@ def test_a_policy_is_fitted_tried_and_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "short"), [(0.8, False), (0.9, False), (0.91, True), (None, False)]
 )
-def test_a_target_above_the_interval_of_the_trial_is_told(
-    value: float | None, short: bool
-) -> None:
+def test_a_target_above_the_interval_of_the_trial_is_told(value: float | None, short: bool) -> None:
     point = Point(("ar",), 0.95, 0.0, 1.0, 0.0)
     trial = Trial(40, 0.8, 0.7, 0.9, 0.0, 1.0)
     found = Calibrated(Policy(), Target("accuracy", value), point, True, (), (), 60, trial)
