@@ -13,6 +13,7 @@ from typing import Any
 
 from carrara.engines.errors import CarraraError
 from carrara.engines.patterns import fault
+from carrara.engines.schema_references import dangling
 
 
 def strict_loads(text: str) -> Any:
@@ -50,7 +51,6 @@ def violations(schema_text: str, value: Any) -> list[tuple[str, str]]:
         CarraraError: the schema itself is wrong.
     """
     from jsonschema.exceptions import UnknownType
-    from referencing.exceptions import Unresolvable
 
     try:
         errors = sorted(
@@ -58,7 +58,7 @@ def violations(schema_text: str, value: Any) -> list[tuple[str, str]]:
         )
     except RecursionError:
         return [("", "nested too deep to be checked")]
-    except (Unresolvable, UnknownType) as error:
+    except UnknownType as error:
         raise CarraraError(f"bad JSON Schema: {error}") from error
     return [(pointer(error.absolute_path), _shortened(error.message)) for error in errors]
 
@@ -90,6 +90,8 @@ def validator(schema_text: str) -> Any:
         raise CarraraError(
             f"bad JSON Schema: {where}: {reason or _shortened(error.message)}"
         ) from error
+    for path, reason in dangling(schema):
+        raise CarraraError(f"bad JSON Schema: {pointer(path)}: {reason}")
     return Draft202012Validator(
         schema, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
     )

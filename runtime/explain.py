@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from carrara.runtime.dollars import dollars
 from carrara.runtime.events import (
     Accepted,
     CalledOff,
@@ -51,8 +52,10 @@ class Story:
 
     def lines(self) -> Iterator[str]:
         """A line for each decision, seconds after the first in front."""
+        before: StepEvent | None = None
         for event in self.events:
-            yield f"{event.at - self.at:8.3f} s  {_told(event)}"
+            yield f"{event.at - self.at:8.3f} s  {_told(event, before)}"
+            before = event
         if isinstance(self.end, StepFinished):
             yield f"{self.end.at - self.at:8.3f} s  taken"
         elif self.end is not None:
@@ -89,7 +92,7 @@ def _is_meant(path: str, step: str) -> bool:
     )
 
 
-def _told(event: StepEvent) -> str:
+def _told(event: StepEvent, before: StepEvent | None) -> str:
     match event:
         case Routed():
             return f"route to {event.engine}: {event.reason}"
@@ -109,8 +112,10 @@ def _told(event: StepEvent) -> str:
             return f"take that of {event.engine} unjudged: {why}"
         case Accepted():
             return f"take that of {event.engine} all the same: {event.doubt}"
-        case Escalated():
+        case Escalated() if isinstance(before, Rejected) and before.engine == event.origin:
             return f"go on to {event.target}: {event.origin} gave nothing to take"
+        case Escalated():
+            return f"go on to {event.target}: {event.reason}"
         case Hedged() if event.target == event.engine:
             return f"ask {event.engine} a second time beside: {event.reason}"
         case Hedged():
@@ -144,7 +149,7 @@ def _answer(event: EngineAnswered) -> str:
             "weakest " + ", ".join(f"{path or 'answer'} {sure:.2f}" for path, sure in weakest)
         )
     if event.cost:
-        parts.append(f"${event.cost:.4f}")
+        parts.append(dollars(event.cost))
     return f"{event.engine} answers: {', '.join(parts)}"
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from carrara.runtime.dollars import dollars
 from carrara.runtime.errors import shown
 from carrara.runtime.events import Event
 from carrara.runtime.report import EngineReport, RunReport, StepReport
@@ -159,7 +160,7 @@ def remarks(found: RunReport) -> list[str]:
         for name, counted in found.occupancy.items()
     ]
     if found.cost:
-        lines.append(f"cost: ${found.cost:.4f} by the policy's prices")
+        lines.append(f"cost: {dollars(found.cost)} by the policy's prices")
     for step in found.steps.values():
         for what, count in step.changes.items():
             lines.append(f"changed: {step.path}: {count} run again, {_other(what)} than recorded")

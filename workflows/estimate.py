@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from carrara.runtime.dollars import dollars
 from carrara.runtime.report_view import seconds as span
 from carrara.workflows.batch import Binder, Outcome, RecordError, batch_of
 from carrara.workflows.calls import Definition
@@ -69,7 +69,7 @@ class Estimate:
                 f"prompts, {usage.completion_tokens * times:,.0f} of answers"
             )
         if self.engines:
-            told.append(f"cost: about ${_dollars(self.cost * times)} by the prices that are known")
+            told.append(f"cost: about {dollars(self.cost * times)} by the prices that are known")
         return told
 
 
@@ -154,14 +154,6 @@ def _length(value: Any) -> int:
         return len(json.dumps(plain(value), ensure_ascii=False))
     except TypeError:
         return 0
-
-
-def _dollars(amount: float) -> str:
-    """Cents, of a sum under a dollar two significant digits."""
-    if amount >= 1 or amount == 0:
-        return f"{amount:,.2f}"
-    behind = max(2, 1 - math.floor(math.log10(amount)))
-    return f"{amount:.{behind}f}"
 
 
 __all__ = ["CHARACTERS", "Estimate", "estimate"]

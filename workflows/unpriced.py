@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from carrara.runtime.dollars import as_given
 from carrara.runtime.routing.policy import Policy
 
 
@@ -26,7 +27,7 @@ def unpriced(
     names = dict.fromkeys((*policy.engines, *named))
     return [
         f"policy {policy.name!r}: the price of engine {name!r} is not known, so its calls do not count in the budget "
-        f"of ${policy.budget.cost:g}; give it one under 'prices' (0 where it costs nothing)"
+        f"of {as_given(policy.budget.cost)}; give it one under 'prices' (0 where it costs nothing)"
         for name in names
         if name in known and name not in priced
     ]

@@ -106,6 +106,8 @@ def calibrate(
     if plot is not None:
         drawn = draw(found, plot)
         note(f"wrote {drawn}" if drawn else "no picture: pip install 'carrara[calibrate]'")
+    if found.falls_short:
+        note(f"the policy falls short of {goal} on rows that it was not fitted on; see the trial")
     if not found.reached:
         note(f"not reached: {goal} at a coverage of {min_coverage:g}; the policy comes closest")
         raise typer.Exit(FAILED)

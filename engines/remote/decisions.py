@@ -6,7 +6,6 @@ the probabilities of all, which is what a confidence is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from carrara.engines.contract import Choice, Contract
 from carrara.engines.remote.line import Line
 from carrara.engines.remote.preset import Preset
 from carrara.engines.remote.reply import count, probability
-from carrara.engines.remote.wire import Wrong, first, mapping
+from carrara.engines.remote.wire import Wrong, first, mapping, words
 from carrara.engines.request import Completion, Confidence, Request, Usage
 
 _MOST_OPTIONS = 26  # labels are letters
@@ -52,7 +51,7 @@ async def decide(
     answer = mapping(first(found.get("answers"), "answer"), "an answer")
     chosen = answer.get("choice")
     if chosen not in options:
-        raise Wrong(f"the decision {json.dumps(chosen)} is none of the options")
+        raise Wrong("the decision is none of the options", words(chosen))
     sure = _probability(answer, str(chosen))
     return Completion(
         text=str(chosen),

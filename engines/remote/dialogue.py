@@ -19,6 +19,7 @@ from carrara.engines.remote.preset import WireName
 from carrara.engines.remote.questions import Questions
 from carrara.engines.remote.reading import Reading, read
 from carrara.engines.remote.reply import Reply, Tool
+from carrara.engines.remote.told import quoted
 from carrara.engines.remote.wire import Ask, Wire, key_headers
 from carrara.engines.request import Progress, Request, Usage, Watch
 from carrara.engines.surrogates import paired
@@ -129,17 +130,17 @@ class Dialogue:
                 f"engine {self.engine!r}: the provider refused the answer: {self.key.scrub(said)[:200]}"
             )
             raise _begun(placed(filtered, self.engine, "read"), reply)
-        check_unbroken(reply, self.engine, self.line.where)
+        check_unbroken(reply, self.engine, self.line.where, self.key)
         return answered
 
 
-def check_unbroken(reply: Reply, engine: str, where: str) -> None:
+def check_unbroken(reply: Reply, engine: str, where: str, key: Key) -> None:
     """
     Raises:
         StreamCut: the server gave the answer up.
     """
     if reply.end == "broken":
-        raise _begun(cut_off(engine, where, reply.text, reply.reason), reply)
+        raise _begun(cut_off(engine, where, reply.text, quoted(reply.reason, key)), reply)
 
 
 def _begun(error: EngineError, reply: Reply) -> EngineError:

@@ -171,7 +171,7 @@ class RemoteEngine(Shared):
             self._is_cut_off = error.is_unreachable
             raise
         except Wrong as error:
-            raise bad_format(error, self._name, self._talk.line.where) from error
+            raise bad_format(error, self._name, self._talk.line.where, self._talk.key) from error
         except TimeoutError as error:
             late = EngineTimeout(
                 f"engine {self._name!r}: no whole answer within the deadline of {deadline_s:g} s"

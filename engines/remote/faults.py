@@ -28,6 +28,7 @@ from carrara.engines.errors import (
 )
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.told import Told, quoted
+from carrara.engines.remote.wire import Wrong
 
 SILENCE = "timeouts.read_s of the engine"
 """What bounds the silence of a server, unless a caller has a bound of its own."""
@@ -168,9 +169,10 @@ def error_of_exception(
     return placed(lost, engine, "wait")
 
 
-def bad_format(error: Exception, engine: str, where: str) -> EngineError:
+def bad_format(error: Wrong, engine: str, where: str, key: Key) -> EngineError:
     """The error to raise where an answer is not in the format that was expected."""
-    bad = BadReply(f"engine {engine!r}: {where} sent an answer in another format: {error}")
+    word = f" ({quoted(error.word, key)!r})" if error.word else ""
+    bad = BadReply(f"engine {engine!r}: {where} sent an answer in another format: {error}{word}")
     return placed(bad, engine, "parse")
 
 

@@ -287,8 +287,9 @@ def _written(body: Mapping[str, Any]) -> bytes:
 
 
 def cut_off(engine: str, where: str, text: str, reason: str = "") -> StreamCut:
-    """The error for an answer that ended before its end. `reason` is the server's word for that, "" for none."""
-    told = f" ({reason[:40]!r})" if reason else ""
+    """The error for an answer that ended before its end. `reason` is the server's word for that without keys, "" for
+    none."""
+    told = f" ({reason!r})" if reason else ""
     error = StreamCut(
         f"engine {engine!r}: {where} ended its answer in the middle, after {len(text):,} characters{told}",
         text=text,

@@ -208,7 +208,7 @@ def content_of(found: Any) -> str:
     for piece in found:
         kind = mapping(piece, "a part of the content").get("type")
         if kind not in _TEXTS + _THOUGHTS:
-            raise Wrong(f"the content has a part of the type {str(kind)[:40]!r}")
+            raise Wrong("the content has a part that is no text", words(kind))
         text += words(piece.get("text")) if kind in _TEXTS else ""
     return text
 

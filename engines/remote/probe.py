@@ -140,15 +140,18 @@ class _Prober:
             if isinstance(passing.error, Unreachable):
                 raise passing.error from None
             return _unknown("model", passing)
-        except (EngineError, StatusError):
-            found = None
-        listed = found.get("data") or [] if isinstance(found, Mapping) else []
+        except (EngineError, StatusError) as error:
+            return Finding("model", {}, f"{named or 'none'} (no list of models: {_words(error)})")
+        listed = found.get("data") if isinstance(found, Mapping) else None
         models = [
-            one for one in listed if isinstance(one, Mapping) and isinstance(one.get("id"), str)
+            one
+            for one in (listed if isinstance(listed, list) else ())
+            if isinstance(one, Mapping) and isinstance(one.get("id"), str)
         ]
         one = next((m for m in models if m["id"] == named or not named), None)
         if one is None:
-            return Finding("model", {}, f"{named or 'none'} (the server lists none of that name)")
+            missing = "none of that name" if named else "no model"
+            return Finding("model", {}, f"{named or 'none'} (the server lists {missing})")
         context = _context_of(one)
         fields: dict[str, Any] = {"model": one["id"]} | (
             {"context_tokens": context} if context else {}
@@ -193,7 +196,7 @@ class _Prober:
                 if reading.add(event, data):
                     break
                 chunks += 1
-        check_unbroken(reading.reply, self.preset.name, self.line.where)
+        check_unbroken(reading.reply, self.preset.name, self.line.where, self.key)
         good = bool(reading.reply.end)
         seen = f"{chunks} chunks" if good else "no: it has no end"
         return Finding("stream", {"stream": good}, seen)
@@ -326,8 +329,8 @@ class _Prober:
         try:
             reply = read(self.wire, found)
         except Wrong as error:
-            raise bad_format(error, self.preset.name, self.line.where) from error
-        check_unbroken(reply, self.preset.name, self.line.where)
+            raise bad_format(error, self.preset.name, self.line.where, self.key) from error
+        check_unbroken(reply, self.preset.name, self.line.where, self.key)
         return reply
 
     def _error(self, error: Exception) -> Exception:

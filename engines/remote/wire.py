@@ -41,7 +41,12 @@ class Ask:
 
 
 class Wrong(ValueError):
-    """A body is not in the format; says which part."""
+    """A body is not in the format; says which part. `word` is what the server sent in its place, "" for nothing worth
+    telling: it may repeat a key, so it is no part of the message."""
+
+    def __init__(self, what: str, word: str = "") -> None:
+        super().__init__(what)
+        self.word = word
 
 
 class Wire(Protocol):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from carrara.engines.contract import Choice, Contract, Json, Regex, Text
 from carrara.engines.errors import CarraraError
@@ -18,12 +18,30 @@ class Part(BaseModel):
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, found: Any) -> Any:
+        if isinstance(found, Mapping) and found.get("type") != "text":
+            raise ValueError(
+                f"only parts of the type 'text' are taken, this is {found.get('type')!r:.40}"
+            )
+        return found
+
 
 class Turn(BaseModel):
     """`content` is None only of an assistant, which may have said nothing."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
+    content: list[Part] | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _in_parts(cls, found: Any) -> Any:
+        if isinstance(found, str):
+            return [Part(type="text", text=found)]
+        if found is None or isinstance(found, list):
+            return found
+        raise ValueError("takes text, or a list of parts of the type text")
 
     @model_validator(mode="after")
     def _has_words(self) -> Self:
@@ -201,9 +219,7 @@ def _role(turn: Turn) -> Literal["system", "user", "assistant"]:
 
 
 def _words(turn: Turn) -> str:
-    if isinstance(turn.content, list):
-        return "".join(part.text for part in turn.content)
-    return turn.content or ""
+    return "".join(part.text for part in turn.content or ())
 
 
 def _reason(stop: StopReason) -> str:

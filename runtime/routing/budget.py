@@ -13,6 +13,7 @@ from carrara.engines.engine import Engine
 from carrara.engines.errors import EngineRefused
 from carrara.engines.facts import REMOTE
 from carrara.engines.request import Usage
+from carrara.runtime.dollars import as_given, told_apart
 from carrara.runtime.routing.policy import Budget, Price
 
 _MILLION = 1_000_000
@@ -98,10 +99,8 @@ class Purse:
         gone = taken + expected
         limit = self.budget
         if limit.cost is not None and expected.cost > 0 and gone.cost > limit.cost:
-            left = max(0.0, limit.cost - taken.cost)
-            return (
-                f"{engine} may cost ${expected.cost:.4f}, ${left:.4f} of ${limit.cost:g} are left"
-            )
+            asked, left = told_apart(expected.cost, max(0.0, limit.cost - taken.cost))
+            return f"{engine} may cost {asked}, {left} of {as_given(limit.cost)} are left"
         if limit.tokens is not None and gone.tokens > limit.tokens:
             left_tokens = max(0, limit.tokens - taken.tokens)
             return (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
@@ -39,7 +40,7 @@ from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import Answered, Asking, PassedOver
 from carrara.runtime.routing.bill import Bill, is_server_fault
-from carrara.runtime.routing.budget import Spending
+from carrara.runtime.routing.budget import OverBudget, Spending
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
@@ -124,6 +125,8 @@ class Dialogue:
         self.waited_out: list[EngineError] = []
         """The errors of engines that were waited for; they are told."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
+        self.rejected: list[tuple[str, float]] = []
+        """Engines whose answers were not taken, and since when others are asked; told to the evidence at the end."""
         self.started = self._now()
 
     async def lead(self) -> Any:
@@ -139,25 +142,46 @@ class Dialogue:
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
         line = Line()
-        rejected: list[tuple[str, float]] = []
         while move is not None:
             try:
-                verdict, move, line = await self._turn(move, line)
+                turn = await self._turn(move, line)
             except EngineBusy as busy:
                 if self.fallback.taken() is None:
                     raise
                 self._last_is_busy(busy)
                 break
+            verdict, move, line = turn.verdict, turn.following, turn.line
             if verdict.rejection is None:
-                for engine, at in rejected:
-                    self.evidence.followed(self.ctx.path, engine, self._now() - at)
+                self._tell_followed(turn)
                 self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
-            if verdict.rejection.cause in JUDGED:
-                rejected.append((verdict.rejection.engine, self._now()))
+            self._goes_on(turn)
         if (found := self.fallback.taken()) is None:
             raise self._failure()
         return self._in_doubt(*found)
+
+    def _goes_on(self, turn: Turn) -> None:
+        """No answer of the turn is taken: tell of the engine that is asked next, and note when."""
+        rejection = turn.verdict.rejection
+        assert rejection is not None
+        if turn.remembered:
+            self.rejected.clear()
+        if rejection.cause in JUDGED:
+            self.rejected.append((rejection.engine, self._now()))
+        if (following := turn.following) is not None:
+            self.ctx.tell(
+                Escalated,
+                origin=rejection.engine,
+                target=following.engine,
+                reason=rejection.reason,
+            )
+
+    def _tell_followed(self, turn: Turn) -> None:
+        """An answer of the turn is taken: note how long that took after those that were not."""
+        if turn.remembered:
+            return
+        for engine, at in self.rejected:
+            self.evidence.followed(self.ctx.path, engine, self._now() - at)
 
     def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
         """Take a valid answer that was rejected in doubt; its value."""
@@ -178,22 +202,24 @@ class Dialogue:
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
-        started = self._now()
+        started, remembered = self._now(), False
         try:
             while True:
                 line.history.append(move)
-                moved = self._now()
+                moved, line.remembered = self._now(), False
                 verdict = await self._make(move, line)
+                remembered = remembered or line.remembered
                 if verdict.rejection is not None and verdict.rejection.cause == "passed over":
                     line.history.pop()  # no call was made
-                if move.how == "renoise" and verdict.completion is not None:
+                is_new = verdict.completion is not None and not line.remembered
+                if move.how == "renoise" and is_new:
                     taken, took_s = verdict.rejection is None, self._now() - moved
                     self.evidence.renoised(self.ctx.path, engine, taken, took_s)
                 following = self._after(verdict.rejection, line) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
-                    if asked_whole and verdict.completion is not None:
+                    if asked_whole and verdict.completion is not None and not remembered:
                         self.evidence.turned(self.ctx.path, engine, self._now() - started)
-                    return Turn(verdict, following, line)
+                    return Turn(verdict, following, line, remembered)
                 move = following
         finally:
             if scouting:
@@ -205,11 +231,11 @@ class Dialogue:
         request: Request,
         reason: str,
         firm: bool,
-        beside: bool = False,
+        doubled: str = "",
         patient: bool = False,
     ) -> Answered:
-        """One request to one engine, on the books and told; `beside` others, it joins none that is equal. `patient`: an
-        engine that keeps failing is waited for.
+        """One request to one engine, on the books and told; to the one that is `doubled` it joins none that is equal.
+        `patient`: an engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -237,7 +263,7 @@ class Dialogue:
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
         gate = resources.get("gates", {}).get(engine)
-        flights = None if beside else resources.get("single_flight")
+        flights = None if engine == doubled else resources.get("single_flight")
         watch = self._watch(engine, bill)
         asking = Asking(
             self.engines[engine],
@@ -278,26 +304,25 @@ class Dialogue:
             lap.hears(bill, usage)
 
     async def _turn(self, move: Move, line: Line) -> Turn:
-        """A move and what follows it at its engine, in a race with the next engine where the policy hedges."""
+        """A move and what follows it at its engine, in a race with others where the policy hedges."""
         hedge = self.policy.hedge
-        following = company(move, self.route, self._is_quicker(move.engine))
-        if hedge is None or following is None:
+        if hedge is None or self._company(move, line) is None:
             return await self.ask_engine(move, line)
         path, evidence = self.ctx.path, self.evidence
 
-        def late_s() -> float | None:
-            return evidence.late_s(path, move.engine, hedge.times, hedge.share)
+        def late_s(engine: str) -> float | None:
+            return evidence.late_s(path, engine, hedge.times, hedge.share)
 
-        company_line = line.beside(move)
-
-        def ask(one: Move) -> Awaitable[Turn]:
-            return self.ask_engine(one, line if one is move else company_line)
-
-        race = Race(hedge, late_s, move, following)
-        turn = await race.run(ask, self.ctx.tell)
-        if race.cut_off_s is not None and following != move.engine:
-            evidence.turned(path, move.engine, race.cut_off_s)
+        race = Race(hedge, self.ask_engine, self.ctx.tell, late_s, self._company, self._goes_on)
+        turn = await race.run(move, line)
+        for engine, seconds in race.cut_off:
+            evidence.turned(path, engine, seconds)
         return turn
+
+    def _company(self, move: Move, line: Line) -> str | None:
+        """The engine that may be asked beside a move that is late."""
+        is_doubled = line.doubled == move.engine
+        return company(move, self.route, self._is_quicker(move.engine), is_doubled)
 
     def _is_known(self, engine: str) -> bool:
         return (
@@ -326,8 +351,10 @@ class Dialogue:
         try:
             firm = self._is_firm(move)
             patient = self._is_patient(move.engine)
-            answered = await self.ask_once(move.engine, request, reason, firm, move.beside, patient)
-            completion = answered.completion
+            answered = await self.ask_once(
+                move.engine, request, reason, firm, line.doubled, patient
+            )
+            completion, line.remembered = answered.completion, answered.remembered
             if part is not None:
                 return await self._part_judged(move, part, completion, line)
             line.origins = self._still_kept(move, line)
@@ -381,7 +408,8 @@ class Dialogue:
         if last and verdict.rejection is None:
             verdict = replace(verdict, doubt=self._lasting_doubt(completion, accept, kept))
         elif verdict.rejection is None:
-            opinions = SecondOpinions(self.call, accept, self.engines, self.ask_once)
+            ask_once = partial(self.ask_once, doubled=line.doubled)
+            opinions = SecondOpinions(self.call, accept, self.engines, ask_once)
             opinion = await opinions.on(move.engine, request, verdict)
             faults = () if opinion.doubt is None else (opinion.doubt.reason,)
             verdict = replace(
@@ -414,7 +442,8 @@ class Dialogue:
         # Of some fields only the verdict has the whole answer; else what is pinned stays as it came.
         whole = replace(completion, text=verdict.text) if move.how == "fields" else completion
         if verdict.rejection is None:
-            self.evidence.note(self.ctx.path, move.engine, True, sure)
+            if not line.remembered:
+                self.evidence.note(self.ctx.path, move.engine, True, sure)
             if self.call.take is not None:
                 self.call.take(whole)
         else:
@@ -450,7 +479,9 @@ class Dialogue:
 
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
         cause: Cause = "failed"
-        if isinstance(error, EngineRefused):
+        if isinstance(error, OverBudget):
+            cause = "passed over"
+        elif isinstance(error, EngineRefused):
             cause = "refused"
         elif isinstance(error, EngineBusy):
             if is_last(move.engine, self.route):
@@ -463,7 +494,8 @@ class Dialogue:
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.error = error
-        if isinstance(error, EngineDown) or error in self.waited_out:  # no further call was made
+        # Of these no call was made, or none that is not told.
+        if isinstance(error, EngineDown | OverBudget) or error in self.waited_out:
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)
@@ -479,12 +511,8 @@ class Dialogue:
             self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
         if move is not None and move.engine == rejection.engine:
             return move
-        if rejection.cause in JUDGED:
+        if rejection.cause in JUDGED and not line.remembered:
             self.evidence.note(self.ctx.path, rejection.engine, False, self.attempts[-1].confidence)
-        if move is not None:
-            self.ctx.tell(
-                Escalated, origin=rejection.engine, target=move.engine, reason=rejection.reason
-            )
         return move
 
     def _against_renoising(self, engine: str) -> str | None:

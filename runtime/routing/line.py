@@ -15,12 +15,16 @@ from carrara.runtime.routing.verdict import Verdict
 class Line:
     """The moves so far and what came of them. `last` is the last rejected answer of each engine that gave one, `draft`
     the last of all with its text, mended where it was. `origins` is the engine of each field that stayed while another
-    engine was asked for the doubtful ones."""
+    engine was asked for the doubtful ones. `doubled` is an engine that is asked the same on the line beside this one: a
+    call to it from here is one of its own, and joins none. `remembered`: the last answer is one that the run was given
+    before, which shows nothing new of its engine."""
 
     history: list[Move] = field(default_factory=list)
     last: dict[str, Verdict] = field(default_factory=dict)
     draft: tuple[Completion, str] | None = None
     origins: dict[str, str] = field(default_factory=dict)
+    doubled: str = ""
+    remembered: bool = False
 
     def beside(self, move: Move) -> Line:
         """One that starts from here while `move` is being made, and counts it."""
@@ -29,16 +33,18 @@ class Line:
             history=[*self.history, move],
             last=dict(self.last),
             origins=dict(self.origins),
+            doubled=move.engine,
         )
 
 
 class Turn(NamedTuple):
     """The moves at one engine: the verdict on the last of them, the move to another engine that follows, and the line
-    that they are on."""
+    that they are on. `remembered`: the run was given one of the answers before, so that their time shows nothing."""
 
     verdict: Verdict
     following: Move | None
     line: Line
+    remembered: bool = False
 
 
 __all__ = ["Line", "Turn"]

@@ -63,15 +63,13 @@ class Route:
 class Move:
     """Ask `engine` now. "renoise": refine its last answer, `fields` written anew. "fields": only for `fields` of
     the last answer. "again": with the faults of its last answer in the prompt. "longer": with twice the room. `tries`
-    of the same move broke off before. `beside`: the engine is being asked the same already and is late; this is a
-    call of its own. `spared`: it stands in place of re-noising, which does not pay."""
+    of the same move broke off before. `spared`: it stands in place of re-noising, which does not pay."""
 
     engine: str
     reason: str
     how: How = "ask"
     fields: tuple[str, ...] = ()
     tries: int = 0
-    beside: bool = False
     spared: bool = False
 
 
@@ -176,17 +174,20 @@ def is_last(engine: str, found: Route) -> bool:
     return found.candidates[-1].name == engine
 
 
-def company(move: Move, found: Route, once_more_pays: bool = False) -> str | None:
+def company(
+    move: Move, found: Route, once_more_pays: bool = False, is_doubled: bool = False
+) -> str | None:
     """The engine that may be asked beside a move that is late: the next one; the same where it is the last, or where
-    `once_more_pays`, and not on this machine, whose own queue a second call would only lengthen."""
+    `once_more_pays`, and not on this machine, whose own queue a second call would only lengthen. One that `is_doubled`
+    has been asked a second time already."""
     if move.how != "ask":
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(move.engine)
-    is_far = found.candidates[place].device == REMOTE
-    if names[place + 1 :] and not (is_far and once_more_pays):
+    can_double = found.candidates[place].device == REMOTE and not is_doubled
+    if names[place + 1 :] and not (can_double and once_more_pays):
         return names[place + 1]
-    return move.engine if is_far else None
+    return move.engine if can_double else None
 
 
 def _named(
@@ -407,7 +408,7 @@ def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) ->
         return None
     last = history[-1]
     reason = f"once more: {rejection.reason}"
-    return replace(last, reason=reason, tries=last.tries + 1, beside=False)
+    return replace(last, reason=reason, tries=last.tries + 1)
 
 
 __all__ = [

@@ -53,7 +53,7 @@ def test_a_call_is_told_from_its_route_to_its_end() -> None:
         "go on to ar: diffusion gave nothing to take",
         "start big beside ar: no answer after 1.00 s",
         "big was first, 0.50 s of ar in vain",
-        "big answers: 5 tokens in 5 passes, $0.2500",
+        "big answers: 5 tokens in 5 passes, $0.25",
         "repaired json: 2 edits (comma), certainty 1.00",
         "taken",
     ]

@@ -71,6 +71,12 @@ class Calibrated:
     trial: Trial | None
     left_out: LeftOut = field(default_factory=LeftOut)
 
+    @property
+    def falls_short(self) -> bool:
+        """Whether the target lies above the interval of the trial."""
+        wanted, trial = self.target.value, self.trial
+        return trial is not None and wanted is not None and trial.rows > 0 and wanted > trial.high
+
 
 async def calibrate(
     workflow: Definition[..., Any],
@@ -191,7 +197,8 @@ def fitted(
 def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
     """The policy of a setting: the workflow's own, else the default, with these engines and thresholds. Those of a step
     are for the first engine alone, whose answers they were fitted on. Nothing is re-noised, for the rows that it was
-    fitted on were not. A hedge goes where one engine on this machine is left."""
+    fitted on were not, and there are attempts enough for what it was fitted to do. A hedge goes where one engine on
+    this machine is left."""
     base, first = _base(workflow), point.engines[0]
     steps = {
         name: Accept(engines={first: accept})
@@ -203,6 +210,7 @@ def policy_for(point: Point, workflow: Definition[..., Any]) -> Policy:
         rules=(Rule(point.engines, reason=f"calibrated: {point.named}"),),
         steps=steps,
         renoise=0,
+        max_attempts=max(base.max_attempts, AUTO.max_attempts),
         choose="order",
         give_up_after=1_000,
     )

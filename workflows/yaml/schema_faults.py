@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from carrara.engines.patterns import fault
+from carrara.engines.schema_references import dangling
 from carrara.workflows.yaml.source import Location
 
 _BOUNDS: Final = (
@@ -31,6 +32,7 @@ def schema_faults(schema: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         yield tuple(error.absolute_path), f"no JSON Schema: {error.message}"
     if not wrong:
         yield from _unfit(schema, ())
+        yield from dangling(schema)
 
 
 def _unfit(schema: Any, where: Location) -> Iterator[tuple[Location, str]]:

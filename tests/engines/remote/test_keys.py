@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import carrara
+from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineError, LoadingError
 from carrara.engines.remote.configured import lacks
 from carrara.engines.remote.engine import RemoteEngine
@@ -135,6 +136,36 @@ def test_an_error_that_repeats_the_key_is_scrubbed(net: Any) -> None:
         with pytest.raises(EngineError) as caught:
             net.complete(broken, watch=lambda progress: None)
         assert net.SECRET not in str(caught.value)
+
+
+def odd_part(word: str) -> dict[str, Any]:
+    """An answer that is no text, with a word of the server where its kind should stand."""
+    choice = {"finish_reason": word, "message": {"content": [{"type": word}]}}
+    return {"choices": [choice]}
+
+
+@pytest.mark.parametrize(
+    ("preset", "body"),
+    [
+        ({}, odd_part),
+        ({"decisions": True}, lambda word: {"answers": [{"choice": word}]}),
+        (
+            {"wire": "gemini"},
+            lambda word: {"candidates": [{"finishReason": word, "content": {"parts": []}}]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 20, 30, 280])
+def test_an_answer_in_another_format_that_repeats_the_key_is_scrubbed(
+    preset: dict[str, Any], body: Any, before: int, net: Any
+) -> None:
+    answer = net.answer(body(f"{'x' * before}, Bearer {net.SECRET}"))
+    with pytest.raises(EngineError) as caught:
+        net.complete(answer, output=Choice(("glad", "sad")), preset=net.PLAIN.but(preset, "test"))
+    told = "".join(traceback.format_exception(caught.value))
+    assert f"{'x' * before}, Bearer ***" in told
+    for part in (net.SECRET, net.SECRET[:8], net.SECRET[-8:]):
+        assert part not in told
 
 
 @pytest.mark.parametrize("header", ["", "Authorization", "api-key", "X-Api-Key", "X-My-Gateway"])

@@ -12,7 +12,7 @@ import pytest
 from carrara.engines.errors import BadReply, EngineBusy, EngineError, Unreachable
 from carrara.engines.remote.keys import Key
 from carrara.engines.remote.preset import Preset
-from carrara.engines.remote.probe import Probed, preset_text, probe
+from carrara.engines.remote.probe import Finding, Probed, preset_text, probe
 
 Faults = Callable[[str, int], Any]
 """What stands in for the answer to a part of the probe (`part_of`), at its number from 0; None for the answer."""
@@ -53,7 +53,9 @@ def able(net: Any, faults: Faults, counts: dict[str, int]) -> Any:
     return behave
 
 
-def probed(net: Any, faults: Faults, **more: Any) -> tuple[Probed, list[float], dict[str, int]]:
+def probed(
+    net: Any, faults: Faults, model: str = "", **more: Any
+) -> tuple[Probed, list[float], dict[str, int]]:
     """What comes of it, the waits, and the number of the last question about each part."""
     waits: list[float] = []
     counts: dict[str, int] = {}
@@ -63,7 +65,7 @@ def probed(net: Any, faults: Faults, **more: Any) -> tuple[Probed, list[float], 
 
     async def run() -> Probed:
         async with net.Server([able(net, faults, counts)]) as server:
-            base = Preset("far", "far", server.url, key_required=False)
+            base = Preset("far", "far", server.url, model=model, key_required=False)
             return await probe(base, Key(net.SECRET), sleep=sleep, **more)
 
     return asyncio.run(run()), waits, counts
@@ -184,6 +186,30 @@ def test_the_key_travels_in_the_header_that_is_named_and_is_never_shown(net: Any
     text = preset_text(found.preset, "Probed.")
     assert 'key_header = "api-key"' in text
     assert net.SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("model", "listing", "seen"),
+    [
+        (
+            "",
+            ({"error": {"message": "no such page"}}, 404),
+            "none (no list of models: no such page)",
+        ),
+        ("", ({"data": None},), "none (the server lists no model)"),
+        ("", ({"data": 5},), "none (the server lists no model)"),
+        ("big-1", ({"data": [{"id": "small-1"}]},), "big-1 (the server lists none of that name)"),
+    ],
+)
+def test_a_model_that_no_list_names_is_told_with_the_reason(
+    net: Any, model: str, listing: tuple[Any, ...], seen: str
+) -> None:
+    told: list[Finding] = []
+    found, _, _ = probed(
+        net, lambda p, n: net.answer(*listing) if p == "model" else None, model, tell=told.append
+    )
+    assert told[0].seen == seen
+    assert found.preset.model == model
 
 
 def test_a_denied_key_is_an_error_that_does_not_show_it(net: Any) -> None:

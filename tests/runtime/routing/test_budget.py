@@ -19,6 +19,7 @@ from carrara.runtime.events import (
     CalledOff,
     EngineAnswered,
     EngineCalled,
+    Rejected,
     Routed,
     StepFailed,
 )
@@ -83,6 +84,14 @@ def test_the_next_engine_answers_when_the_dear_one_is_too_dear(context: Any) -> 
     assert asyncio.run(work()) == ["fine", "own", "own"]
     assert [event.cost for event in ctx.told(EngineAnswered)] == [pytest.approx(0.004), 0.0, 0.0]
     assert "dear may cost $0.0040, $0.0010 of $0.005 are left" in ctx.told(Routed)[1].reason
+
+
+def test_small_sums_are_told_with_their_digits() -> None:
+    cheap = {"cheap": Price(prompt=0.01, completion=0.01)}
+    purse = Purse(Budget(cost=1e-6), cheap)
+    purse.settle(Spending(), Spending(95, 9.5e-7))
+    told = purse.objection("cheap", purse.expected("cheap", 5, 3))
+    assert told == "cheap may cost $0.000000080, $0.000000050 of $0.000001 are left"
 
 
 def test_calls_at_once_do_not_overspend_together(context: Any) -> None:
@@ -321,6 +330,31 @@ def test_a_call_that_no_engine_was_asked_for_is_explained(context: Any) -> None:
         f"ask no engine: {over.value}",
         f"failed: {over.value}",
     ]
+
+
+def test_an_engine_that_the_budget_keeps_back_was_not_asked_in_vain(context: Any) -> None:
+    policy = Policy(
+        rules=(Rule(("dear", "own")),), budget=Budget(cost=0.0045), prices=PRICES, max_attempts=1
+    )
+
+    async def long(request: Request) -> Completion:
+        await asyncio.sleep(0)
+        return priced(1000)
+
+    dear, own = ScriptedEngine("dear", long), ScriptedEngine("own", lambda _: "own")
+    router = Router(policy)
+    asking = [context(dear, own, router=router) for _ in range(2)]
+
+    async def work() -> list[Any]:
+        return await asyncio.gather(*(answer(call(), ctx) for ctx in asking))
+
+    assert asyncio.run(work()) == ["fine", "own"]
+    assert (len(dear.requests), len(own.requests)) == (1, 1)
+    kept_back = asking[1]
+    assert not kept_back.told(Rejected)
+    (story,) = stories(kept_back.events)
+    lines = [line.split("s  ", 1)[1] for line in story.lines()]
+    assert lines[1].startswith("go on to own: the budget is spent: dear may cost $0.0040")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def test_the_budget_and_an_open_breaker_leave_it_too(run_virtual: Any, context: 
         first = ScriptedEngine("unsure", spend, confidence=0.5, can=["choice"])
         ctx = context(first, ScriptedEngine("broken", ["no"]), router=router)
         assert await answer(call, ctx) == "yes"
-        assert "broken refused: the budget is spent" in ctx.told(Accepted)[0].doubt
+        assert "broken was not asked: the budget is spent" in ctx.told(Accepted)[0].doubt
+        assert [told.engine for told in ctx.told(Rejected)] == ["unsure"]
 
         policy = replace(PAIR, break_after=1, max_wait_s=1.0)
         shut = Router(policy)

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 
 from carrara.engines.contract import Choice, Json
-from carrara.engines.errors import EngineBusy, EngineFailed
+from carrara.engines.errors import BadReply, EngineBusy, EngineFailed
 from carrara.engines.facts import EngineFacts
 from carrara.engines.request import Completion, Confidence, Message, Progress, Request, Usage, Watch
 from carrara.engines.scripted import ScriptedEngine
-from carrara.runtime.events import Hedged, HedgeEnded, Routed, RunStarted
+from carrara.runtime.events import EngineCalled, Escalated, Hedged, HedgeEnded, Routed, RunStarted
 from carrara.runtime.limits import EngineGate, EngineLimits
 from carrara.runtime.report import Reporter
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -117,10 +118,107 @@ def test_a_doubtful_first_answer_waits_for_the_one_under_way(
     run_virtual: Run, context: Any
 ) -> None:
     doubtful = Completion("no", confidence=Confidence(0.1))
-    first, second = engines(after(1.2, doubtful), after(5.0, "yes"))
+    first, second = engines(after(1.2, doubtful), after(0.9, "yes"))
     ctx = context(first, second, router=hedged(after_s=1.0))
     assert asked(run_virtual, ctx) == "yes"
     assert len(second.requests) == 1
+    assert not ctx.told(Escalated), "the second was asked already"
+
+
+THREE = Policy(rules=(Rule(("diffusion", "ar", "big")),), hedge=Hedge(after_s=1.0))
+DOUBTFUL = Completion("no", confidence=Confidence(0.1))
+
+
+def raced(
+    run: Run, context: Any, *replies: Any, policy: Policy = THREE
+) -> tuple[Any, float, Any, list[ScriptedEngine]]:
+    """The value of a call to engines with these replies, the seconds that it took, its context, and the engines."""
+    names = ("diffusion", "ar", "big")
+    three = [ScriptedEngine(name, reply) for name, reply in zip(names, replies, strict=True)]
+    ctx = context(*three, router=Router(policy))
+
+    async def timed() -> tuple[Any, float]:
+        begun = asyncio.get_running_loop().time()
+        value = await answer(LlmCall((Message("user", "Say it."),), YES), ctx)
+        return value, asyncio.get_running_loop().time() - begun
+
+    value, seconds = run(timed())
+    assert [one.in_flight for one in three] == [0, 0, 0]
+    return value, seconds, ctx, three
+
+
+def test_a_rejected_second_is_followed_by_the_third_while_the_first_is_late(
+    run_virtual: Run, context: Any
+) -> None:
+    value, seconds, ctx, three = raced(
+        run_virtual, context, after(1e6, "no"), after(0.2, DOUBTFUL), after(0.3, "yes")
+    )
+    assert value == "yes"
+    assert seconds == pytest.approx(1.5, abs=1e-3)
+    assert [len(one.requests) for one in three] == [1, 1, 1]
+    assert [(told.engine, told.target) for told in ctx.told(Hedged)] == [("diffusion", "ar")]
+    assert [(told.origin, told.target) for told in ctx.told(Escalated)] == [("ar", "big")]
+    ends = [(told.engine, told.loser, told.wasted_s) for told in ctx.told(HedgeEnded)]
+    assert ends == [
+        ("big", "diffusion", pytest.approx(1.5, abs=1e-3)),
+        ("big", "ar", pytest.approx(0.2, abs=1e-3)),
+    ]
+
+
+def test_a_late_first_may_win_over_the_third(run_virtual: Run, context: Any) -> None:
+    value, seconds, ctx, three = raced(
+        run_virtual, context, after(1.4, "yes"), after(0.2, DOUBTFUL), after(9.0, "no")
+    )
+    assert (value, len(three[2].requests)) == ("yes", 1)
+    assert seconds == pytest.approx(1.4, abs=1e-3)
+    assert [told.loser for told in ctx.told(HedgeEnded)] == ["ar", "big"]
+
+
+def test_a_second_that_is_late_itself_gets_company_when_the_first_was_rejected(
+    run_virtual: Run, context: Any
+) -> None:
+    value, seconds, ctx, _ = raced(
+        run_virtual, context, after(1.2, DOUBTFUL), after(1e6, "no"), after(0.3, "yes")
+    )
+    assert value == "yes"
+    assert seconds == pytest.approx(2.3, abs=1e-3)
+    assert [(told.engine, told.target) for told in ctx.told(Hedged)] == [
+        ("diffusion", "ar"),
+        ("ar", "big"),
+    ]
+
+
+REPLIES = list(product((0.1, 1.2, 2.5, 1e6), ("yes", DOUBTFUL)))
+
+
+@pytest.mark.parametrize("first", REPLIES)
+@pytest.mark.parametrize("second", REPLIES)
+def test_two_engines_are_asked_at_most_at_a_time_and_one_that_hangs_holds_up_no_other(
+    run_virtual: Run, context: Any, first: Any, second: Any
+) -> None:
+    under_way, most = 0, 0
+
+    def counted(seconds: float, reply: Any) -> Any:
+        async def wait(request: Request) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                under_way -= 1
+            return reply
+
+        return wait
+
+    for third in REPLIES:
+        replies = (first, second, third)
+        _, seconds, ctx, _ = raced(run_virtual, context, *(counted(*one) for one in replies))
+        assert most <= 2
+        assert len(ctx.told(Escalated)) + len(ctx.told(Hedged)) <= 3
+        hanging = [one for one in replies if one[0] == 1e6]
+        if len(hanging) <= 1 and third not in hanging:
+            assert seconds < 10
 
 
 def test_each_of_the_two_goes_on_from_its_own_moves(run_virtual: Run, context: Any) -> None:
@@ -141,7 +239,12 @@ def test_each_of_the_two_goes_on_from_its_own_moves(run_virtual: Run, context: A
     )
     broken = EngineFailed("cut")
     broken.phase = "read"
-    second = ScriptedEngine("ar", in_turn(after(2.0, broken), after(2.0, sure)), can=["schema"])
+    second = ScriptedEngine(
+        "ar",
+        in_turn(after(2.0, broken), after(2.0, sure)),
+        can=["schema"],
+        facts=EngineFacts(device="cpu"),
+    )
     ctx = context(first, second, router=hedged(after_s=1.0))
     value = run_virtual(answer(LlmCall((Message("user", "Say it."),), record), ctx))
     assert value == {"a": "2", "b": "2", "c": "2"}
@@ -222,6 +325,23 @@ def test_the_last_engine_is_asked_a_second_time_and_the_calls_are_not_joined(
     assert asked(run_virtual, ctx) == "yes"
     assert (len(only.requests), only.in_flight) == (2, 0)
     assert ctx.told(HedgeEnded)[0].wasted_s == pytest.approx(1.5, abs=1e-3)
+
+
+def test_the_second_call_is_made_once_more_by_itself(run_virtual: Run, context: Any) -> None:
+    broken = BadReply("broken")
+    broken.phase = "parse"
+    replies = in_turn(after(1e6, "no"), after(0.2, broken), after(0.3, "yes"))
+    only = ScriptedEngine("server", replies, can=["choice"])
+    ctx = context(only, router=hedged(after_s=1.0), single_flight=SingleFlight())
+    call = LlmCall((Message("user", "Say it."),), YES)
+
+    async def timed() -> float:
+        assert await answer(call, ctx) == "yes"
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(timed()) == pytest.approx(1.5, abs=1e-3)
+    assert (len(only.requests), only.in_flight) == (3, 0)
+    assert ctx.told(EngineCalled)[-1].reason == "once more: broken"
 
 
 def test_a_second_call_is_made_where_that_is_quicker_than_the_next_engine(

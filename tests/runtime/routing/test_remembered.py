@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineFailed
-from carrara.engines.request import Completion, Message, Request, Sampling, Usage
+from carrara.engines.request import Completion, Confidence, Message, Request, Sampling, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import EngineAnswered, EngineCalled
 from carrara.runtime.routing.answer import LlmCall, answer
@@ -34,6 +35,31 @@ def contexts(context: Context, engine: ScriptedEngine, count: int) -> list[Any]:
     for number, ctx in enumerate(found):
         ctx.node = number
     return found
+
+
+def test_an_answer_given_before_shows_nothing_of_its_engines(context: Context) -> None:
+    """Neither time nor verdict: else a slow engine whose answers are repeated would seem to take no time."""
+    weak = Completion("no", confidence=Confidence(0.1))
+    first, second = (
+        ScriptedEngine("diffusion", lambda _: weak),
+        ScriptedEngine("ar", lambda _: "yes"),
+    )
+    router = Router(Policy(rules=(Rule(("diffusion", "ar")),), choose="order", give_up_after=100))
+    shared = {"router": router, "single_flight": SingleFlight(), "remembered": Remembered()}
+    asking = [context(first, second, **shared) for _ in range(5)]
+    for number, ctx in enumerate(asking):
+        ctx.node = number
+    call = LlmCall((Message("user", "Say it."),), Choice(("yes", "no")))
+    assert one_by_one(call, asking[:1]) == ["yes"]
+    asked_once = (
+        router.evidence.to_data(),
+        router.evidence.prospect("flow/step", "diffusion", "ar", 0.5),
+    )
+    assert one_by_one(call, asking[1:]) == ["yes"] * 4
+    assert (len(first.requests), len(second.requests)) == (1, 1)
+    seen = router.evidence.to_data(), router.evidence.prospect("flow/step", "diffusion", "ar", 0.5)
+    assert seen == asked_once
+    assert seen[1].next_s
 
 
 def one_by_one(call: LlmCall, asking: list[Any]) -> list[Any]:

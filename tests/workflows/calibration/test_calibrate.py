@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,15 @@ from carrara.engines.errors import CarraraError, ContextOverflow, EngineFailed
 from carrara.engines.request import Completion, Confidence, Request
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.routing.accept import Accept
+from carrara.runtime.routing.policy import Policy
 from carrara.workflows.calibration.broken import EngineDown
-from carrara.workflows.calibration.calibrate import Calibrated, calibrate, fitted, policy_for
+from carrara.workflows.calibration.calibrate import (
+    Calibrated,
+    Trial,
+    calibrate,
+    fitted,
+    policy_for,
+)
 from carrara.workflows.calibration.fit import Point, Target
 from carrara.workflows.calibration.plot import draw
 from carrara.workflows.evaluate import evaluate_records
@@ -118,6 +126,18 @@ def test_a_policy_is_fitted_tried_and_written(tmp_path: Path) -> None:
     picture = draw(found, tmp_path / "frontier.png")
     assert picture is not None
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "short"), [(0.8, False), (0.9, False), (0.91, True), (None, False)]
+)
+def test_a_target_above_the_interval_of_the_trial_is_told(value: float | None, short: bool) -> None:
+    point = Point(("ar",), 0.95, 0.0, 1.0, 0.0)
+    trial = Trial(40, 0.8, 0.7, 0.9, 0.0, 1.0)
+    found = Calibrated(Policy(), Target("accuracy", value), point, True, (), (), 60, trial)
+    assert found.falls_short is short
+    assert not replace(found, trial=None).falls_short
+    assert not replace(found, trial=replace(trial, rows=0)).falls_short
 
 
 def test_too_few_rows_and_one_engine_are_refused(tmp_path: Path) -> None:
@@ -433,7 +453,10 @@ outputs: {one: "{{ one }}", two: "{{ two }}"}
 """
 
 
-def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["", "policy: {max_attempts: 1}"])
+def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(
+    tmp_path: Path, policy: str
+) -> None:
     data = tmp_path / "rows.jsonl"
     lines = [
         {
@@ -464,7 +487,7 @@ def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path
         return told({name: full[name] for name in record_of(request)}, 0.5)
 
     can: list[Ability] = ["choice", "schema"]
-    asked = loads(TWO_RECORDS).workflow
+    asked = loads(TWO_RECORDS + policy).workflow
 
     async def work() -> None:
         engines = {
@@ -481,8 +504,8 @@ def test_a_policy_does_to_the_rows_it_was_fitted_on_what_the_table_says(tmp_path
             assert any(point.fields for point in points)
             for point in points:
                 assert not point.guessed
-                policy = policy_for(point, asked)
-                found = await evaluate_records(asked, labelled(str(data)), session, policy=policy)
+                written = policy_for(point, asked)
+                found = await evaluate_records(asked, labelled(str(data)), session, policy=written)
                 assert found.totals.field_f1 == pytest.approx(point.value)
                 taken = [row.engines for row in found.rows]
                 assert sum(engines == ("diffusion",) for engines in taken) / 40 == point.coverage
