@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -64,6 +64,8 @@ class Choice:
                 "a choice needs distinct, non-empty options without white space around them, "
                 f"got {self.options!r}"
             )
+        for option in self.options:
+            _check_encodable(option, "an option")
 
     def parse(self, text: str) -> str:
         """The option that `text` names; white space around it is not counted.
@@ -97,7 +99,8 @@ class Json:
         """The contract of a schema as Python has it.
 
         Raises:
-            CarraraError: it is nested more than MOST_LEVELS deep, or holds something that is no JSON.
+            CarraraError: it is nested more than MOST_LEVELS deep, holds something that is no JSON, or has a key or a
+            listed value with half a character in it.
         """
         try:
             text = json.dumps(schema, sort_keys=False, separators=(",", ":"))
@@ -111,6 +114,9 @@ class Json:
                 f"bad JSON Schema of {name!r}: it is nested too deep, at most {MOST_LEVELS} levels can be. "
                 "Flatten it, or let `$defs` refer to each other."
             )
+        if _HALF.search(text):
+            for word in _pinned_words(json.loads(text)):
+                _check_encodable(word, f"bad JSON Schema of {name!r}: a key or listed value")
         return cls(text, name)
 
     @property
@@ -151,6 +157,7 @@ class Column:
     kind: ColumnKind = "string"
 
     def __post_init__(self) -> None:
+        _check_encodable(self.name, "the name of a column")
         if not self.name.strip() or "|" in self.name or len(self.name.splitlines()) != 1:
             raise CarraraError(f"a column needs a name of one line without '|', got {self.name!r}")
         if self.kind not in get_args(ColumnKind):
@@ -268,7 +275,7 @@ class Infill:
         parts: list[str | Hole] = []
         for part in self.parts:
             if isinstance(part, str):
-                _check_encodable(part)
+                _check_encodable(part, "pinned text")
                 if parts and isinstance(parts[-1], str):
                     parts[-1] += part
                 elif part:
@@ -395,11 +402,32 @@ def _levels(value: Any) -> int:
     return found
 
 
-def _check_encodable(text: str) -> None:
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a surrogate pair in JSON that is written in ASCII, whether or not its other half follows."""
+
+
+def _pinned_words(schema: Any) -> Iterator[str]:
+    """The strings that an answer repeats from its schema: keys, and the values that it lists."""
+    waiting = [(schema, False)]
+    while waiting:
+        part, is_listed = waiting.pop()
+        if isinstance(part, str) and is_listed:
+            yield part
+        elif isinstance(part, Mapping):
+            yield from part
+            waiting += [
+                (value, is_listed or key in ("const", "enum", "required"))
+                for key, value in part.items()
+            ]
+        elif isinstance(part, list):
+            waiting += [(value, is_listed) for value in part]
+
+
+def _check_encodable(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CarraraError(f"pinned text with half a character in it: {error}") from error
+        raise CarraraError(f"{what} with half a character in it: {error}") from error
 
 
 def _check_range(what: str, least: int, most: int | None) -> None:

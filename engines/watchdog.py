@@ -22,11 +22,12 @@ class Watchdog:
     sleep: Sleep = asyncio.sleep
     _begun: float | None = None
     _passes: int = 1
+    _what: str = "a pass"
     _told: bool = False
 
-    def begin(self, passes: int = 1) -> None:
-        """A pass begins, or so many of them back to back, which may take as many times as long."""
-        self._begun, self._passes, self._told = self.clock(), passes, False
+    def begin(self, passes: int = 1, what: str = "a pass") -> None:
+        """A pass begins, or so many of them back to back, which may take as many times as long. `what` names one."""
+        self._begun, self._passes, self._what, self._told = self.clock(), passes, what, False
 
     def end(self) -> None:
         """It came back."""
@@ -47,7 +48,9 @@ class Watchdog:
         if taken is None:
             return None
         several = self._passes > 1
-        what, they = (f"{self._passes} passes have", "they") if several else ("a pass has", "it")
+        what, they = (
+            (f"{self._passes} passes have", "they") if several else (f"{self._what} has", "it")
+        )
         most_s = self.bound_s * self._passes
         return f"{what} been running for {taken:,.0f} s, {they} may take {most_s:,.0f} s"
 

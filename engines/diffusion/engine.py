@@ -11,13 +11,20 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from carrara.engines.checks import check_numbers
 from carrara.engines.contract import Contract, Text
 from carrara.engines.diffusion.settings import FILE, Settings
 from carrara.engines.engine import Ability, Health
-from carrara.engines.errors import EngineError, EngineRefused, LoadingError
+from carrara.engines.errors import (
+    CarraraError,
+    EngineError,
+    EngineFailed,
+    EngineRefused,
+    LoadingError,
+)
 from carrara.engines.facts import EngineFacts
 from carrara.engines.local import LocalModel
 from carrara.engines.local_engine import LocalEngine
@@ -151,8 +158,8 @@ class DiffusionEngine(LocalEngine[_Open]):
             if refined is not None:
                 return refined.completion(await self.complete(refined.request, watch))
             prompt = await self._prompt(on_canvas(request))
-            making = self.local.run(self._job, request, prompt, now, *way)
-            job = await now.rounds.prepared(making, submitted, request.limits.deadline_s)
+            make = partial(self.local.run, self._job, request, prompt, now, *way)
+            job = await now.rounds.prepared(make, submitted, request.limits.deadline_s)
         except EngineError as error:
             error.engine = error.engine or self._name
             raise
@@ -197,23 +204,29 @@ class DiffusionEngine(LocalEngine[_Open]):
                 )
 
     async def _prompt(self, request: Request) -> list[int]:
-        """The prompt's tokens, made on another thread.
+        """The prompt's tokens, made on another thread, and the contract compiled there: that takes no tokenizer, and
+        keeps no pass waiting.
 
         Raises:
             EngineRefused: the prompt alone is longer than the context, or together with a canvas of free text, or the
-            adapter knows no free text.
+            adapter knows no free text, or no scaffold holds the contract.
         """
         from carrara.engines.diffusion.prepare import text_room
 
         free, context = request.output, self.context_tokens
         if isinstance(free, Text) and not self.local.writes_free_text:
             raise EngineRefused(_NO_FREE_TEXT)
-        prompt = await asyncio.to_thread(
-            bare_prompt, request, self.local.tokenizer, context, self._name
+        prompt, reason = await asyncio.to_thread(
+            lambda: (
+                bare_prompt(request, self.local.tokenizer, context, self._name),
+                self.refusal(free),
+            )
         )
         if isinstance(free, Text):  # all of its canvas is masks: it is not made to find that out
             room = text_room(free, request.limits.max_tokens)
             check_room(len(prompt), request, room, context, self._name)
+        if reason is not None:
+            raise EngineRefused(f"no scaffold holds this contract: {reason}")
         return prompt
 
     def _way(self, request: Request, now: _Open) -> tuple[bool, Settings]:
@@ -237,13 +250,20 @@ class DiffusionEngine(LocalEngine[_Open]):
 
         Raises:
             EngineRefused: together they are longer than the context, or there is no canvas for the request.
+            EngineFailed: making it broke.
         """
         from carrara.engines.diffusion.job import Job
 
-        roomy = now.maker.roomy(request)
-        canvas = now.maker.canvas(roomy, settings, len(prompt))
-        check_room(len(prompt), request, canvas.room, self.context_tokens, self._name)
-        return Job(roomy, prompt, canvas, settings, adapted, self.local.device)
+        try:
+            roomy = now.maker.roomy(request)
+            canvas = now.maker.canvas(roomy, settings, len(prompt))
+            check_room(len(prompt), request, canvas.room, self.context_tokens, self._name)
+            return Job(roomy, prompt, canvas, settings, adapted, self.local.device)
+        except CarraraError:
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise EngineFailed(f"engine {self._name!r} could make no canvas: {told}") from error
 
 
 def are_plain_weights(local: LocalModel) -> bool:

@@ -63,21 +63,30 @@ class Rounds(rounds.Rounds[Job]):
         """How many canvases a pass takes at most while memory allows it."""
         return self._limits.rows
 
+    @property
+    def waiting(self) -> int:
+        """Also those whose canvas is being made."""
+        return super().waiting + len(self._preparing)
+
     async def prepared(
-        self, work: Coroutine[Any, Any, Job], submitted: float, deadline_s: float | None
+        self,
+        make: Callable[[], Coroutine[Any, Any, Job]],
+        submitted: float,
+        deadline_s: float | None,
     ) -> Job:
-        """What `work` makes on the model's thread, where a pass may keep it waiting.
+        """What `make` makes on the model's thread, where a pass may keep it waiting.
 
         Raises:
-            EngineBusy: the deadline passed.
+            EngineBusy: the deadline passed, or a pass is overdue.
             EngineFailed: a pass does not come back.
         """
         due = math.inf if deadline_s is None else submitted + deadline_s
         if (now := self._clock()) >= due:
-            work.close()
             raise late_in_queue(self._name, now - submitted)
-        task = asyncio.create_task(work)
+        self.check_open()
+        task = asyncio.create_task(make())
         self._preparing[task] = due
+        self._wake.set()
         try:
             await asyncio.wait((task,))
         finally:
@@ -140,11 +149,24 @@ class Rounds(rounds.Rounds[Job]):
     async def _gather(self) -> None:
         """Let free seats be taken by those whose canvas is being made. The model's thread makes them before the next
         pass in any case; a pass that is planned now would go without them: the first of many with a single one."""
-        if not self._preparing or self.seated + self.waiting >= self.seats:
+        if self.seated + super().waiting < self.seats:
+            await self._see_prepared()
+
+    async def _rest(self) -> None:
+        if self._preparing:
+            await self._see_prepared()
+        else:
+            await super()._rest()
+
+    async def _see_prepared(self) -> None:
+        """Watch over the canvases that are being made: the model's thread is theirs, as it is a pass's."""
+        if not self._preparing:
             return
-        self._watchdog.begin()
+        self._watchdog.begin(what="the making of a canvas")
         try:
-            await asyncio.wait(self._preparing)
+            done, _ = await asyncio.wait(self._preparing)
+            if any(task.cancelled() for task in done):  # nobody waits for it, but it still runs
+                await self._local.run(lambda: None)
         finally:
             self._watchdog.end()
 

@@ -222,3 +222,28 @@ def test_free_text_is_stripped() -> None:
 def test_a_contract_nobody_can_keep_is_refused_at_once(make: Any) -> None:
     with pytest.raises(CarraraError):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Choice(("\ud800", "b")),
+        lambda: Table((Column("a\udfff"),)),
+        lambda: Json.of({"enum": ["\ud800", "a"]}),
+        lambda: Json.of({"anyOf": [{"const": {"deep": ["\udc00"]}}, {"type": "null"}]}),
+        lambda: Json.of({"properties": {"x\udc00": {"type": "string"}}}),
+        lambda: Json.of({"type": "object", "required": ["\ud83d"]}),
+    ],
+)
+def test_half_a_character_that_each_answer_would_hold_is_refused(
+    make: Callable[[], Contract],
+) -> None:
+    with pytest.raises(CarraraError, match="half a character"):
+        make()
+
+
+def test_half_a_character_that_no_answer_repeats_is_allowed() -> None:
+    assert Choice(("😀", "é")).options
+    for said in ({"description": "\ud800"}, {"pattern": "[^\ud800-\udfff]"}, {"const": "😀"}):
+        assert Json.of(said).schema == said
+    assert Json.of({"const": "\ud83d\ude00"}).schema == {"const": "😀"}

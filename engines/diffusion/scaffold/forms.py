@@ -193,28 +193,42 @@ def _literal_ends(form: Form) -> tuple[str, Form, str] | None:
 NEVER_ENDS = 10**6
 
 
-def height(form: Form, heights: Mapping[str, int]) -> int:
-    """How many nested references a form needs at least, given those of the named forms."""
-    match form:
-        case Ref(name):
-            return min(NEVER_ENDS, 1 + heights[name])
-        case Seq(parts):
-            return max((height(part, heights) for part in parts), default=0)
-        case At(_, part):
-            return height(part, heights)
-        case Gate(options):
-            return min(height(option.body, heights) for option in options)
-        case Items():
-            inner = [form.first] if form.least < 2 else [form.first, form.later]
-            return max(height(part, heights) for part in inner)
-    return 0
+@dataclass(frozen=True, slots=True, eq=False)
+class Heights:
+    """How many nested references forms need at least, given those of the named forms (`of_rules`).
+
+    A form is looked at once: parts are shared, so that there are far more ways through a form than parts in it.
+    """
+
+    of_rules: Mapping[str, int]
+    _known: dict[Form, int] = field(init=False, default_factory=dict)
+
+    def of(self, form: Form) -> int:
+        if form not in self._known:
+            self._known[form] = self._found(form)
+        return self._known[form]
+
+    def _found(self, form: Form) -> int:
+        match form:
+            case Ref(name):
+                return min(NEVER_ENDS, 1 + self.of_rules[name])
+            case Seq(parts):
+                return max(map(self.of, parts), default=0)
+            case At(_, part):
+                return self.of(part)
+            case Gate(options):
+                return min(self.of(option.body) for option in options)
+            case Items():
+                return max(self.of(form.first), self.of(form.later) if form.least > 1 else 0)
+        return 0
 
 
 def rule_heights(rules: Mapping[str, Form]) -> dict[str, int]:
     """The least heights of named forms (NEVER_ENDS for one that cannot end), by iteration."""
     found = dict.fromkeys(rules, NEVER_ENDS)
     while True:
-        again = {name: height(form, found) for name, form in rules.items()}
+        heights = Heights(found)
+        again = {name: heights.of(form) for name, form in rules.items()}
         if again == found:
             return found
         found = again

@@ -18,6 +18,8 @@ from carrara.engines.diffusion.scaffold.forms import (
 from carrara.engines.diffusion.scaffold.json_build import Build, always
 from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, below
 
+_MOST_BY_ITSELF = 2048
+
 
 def array_form(build: Build, schema: Schema, prefix: str) -> Form:
     fixed = list(schema.get("prefixItems", ()))
@@ -53,6 +55,10 @@ def _tuple(
     build: Build, fixed: list[Any], rest: Any, least: int, most: int | None, prefix: str
 ) -> Form:
     """Items with a schema each, then more of one kind only where a minimum asks for them."""
+    if least > max(len(fixed), _MOST_BY_ITSELF):
+        raise CannotHold(
+            f"minItems {least:,} behind prefixItems: at most {_MOST_BY_ITSELF:,} items can be asked for there"
+        )
     shown = fixed if most is None else fixed[:most]
     parts: list[Form | str] = [f"{prefix}["]
     for number in range(max(len(shown), least)):

@@ -5,13 +5,12 @@ Every form takes the white space before it as a prefix, because tokens are cut b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from carrara.engines.diffusion.scaffold.forms import (
     NEVER_ENDS,
-    NOTHING,
     Form,
     Program,
     Ref,
@@ -23,6 +22,7 @@ from carrara.engines.diffusion.scaffold.json_object import object_form
 from carrara.engines.diffusion.scaffold.json_scalars import choice, listed, scalar_slot
 from carrara.engines.diffusion.scaffold.json_union import union_form
 from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, Schemas
+from carrara.engines.diffusion.scaffold.schema_cycles import cycles
 
 
 def json_program(schema_text: str, prefix: str = "") -> Program:
@@ -31,36 +31,58 @@ def json_program(schema_text: str, prefix: str = "") -> Program:
     Raises:
         CarraraError: with the reason why no scaffold holds it.
     """
-    builder = _Builder(Schemas(schema_text))
-    root = builder.value(builder.schemas.root, prefix)
-    while builder.waiting:
-        name, make = builder.waiting.popitem()
-        builder.rules[name] = NOTHING  # known from here on, also while it is being compiled
-        builder.rules[name] = make()
-    heights = rule_heights(builder.rules)
+    schemas = Schemas(schema_text)
+    cycle_of = cycles(schemas.root, schemas.target)
+    refused: dict[str, CannotHold] = {}
+    while True:
+        builder = _Builder(schemas, cycle_of, refused)
+        root = builder.value(schemas.root, prefix)
+        rules, failed = builder.rules()
+        if not failed:
+            break
+        refused |= failed  # and again, now that no union takes one of them for a branch
+    heights = rule_heights(rules)
     if NEVER_ENDS in heights.values():
         endless = next(name for name, needed in heights.items() if needed == NEVER_ENDS)
-        raise CannotHold(f"{endless.split('|')[0]} contains itself without an end")
-    return Program(root, builder.rules, heights)
+        raise CannotHold(f"{endless.rpartition('|')[0]} contains itself without an end")
+    return Program(root, rules, heights)
 
 
 @dataclass(slots=True)
 class _Builder:
-    """`open` are the named schemas being compiled, `waiting` those referred to from inside themselves.
+    """Compiles each schema that contains itself once, by its name. Schemas of one cycle refer to each other by name;
+    where a value enters a cycle, its form stands in place.
 
+    `cycle_of` are the references that lead back to themselves, `refused` the names that are known to have no form.
+    `cycle` is the one that is being compiled, `open` the names, `referred` those that need a rule.
     `made` keeps the form of each schema by its identity: the items of a list have two forms, a first one and those
     behind a space, so lists in lists would be compiled twice as often with each level.
     """
 
     schemas: Schemas
-    rules: dict[str, Form] = field(default_factory=dict)
-    waiting: dict[str, Callable[[], Form]] = field(default_factory=dict)
+    cycle_of: Mapping[str, int]
+    refused: Mapping[str, CannotHold]
+    cycle: int | None = None
     open: set[str] = field(default_factory=set)
-    made: dict[tuple[int, str, frozenset[str]], tuple[Any, Form]] = field(default_factory=dict)
+    referred: dict[str, Callable[[], Form]] = field(default_factory=dict)
+    bodies: dict[str, Form] = field(default_factory=dict)
+    made: dict[tuple[int, str, int | None], tuple[Any, Form]] = field(default_factory=dict)
+
+    def rules(self) -> tuple[dict[str, Form], dict[str, CannotHold]]:
+        """The forms of all names that are referred to, and why others have none."""
+        found: dict[str, Form] = {}
+        failed: dict[str, CannotHold] = {}
+        while waiting := [n for n in self.referred if n not in found and n not in failed]:
+            for name in waiting:
+                try:
+                    found[name] = self.referred[name]()
+                except CannotHold as error:
+                    failed[name] = error
+        return found, failed
 
     def value(self, schema: Any, prefix: str) -> Form:
         """The form of any value of a schema, written after `prefix`."""
-        key = (id(schema), prefix, frozenset(self.open))
+        key = (id(schema), prefix, self.cycle)
         if key not in self.made:
             self.made[key] = (schema, self._value(schema, prefix))
         return self.made[key][1]
@@ -83,19 +105,30 @@ class _Builder:
         return scalar_slot(self, branches, prefix)
 
     def named(self, schema: Schema, prefix: str, make: Make, variant: str = "") -> Form:
-        """Compile in place, or refer to what is being compiled by that name already."""
-        if "x-name" not in schema:
+        """Compile in place, or refer by name from inside the cycle of schemas that this is one of."""
+        origin = schema.get("x-name", "")
+        cycle = self.cycle_of.get(origin.rpartition("|")[0])
+        if cycle is None:
             return make(schema, prefix)
-        name = f"{schema['x-name']}|{prefix}{variant}"
-        if name in self.open:
-            if name not in self.rules and name not in self.waiting:
-                self.waiting[name] = lambda: self._rule(name, schema, prefix, make)
-            return Ref(name)
-        return self._rule(name, schema, prefix, make)
+        name = f"{origin}|{prefix}{variant}"
+        if name in self.refused:
+            raise self.refused[name].again()
 
-    def _rule(self, name: str, schema: Schema, prefix: str, make: Make) -> Form:
-        self.open.add(name)
-        try:
-            return make(schema, prefix)
-        finally:
-            self.open.discard(name)
+        def body() -> Form:
+            return self._body(name, cycle, lambda: make(schema, prefix))
+
+        if cycle == self.cycle or name in self.open:
+            self.referred.setdefault(name, body)
+            return Ref(name)
+        return body()
+
+    def _body(self, name: str, cycle: int, make: Callable[[], Form]) -> Form:
+        if name not in self.bodies:
+            outside, self.cycle = self.cycle, cycle
+            self.open.add(name)
+            try:
+                self.bodies[name] = make()
+            finally:
+                self.cycle = outside
+                self.open.discard(name)
+        return self.bodies[name]

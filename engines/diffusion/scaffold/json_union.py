@@ -93,7 +93,13 @@ def _signs(build: Build, branch: Schema, opening: str, first: list[str]) -> tupl
     if branch["type"] == "array" or not branch.get("properties"):
         return (opening,)
     names = [*first, *(n for n in branch["properties"] if n in branch.get("required", ()))]
-    return (opening + f"{dumps(names[0])}:",) if names else (opening,)
+    if not names:
+        return (opening,)
+    sign = f"{opening}{dumps(names[0])}:"
+    value = property_schema(branch, names[0])
+    if _is_tag(value):
+        sign += f" {dumps(value['const'] if 'const' in value else value['enum'][0])}"
+    return (sign,)
 
 
 def scalar_options(build: Build, scalars: list[Schema], prefix: str) -> list[Option]:

@@ -55,6 +55,9 @@ class Embedded:
 
 Node = Chars | Seq | Alt | Repeat | Embedded
 
+COUNTED_UP_TO = 2048
+"""Characters: an automaton that counts further is too slow and too large."""
+
 EMPTY = Seq(())
 NOTHING = Alt(())
 DIGIT = Chars(chars.DIGITS)

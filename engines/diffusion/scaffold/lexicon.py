@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carrara.engines.diffusion.scaffold.dfa import automaton
-from carrara.engines.diffusion.scaffold.language import Language
+from carrara.engines.diffusion.scaffold.language import COUNTED_UP_TO, Language
 from carrara.engines.diffusion.scaffold.lift import lift
 from carrara.engines.diffusion.scaffold.tokens import TokenAutomaton
 from carrara.engines.diffusion.scaffold.utf8 import spelled_out
 
 _MOST_AUTOMATA = 512
 _MOST_ROWS = 4096
-_COUNTED_UP_TO = 2048
 _LONG_TOKEN = 16
 
 
@@ -96,7 +95,7 @@ class Lexicon:
     def _built(self, language: Language) -> TokenAutomaton:
         dfa = spelled_out(automaton(language.node))
         vocabulary, most = self.tokenizer.vocabulary, language.most
-        if most is not None and most > _COUNTED_UP_TO:
+        if most is not None and most > COUNTED_UP_TO:
             # Such a limit is out of a slot's reach once very long tokens are left out.
             vocabulary, most = [t if len(t) <= _LONG_TOKEN else b"" for t in vocabulary], None
         return TokenAutomaton(lift(dfa, vocabulary, self.pad_id), dfa.accepts, language.least, most)

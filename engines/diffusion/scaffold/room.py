@@ -7,7 +7,7 @@ paid from the slack, or is not offered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from carrara.engines.diffusion.scaffold.forms import At, Form, Gate, Items, Literal, Ref, Seq, Slot
 from carrara.engines.diffusion.scaffold.nodes import (
@@ -47,6 +47,7 @@ class Room:
 
     scaffold: Scaffold
     budget: Budget
+    _most: dict[Form, int] = field(init=False, default_factory=dict)
 
     def slack(self, root: Node) -> int:
         """Positions that nothing needs yet."""
@@ -54,6 +55,11 @@ class Room:
 
     def most(self, form: Form) -> int:
         """The most canvas positions that a form can come to take, ENDLESS where only the budget bounds it."""
+        if form not in self._most:
+            self._most[form] = self._most_of(form)
+        return self._most[form]
+
+    def _most_of(self, form: Form) -> int:
         match form:
             case Literal():
                 return self.scaffold.cost(form)

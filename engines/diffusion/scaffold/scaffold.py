@@ -12,13 +12,13 @@ from carrara.engines.diffusion.scaffold.forms import (
     At,
     Form,
     Gate,
+    Heights,
     Items,
     Literal,
     Program,
     Ref,
     Seq,
     Slot,
-    height,
 )
 from carrara.engines.diffusion.scaffold.gates import GatePlan
 from carrara.engines.diffusion.scaffold.lengths import NUMBERS, usual_tokens
@@ -39,6 +39,7 @@ class Scaffold:
     lexicon: Lexicon
     _costs: dict[Form, int] = field(init=False, default_factory=dict)
     _rules: dict[str, int] = field(init=False, default_factory=dict)
+    _heights: Heights = field(init=False)
     _plans: dict[Gate, GatePlan] = field(init=False, default_factory=dict)
     _options: dict[Gate, tuple[tuple[int, ...], tuple[int, ...]]] = field(
         init=False, default_factory=dict
@@ -47,9 +48,11 @@ class Scaffold:
     _longest: dict[Slot, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._heights = Heights(self.program.heights)
         self._rules = dict.fromkeys(self.program.rules, ENDLESS)
         while True:
-            found = {name: self._cost(form) for name, form in self.program.rules.items()}
+            self._costs = {}
+            found = {name: self.cost(form) for name, form in self.program.rules.items()}
             if found == self._rules:
                 break
             self._rules = found
@@ -114,14 +117,22 @@ class Scaffold:
 
     def end_cost(self, items: Items, option: int, more: int) -> int:
         """Positions to end a list whose last item was begun by `option`, after `more` further items."""
-        plan = self.plan(items.gate(option))
-        if more:
-            return plan.length(0) + self.cost(items.later) + self.end_cost(items, 0, more - 1)
-        return plan.length(len(plan.leads) - 1)
+        if not more:
+            return self._end(items, option)
+        return self._next(items, option) + (more - 1) * self._next(items, 0) + self._end(items, 0)
 
     def height(self, form: Form) -> int:
         """How many nested references a form needs at least."""
-        return height(form, self.program.heights)
+        return self._heights.of(form)
+
+    def _next(self, items: Items, option: int) -> int:
+        """Positions of a further item behind one that was begun by `option`."""
+        return self.plan(items.gate(option)).length(0) + self.cost(items.later)
+
+    def _end(self, items: Items, option: int) -> int:
+        """Positions of the end of a list behind an item that was begun by `option`."""
+        plan = self.plan(items.gate(option))
+        return plan.length(len(plan.leads) - 1)
 
     def _cost(self, form: Form) -> int:
         match form:
@@ -131,18 +142,14 @@ class Scaffold:
                 fewest = self.automaton(form).fewest_tokens()
                 return ENDLESS if fewest is None else max(fewest, 1)
             case Seq(parts):
-                return min(ENDLESS, sum(self._cost(part) for part in parts))
+                return min(ENDLESS, sum(map(self.cost, parts)))
             case At(_, part):
-                return self._cost(part)
+                return self.cost(part)
             case Ref(name):
                 return self._rules[name]
             case Items():
-                later = self._cost(form.later) if form.least > 1 else 0
-                plan = self.plan(form.gate(0))
-                each = plan.length(0) + later
-                end = plan.length(len(plan.leads) - 1)
-                return min(ENDLESS, self._cost(form.first) + (form.least - 1) * each + end)
+                return min(ENDLESS, self.cost(form.first) + self.end_cost(form, 0, form.least - 1))
             case Gate(options):
                 plan = self.plan(form)
-                costs = [plan.length(n) + self._cost(o.body) for n, o in enumerate(options)]
+                costs = [plan.length(n) + self.cost(o.body) for n, o in enumerate(options)]
                 return min(ENDLESS, max(1, min(costs)))

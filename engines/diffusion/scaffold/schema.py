@@ -16,6 +16,7 @@ from carrara.engines.diffusion.scaffold.schema_merge import (
     CannotHold,
     Schema,
     below,
+    check_branches,
     products,
     property_schema,
     says_anything,
@@ -46,7 +47,6 @@ _KEYWORDS_OF = {
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
-_MOST_BRANCHES = 64
 
 
 class Schemas:
@@ -55,6 +55,8 @@ class Schemas:
     def __init__(self, schema_text: str) -> None:
         self.root: Any = json.loads(schema_text)
         self._validator = validator(schema_text)
+        self._spread_out: dict[int, tuple[Schema | bool, list[Schema]]] = {}
+        self._beside: dict[str, int] = {}
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
@@ -84,14 +86,20 @@ class Schemas:
                 raise CannotHold(f"$ref {ref!r} points at nothing") from None
         return found
 
-    def branches(self, schema: Schema | bool, seen: frozenset[str] = frozenset()) -> list[Schema]:
+    def branches(self, schema: Schema | bool) -> list[Schema]:
         """The plain schemas of which a value has to fit one; exactly one where `oneOf` asks for that.
 
-        `seen` are references already followed here: a union that contains itself adds nothing new.
+        The same part of the root schema has the same ones each time.
 
         Raises:
             CannotHold: with the reason, where no branch is left.
         """
+        if id(schema) not in self._spread_out:
+            self._spread_out[id(schema)] = (schema, self._branches(schema, frozenset()))
+        return self._spread_out[id(schema)][1]
+
+    def _branches(self, schema: Schema | bool, seen: frozenset[str]) -> list[Schema]:
+        """`seen` are references already followed here: a union that contains itself adds nothing new."""
         if schema is False:
             raise CannotHold("a schema that nothing fits")
         if schema is True or not schema:
@@ -102,7 +110,8 @@ class Schemas:
         if ref := schema.get("$ref"):
             if ref in seen:
                 return []
-            return self._merged_branches([self.target(ref), parts], seen | {ref}, ref)
+            found = self._merged_branches([self.target(ref), parts], seen | {ref})
+            return [_named(one, f"{ref}|{n}{self._mark(parts)}") for n, one in enumerate(found)]
         if schema.get("allOf"):
             return self._merged_branches([*schema["allOf"], parts], seen)
         for word in ("anyOf", "oneOf"):
@@ -110,21 +119,22 @@ class Schemas:
                 return self._spread(parts, word, seen)
         return self._typed(parts)
 
-    def _merged_branches(
-        self, parts: Iterable[Any], seen: frozenset[str], ref: str = ""
-    ) -> list[Schema]:
+    def _mark(self, parts: Schema) -> str:
+        """What tells a reference with these siblings from one with others, "" where they say nothing."""
+        if not says_anything(parts):
+            return ""
+        text = json.dumps(parts, sort_keys=True)
+        return f"+{self._beside.setdefault(text, len(self._beside))}"
+
+    def _merged_branches(self, parts: Iterable[Any], seen: frozenset[str]) -> list[Schema]:
         """The branches of several schemas that hold together: one of each, merged."""
         found: list[Schema] | None = None
         for part in parts:
             if part is True or (isinstance(part, dict) and not says_anything(part)):
                 continue
-            branches = self.branches(part, seen)
+            branches = self._branches(part, seen) if seen else self.branches(part)
             found = branches if found is None else products(found, branches)
-        if found is None:
-            return self._typed({})
-        if not ref:
-            return found
-        return [_named(branch, f"{ref}|{number}") for number, branch in enumerate(found)]
+        return self._typed({}) if found is None else found
 
     def _spread(self, schema: Schema, word: str, seen: frozenset[str]) -> list[Schema]:
         rest = {key: value for key, value in schema.items() if key != word}
@@ -142,8 +152,7 @@ class Schemas:
                 reasons.append(str(error))
         if not found and reasons:
             raise CannotHold("; ".join(dict.fromkeys(reasons)))
-        if len(found) > _MOST_BRANCHES:
-            raise CannotHold(f"a union of {len(found)} branches (at most {_MOST_BRANCHES})")
+        check_branches(found)
         if word == "oneOf":
             self._check_exclusive(groups)
         return found

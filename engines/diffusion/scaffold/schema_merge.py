@@ -23,6 +23,12 @@ class CannotHold(CarraraError):
         super().__init__(reason)
         self.path: tuple[str | int, ...] = ()
 
+    def again(self) -> CannotHold:
+        """The same, to be raised at a further place that refers to the schema."""
+        found = CannotHold(str(self.args[0]))
+        found.path = self.path
+        return found
+
     def __str__(self) -> str:
         reason = super().__str__()
         return f"at {pointer(self.path)}: {reason}" if self.path else reason
@@ -37,6 +43,9 @@ def below(*steps: str | int) -> Iterator[None]:
         error.path = (*steps, *error.path)
         raise
 
+
+MOST_BRANCHES = 64
+"""Of a union, and of unions that hold together: one branch of each, in all ways that fit."""
 
 _SILENT = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
 _SILENT |= {"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "discriminator"}
@@ -54,8 +63,15 @@ def property_schema(schema: Schema, key: str) -> Any:
 
 
 def products(left: list[Schema], right: list[Schema]) -> list[Schema]:
-    found, reasons = [], []
+    """One of each side, merged, in all ways that fit.
+
+    Raises:
+        CannotHold: none fits, or more than MOST_BRANCHES do.
+    """
+    found: list[Schema] = []
+    reasons: list[str] = []
     for a in left:
+        check_branches(found)
         for b in right:
             try:
                 found.append(merged(a, b))
@@ -63,7 +79,14 @@ def products(left: list[Schema], right: list[Schema]) -> list[Schema]:
                 reasons.append(str(error))
     if not found:
         raise CannotHold("; ".join(dict.fromkeys(reasons)) or "a schema that nothing fits")
+    check_branches(found)
     return found
+
+
+def check_branches(found: list[Schema]) -> None:
+    """Raises CannotHold where there are more than MOST_BRANCHES."""
+    if len(found) > MOST_BRANCHES:
+        raise CannotHold(f"a union of {len(found)} branches or more (at most {MOST_BRANCHES})")
 
 
 def merged(a: Schema, b: Schema) -> Schema:

@@ -9,7 +9,7 @@ from typing import Any
 
 from carrara.engines.diffusion.scaffold import formats, regex
 from carrara.engines.diffusion.scaffold.dfa import Dfa, automaton, intersection, json_escaped
-from carrara.engines.diffusion.scaffold.language import ANY_TEXT, Embedded, Node
+from carrara.engines.diffusion.scaffold.language import ANY_TEXT, COUNTED_UP_TO, Embedded, Node
 from carrara.engines.errors import CarraraError
 
 
@@ -31,12 +31,16 @@ def string_space(schema: Mapping[str, Any]) -> StringSpace:
     """The strings of a schema: its format, patterns and lengths together.
 
     Raises:
-        CarraraError: no string fits, or a pattern cannot be held.
+        CarraraError: no string fits, a pattern cannot be held, or more characters are asked for than can be counted.
     """
     least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
     most = None if most is None else int(most)
     if most is not None and least > most:
         raise CarraraError(f"no string has at least {least} and at most {most} characters")
+    if least > COUNTED_UP_TO:
+        raise CarraraError(
+            f"{least:,} characters, a string is held to at most {COUNTED_UP_TO:,} required ones"
+        )
     patterns = schema.get("pattern", ())
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     name = schema.get("format", "")

@@ -39,6 +39,8 @@ class TokenAutomaton:
     _forward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
     _backward: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
     _fitting: dict[tuple[int, int], int] = field(init=False, default_factory=dict)
+    _fewest: dict[int, int | None] = field(init=False, default_factory=dict)
+    _most: dict[int, int] = field(init=False, default_factory=dict)
     _counts: bool = field(init=False)
     _segment: int = field(init=False)
     _pad: int = field(init=False)
@@ -101,27 +103,15 @@ class TokenAutomaton:
 
     def fewest_tokens(self, limit: int = 4096) -> int | None:
         """The length of the shortest text in tokens, None if there is none within `limit`."""
-        states, seen = self.start, 0
-        for length in range(limit + 1):
-            if states & self.done:
-                return length
-            if not states & ~seen:
-                return None
-            seen |= states
-            states = self.forward(states) & ~self._pad
-        return None
+        if limit not in self._fewest:
+            self._fewest[limit] = self._shortest(limit)
+        return self._fewest[limit]
 
     def most_tokens(self, limit: int = 256) -> int:
         """The length of the longest text in tokens, `limit` if there are longer ones."""
-        states, seen = self.start, set[int]()
-        for length in range(limit):
-            states = self.forward(states) & ~self._pad
-            if not states:
-                return length
-            if states in seen:  # and so for ever
-                return limit
-            seen.add(states)
-        return limit
+        if limit not in self._most:
+            self._most[limit] = self._longest(limit)
+        return self._most[limit]
 
     def accepts_tokens(self, ids: Sequence[int]) -> bool:
         """Whether these tokens, without pads, spell a text of the language."""
@@ -129,6 +119,30 @@ class TokenAutomaton:
         for token in ids:
             states = self.forward(states, 1 << int(self.table.class_of[token])) & ~self._pad
         return bool(states & self.done)
+
+    # Walks see sets of states that nobody asks for again, large ones where many characters are counted.
+
+    def _shortest(self, limit: int) -> int | None:
+        states, seen = self.start, 0
+        for length in range(limit + 1):
+            if states & self.done:
+                return length
+            if not states & ~seen:
+                return None
+            seen |= states
+            states = self._step_forward(states, -1) & ~self._pad
+        return None
+
+    def _longest(self, limit: int) -> int:
+        states, seen = self.start, set[int]()
+        for length in range(limit):
+            states = self._step_forward(states, -1) & ~self._pad
+            if not states:
+                return length
+            if states in seen:  # and so for ever
+                return limit
+            seen.add(states)
+        return limit
 
     def _step_forward(self, states: int, only: int) -> int:
         found = self._pad if states & self.ends and only >> PAD & 1 else 0

@@ -45,6 +45,14 @@ FEW = [
 ]
 
 
+async def until(come: Callable[[], bool]) -> None:
+    """Let the loop go around until something has come about, and twice more."""
+    rounds_left = 2
+    while rounds_left:
+        await asyncio.to_thread(lambda: None)
+        rounds_left -= come()
+
+
 @pytest.fixture
 def run(tiny_folder: Path) -> Callable[..., Any]:
     def opened(work: Callable[[DiffusionEngine], Awaitable[T]], **options: Any) -> T:
@@ -314,6 +322,51 @@ def test_a_pass_that_does_not_come_back_is_reported_and_nobody_waits_for_it(
         assert engine.health().ready
 
     run(work, clock=lambda: now[0], sleep=sleep, pass_bound_s=10.0)
+
+
+def test_a_canvas_that_takes_too_long_to_make_is_waited_for_and_reported(
+    run: Callable[..., Any],
+) -> None:
+    """The model's thread makes it, so that nobody else is answered meanwhile."""
+    now, released = [0.0], threading.Event()
+    looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def sleep(seconds: float) -> None:
+        await looks.get()
+
+    async def work(engine: DiffusionEngine) -> None:
+        await together(engine, FEW)
+        busy = asyncio.create_task(engine.local.run(released.wait, 50))
+        asked = [asyncio.create_task(engine.complete(ask(text, NUMBERS))) for text in "ab"]
+        await until(lambda: "0 canvases, 2 waiting" in engine.health().line)
+        now[0] = 12.0
+        looks.put_nowait(None)
+        for task in asked:
+            with pytest.raises(EngineFailed, match="making of a canvas has been running for 12 s"):
+                await task
+        assert not engine.health().ready
+        released.set()
+        await busy
+        await until(lambda: engine.health().ready)
+        assert texts(await together(engine, FEW[:1]))
+
+    run(work, clock=lambda: now[0], sleep=sleep, pass_bound_s=10.0)
+
+
+def test_a_canvas_that_breaks_while_it_is_made_fails_its_request_alone(
+    run: Callable[..., Any],
+) -> None:
+    async def work(engine: DiffusionEngine) -> None:
+        assert engine._open is not None
+        maker = engine._open.maker
+        whole, maker.lexicon = maker.lexicon, None  # type: ignore[assignment]
+        with pytest.raises(EngineFailed, match="could make no canvas: AttributeError") as told:
+            await engine.complete(FEW[1])
+        assert told.value.engine == "diffusion"
+        maker.lexicon = whole
+        assert texts(await together(engine, FEW))
+
+    run(work)
 
 
 @pytest.mark.parametrize(
