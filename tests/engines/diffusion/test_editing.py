@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engines.finality import hold
 
 from carrara.engines.contract import Contract, Json, Regex
 from carrara.engines.diffusion import reader
@@ -32,6 +31,7 @@ from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.model.config import UniformNoise
 from carrara.engines.pieces import progress
 from carrara.engines.request import Progress, Rule, Sampling
+from tests.engines.finality import hold
 
 unhurried = settings(deadline=None, max_examples=60)
 SLOTS: tuple[Contract, ...] = (

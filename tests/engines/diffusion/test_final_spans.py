@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tests.engines.finality import hold
 
 from carrara.engines.contract import Column, Contract, Hole, Infill, Json, Table
 from carrara.engines.diffusion import reader
@@ -26,6 +25,7 @@ from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.pieces import OPEN, Piece, progress
 from carrara.engines.request import Progress, Rule, Sampling, Span
+from tests.engines.finality import hold
 
 SHORT = {"type": "string", "maxLength": 4}
 PAIR = {

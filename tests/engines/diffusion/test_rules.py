@@ -184,8 +184,8 @@ def test_slots_in_order_are_written_from_their_beginning(
 def test_rules_that_reckon_with_many_at_once_take_no_longer_in_order(
     rule: Rule, lexicon: Lexicon
 ) -> None:
-    """Eight letters, each a or b with an entropy of 0.47 nats: four and a last one fit into 2. In order, that of a letter
-    is not added to those behind it once more."""
+    """Eight letters, each a or b with an entropy of 0.47 nats: four and a last one fit into 2. In order, that of a
+    letter is not added to those behind it once more."""
     passes = {}
     for in_order in (False, True):
         tree = Tree(Scaffold(compiled(Regex("[ab]{8}")), lexicon), Budget(60, 64, 8))
