@@ -1,8 +1,8 @@
 """How a decision is ranked: from the logits at undecided positions to one number for each of them.
 
 A commit rule (`commit`) sees one number from 0 to 1 for each decision. A judge makes it, and says how that of a token
-goes together with those before it where slots are written in order. Most look at the pass alone; two remember the passes
-before (`Trace`), each for one canvas, so that no request can see another's.
+goes together with those before it where slots are written in order. Most look at the pass alone; two remember the
+passes before (`Trace`), each for one canvas, so that no request can see another's.
 
 Legend: N sites of a view, V vocabulary.
 """
