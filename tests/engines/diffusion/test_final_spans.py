@@ -88,7 +88,7 @@ def drafts_of(
     yield from found
 
 
-@pytest.mark.parametrize("name", ["threshold", "fixed_steps", "edit"])
+@pytest.mark.parametrize("name", ["threshold", "edit"])
 @pytest.mark.parametrize("contract", WITHOUT_REPETITIONS.values(), ids=WITHOUT_REPETITIONS.keys())
 def test_an_entry_that_may_be_left_out_as_a_repetition_is_not_final(
     contract: Contract, name: str, lexicon: Lexicon
