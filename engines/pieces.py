@@ -44,10 +44,12 @@ def of_tokens(
             yield from [OPEN] * (len(run) + 1)
             run, least, is_torn, stays = [], None, True, True
             continue
-        if is_torn and decode([token]).startswith(TORN):
-            yield OPEN
-            continue
-        is_torn = False
+        if is_torn:
+            alone = decode([token])
+            if alone.startswith(TORN):
+                yield OPEN
+                continue
+            is_torn = not alone
         run.append(token)
         stays = stays and token_stays
         least = sure if least is None else least if sure is None else min(least, sure)
@@ -60,19 +62,19 @@ def of_tokens(
 
 
 def progress(pieces: Iterable[Piece], settled: float, step: int) -> Progress:
-    """The draft that pieces make. Neighbours that are pinned are one span."""
+    """The draft that pieces make. Neighbours that are pinned are one span, unless text may yet come between them."""
     texts: list[str] = []
     final: list[Span] = []
-    at = 0
+    at, goes_on = 0, False
     for piece in pieces:
-        if not piece.text:
+        if piece.is_final and not piece.text:
             continue
         texts.append(piece.text)
         end = at + len(piece.text)
-        if piece.is_final:
-            if final and final[-1].stop == at and final[-1].sure is None and piece.sure is None:
-                final[-1] = Span(final[-1].start, end, None)
-            else:
-                final.append(Span(at, end, piece.sure))
-        at = end
+        is_pinned = piece.is_final and piece.sure is None
+        if is_pinned and goes_on:
+            final[-1] = Span(final[-1].start, end, None)
+        elif piece.is_final:
+            final.append(Span(at, end, piece.sure))
+        at, goes_on = end, is_pinned
     return Progress("".join(texts), settled, step, tuple(final))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from carrara.engines.diffusion.commit import CommitRule
-from carrara.engines.diffusion.judge import Gate, chance_of_gate
+from carrara.engines.diffusion.judge import Along, Gate, all_of_them, chance_of_gate
 from carrara.engines.diffusion.scaffold.lexicon import Row
 
 
@@ -47,13 +47,14 @@ class View:
 class Reading:
     """What the model said about a view: for each site a token, how sure the judge is of it (its probability among
     the allowed ones, say; it ranks for commit) and its probability among all (which is reported); for each pair its
-    logit. `gate` ranks what the canvas reads from pairs."""
+    logit. `gate` ranks what the canvas reads from pairs, `along` the tokens of slots that are written in order."""
 
     tokens: Sequence[int]
     sure: Sequence[float]
     chance: Sequence[float]
     logits: Sequence[float]
     gate: Gate = chance_of_gate
+    along: Along = all_of_them
 
 
 V_co = TypeVar("V_co", covariant=True)

@@ -7,7 +7,7 @@ which the slot still holds a text of its language.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
@@ -50,12 +50,11 @@ class EditingCanvas(ScaffoldCanvas):
         was_open, own = self.undecided > 0, len(base.sites)
         ScaffoldCanvas.settle(
             self,
-            Reading(
-                reading.tokens[:own],
-                reading.sure[:own],
-                reading.chance[:own],
-                reading.logits,
-                reading.gate,
+            replace(
+                reading,
+                tokens=reading.tokens[:own],
+                sure=reading.sure[:own],
+                chance=reading.chance[:own],
             ),
             rule,
             step,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from carrara.engines.diffusion.commit import entropy_bounded
+from carrara.engines.diffusion.reader import NOT_FINITE
 from carrara.engines.diffusion.refine import refine
 from carrara.engines.diffusion.uniform_canvas import Denoised, Noisy, UniformCanvas
 from carrara.engines.model.gemma import GemmaCache, GemmaSettings
@@ -56,6 +57,13 @@ class Drawn:
         return self.canvas()
 
     def draw(self, shares: Tensor) -> Tensor:
+        """As `Noise.draw`.
+
+        Raises:
+            FloatingPointError: there are no shares to draw by.
+        """
+        if not shares.isfinite().all():  # a GPU does not survive drawing by them
+            raise FloatingPointError(NOT_FINITE)
         if self.greedy:
             return shares.argmax(-1)
         drawn = shares.flatten(0, 1).multinomial(1, generator=self.generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import Reading, View
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
-from carrara.engines.diffusion.judge import PLAIN
 from carrara.engines.diffusion.reader import NOT_FINITE, MaskTable, checked, read
 from carrara.engines.diffusion.refine import within
 from carrara.engines.diffusion.rules import Ruling
@@ -143,7 +142,7 @@ class Job:
     @property
     def needs_logits(self) -> bool:
         """Whether a reading of its best tokens is not enough: it draws them, or its rule looks at distributions."""
-        return self._generator is not None or self.ruling.judge is not PLAIN
+        return self._generator is not None or self.ruling.judge.asks_for_logits
 
     @property
     def needs_last(self) -> bool:
@@ -181,10 +180,11 @@ class Job:
         """Let the canvas settle what the logits [K, V] or a reading of the view say, and look at what comes next."""
         if self.view is None:
             return
+        judge = self.ruling.judge
         if isinstance(said, Reading):
-            found = checked(said)
+            found = replace(checked(said), gate=judge.gate, along=judge.along)
         else:
-            judge, sampling = self.ruling.judge, self.request.sampling
+            sampling = self.request.sampling
             found = read(said, self.view, table, sampling, self._generator, judge)
         rule = within(self.ruling.commit, self.canvas, self.passes_left)
         self.canvas.settle(found, rule, self.step)

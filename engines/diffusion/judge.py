@@ -1,7 +1,8 @@
 """How a decision is ranked: from the logits at undecided positions to one number for each of them.
 
-A commit rule (`commit`) sees one number from 0 to 1 for each decision. A judge makes it. Most look at the pass
-alone; two remember the passes before (`Trace`), each for one canvas, so that no request can see another's.
+A commit rule (`commit`) sees one number from 0 to 1 for each decision. A judge makes it, and says how that of a token
+goes together with those before it where slots are written in order. Most look at the pass alone; two remember the
+passes before (`Trace`), each for one canvas, so that no request can see another's.
 
 Legend: N sites of a view, V vocabulary.
 """
@@ -27,6 +28,10 @@ Rank = Callable[["View", Tensor, Tensor], Tensor]
 
 Gate = Callable[[Sequence[float], float], float]
 """(probabilities of a gate's options, that of the chosen one) -> how sure, from 0 to 1."""
+
+Along = Callable[[float, float], float]
+"""(how sure of the tokens before it in its slot, how sure of a token by itself) -> how sure of it and those before it,
+not more than of those."""
 
 
 def probability(view: View, logits: Tensor, tokens: Tensor) -> Tensor:
@@ -69,17 +74,33 @@ def lead_of_gate(weights: Sequence[float], chosen: float) -> float:
     return best[0] / sum(best) if sum(best) > 0 else 0.0
 
 
+def all_of_them(before: float, alone: float) -> float:
+    """The probability that none of them is wrong, were they independent: for rules that ask each decision by itself."""
+    return before * alone
+
+
+def least_of_them(before: float, alone: float) -> float:
+    """The least sure of them: for rules that reckon themselves with how much is decided together."""
+    return min(before, alone)
+
+
 def as_it_is(view: View, logits: Tensor) -> Tensor:
     return logits
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """The three ways in which a judge has a say; `PLAIN` is the probability of the best token."""
+    """The four ways in which a judge has a say; `PLAIN` is the probability of the best token."""
 
     weigh: Weigh = as_it_is
     rank: Rank = probability
     gate: Gate = chance_of_gate
+    along: Along = all_of_them
+
+    @property
+    def asks_for_logits(self) -> bool:
+        """Whether the best token of each site and its probability are not all that it looks at."""
+        return self.weigh is not as_it_is or self.rank is not probability
 
 
 PLAIN = Judge()

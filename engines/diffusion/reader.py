@@ -112,7 +112,8 @@ def read(
         sure = judge.rank(view, weighed, best).tolist()
         if not all(map(math.isfinite, (*sure, *chance))):
             raise FloatingPointError(NOT_FINITE)
-    return Reading(tokens, sure, chance, _pair_logits(logits, view, where), judge.gate)
+    pairs = _pair_logits(logits, view, where)
+    return Reading(tokens, sure, chance, pairs, judge.gate, judge.along)
 
 
 def checked(reading: Reading) -> Reading:

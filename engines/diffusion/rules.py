@@ -23,6 +23,7 @@ from carrara.engines.diffusion.judge import (
     certainty_of_gate,
     lead,
     lead_of_gate,
+    least_of_them,
 )
 from carrara.engines.diffusion.rule_table import RULES, parameters
 from carrara.engines.request import Rule
@@ -64,7 +65,7 @@ def fixed_steps(mask_id: int, steps: float) -> Ruling:
 def factor(mask_id: int, factor: float) -> Ruling:
     """As many of the surest as are sure enough together: the r-th at 1 - factor / (r + 1) or more. Fast-dLLM
     (arXiv 2505.22618)."""
-    return Ruling(commit.factor(factor))
+    return Ruling(commit.factor(factor), Judge(along=least_of_them))
 
 
 def entropy_bounded(mask_id: int, bound: float) -> Ruling:
@@ -75,7 +76,7 @@ def entropy_bounded(mask_id: int, bound: float) -> Ruling:
     def rule(confidence: Tensor, undecided: Tensor, step: int) -> Tensor:
         return picks(confidence.clamp_min(1e-30).log(), undecided, step)
 
-    return Ruling(rule, Judge(rank=certainty, gate=certainty_of_gate))
+    return Ruling(rule, Judge(rank=certainty, gate=certainty_of_gate, along=least_of_them))
 
 
 def klass(mask_id: int, threshold: float, drift: float, history: float) -> Ruling:
@@ -106,7 +107,7 @@ def prophet(mask_id: int, steps: float, early: float, middle: float, late: float
     or `late` in logits on average, in the first, second and last third of the steps. Prophet (arXiv
     2508.19982)."""
     rule = commit.early_exit((early, middle, late), int(steps))
-    return Ruling(rule, Judge(rank=lead, gate=lead_of_gate), counts_steps=True)
+    return Ruling(rule, Judge(rank=lead, gate=lead_of_gate, along=least_of_them), counts_steps=True)
 
 
 _MAKERS: Mapping[str, Callable[..., Ruling]] = {

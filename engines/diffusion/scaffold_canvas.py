@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from carrara.engines.diffusion.canvas import Reading, Site, View
 from carrara.engines.diffusion.commit import CommitRule
 from carrara.engines.diffusion.drafts import Renoised
+from carrara.engines.diffusion.judge import Along
 from carrara.engines.diffusion.rules import Bar
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
@@ -41,8 +42,8 @@ class _Unit:
 class ScaffoldCanvas:
     """A tree on the canvas. `temperature` above 0 draws gates with `chance` (tokens are drawn by the reader).
     `grow` lets slots get longer when the model wants to write on. `spans` is what each span of a draft covers. `bar`
-    ranks gates on a scale of their own. `in_order` ranks a token of a slot by the chance that it and those before it in
-    its slot are right, so that a slot is written from its beginning."""
+    ranks gates on a scale of their own. `in_order` ranks a token of a slot together with those before it (`Along`), so
+    that a slot is written from its beginning."""
 
     tree: Tree
     grow: bool = False
@@ -241,7 +242,6 @@ class ScaffoldCanvas:
         }
         found = []
         ranks: dict[Fork, float] = {}
-        before: dict[Hole, float] = {}
         for placed in self._open_forks():
             fork = placed.leaf
             assert isinstance(fork, Fork)
@@ -259,13 +259,8 @@ class ScaffoldCanvas:
             ):
                 continue
             joint = self._token_rank(reading.sure[index], placed, ranks)
-            if self.in_order:
-                # Below the one before it also where both are certain.
-                if hole in before:
-                    joint *= math.nextafter(before[hole], 0.0)
-                before[hole] = joint
             found.append(_Unit(placed, at, reading.tokens[index], reading.chance[index], joint))
-        return found
+        return _in_order(found, reading.along) if self.in_order else found
 
     def _gate_rank(self, sure: float, placed: Placed, ranks: Mapping[Fork, float]) -> float:
         """At most the rank of each open fork before it: what hangs on a gate is never picked without it."""
@@ -329,6 +324,21 @@ class ScaffoldCanvas:
         return all(
             fork.chosen is not None and fork.chosen == fork.expected for fork in placed.after
         )
+
+
+def _in_order(units: Sequence[_Unit], along: Along) -> list[_Unit]:
+    """The units with each token of a slot ranked with those before it, below them also where all are certain."""
+    found = []
+    before: dict[Hole, float] = {}
+    for unit in units:
+        leaf = unit.placed.leaf
+        if isinstance(leaf, Hole):
+            if leaf in before:
+                joint = along(math.nextafter(before[leaf], 0.0), unit.joint)
+                unit = replace(unit, joint=joint)
+            before[leaf] = unit.joint
+        found.append(unit)
+    return found
 
 
 def _likely(placed: Placed) -> float:

@@ -34,6 +34,12 @@ def close(found: Tensor, wanted: Tensor, what: str, where: Tensor | None = None)
     if where is not None:
         found, wanted = found[where], wanted[where]
     found, wanted = found.float().cpu(), wanted.float().cpu()
+    for one, other, said in ((found, wanted, "NaN"), (wanted, found, "recorded as NaN")):
+        if (alone := one.isnan() & ~other.isnan()).any():
+            at = alone.nonzero()[0].tolist()
+            raise Differs(
+                f"{what}: {int(alone.sum())} of {alone.numel()} are {said}, at first {at}"
+            )
     if not torch.allclose(found, wanted, atol=ATOL, rtol=RTOL, equal_nan=True):
         gap = (found - wanted).abs()
-        raise Differs(f"{what}: off by {gap.nan_to_num(torch.inf).max().item():.4g}")
+        raise Differs(f"{what}: off by {gap[~gap.isnan()].max().item():.4g}")

@@ -8,12 +8,13 @@ from carrara.engines.goldens import decode_adapted, decode_blocks, decode_full
 from carrara.engines.goldens.causal import greedy
 from carrara.engines.goldens.compare import close, same
 from carrara.engines.goldens.folder import Case, Malformed, Skip
+from carrara.engines.goldens.params import Params
 from carrara.engines.goldens.record import Record
 from carrara.engines.goldens.runs import Algorithm, Facts
 from carrara.engines.model.llama import Llama
 
 _GREEDY = "ar_greedy"
-_GREEDY_PARAMS = frozenset(("max_new_tokens", "do_sample", "temperature"))
+_GREEDY_PARAMS = Params.of("max_new_tokens do_sample? temperature?")
 _ALGORITHMS: dict[str, Algorithm] = {
     **decode_full.ALGORITHMS,
     **decode_adapted.ALGORITHMS,
@@ -27,12 +28,14 @@ def check_decode(model: Llama, case: Case, facts: Facts) -> None:
     Raises:
         Differs: a pass or the result is not as recorded.
         Skip: it draws numbers that were not recorded.
-        Malformed: an algorithm or a parameter that is not known, or one that it needs is missing.
+        Malformed: an algorithm or a parameter that is not known, or one that it needs is missing, or is nothing
+            that it can be.
     """
     name = case.facts["algorithm"]
     algorithm = _ALGORITHMS.get(name)
     if algorithm is None and name != _GREEDY:
         raise Malformed(f"{case.where}: algorithm {name!r} is not known")
+    case.check_values()
     _check_greedy(case)
     case.check_params(_GREEDY_PARAMS if algorithm is None else algorithm.params)
     case.check_tokens(model.config.vocab_size)

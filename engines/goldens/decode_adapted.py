@@ -90,10 +90,10 @@ def _guide(params: Facts) -> adapted.Guide:
 
 
 _GUIDED = (
-    "steps block_size temperature remasking cfg_scale cfg_keep_tokens right_shift_logits "
-    "suppress_tokens begin_suppress_tokens"
+    "steps block_size temperature remasking cfg_scale? cfg_keep_tokens? right_shift_logits? "
+    "suppress_tokens? begin_suppress_tokens?"
 )
-_MASKED = "max_new_tokens threshold factor use_cache"
+_MASKED = "max_new_tokens threshold? factor? use_cache?"
 
 ALGORITHMS: dict[str, Algorithm] = {
     **dict.fromkeys(
@@ -102,5 +102,5 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "mdlm_sample": algorithm(_masked_diffusion, f"{_GUIDED} {_MASKED}"),
     "mdlm_infill": algorithm(_infill, _GUIDED),
-    "bd3lm_sample": algorithm(_block_diffusion, f"{_GUIDED} max_new_tokens steps_per_block"),
+    "bd3lm_sample": algorithm(_block_diffusion, f"{_GUIDED} max_new_tokens steps_per_block?"),
 }

@@ -100,14 +100,14 @@ def _llada21(model: Llama, case: Case, facts: Facts, record: Record) -> tuple[Te
 
 _SDAR = algorithm(
     _sdar,
-    "gen_length block_length denoising_steps remasking_strategy confidence_threshold stopping_criteria_idx "
-    "temperature top_k top_p greedy",
+    "gen_length block_length denoising_steps remasking_strategy confidence_threshold? "
+    "stopping_criteria_idx? temperature top_k? top_p? greedy?",
 )
 _LLADA2 = "temperature threshold minimal_topk eos_early_stop"
 _LLADA21 = algorithm(
     _llada21,
     "temperature threshold editing_threshold max_post_steps num_to_transfer eos_early_stop "
-    "gen_length max_new_tokens block_length block_size",
+    "gen_length? max_new_tokens block_length? block_size",
 )
 
 ALGORITHMS: dict[str, Algorithm] = {

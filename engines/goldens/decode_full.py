@@ -104,20 +104,20 @@ def _dream_proposer(order: dream.Order, params: Facts) -> Proposer:
 
 
 _LLADA = "steps gen_length block_length temperature remasking"
-_DREAM = "max_new_tokens steps alg alg_temp eps temperature top_p top_k threshold"
+_DREAM = "max_new_tokens steps alg alg_temp? eps temperature top_p? top_k?"
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "llada_generate": algorithm(_llada_generate, f"{_LLADA} cfg_scale"),
+    "llada_generate": algorithm(_llada_generate, f"{_LLADA} cfg_scale?"),
     **dict.fromkeys(
         (f"fastdllm_{cache}" for cache in ("none", "prefix", "dual")),
-        algorithm(_fast_llada, f"{_LLADA} threshold"),
+        algorithm(_fast_llada, f"{_LLADA} threshold?"),
     ),
     **dict.fromkeys(
-        (f"dream_{order}" for order in (*dream.MEASURES, "confidence_threshold")),
-        algorithm(_dream, _DREAM),
+        (f"dream_{order}" for order in dream.MEASURES), algorithm(_dream, f"{_DREAM} threshold?")
     ),
+    "dream_confidence_threshold": algorithm(_dream, f"{_DREAM} threshold"),
     **dict.fromkeys(
         (f"fastdllm_block_{cache}" for cache in ("prefix", "dual")),
-        algorithm(_dream_blocks, f"{_DREAM} block_length dual_cache"),
+        algorithm(_dream_blocks, f"{_DREAM} threshold? block_length dual_cache"),
     ),
 }

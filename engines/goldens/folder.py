@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from carrara.engines.errors import LoadingError
+from carrara.engines.goldens.params import KINDS, Params
 from carrara.engines.weights.folder import read_object
 
 FORMAT = "goldens-1"
@@ -67,20 +68,32 @@ class Case:
             raise Malformed(f"{self.where}: inputs.prompts is not a list of rows of token ids")
         return found
 
-    def check_params(self, known: frozenset[str]) -> None:
-        """Raises Malformed where the case sets what its algorithm does not know: it would not be held to it."""
-        if unknown := sorted(self.params.keys() - known):
+    def check_values(self) -> None:
+        """Raises Malformed where a parameter is what none of its name can be."""
+        for name, value in self.params.items():
+            if name in KINDS and value is not None and value not in KINDS[name]:
+                raise Malformed(f"{self.where}: params.{name} is {value!r}, not {KINDS[name]}")
+
+    def check_params(self, known: Params) -> None:
+        """Raises Malformed where a parameter is what its algorithm cannot be run with, or the case sets one that it
+        does not know: it would not be held to it."""
+        self.check_values()
+        if unknown := sorted(self.params.keys() - known.names):
             raise Malformed(
                 f"{self.where}: {self.facts['algorithm']} has no params.{unknown[0]} here; "
-                f"known are {', '.join(sorted(known))}"
+                f"known are {', '.join(sorted(known.names))}"
             )
+        for name, value in self.params.items():
+            if value is None and name not in known.nullable:
+                raise Malformed(f"{self.where}: params.{name} is null, not {KINDS[name]}")
 
     def check_tokens(self, vocab_size: int) -> None:
-        """Raises Malformed where a prompt or an input array names a token that the model does not have."""
+        """Raises Malformed where a prompt or an input array or parameter names a token that the model lacks."""
         rows = {name: self.arrays[name] for name in _INPUTS if name in self.arrays}
         highest = {name: int(array.max()) for name, array in rows.items() if array.numel()}
         if "inputs" in self.facts:
             highest["inputs.prompts"] = max(map(max, self.prompts))
+        highest |= {f"params.{n}": max(self.params[n]) for n in _SUPPRESSED if self.params.get(n)}
         for name, token in highest.items():
             if token >= vocab_size:
                 raise Malformed(
@@ -89,6 +102,7 @@ class Case:
 
 
 _INPUTS = ("input_ids", "input_ids_edited")
+_SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
 
 
 @dataclass(frozen=True, slots=True)

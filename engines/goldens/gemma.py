@@ -15,21 +15,13 @@ from torch import Tensor
 from carrara.engines.diffusion.gemma import GemmaPass, generate
 from carrara.engines.goldens.compare import close, same
 from carrara.engines.goldens.folder import Case, Folder, Malformed, Skip
+from carrara.engines.goldens.params import Params
 from carrara.engines.model.gemma import GemmaCache, GemmaSettings, NotInstalled, load_gemma
 
 Check = Callable[[Case], None]
 
-_PARAMS = frozenset(
-    (
-        "max_denoising_steps",
-        "entropy_bound",
-        "t_min",
-        "t_max",
-        "stability_threshold",
-        "confidence_threshold",
-        "max_new_tokens",
-        "greedy",
-    )
+_PARAMS = Params.of(
+    "max_denoising_steps entropy_bound t_min t_max stability_threshold confidence_threshold max_new_tokens greedy?"
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from carrara.engines.goldens.folder import Case, Skip
+from carrara.engines.goldens.params import Params
 from carrara.engines.goldens.record import Record
 from carrara.engines.model.llama import Llama
 
@@ -21,15 +22,15 @@ Run = Callable[[Llama, Case, Facts, Record], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A recorded algorithm: how it is run, and the names of the parameters that it is held to."""
+    """A recorded algorithm: how it is run, and the parameters that it is held to."""
 
     run: Run
-    params: frozenset[str]
+    params: Params
 
 
 def algorithm(run: Run, names: str) -> Algorithm:
-    """`names` of its parameters, with spaces between them."""
-    return Algorithm(run, frozenset(names.split()))
+    """`names` of its parameters as `Params.of` reads them."""
+    return Algorithm(run, Params.of(names))
 
 
 def only_prompt(case: Case) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from carrara.engines.diffusion.scaffold.nodes import (
@@ -16,11 +17,19 @@ from carrara.engines.diffusion.scaffold.nodes import (
     OpenEnd,
     Pinned,
     Step,
+    leaves,
 )
 from carrara.engines.diffusion.scaffold.schema import json_equal
 from carrara.engines.pieces import OPEN, Piece, of_tokens
 
 Path = tuple[str | int, ...]
+
+_VALUE = 1
+"""The step to the value of a member of a mapping; that to its key is 0."""
+
+
+MayChange = Callable[[Hole], Sequence[int]]
+"""The positions of a hole whose tokens may still become others."""
 
 
 def text(node: Node) -> str:
@@ -32,9 +41,9 @@ def _nothing(hole: Hole) -> Sequence[int]:
     return ()
 
 
-def pieces(node: Node, may_change: Callable[[Hole], Sequence[int]] = _nothing) -> Iterator[Piece]:
-    """The text of a node in pieces, an open one for each position that is not decided yet. `may_change`: the positions
-    of a hole whose tokens may still become others."""
+def pieces(node: Node, may_change: MayChange = _nothing) -> Iterator[Piece]:
+    """The text of a node in pieces, an open one for each position that is not decided yet. What may turn out to be a
+    repetition, and then be left out, is not final."""
     match node:
         case Pinned():
             yield Piece(node.text)
@@ -53,11 +62,9 @@ def pieces(node: Node, may_change: Callable[[Hole], Sequence[int]] = _nothing) -
             for part in node.parts:
                 yield from pieces(part, may_change)
         case Chain():
-            for number, entry in list(_entries(node)):
-                if number:
-                    fork = node.forks[number - 1]
-                    yield Piece(_lead(fork), fork.sure)
-                yield from pieces(entry, may_change)
+            for number, entry, stays in _entries(node, may_change):
+                for piece in _entry_pieces(node, number, entry, may_change):
+                    yield piece if stays else replace(piece, is_final=False)
             yield Piece(_lead(node.forks[-1]), node.forks[-1].sure) if node.is_closed else OPEN
         case OpenEnd():
             yield OPEN
@@ -91,7 +98,7 @@ def decisions(node: Node, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
 def members(chain: Chain) -> Iterator[tuple[int, Path, Node]]:
     """The entries that count: their numbers, their steps in field pointers, their nodes."""
     counters: list[int] = []
-    for position, (number, entry) in enumerate(_entries(chain)):
+    for position, (number, entry, _) in enumerate(_entries(chain)):
         if chain.items.keyed:
             yield number, (_key(entry),), entry
         elif chain.items.nested:
@@ -115,42 +122,67 @@ def sure_tokens(leaf: Leaf) -> list[float]:
     return written + pads[:1]
 
 
-def _entries(chain: Chain) -> Iterator[tuple[int, Node]]:
-    """The entries that count, with their numbers: repeated ones are left out where that is asked for."""
-    known = list(enumerate(chain.entries[: chain.settled_entries]))
+def _entry_pieces(chain: Chain, number: int, entry: Node, may_change: MayChange) -> Iterator[Piece]:
+    """An entry and what leads to it."""
+    if number:
+        fork = chain.forks[number - 1]
+        yield Piece(_lead(fork), fork.sure)
+    yield from pieces(entry, may_change)
+
+
+def _entries(chain: Chain, may_change: MayChange = _nothing) -> Iterator[tuple[int, Node, bool]]:
+    """The entries that count, with their numbers, and whether it is known that they stay. Where repeated ones are to be
+    left out, those are that cannot become anything else; an entry behind one that can may yet repeat it."""
+    known = enumerate(chain.entries[: chain.settled_entries])
     if not (chain.items.distinct or chain.items.keyed):
-        yield from known
+        yield from ((number, entry, True) for number, entry in known)
         return
     seen: list[Any] = []
+    stays = True
     for number, entry in known:
-        try:
-            value = _key(entry) if chain.items.keyed else json.loads(text(entry))
-        except ValueError:  # not finished yet
-            yield number, entry
+        if not _is_told(chain, entry, may_change):
+            yield number, entry, number == 0
+            stays = False
             continue
+        value = _key(entry) if chain.items.keyed else json.loads(text(entry))
         if not any(json_equal(value, other) for other in seen):
             seen.append(value)
-            yield number, entry
+            yield number, entry, stays
+
+
+def _is_told(chain: Chain, entry: Node, may_change: MayChange) -> bool:
+    """Whether it is known which entry this is, and stays so."""
+    return all(
+        leaf.is_settled and not (isinstance(leaf, Hole) and may_change(leaf))
+        for part in _telling(chain, entry)
+        for leaf in leaves(part)
+    )
+
+
+def _telling(chain: Chain, entry: Node) -> Iterator[Node]:
+    """The parts by which entries are told apart: the key of a member of a JSON object, else all of it."""
+    parts = entry.parts if isinstance(entry, Group) else [entry]
+    for part in parts:
+        if chain.items.keyed and isinstance(part, Step) and part.form.step == _VALUE:
+            return
+        yield part
 
 
 def _key(entry: Node) -> str:
-    """The key of a member of a JSON object.
-
-    Raises:
-        ValueError: it is not finished yet.
-    """
-    key, _ = json.JSONDecoder().raw_decode(text(entry).strip())
-    return str(key)
+    """The key of a member of a JSON object, as far as it is decided."""
+    written = text(entry).strip()
+    return str(json.JSONDecoder().raw_decode(written)[0]) if written.startswith('"') else ""
 
 
-def _hole_pieces(hole: Hole, may_change: Callable[[Hole], Sequence[int]]) -> Iterator[Piece]:
+def _hole_pieces(hole: Hole, may_change: MayChange) -> Iterator[Piece]:
+    """Pads are nothing, but for those that may become text."""
     if not hole.ids:
         yield OPEN
         return
-    changing = set(may_change(hole))
-    written = [at for at, token in enumerate(hole.ids) if token != hole.lexicon.pad_id]
-    shown = ((hole.ids[at], hole.sure[at]) for at in written)
-    yield from of_tokens(shown, hole.lexicon.text, (at not in changing for at in written))
+    changing, pad = set(may_change(hole)), hole.lexicon.pad_id
+    places = [at for at, token in enumerate(hole.ids) if token != pad or at in changing]
+    shown = ((hole.ids[at], hole.sure[at]) for at in places)
+    yield from of_tokens(shown, hole.lexicon.text, (at not in changing for at in places))
 
 
 def _lead(fork: Fork) -> str:

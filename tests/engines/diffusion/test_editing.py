@@ -31,6 +31,7 @@ from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.model.config import UniformNoise
 from carrara.engines.pieces import progress
 from carrara.engines.request import Progress, Rule, Sampling
+from tests.engines.finality import hold
 
 unhurried = settings(deadline=None, max_examples=60)
 SLOTS: tuple[Contract, ...] = (
@@ -144,17 +145,6 @@ def test_contracts_hold_under_edits_by_a_model_that_changes_its_mind(
         for draft in drafts:
             hold(draft, text)
         assert made.cut or made.passes == 0 or drafts[-1].settled == 1
-
-
-def hold(draft: Progress, text: str) -> None:
-    """Assert that what a draft calls final is in the answer, in order; all of it where it says that all is settled."""
-    if draft.settled >= 1:
-        assert draft.text == text
-    at = 0
-    for span in draft.spans:
-        found = text.find(draft.text[span.start : span.stop], at)
-        assert found >= 0, (draft, text)
-        at = found + span.stop - span.start
 
 
 def test_nothing_is_drawn_where_no_allowed_token_has_a_share() -> None:

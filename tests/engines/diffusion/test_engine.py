@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,19 +135,14 @@ def test_an_answer_does_not_depend_on_who_shares_the_batch(run: Callable[..., An
 def test_a_choice_told_by_its_first_token_needs_no_pass_over_a_canvas(
     run: Callable[..., Any], options: tuple[str, ...], passes: int
 ) -> None:
-    async def work(engine: DiffusionEngine) -> tuple[Completion, list[str]]:
-        kinds, timed = [], engine.local.pace.timed
+    async def work(engine: DiffusionEngine) -> tuple[Completion, int]:
+        return await engine.complete(request(Choice(options))), engine.local.pace.made(
+            "canvas"
+        ).passes
 
-        def noted(kind: str, places: int) -> AbstractContextManager[None]:
-            kinds.append(kind)
-            return timed(kind, places)
-
-        engine.local.pace.timed = noted  # type: ignore[method-assign]
-        return await engine.complete(request(Choice(options))), kinds
-
-    found, kinds = run(work)
+    found, made = run(work)
     assert found.value in options
-    assert kinds.count("canvas") == passes
+    assert made == passes
     assert found.usage.passes == 1  # the look at its prompt counts
 
 

@@ -75,6 +75,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("greedy", [False, True])
+def test_nothing_is_drawn_by_shares_that_are_no_numbers(greedy: bool) -> None:
+    shares = torch.full((1, 2, 4), 0.25)
+    assert Drawn(1, 2, 4, greedy=greedy).draw(shares).shape == (1, 2)
+    shares[0, 1, 2] = torch.nan
+    with pytest.raises(FloatingPointError, match="no finite logits"):
+        Drawn(1, 2, 4, greedy=greedy).draw(shares)
+
+
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
     return load_gemma(folder)

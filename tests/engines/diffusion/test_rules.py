@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carrara.engines.contract import Choice, Json, Text
+from carrara.engines.contract import Choice, Json, Regex, Text
 from carrara.engines.diffusion.canvas import Site, View
 from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.engine import DiffusionEngine
@@ -178,6 +178,25 @@ def test_slots_in_order_are_written_from_their_beginning(
         refine(canvas, looking(looked, judge=how.judge), how.commit, Schedule(1000))
         contract.parse(read.text(tree.root))
     assert chosen > 100
+
+
+@pytest.mark.parametrize("rule", [Rule("entropy_bounded", {"bound": 2.0}), Rule("factor")], ids=str)
+def test_rules_that_reckon_with_many_at_once_take_no_longer_in_order(
+    rule: Rule, lexicon: Lexicon
+) -> None:
+    """Eight letters, each a or b with an entropy of 0.47 nats: four and a last one fit into 2. In order, that of a
+    letter is not added to those behind it once more."""
+    passes = {}
+    for in_order in (False, True):
+        tree = Tree(Scaffold(compiled(Regex("[ab]{8}")), lexicon), Budget(60, 64, 8))
+        canvas = ScaffoldCanvas(tree, in_order=in_order)
+        said = torch.zeros(64, len(lexicon.tokenizer.vocabulary))
+        said[:, lexicon.tokenizer.vocabulary.index(b"a")] = math.log(4.5)
+        how = ruling(rule, lexicon.mask_id)
+        look = looking(lambda clean, view, said=said: said[view.offsets], judge=how.judge)
+        passes[in_order] = refine(canvas, look, how.commit).passes
+        assert read.text(tree.root) == "a" * 8
+    assert passes[True] == passes[False] < 8
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from carrara.engines.goldens.decode import _ALGORITHMS, _GREEDY_PARAMS
+from carrara.engines.goldens.gemma import _PARAMS
+from carrara.engines.goldens.params import KINDS
 from carrara.engines.goldens.run import run_folder
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
@@ -123,6 +126,34 @@ def test_what_cannot_be_repeated_is_skipped_with_the_reason(
     [
         (lambda case: case["params"].pop("threshold"), "lacks params.threshold"),
         (lambda case: case.pop("params"), "lacks params.max_new_tokens"),
+        (
+            lambda case: case["params"].update(max_new_tokens="x"),
+            ": params.max_new_tokens is 'x', not a whole",
+        ),
+        (
+            lambda case: case["params"].update(block_size=0),
+            ": params.block_size is 0, not a whole number of",
+        ),
+        (
+            lambda case: case["params"].update(threshold=True),
+            ": params.threshold is True, not a number",
+        ),
+        (
+            lambda case: case["params"].update(threshold=None),
+            ": params.threshold is null, not a number",
+        ),
+        (
+            lambda case: case["params"].update(temperature="x"),
+            ": params.temperature is 'x', not a number",
+        ),
+        (
+            lambda case: case["params"].update(eos_early_stop=1),
+            ": params.eos_early_stop is 1, not one of",
+        ),
+        (
+            lambda case: case["params"].update(remasking="best"),
+            ": params.remasking is 'best', not one of",
+        ),
         (lambda case: case["params"].update(weird=3), ": llada21_sampler has no params.weird here"),
         (lambda case: case.update(algorithm="zzz"), ": algorithm 'zzz' is not known"),
         (lambda case: case.pop("algorithm"), "lacks algorithm"),
@@ -152,6 +183,22 @@ def test_a_case_that_cannot_be_followed_fails_and_says_where(
     assert (found.passed, found.failed, found.skipped) == (1, 1, 0)
     assert words in found.failures["sampler_0"]
     assert found.failures["sampler_0"].startswith(f"{folder / 'cases.json'}: case 'sampler_0'")
+
+
+def test_every_parameter_that_an_algorithm_knows_has_a_kind() -> None:
+    algorithms = [*_ALGORITHMS.values()]
+    assert not {name for one in algorithms for name in one.params.names} - KINDS.keys()
+    assert not (_GREEDY_PARAMS.names | _PARAMS.names) - KINDS.keys()
+
+
+def test_what_is_no_number_is_told_as_that(folder: Path) -> None:
+    edit_array(folder, "fwd_b8_0.logits", lambda a: a[0, 1, 2].fill_(torch.nan))
+    told = "logits: 1 of 7680 are recorded as NaN"
+    assert told in run_folder(folder).failures["fwd_b8_0"]
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"].fill_(torch.nan)
+    save_file(weights, folder / "model.safetensors")
+    assert "logits: 7679 of 7680 are NaN, at first" in run_folder(folder).failures["fwd_b8_0"]
 
 
 def test_a_token_that_the_model_lacks_fails_a_forward_case(folder: Path) -> None:
