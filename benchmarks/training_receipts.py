@@ -261,6 +261,8 @@ def _headers(chance: random.Random, date: str | None, number: str | None) -> lis
             )
         )
     chance.shuffle(found)
+    if len(found) > 1 and chance.random() < 0.35:
+        found[-2:] = ["  ".join(found[-2:])]
     return found
 
 
