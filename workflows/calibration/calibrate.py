@@ -247,7 +247,10 @@ async def _tried(
 
 
 def _base(workflow: Definition[..., Any]) -> Policy:
-    return getattr(workflow, "policy", None) or AUTO
+    """The workflow's own policy, else the default, with whole answers of the last engine: that is what it was asked for
+    on the rows. Asked for some fields alone, a small model that has learnt whole records answers worse."""
+    own: Policy | None = getattr(workflow, "policy", None)
+    return own or replace(AUTO, mixed=False)
 
 
 __all__ = ["FEWEST_ROWS", "Calibrated", "Trial", "calibrate", "fitted", "policy_for"]
