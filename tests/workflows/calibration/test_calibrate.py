@@ -370,16 +370,24 @@ def same_on_other_rows(found: Calibrated) -> None:
     assert found.trial.low - 0.05 <= found.chosen.value <= found.trial.high + 0.05
 
 
-def test_the_table_knows_that_sure_fields_stay_in_a_mixed_answer(tmp_path: Path) -> None:
-    def first(request: Request) -> Completion:
+def in_doubt_of_a(wrong: str) -> Callable[[Request], Completion]:
+    """Answers of which every other one is unsure of its field `a`, and wrong in this one."""
+
+    def answer(request: Request) -> Completion:
         number = number_of(request)
         value, fields = whole_record(number), {f"/{name}": 0.95 for name in "abcd"}
         if number % 2:
-            value["b"], fields["/a"] = "wrong", 0.4
+            value[wrong], fields["/a"] = "wrong", 0.4
         return told(value, 0.4 if number % 2 else 0.95, fields)
 
+    return answer
+
+
+def test_the_table_knows_that_sure_fields_stay_in_a_mixed_answer(tmp_path: Path) -> None:
     target = Target("accuracy", 0.95)
-    found = fitted_to(MIXED, tmp_path / "rows.jsonl", whole_record, first, record_of, target)
+    found = fitted_to(
+        MIXED, tmp_path / "rows.jsonl", whole_record, in_doubt_of_a("b"), record_of, target
+    )
     assert max(p.value for p in found.points if p.coverage > 0) < 0.6
     assert found.chosen.engines == ("ar",)
     same_on_other_rows(found)
@@ -388,19 +396,14 @@ def test_the_table_knows_that_sure_fields_stay_in_a_mixed_answer(tmp_path: Path)
 def test_the_last_engine_gives_whole_answers_as_it_was_asked_for_on_the_rows(
     tmp_path: Path,
 ) -> None:
-    def first(request: Request) -> Completion:
-        number = number_of(request)
-        value, fields = whole_record(number), {f"/{name}": 0.95 for name in "abcd"}
-        if number % 2:
-            value["a"], fields["/a"] = "wrong", 0.4
-        return told(value, 0.4 if number % 2 else 0.95, fields)
-
     def last(request: Request) -> object:  # it knows whole records alone
         found = record_of(request)
         return found if len(found) == 4 else dict.fromkeys(found, "lost")
 
     target = Target("accuracy", 0.95, 0.4)
-    found = fitted_to(RECORD, tmp_path / "rows.jsonl", whole_record, first, last, target)
+    found = fitted_to(
+        RECORD, tmp_path / "rows.jsonl", whole_record, in_doubt_of_a("a"), last, target
+    )
     assert found.reached
     assert found.chosen.engines == ("diffusion", "ar")
     assert not found.policy.mixed
