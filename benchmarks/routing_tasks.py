@@ -90,7 +90,7 @@ async def _task(
     alone = {name: (sessions[name], name, None) for name in options.engines}
     folder, begun = options.data / task, time.monotonic()
     await _warm(workflow, str(folder / "dev.jsonl"), sessions, options)
-    dev = labelled(str(folder / "dev.jsonl"), options.dev_rows, options.seed)
+    dev = list(labelled(str(folder / "dev.jsonl"), options.dev_rows, options.seed))
     asked = await _answered(workflow, dev, alone, DEV_SHARE * share_s, options.timed)
     seen = {name: one.evaluation for name, one in asked.items()}
     made = fitted(workflow, seen, Target(metric, None))
@@ -98,6 +98,9 @@ async def _task(
     if AUTOMATIC in sessions:
         contestants[AUTOMATIC] = (sessions[AUTOMATIC], None, AUTO)
     contestants[ROUTER] = (sessions[ROUTER], None, made.policy)
+    for session, _, policy in (contestants[name] for name in _routers(options)):
+        # The engines alone have seen these rows: the beginnings of their prompts are in their caches.
+        await evaluate_records(workflow, dev, session, policy=policy, concurrency=AT_ONCE)
     test = labelled(str(folder / "test.jsonl"), options.rows, options.seed)
     left_s = share_s - (time.monotonic() - begun)
     results = await _answered(workflow, test, contestants, left_s, options.timed)
