@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training_made import made_rows, schema_of
-from benchmarks.training_receipts import receipt_rows
+from benchmarks.training_receipts import only_step, receipt_rows
 from carrara.engines.contract import Choice, Column, Contract, Json, Outline, Table, Text, to_data
 from carrara.engines.errors import CarraraError
-from carrara.workflows.steps import Llm
 from carrara.workflows.yaml.compile import core_of
 from carrara.workflows.yaml.definition import Ask
 from carrara.workflows.yaml.load import load
@@ -103,10 +102,7 @@ def task_contract(task: str) -> Contract | None:
     path = TASKS / f"{task}.yaml"
     if not path.is_file():
         return None
-    pipeline = load(path).definition
-    core = core_of(pipeline.steps[0], pipeline)
-    assert isinstance(core, Llm)
-    return core.contract
+    return only_step(path).contract
 
 
 def with_contract(row: Mapping[str, Any], contract: Contract | None) -> dict[str, Any] | None:

@@ -134,12 +134,15 @@ class Receipt:
     address: str | None
     number: str | None
     items: tuple[Item, ...]
-    total_printed: str
     lines: tuple[str, ...]
 
     @property
     def cents(self) -> int:
         return sum(item.cents for item in self.items)
+
+    @property
+    def total_printed(self) -> str:
+        return _amount(self.cents)
 
 
 def receipt_rows(most: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -148,7 +151,7 @@ def receipt_rows(most: int, seed: int) -> Iterator[dict[str, Any]]:
     The same for the same seed.
     """
     chance = random.Random(f"{seed} receipts")
-    asks = {task: _ask(path) for task, path in PIPELINES.items()}
+    asks = {task: only_step(path) for task, path in PIPELINES.items()}
     for number in range(most):
         receipt = drawn(chance)
         text = "\n".join(receipt.lines)
@@ -180,7 +183,6 @@ def drawn(chance: random.Random) -> Receipt:
     items = tuple(_item(chance) for _ in range(count))
     cents = sum(item.cents for item in items)
     money = chance.choice(_MONEY)
-    total_printed = _amount(cents)
     lines = [company, *([] if address is None else _folded(address, chance))]
     lines += _headers(chance, date, number_printed)
     lines += _item_lines(items, money, chance)
@@ -189,7 +191,7 @@ def drawn(chance: random.Random) -> Receipt:
         lines += chance.sample(_FAREWELLS, chance.randint(1, 2))
     if chance.random() < 0.3:
         lines = [" ".join(line.split()) for line in lines]
-    return Receipt(company, date, address, number_printed, items, total_printed, tuple(lines))
+    return Receipt(company, date, address, number_printed, items, tuple(lines))
 
 
 def _company(chance: random.Random) -> str:
@@ -373,11 +375,12 @@ def _renamed(receipt: Receipt, text: str, chance: random.Random) -> dict[str, An
     }
 
 
-def _ask(path: Path) -> Llm:
+def only_step(path: Path) -> Llm:
+    """The one step of a pipeline that asks one thing."""
     pipeline = load(path).definition
     core = core_of(pipeline.steps[0], pipeline)
     assert isinstance(core, Llm)
     return core
 
 
-__all__ = ["Item", "Receipt", "drawn", "receipt_rows"]
+__all__ = ["Item", "Receipt", "drawn", "only_step", "receipt_rows"]
