@@ -7,8 +7,10 @@ examples/tasks/TASK.yaml; where a row asks for other fields, in another order, o
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
 to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
 steps of examples/cookbook (`cookbook_rows`), --made so many each with other labels and other names of fields
-(`benchmarks.training_made`), --receipts so many receipts made by program (`benchmarks.training_receipts`). --only names
-the tasks that are read, and how many rows of each at most; --most those that are written, with what is made by program.
+(`benchmarks.training_made`), --receipts so many receipts made by program (`benchmarks.training_receipts`). --whole-lists
+names all labels of a choice where a row's prompt lists some of them (four fifths of banking77), as the task's pipeline
+does. --only names the tasks that are read, and how many rows of each at most; --most those that are written, with what
+is made by program.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def main() -> None:
             skipped[f"{task}: does not hold to its contract"] += 1
             continue
         counts[task] += 1
-        rows.append(found)
+        rows.append(with_whole_list(found) if arguments.whole_lists else found)
     if arguments.cookbook:
         made = list(cookbook_rows(rows))
         counts.update(row["task"] for row in made)
@@ -118,6 +120,15 @@ def with_contract(row: Mapping[str, Any], contract: Contract | None) -> dict[str
             return {**base, "response": response}
         return {**base, "response": value, "contract": to_data(candidate)}
     return None
+
+
+def with_whole_list(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with all options of its choice in the line of its prompt that begins with `Labels:`, if it has one."""
+    options = row.get("contract", {}).get("options")
+    if not options:
+        return row
+    labels = "Labels: " + ", ".join(options)
+    return {**row, "prompt": re.sub(r"(?m)^Labels: .*$", lambda _: labels, row["prompt"])}
 
 
 COURSES = {
@@ -244,6 +255,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--most", action="append", default=[], metavar="TASK=ROWS")
     parser.add_argument("--cookbook", action="store_true")
     parser.add_argument("--made", type=int, default=0, metavar="ROWS")
+    parser.add_argument("--whole-lists", action="store_true")
     parser.add_argument("--receipts", type=int, default=0, metavar="ROWS")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
