@@ -255,10 +255,9 @@ class Dialogue:
             self.waited_out.append(error)
             self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
 
-        def used(spent: Spending, broke: bool = True) -> None:
-            if spent.tokens:
-                costs = {"tokens": spent.tokens, "cost": spent.cost}
-                self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
+        def broke_off(spent: Spending) -> None:
+            self._heard(bill, Usage())
+            self._tell_used(engine, spent, broke=True)
 
         left_s = request.limits.deadline_s
         most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
@@ -270,7 +269,6 @@ class Dialogue:
             request,
             admit,
             firm,
-            most_s,
             gate,
             flights,
             watch,
@@ -280,14 +278,13 @@ class Dialogue:
         )
         try:
             answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, rejected, used
+                asking, bill, self.router.breakers, most_s, rejected, broke_off
             )
         except EngineError as error:
-            used(bill.failed(error, self._now()))
-            self._heard(bill, Usage())
+            broke_off(bill.failed(error, self._now()))
             raise
         except BaseException:
-            used(bill.cancelled(), broke=False)
+            self._tell_used(engine, bill.cancelled(), broke=False)
             raise
         usage = answered.completion.usage if bill.is_asked else Usage()
         if answered.remembered:  # the engine was not asked: it has shown nothing
@@ -622,6 +619,12 @@ class Dialogue:
                 self.ctx.tell(DraftShown, progress=progress)
 
         return show
+
+    def _tell_used(self, engine: str, spent: Spending, broke: bool) -> None:
+        """Tell what a call without an answer has cost, if anything."""
+        if spent.tokens:
+            costs = {"tokens": spent.tokens, "cost": spent.cost}
+            self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
 
     def _tell_answered(self, reason: str, answered: Answered, usage: Usage, cost: float) -> None:
         """Tell of the answer, and of the usage that is on the books of this step."""
