@@ -65,7 +65,8 @@ class _Runner:
 
 @dataclass(eq=False)
 class Race:
-    """One hedged move of `call`, and what is asked beside it: never more than two engines at a time."""
+    """One hedged move of `call`, and what is asked beside it: at most two engines at a time. Of those that ended
+    in vain only the laps stay, to tell of them."""
 
     hedge: Hedge
     call: Course
@@ -84,9 +85,7 @@ class Race:
                 self._running = [one for one in self._running if not one.turn.done()]
                 if not self._running:
                     return last.turn.result()
-                if (
-                    last.following is not None
-                ):  # its answer was in vain, and that of the others may never come
+                if last.following is not None:  # what the others say may never come
                     self.call.goes_on(last.turn.result())
                     last = self._start(last.following, last.turn.result().line)
                 elif self._running == [last]:
@@ -173,14 +172,14 @@ class Race:
     def _end(self, winner: _Runner) -> None:
         """Tell what the others have done in vain."""
         now = asyncio.get_running_loop().time()
-        cut_off = {id(one.lap) for one in self._running if not one.turn.done()}
+        cut_off = {one.lap for one in self._running if not one.turn.done()}
         is_in_front = True
         for lap in self._laps:
             if lap is winner.lap:
                 is_in_front = False
                 continue
             wasted = lap.work(now)
-            if is_in_front and id(lap) in cut_off and lap.engine != winner.lap.engine:
+            if is_in_front and lap in cut_off and lap.engine != winner.lap.engine:
                 self.call.told.cut_off(lap.engine, wasted.seconds)
             self.call.tell(
                 HedgeEnded,
