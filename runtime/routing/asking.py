@@ -1,16 +1,13 @@
-"""Asking one engine one request: wait for a place at it, join an equal request that is under way, wait out a
-short Retry-After."""
+"""Asking one engine one request, once: wait for a place at it, join an equal request that is under way."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy, EngineError
+from carrara.engines.errors import EngineError
 from carrara.engines.request import Completion, Progress, Request, Usage, Watch
-from carrara.runtime.attempt_clock import uncounted
 from carrara.runtime.limits import EngineGate
 from carrara.runtime.routing.bill import Bill
 from carrara.runtime.routing.breaker import Recovering
@@ -18,8 +15,6 @@ from carrara.runtime.routing.budget import Reserved
 from carrara.runtime.routing.estimate import estimated_text_tokens, estimated_tokens
 from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
-
-_WAITS = 3  # Retry-After answers taken in a row before the step's own retries are left to decide
 
 
 class PassedOver(Exception):
@@ -50,17 +45,15 @@ class Asking:
 
     `admit` is called when the place is there and nothing else is to be waited for; unless `firm`, it may
     raise PassedOver, and Reserved or Recovering where the budget or the engine is to be waited for, which is done
-    without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is always a
-    place; without `flights` nothing is joined, and nothing taken from what is `remembered` of the run, in
-    which `asker` is the number of the step's node. A call that was joined goes over to the `bill` of this one where the
-    step that made it leaves.
+    without a place. Without a `gate` there is always a place; without `flights` nothing is joined, and nothing taken
+    from what is `remembered` of the run, in which `asker` is the number of the step's node. A call that was joined goes
+    over to the `bill` of this one where the step that made it leaves.
     """
 
     engine: Engine
     request: Request
     admit: Callable[[], None]
     firm: bool
-    max_wait_s: float
     gate: EngineGate | None = None
     flights: SingleFlight[Completion] | None = None
     watch: Watch | None = None
@@ -74,23 +67,8 @@ class Asking:
 
         Raises:
             PassedOver, Reserved, Recovering: by `admit`.
-            EngineBusy: no Retry-After, too long a one, or too many.
-            EngineRefused, EngineFailed: as the engine says.
+            EngineBusy, EngineRefused, EngineFailed: as the engine says.
         """
-        for _ in range(_WAITS):
-            try:
-                return await self._once()
-            except EngineBusy as busy:
-                wait_s = busy.retry_after_s
-                if wait_s is None or wait_s > self.max_wait_s:
-                    raise
-            if self.gate is not None:
-                self.gate.hold_off(wait_s)
-            with uncounted():
-                await asyncio.sleep(wait_s)
-        return await self._once()
-
-    async def _once(self) -> Answered:
         if self.flights is None or not self.request.sampling.is_repeatable:
             return Answered(await self._admitted(), False)
         self._part.made = False
@@ -102,6 +80,11 @@ class Asking:
         if known is not None:
             known.put(place, request, self.asker, completion)
         return Answered(completion, not self._part.made)
+
+    def hold_off(self, seconds: float) -> None:
+        """The engine asked for a pause, which is one for all its calls."""
+        if self.gate is not None:
+            self.gate.hold_off(seconds)
 
     def take_over(self, leader: Asking) -> None:
         """See `single_flight`."""

@@ -50,13 +50,13 @@ class Bill:
             EngineDown: it has failed for so long that it is not waited for.
         """
         router = self._router
-        if self.is_asked:
-            return None
         purse = router.purse
         broke = purse.objection(self.engine, self._expected, beside_others=False)
         if broke is not None:
             raise OverBudget(f"the budget is spent: {broke}", engine=self.engine)
-        if self.patient:
+        if self._is_probe:
+            pass  # put off, and still the one that tries the engine
+        elif self.patient:
             self._check_whole(now)
         elif objection := router.breakers.objection(self.engine, now, router.policy.break_s):
             return objection
@@ -106,10 +106,17 @@ class Bill:
             return (error.retry_after_s or 0.0) <= self._router.policy.max_wait_s
         return isinstance(error, EngineFailed) and (error.is_unreachable or is_server_fault(error))
 
+    def put_off(self, error: EngineError) -> Spending:
+        """The engine asks for the call some time later: nothing is reserved for it until then. What it had used."""
+        spent = self._used_until(error) if self.is_asked else Spending()
+        self._close(spent)
+        return spent
+
     def failed(self, error: EngineError, now: float) -> Spending:
         """The engine gave no answer; what it had used for it until then. Nothing is counted where it was not asked, as
         one that is down."""
         if not self.is_asked:
+            self._let_others_try()
             return Spending()
         spent = self._used_until(error)
         self._close(spent)
@@ -145,6 +152,7 @@ class Bill:
             probe=self._is_probe,
             asked_s=(isinstance(error, EngineBusy) and error.retry_after_s) or 0.0,
         )
+        self._is_probe = False
         bound_s = breakers.bound_s(self.engine, policy.break_s, self._hurried)
         if opened and self.patient and bound_s:
             _log.warning(
@@ -156,6 +164,7 @@ class Bill:
     def cancelled(self) -> Spending:
         """The call was taken back; its prompt is paid for, if it was asked. What that is."""
         if not self.is_asked:
+            self._let_others_try()
             return Spending()
         usage = Usage(prompt_tokens=self.prompt_tokens)
         price = self._router.purse.prices.get(self.engine)
@@ -176,6 +185,7 @@ class Bill:
 
     def _let_others_try(self) -> None:
         if self._is_probe:
+            self._is_probe = False
             self._router.breakers.gave_up(self.engine)
 
     def _close(self, spent: Spending) -> None:

@@ -1,5 +1,6 @@
-"""A call that waits for the only engine that can answer it: until it works again, or is down, or the fault turns out to
-be the call's own."""
+"""A call that waits for its engine: for as short a while as it asks for, and, if no other can answer, until it works
+again, or is down, or the fault turns out to be the call's own. Nothing else makes the same call again by itself; the
+moves of the router and the attempts of the step are new calls."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from carrara.runtime.routing.asking import Answered, Asking
 from carrara.runtime.routing.bill import Bill, is_server_fault
 from carrara.runtime.routing.breaker import FIRST_PAUSE_S, Breakers, Recovering
 from carrara.runtime.routing.budget import Reserved, Spending
+
+_WAITS = 3  # Retry-After answers taken in a row before it is left to others to decide
 
 
 class _Outage:
@@ -52,21 +55,23 @@ async def answer_in_the_end(
     asking: Asking,
     bill: Bill,
     breakers: Breakers,
+    max_wait_s: float,
     rejected: Callable[[EngineError], None],
-    used: Callable[[Spending], None],
+    broke_off: Callable[[Spending], None],
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
-    under way, and an engine without which nothing can be had is back. `rejected` is told of each try in vain, `used`
-    what it has cost.
+    under way, a pause that the engine asked for is over (of `max_wait_s` at most, and not time and again), and an
+    engine without which nothing can be had is back. `broke_off` is told what each try has cost that gave no answer,
+    `rejected` of those that failed.
 
     Raises:
         EngineDown: it is not back in time.
         PassedOver, EngineError: as `Asking.answer`.
     """
     now = asyncio.get_running_loop().time
-    outage = _Outage(breakers, bill.engine)
+    outage, waits = _Outage(breakers, bill.engine), 0
+    asked_at = now()
     while True:
-        asked_at = now()
         try:
             return await asking.answer(), asked_at
         except Reserved:
@@ -75,6 +80,15 @@ async def answer_in_the_end(
             with uncounted():
                 await bill.recovery(now())
         except (EngineBusy, EngineFailed) as error:
+            pause_s = error.retry_after_s if isinstance(error, EngineBusy) else None
+            if pause_s is not None and pause_s <= max_wait_s and waits < _WAITS:
+                waits += 1
+                broke_off(bill.put_off(error))
+                asking.hold_off(pause_s)
+                with uncounted():
+                    await asyncio.sleep(pause_s)
+                continue  # it is late from the first time on
+            waits = 0
             if (own := outage.is_of_the_call(error)) is not None:
                 raise own from None
             if not bill.is_waited_out(error):
@@ -82,10 +96,11 @@ async def answer_in_the_end(
             if bill.is_asked:  # else it joined a call that another step made
                 outage.note(error)
                 rejected(error)
-            used(bill.failed(error, now()))
+            broke_off(bill.failed(error, now()))
             if outage.pause_s > 0 and not bill.is_held_off(now()):
                 with uncounted():
                     await asyncio.sleep(outage.pause_s)
+        asked_at = now()
 
 
 __all__ = ["answer_in_the_end"]

@@ -514,7 +514,7 @@ def test_the_token_limit_counts_no_call_that_failed_before_its_answer(
         gate = EngineGate(EngineLimits(tokens_per_min=12_000))
         for _ in range(8):
             with pytest.raises(type(error)):
-                await Asking(engine, request, lambda: None, True, 0.0, gate).answer()
+                await Asking(engine, request, lambda: None, True, gate).answer()
         return asyncio.get_running_loop().time() - started
 
     assert (run_virtual(main()) > 30) == used
