@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.training_mix import cookbook_rows, first_of
+from benchmarks.training_mix import cookbook_rows, first_of, with_whole_list
 from carrara.engines.contract import from_data
 
 LINES = "2 cups rice, washed\nsalt"
@@ -42,3 +42,12 @@ def test_the_first_rows_of_each_named_task_are_kept() -> None:
     rows = [{"task": task, "at": at} for at, task in enumerate("abacab")]
     kept = [row["at"] for row in first_of(rows, {"a": 2, "b": 5})]
     assert kept == [0, 1, 2, 5]
+
+
+def test_a_prompt_with_some_labels_lists_all_of_them() -> None:
+    contract = {"kind": "choice", "options": ["a\\1", "b", "c?"]}
+    row = {"prompt": "Choose.\nLabels: b, c?\n\nMessage: Labels: or not", "contract": contract}
+    listed = with_whole_list(row)
+    assert listed == {**row, "prompt": "Choose.\nLabels: a\\1, b, c?\n\nMessage: Labels: or not"}
+    for other in ({"prompt": "Choose: b, c", "contract": contract}, {"prompt": "Labels: b"}):
+        assert with_whole_list(other) == other
