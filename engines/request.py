@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from carrara.engines.contract import Contract, Hole, Infill, Text
@@ -48,7 +48,6 @@ class Limits:
 
 
 _USUAL = Limits()
-_FILL = "Fill in what is missing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +115,6 @@ def infill_message(contract: Infill, instruction: str = "") -> Message:
     from carrara.engines.contract_text import describe
 
     return Message("user", f"{instruction.strip()}\n\n{describe(contract)}".lstrip())
-
-
-def on_canvas(request: Request) -> Request:
-    """An infill as a model is told that has its text on the canvas: without the text with blanks in the prompt, whose
-    blanks a small model copies into the holes. Any other request as it is."""
-    from carrara.engines.contract_text import describe
-
-    if not isinstance(request.output, Infill):
-        return request
-    told = describe(request.output)
-    messages = (
-        replace(message, content=message.content.removesuffix(told).rstrip() or _FILL)
-        if message.content.endswith(told)
-        else message
-        for message in request.messages
-    )
-    return replace(request, messages=tuple(messages))
 
 
 @dataclass(frozen=True, slots=True)

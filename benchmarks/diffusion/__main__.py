@@ -9,9 +9,15 @@ Parts: whole calls (extraction, choice, repair of a draft) by batch; a chain of 
 at once; denoising passes beside the weight-read floor, for the embedded model and for 8B shapes; free text with one
 and with several passes before the host reads one. On a CPU the shapes are divided by eight and llama.cpp (`pip install
 xllamacpp`) decodes the same merged weights as GGUF. With --vllm its server is started on the same merged weights by an
-interpreter that has it. Every part stops after --seconds and what there is by then is written to --out;
-what no time was left for is named there as left_out, and below the tables. --small is for
+interpreter that has it. Every part stops after --seconds: decoders share them evenly, calls without an answer by then
+are cancelled and counted. --out is written whenever there is more to write, as a whole, so that a run that is ended
+leaves what it has; what no time was left for is named there as left_out, and below the tables. --small is for
 tests: the smallest of everything.
+
+    python -m benchmarks.diffusion --parts crowd --seconds 150 --out FILE
+
+asks 256 extractions at once of each decoder and tells how many it answered in its share of 150 seconds, and how many
+were in a pass together.
 """
 
 from __future__ import annotations

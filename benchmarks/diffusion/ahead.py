@@ -7,14 +7,14 @@ settings take turns.
 
 from __future__ import annotations
 
-import asyncio
 import statistics
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.diffusion.bounded import Ended, at_once
+from benchmarks.diffusion.calls import Keep
 from benchmarks.diffusion.timing import Budget, Taken, best
 from carrara.engines.contract import Text
 from carrara.engines.diffusion.engine import DiffusionEngine, default_limits
@@ -47,9 +47,11 @@ class Texts:
     seed: int
 
 
-async def several_passes(shared: LocalModel, texts: Texts, budget: Budget) -> dict[str, Any]:
+async def several_passes(
+    shared: LocalModel, texts: Texts, budget: Budget, keep: Keep
+) -> dict[str, Any]:
     """Milliseconds a pass and round trips to the host, by rule, batch and setting; and how many answers differ from
-    those of the first setting."""
+    those of the first setting. A round that does not end in time is left out."""
     found: dict[str, Any] = {"tokens": texts.tokens}
     settings = Settings(text_block_tokens=32, rule=RULES[0])
     async with AsyncExitStack() as stack:
@@ -61,30 +63,40 @@ async def several_passes(shared: LocalModel, texts: Texts, budget: Budget) -> di
             engines[passes] = _endless(await stack.enter_async_context(engine))
         for rule in RULES:
             for batch in [n for n in texts.batches if n <= MOST_TOGETHER]:
-                if budget.allows(f"{rule.name}, batch {batch}"):
-                    lines = await _lines(engines, rule, batch, texts, budget)
-                    found.setdefault(rule.name, {})[str(batch)] = lines
+                if not budget.allows(what := f"{rule.name}, batch {batch}"):
+                    continue
+                lines = await _lines(engines, rule, batch, texts, budget)
+                if not lines:
+                    budget.left_out.append(what)
+                    continue
+                found.setdefault(rule.name, {})[str(batch)] = lines
+                keep(found)
     return found | {"left_out": budget.left_out}
 
 
 async def _lines(
     engines: dict[int, DiffusionEngine], rule: Rule, batch: int, texts: Texts, budget: Budget
 ) -> dict[str, Any]:
+    """The settings beside each other, nothing if no round ended in time."""
     lines = {passes: _Line() for passes in engines}
     for number in range(-1, texts.rounds):  # what is recorded is, in a round that is not counted
         if number > 0 and budget.is_spent:
             break
         first = texts.seed + batch * number
         asked = [_request(rule, first + n, texts.tokens) for n in range(batch)]
-        for passes, engine in engines.items():
-            took, trips, answers = await _answers(engine, asked)
-            if number >= 0:
-                line = lines[passes]
-                line.times.append(took)
-                line.trips.append(trips)
-                line.passes.append(max(one.usage.passes for one in answers))
-                line.answers += [one.text for one in answers]
+        found = [await _answers(engine, asked, budget.left_s) for engine in engines.values()]
+        if any(ended.cancelled for ended, _ in found):
+            break
+        if number < 0:
+            continue
+        for line, (ended, trips) in zip(lines.values(), found, strict=True):
+            line.times.append(ended.took)
+            line.trips.append(trips)
+            line.passes.append(max(one.usage.passes for one in ended.found))
+            line.answers += [one.text for one in ended.found]
     [first_line, *_] = lines.values()
+    if not first_line.times:
+        return {}
     return {str(passes): _told(line, first_line) for passes, line in lines.items()}
 
 
@@ -109,14 +121,12 @@ def _told(line: _Line, first: _Line) -> dict[str, Any]:
 
 
 async def _answers(
-    engine: DiffusionEngine, asked: Sequence[Request]
-) -> tuple[Taken, int, list[Completion]]:
-    """All at once: how long it took, and in how many rounds. In each the loop goes to the model's thread and back."""
+    engine: DiffusionEngine, asked: Sequence[Request], seconds: float
+) -> tuple[Ended[Completion], int]:
+    """All at once, and in how many rounds. In each the loop goes to the model's thread and back."""
     before = engine.facts.occupancy
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = list(await asyncio.gather(*map(engine.complete, asked)))
-    took = Taken(time.perf_counter() - wall, time.process_time() - cpu)
-    return took, engine.facts.occupancy.since(before).rounds, found
+    ended = await at_once((engine.complete(request) for request in asked), seconds)
+    return ended, engine.facts.occupancy.since(before).rounds
 
 
 def _request(rule: Rule, number: int, tokens: int) -> Request:

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.diffusion import calls
 from benchmarks.diffusion.ahead import Texts, several_passes
+from benchmarks.diffusion.calls import Keep
 from benchmarks.diffusion.decoders import Decoder, Ours, llama_cpp
 from benchmarks.diffusion.passes import Sizes, bandwidth, beside_ar, passes
 from benchmarks.diffusion.shapes import SHAPES, random_model, scaled_down
@@ -23,7 +24,7 @@ from benchmarks.diffusion.timing import Budget, Results, machine
 from benchmarks.diffusion.vllm_server import vllm
 from benchmarks.diffusion.work import KINDS
 from carrara.engines.autoregressive.local import AutoregressiveEngine
-from carrara.engines.diffusion.engine import DiffusionEngine
+from carrara.engines.diffusion.engine import DiffusionEngine, default_limits
 from carrara.engines.local import LocalModel
 from carrara.engines.model.opening import dtype_name
 from carrara.engines.weights.gguf_export import ensure_gguf
@@ -69,7 +70,6 @@ def plan_for(device: torch.device) -> Plan:
         sizes=Sizes(batches=(1, 4), prompts=(512,), repeats=3, inner=1),
         scale=8,
         batches=(1, 8),
-        records=32,
         part_s=240.0,
         copy_bytes=1 << 28,
         llama_kinds=("q8_0", "q4_1"),
@@ -88,10 +88,16 @@ async def measured(
     for part in plan.parts:
         budget, begun = Budget(plan.part_s), time.monotonic()
         print(f"{part} …", file=sys.stderr, flush=True)
+        kept: dict[str, Any] = {}
+
+        def keep(now: dict[str, Any], part: str = part, kept: dict[str, Any] = kept) -> None:
+            kept |= now
+            results.put(part, kept)
+
         try:
-            found = await _part(part, options, plan, local, copy, budget, results)
+            found = await _part(part, options, plan, local, copy, budget, results, keep)
         except Exception as error:
-            found = {"error": f"{type(error).__name__}: {error}"}
+            found = kept | {"error": f"{type(error).__name__}: {error}"}
         load = round(os.getloadavg()[0], 1)
         seconds = round(time.monotonic() - begun, 1)
         results.put(part, found | {"seconds": seconds, "load": load})
@@ -105,41 +111,61 @@ async def _part(
     copy: float,
     budget: Budget,
     results: Results,
+    keep: Keep,
 ) -> dict[str, Any]:
     settled = tokens_per_pass(results.found)
     if part == "passes":
         found = await local.run(passes, local.model, plan.sizes, copy, budget)
+        keep(found)
         ar = await local.run(beside_ar, local.model, plan.batches, plan.sizes, settled, budget)
         return found | {"beside_ar": ar}
     if part == "shapes":
-        return await local.run(_shapes, plan, local, copy, budget, settled, options.seed)
+        return await local.run(_shapes, plan, local, copy, budget, settled, options.seed, keep)
     if part == "ahead":
         texts = Texts(plan.per_sync, plan.batches, plan.rounds, plan.text_tokens, options.seed)
-        return await several_passes(local, texts, budget)
-    slots = 1 if part == "chain" else max(plan.batches)
-    async with _decoders(local, plan, options, slots) as decoders:
+        return await several_passes(local, texts, budget, keep)
+    async with _decoders(local, plan, options, _slots(part, plan, local)) as decoders:
         budget.restart()
         match part:
             case "calls":
-                old = results.found.get("calls", {})
-                found = await calls.kinds(
+                before = results.found.get("calls", {})
+                old = {kind: line for kind, line in before.items() if kind in KINDS}
+                return old | await calls.kinds(
                     decoders,
                     plan.kinds,
                     plan.rounds,
                     plan.batches,
                     options.seed,
                     budget,
-                    lambda now: results.put("calls", old | now),
+                    lambda now: keep(old | now),
                 )
-                return {k: v for k, v in old.items() if k in KINDS} | found
             case "chain":
-                return await calls.chains(decoders, plan.chain, plan.rounds, options.seed, budget)
+                return await calls.chains(
+                    decoders, plan.chain, plan.rounds, options.seed, budget, keep
+                )
             case _:
-                return await calls.crowd(decoders, plan.records, options.seed, local.pace, budget)
+                return await calls.crowd(decoders, plan.records, options.seed, budget, keep)
+
+
+def _slots(part: str, plan: Plan, local: LocalModel) -> int:
+    """How many calls at once the other decoders are made for: in the crowd at least as many as ours."""
+    match part:
+        case "chain":
+            return 1
+        case "crowd":
+            return max(*plan.batches, default_limits(local).rows)
+        case _:
+            return max(plan.batches)
 
 
 def _shapes(
-    plan: Plan, local: LocalModel, copy: float, budget: Budget, settled: float, seed: int
+    plan: Plan,
+    local: LocalModel,
+    copy: float,
+    budget: Budget,
+    settled: float,
+    seed: int,
+    keep: Keep,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"divided_by": plan.scale}
     dtype = torch.bfloat16 if local.device.type == "cuda" else local.dtype
@@ -151,6 +177,7 @@ def _shapes(
         share = Budget(budget.seconds / len(plan.shapes))
         found[name] = passes(model, plan.sizes, copy, share)
         found[name]["beside_ar"] = beside_ar(model, plan.batches, plan.sizes, settled, share)
+        keep(found)
         del model
         if local.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -166,14 +193,18 @@ async def _decoders(
     async with AsyncExitStack() as stack:
         diffusion = await stack.enter_async_context(DiffusionEngine(local))
         ar = await stack.enter_async_context(AutoregressiveEngine(local))
-        found: list[Decoder] = [Ours("diffusion", diffusion, drafted=True), Ours("ar", ar)]
+        found: list[Decoder] = [
+            Ours("diffusion", diffusion, drafted=True, pace=local.pace),
+            Ours("ar", ar, pace=local.pace, kind="answer"),
+        ]
         if plan.exact:
             slow = LocalModel.open(
                 options.model, device=options.device, threads=options.threads, quick=False
             )
             settings = replace(diffusion.checked_settings(), canvas_refresh_passes=1)
             engine = DiffusionEngine(slow, settings=settings)
-            found.append(Ours(EXACT, await stack.enter_async_context(engine), drafted=True))
+            await stack.enter_async_context(engine)
+            found.append(Ours(EXACT, engine, drafted=True, pace=slow.pace))
         adapter = None if local.adapter is None else local.adapter.folder
         for kind in plan.llama_kinds:
             try:

@@ -10,6 +10,7 @@ def tables(found: dict[str, Any]) -> str:
     """All parts that a results file holds."""
     parts = [
         _calls(found.get("calls", {}), found.get("chain", {})),
+        _crowd(found.get("crowd", {})),
         _ahead(found.get("ahead", {})),
         _passes(found),
         _left_out(found),
@@ -68,6 +69,35 @@ def _calls(calls: dict[str, Any], chain: dict[str, Any]) -> str:
         "ms (wall)",
         "ms (CPU)",
         "times diffusion (CPU)",
+    )
+    return _table(heads, rows) if rows else ""
+
+
+def _crowd(found: dict[str, Any]) -> str:
+    keys = (
+        "done",
+        "cancelled",
+        "took_s",
+        "records_per_s",
+        "records_per_cpu_s",
+        "answers_per_pass",
+        "cached_share_of_prompts",
+    )
+    rows = [
+        (f"{found['records']} at once", name, *(line.get(key, "") for key in keys))
+        for name, line in found.items()
+        if isinstance(line, dict)
+    ]
+    heads = (
+        "calls",
+        "decoder",
+        "answered",
+        "cancelled",
+        "s",
+        "a second (wall)",
+        "a second (CPU)",
+        "answers in a pass",
+        "cached share of prompts",
     )
     return _table(heads, rows) if rows else ""
 

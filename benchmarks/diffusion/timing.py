@@ -55,7 +55,7 @@ def best(found: list[Taken], per: float = 1.0) -> dict[str, float]:
 
 @dataclass(slots=True)
 class Budget:
-    """Seconds that one part may take. It looks at `spent` between two measurements and leaves out the rest."""
+    """Seconds that one part may take: what there is no time for is left out, and calls get a share of what is left."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
@@ -70,8 +70,16 @@ class Budget:
         self.begun = self.clock()
 
     @property
+    def left_s(self) -> float:
+        return max(0.0, self.begun + self.seconds - self.clock())
+
+    @property
     def is_spent(self) -> bool:
-        return self.clock() - self.begun >= self.seconds
+        return self.left_s <= 0
+
+    def share_s(self, takers: int) -> float:
+        """What the next of so many may take, so that each of them gets as much."""
+        return self.left_s / takers
 
     def allows(self, what: str) -> bool:
         """Whether there is time for `what`; it is noted if not."""
@@ -82,7 +90,8 @@ class Budget:
 
 @dataclass(slots=True)
 class Results:
-    """What has been found so far; written after every part, so that a run that is cut off leaves it."""
+    """What has been found so far; the file is replaced as a whole whenever there is more, so that a run that is cut off
+    leaves it."""
 
     path: Path | None
     found: dict[str, Any]

@@ -40,6 +40,9 @@ class Vllm:
     def cpu_s(self) -> float:
         return time.process_time() + _cpu_s_of_session(self._session)
 
+    def made(self) -> None:
+        return None
+
 
 @asynccontextmanager
 async def vllm(

@@ -47,7 +47,7 @@ class Decoder:
         for part in plan.passes:
             if part.kind == "prompt":
                 self._load_prefixes(part.feeds, answers)
-            with self._local.pace.timed(part.kind, part.width * len(part.feeds)):
+            with self._local.pace.timed(part.kind, part.width * len(part.feeds), len(part.feeds)):
                 self._forward(part, answers)
             self._clean_up(part.feeds, answers)
             if part.kind == "prompt":

@@ -93,7 +93,7 @@ class Decoder:
         feeds = [feed for feed in plan.feeds if jobs[feed.ticket].settings.attention != "full"]
         full_at = None
         if feeds:
-            with self._local.pace.timed("prompt", sum(feed.count for feed in feeds)):
+            with self._local.pace.timed("prompt", sum(feed.count for feed in feeds), len(feeds)):
                 parts = in_parts(feeds, lambda some: self._encode(some, jobs), self._release)
             full_at = self._blame(parts, jobs)
             self._keep_prefixes(self._sound(feeds, jobs), jobs)
@@ -320,7 +320,7 @@ class Decoder:
         return [partial(job.take_committed, one) for job, one in zip(batch, found, strict=True)]
 
     def _timed(self, batch: Sequence[Job]) -> AbstractContextManager[None]:
-        return self._local.pace.timed("canvas", len(batch))
+        return self._local.pace.timed("canvas", len(batch), len(batch))
 
     def _read(self, batch: Sequence[Job], states: Sequence[Tensor]) -> list[Tensor | Reading]:
         """What each job takes: a reading, made for all of them together, or logits [K, V] where it needs them."""

@@ -30,7 +30,7 @@ from carrara.engines.local import LocalModel
 from carrara.engines.local_engine import LocalEngine
 from carrara.engines.prompt import bare_prompt, check_room
 from carrara.engines.refining import refining
-from carrara.engines.request import Completion, Request, Watch, on_canvas
+from carrara.engines.request import Completion, Request, Watch
 from carrara.engines.watchdog import Sleep, Watchdog
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class DiffusionEngine(LocalEngine[_Open]):
             refined = refining(request, tokenizer.encode, tokenizer.vocabulary)
             if refined is not None:
                 return refined.completion(await self.complete(refined.request, watch))
-            prompt = await self._prompt(on_canvas(request))
+            prompt = await self._prompt(request)
             make = partial(self.local.run, self._job, request, prompt, now, *way)
             job = await now.rounds.prepared(make, submitted, request.limits.deadline_s)
         except EngineError as error:
@@ -211,14 +211,14 @@ class DiffusionEngine(LocalEngine[_Open]):
             EngineRefused: the prompt alone is longer than the context, or together with a canvas of free text, or the
             adapter knows no free text, or no scaffold holds the contract.
         """
-        from carrara.engines.diffusion.prepare import text_room
+        from carrara.engines.diffusion.prepare import on_canvas, text_room
 
         free, context = request.output, self.context_tokens
         if isinstance(free, Text) and not self.local.writes_free_text:
             raise EngineRefused(_NO_FREE_TEXT)
         prompt, reason = await asyncio.to_thread(
             lambda: (
-                bare_prompt(request, self.local.tokenizer, context, self._name),
+                bare_prompt(on_canvas(request), self.local.tokenizer, context, self._name),
                 self.refusal(free),
             )
         )

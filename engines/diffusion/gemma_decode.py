@@ -79,7 +79,7 @@ class GemmaDecoder(Decoder):
             job = jobs[feed.ticket]
             if feed.ticket not in self._open:
                 self._open[feed.ticket] = self._row(job)
-            with self._local.pace.timed("prompt", feed.count), _alone(job):
+            with self._local.pace.timed("prompt", feed.count, 1), _alone(job):
                 self._encode_up_to(
                     job.tokens, feed.start + feed.count, self._open[feed.ticket].cache
                 )
@@ -87,7 +87,7 @@ class GemmaDecoder(Decoder):
         for spot in plan.spots:
             job = jobs[spot.ticket]
             if job.is_sound:
-                with self._local.pace.timed("canvas", 1), _alone(job):
+                with self._local.pace.timed("canvas", 1, 1), _alone(job):
                     self._refine(job, self._open[spot.ticket])
         return Performed(encoded_s, None)
 

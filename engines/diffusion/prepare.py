@@ -1,4 +1,5 @@
-"""From a request to a canvas: what is refused, how much room there is, and how a draft is taken up."""
+"""From a request to a canvas: what is told of it in the prompt, what is refused, how much room there is, and how a
+draft is taken up."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from carrara.engines.contract import Contract, Infill, Text
+from carrara.engines.contract_text import describe
 from carrara.engines.diffusion.drafts import Renoised, take_draft
 from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
@@ -24,6 +26,8 @@ from carrara.engines.diffusion.scaffold_canvas import ScaffoldCanvas
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import CarraraError, EngineRefused
 from carrara.engines.request import Request, Rule
+
+_FILL = "Fill in what is missing."
 
 
 @dataclass(slots=True)
@@ -134,6 +138,21 @@ class CanvasMaker:
             edits,
         )
         return FreeCanvas(*how) if settings.noise is None else NoiseCanvas(*how, settings.noise)
+
+
+def on_canvas(request: Request) -> Request:
+    """An infill as a model is told that has its text on the canvas: without the text with blanks in the prompt, whose
+    blanks a small model copies into the holes. Any other request as it is."""
+    if not isinstance(request.output, Infill):
+        return request
+    told = describe(request.output)
+    messages = (
+        replace(message, content=message.content.removesuffix(told).rstrip() or _FILL)
+        if message.content.endswith(told)
+        else message
+        for message in request.messages
+    )
+    return replace(request, messages=tuple(messages))
 
 
 def text_room(free: Text, most: int) -> int:

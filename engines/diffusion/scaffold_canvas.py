@@ -16,7 +16,7 @@ from carrara.engines.diffusion.judge import Along
 from carrara.engines.diffusion.rules import Bar
 from carrara.engines.diffusion.scaffold import read
 from carrara.engines.diffusion.scaffold.layout import Layout, Placed, lay
-from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Pinned, leaves
+from carrara.engines.diffusion.scaffold.nodes import Choice, Fork, Hole, Pinned, leaves
 from carrara.engines.diffusion.scaffold.tree import Tree
 from carrara.engines.pieces import Piece
 
@@ -291,13 +291,13 @@ class ScaffoldCanvas:
             fork = unit.placed.leaf
             if isinstance(fork, Fork) and self._goes_on(unit.placed):
                 self._take(fork, unit.token, unit.chance)
-        stopped: set[Hole] = set()
+        choices: dict[Hole, list[Choice]] = {}
         for unit in sorted(units, key=lambda unit: (unit.is_last, -unit.joint)):
             hole = unit.placed.leaf
-            if isinstance(hole, Hole) and hole not in stopped and self._goes_on(unit.placed):
-                hole.fix(unit.at, unit.token, unit.chance)
-                if self.in_order and hole.ids[unit.at] is None:
-                    stopped.add(hole)
+            if isinstance(hole, Hole) and self._goes_on(unit.placed):
+                choices.setdefault(hole, []).append((unit.at, unit.token, unit.chance))
+        for hole, wanted in choices.items():
+            hole.decide(wanted, self.in_order)
 
     def _take(self, fork: Fork, option: int, sure: float | None) -> None:
         chain = self.tree.chain_of(fork)

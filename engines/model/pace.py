@@ -61,14 +61,20 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How many passes there were, and over how many tokens (canvases, where they denoise) together."""
+    """How many passes there were, over how many tokens (canvases, where they denoise) together, and of how many
+    requests: one counts in each of its passes."""
 
     passes: int = 0
     places: int = 0
+    requests: int = 0
 
     def since(self, before: Made) -> Made:
         """What was made after `before` was read."""
-        return Made(self.passes - before.passes, self.places - before.places)
+        return Made(
+            self.passes - before.passes,
+            self.places - before.places,
+            self.requests - before.requests,
+        )
 
 
 class Pace:
@@ -84,11 +90,13 @@ class Pace:
         return self._made.get(kind, Made())
 
     @contextmanager
-    def timed(self, kind: str, places: int) -> Iterator[None]:
-        """Run a pass of `kind` over `places` tokens inside, with the threads chosen for it. On the
+    def timed(self, kind: str, places: int, requests: int) -> Iterator[None]:
+        """Run a pass of `kind` over `places` tokens of so many requests inside, with the threads chosen for it. On the
         model's thread."""
         before = self.made(kind)
-        self._made[kind] = Made(before.passes + 1, before.places + places)
+        self._made[kind] = Made(
+            before.passes + 1, before.places + places, before.requests + requests
+        )
         if self._most == 1:
             yield
             return

@@ -58,7 +58,9 @@ class VerifyingDecoder(Decoder):
         if plan.spots:
             begun = self._clock()
             batch = [answers[spot.ticket] for spot in plan.spots]
-            with self._local.pace.timed("draft", self.drafter.places(plan.spots, batch)):
+            with self._local.pace.timed(
+                "draft", self.drafter.places(plan.spots, batch), len(batch)
+            ):
                 self.drafter.denoise(plan.spots, batch, self._cache)
             self._count(batch, begun)
             self.tally.draft_passes += len(batch)

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import json
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import tokenizers
@@ -13,15 +15,20 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from benchmarks import gpu
 from benchmarks.diffusion.__main__ import SMALL
-from benchmarks.diffusion.calls import kinds
+from benchmarks.diffusion.calls import chains, crowd, kinds
 from benchmarks.diffusion.decoders import Told
-from benchmarks.diffusion.run import ASSUMED_TOKENS_PER_PASS, Plan, tokens_per_pass
+from benchmarks.diffusion.run import ASSUMED_TOKENS_PER_PASS, Plan, measured, tokens_per_pass
 from benchmarks.diffusion.tables import tables
 from benchmarks.diffusion.timing import Budget, Results, Taken, best
 from benchmarks.diffusion.work import KINDS, Ask, chain
+from carrara.engines.local import LocalModel
 from carrara.engines.model.config import LlamaConfig
 from carrara.engines.model.llama import Llama
 from carrara.engines.model.load import targets
+from carrara.engines.model.pace import Made
+from tests.runtime.conftest import VirtualLoop
+
+T = TypeVar("T")
 
 CONFIG = {
     "model_type": "llama",
@@ -147,6 +154,131 @@ class Unasked:
 
     def cpu_s(self) -> float:
         return 0.0
+
+    def made(self) -> None:
+        return None
+
+
+@dataclass
+class Scripted:
+    """A decoder that takes `each_s` for an answer, one after the other; `ended` counts calls that are over."""
+
+    name: str
+    each_s: float
+    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    passes: int = 0
+    ended: int = 0
+
+    async def answer(self, ask: Ask) -> Told:
+        try:
+            async with self.gate:
+                await asyncio.sleep(self.each_s)
+            self.passes += 2
+            return Told("{}", 5, 100, 80, 2)
+        finally:
+            self.ended += 1
+
+    def cpu_s(self) -> float:
+        return 0.0
+
+    def made(self) -> Made:
+        return Made(self.passes, self.passes, self.passes)
+
+
+def in_virtual_time(work: Callable[[Budget], Coroutine[Any, Any, T]], seconds: float) -> T:
+    """What a part gives that may take so many seconds, of a clock that does not wait."""
+
+    async def whole() -> T:
+        return await work(Budget(seconds, asyncio.get_running_loop().time))
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(whole())
+
+
+def test_a_crowd_counts_what_ends_in_time_and_cancels_the_rest() -> None:
+    slow, quick = Scripted("slow", 10.0), Scripted("quick", 0.01)
+    seen: list[list[str]] = []
+    found = in_virtual_time(
+        lambda budget: crowd([slow, quick], 256, 1, budget, lambda now: seen.append(list(now))),
+        75.0,
+    )
+    assert found["slow"] == {
+        "done": 3,
+        "cancelled": 253,
+        "took_s": 37.5,
+        "records_per_s": 0.08,
+        "records_per_cpu_s": 3e9,
+        "tokens_per_s": 0.4,
+        "cached_share_of_prompts": 0.8,
+        "passes": 6,
+        "answers_per_pass": 1.0,
+    }
+    assert (found["quick"]["done"], found["quick"]["cancelled"]) == (256, 0)
+    assert found["quick"]["records_per_s"] == 100.0
+    assert (slow.ended, quick.ended) == (256, 256)
+    assert seen == [["records", "slow"], ["records", "slow", "quick"]]
+    assert "| 256 at once | slow | 3 | 253 | 37.5 | 0.08 |" in tables({"crowd": found})
+
+
+def test_a_round_of_calls_ends_with_the_time_of_its_part() -> None:
+    slow, quick = Scripted("slow", 100.0), Scripted("diffusion", 0.5)
+    found = in_virtual_time(
+        lambda budget: kinds([slow, quick], ["extract"], 1, [8], 1, budget, lambda now: None), 30.0
+    )
+    line = found["extract"]["8"]["diffusion"]
+    assert (line["wall_ms"], line["cancelled"]) == (500.0, 0)
+    assert found["left_out"] == ["extract, batch 8 with slow"]
+    assert "slow" not in tables({"calls": found}).partition("Not measured")[0]
+
+
+def test_a_batch_that_is_cut_short_tells_of_the_calls_that_ended() -> None:
+    decoder = Scripted("diffusion", 10.0)
+    found = in_virtual_time(
+        lambda budget: kinds([decoder], ["extract"], 3, [8], 1, budget, lambda now: None), 45.0
+    )
+    line = found["extract"]["8"]["diffusion"]
+    assert (line["rounds"], line["cancelled"]) == (1, 5)
+    assert line["wall_ms"] == pytest.approx(35_000 / 3, abs=0.001)
+
+
+def test_a_chain_that_does_not_end_in_time_is_left_out() -> None:
+    decoders = [Scripted("slow", 10.0), Scripted("diffusion", 1.0)]
+    found = in_virtual_time(
+        lambda budget: chains(decoders, 10, 1, 1, budget, lambda now: None), 60.0
+    )
+    assert found["lines"]["diffusion"]["wall_ms"] == 10_000.0
+    assert (list(found["lines"]), found["left_out"]) == (["diffusion"], ["chain 1 with slow"])
+
+
+def test_a_call_that_fails_ends_the_others() -> None:
+    class Failing(Scripted):
+        async def answer(self, ask: Ask) -> Told:
+            if self.ended == 2:
+                raise RuntimeError("refused")
+            return await super().answer(ask)
+
+    failing = Failing("diffusion", 1.0)
+
+    async def work(budget: Budget) -> None:
+        await crowd([failing], 2, 1, budget, lambda now: None)
+        await crowd([failing], 8, 1, budget, lambda now: None)
+
+    with pytest.raises(RuntimeError, match="refused"):
+        in_virtual_time(work, 60.0)
+
+
+def test_a_part_that_fails_leaves_what_it_had(tiny: Path, tmp_path: Path) -> None:
+    chosen, results = options(tiny, tmp_path), Results(tmp_path / "found.json", {})
+    plan = replace(SMALL, parts=("calls",), kinds=("extract", "unknown"), batches=(1,))
+
+    async def work() -> None:
+        async with LocalModel.open(str(tiny), device="cpu", threads=1) as local:
+            await measured(chosen, plan, results, local)
+
+    asyncio.run(work())
+    found = json.loads((tmp_path / "found.json").read_text())["calls"]
+    assert found["error"] == "KeyError: 'unknown'"
+    assert found["extract"]["1"]["diffusion"]["rounds"] == 1
 
 
 def test_results_are_whole_at_any_time(tmp_path: Path) -> None:

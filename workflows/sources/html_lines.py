@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Literal
 
 LINE, PARAGRAPH = 1, 2
+Keeping = Literal["verbatim", "code", "lines"]
+"""What an element keeps of the text in it: all of it, all but its spaces, or its lines."""
 _MAX_NESTED = 32
 """Quotes and lists are indented so far, what lies deeper no further."""
 _SPACES = re.compile(r"[ \t\n\r\f]+")
@@ -41,7 +45,7 @@ class Lines:
         self._containers = [_Container("", "", "", is_used=True)]
         self._verbatim: list[str] = []
         self._code: list[str] = []
-        self._verbatims = self._codes = self._kept = 0  # elements around that keep text so
+        self._around = Counter[Keeping]()  # elements that keep text
         self._shift = ""
 
     @property
@@ -56,11 +60,11 @@ class Lines:
 
     def add(self, data: str) -> None:
         """Text as it stands in the page."""
-        if self._verbatims:
+        if self._around["verbatim"]:
             self._verbatim.append(data)
-        elif self._codes:
+        elif self._around["code"]:
             self._code.append(data)
-        elif self._kept and not self._flat:
+        elif self._around["lines"] and not self._flat:
             for number, line in enumerate(data.split("\n")):
                 if number:
                     self.new_line()
@@ -75,12 +79,12 @@ class Lines:
         self._write_lines(lines)
 
     def rule(self) -> None:
-        if not self._flat and not self._verbatims:
+        if not self._flat and not self._around["verbatim"]:
             self.add_block(["---"])
 
     def want(self, gap: int) -> None:
         """Asks for a new line or a blank one before what follows."""
-        if self._verbatims:
+        if self._around["verbatim"]:
             if self._verbatim and not self._verbatim[-1].endswith("\n"):
                 self._verbatim.append("\n")
             return
@@ -92,7 +96,7 @@ class Lines:
 
     def new_line(self) -> None:
         """As `<br>` makes it: two of them leave a line blank."""
-        if self._verbatims:
+        if self._around["verbatim"]:
             self._verbatim.append("\n")
         else:
             self.want(PARAGRAPH if self._gap else LINE)
@@ -124,33 +128,25 @@ class Lines:
         return lambda: self._wanted.remove(mark)
 
     def begin_code(self) -> Callable[[], None]:
-        self._codes += 1
-
-        def end() -> None:
-            self._codes -= 1
-            if not self._codes:
-                self._write_code()
-
-        return end
+        return self._keep("code", self._write_code)
 
     def begin_verbatim(self) -> Callable[[], None]:
         if self._flat:
             return lambda: None
         self._write_code()
-        self._verbatims += 1
-
-        def end() -> None:
-            self._verbatims -= 1
-            if not self._verbatims:
-                self._write_verbatim()
-
-        return end
+        return self._keep("verbatim", self._write_verbatim)
 
     def keep_lines(self) -> Callable[[], None]:
-        self._kept += 1
+        return self._keep("lines", lambda: None)
+
+    def _keep(self, what: Keeping, write: Callable[[], None]) -> Callable[[], None]:
+        """`write` puts out what was kept, at the end of the outermost such element."""
+        self._around[what] += 1
 
         def end() -> None:
-            self._kept -= 1
+            self._around[what] -= 1
+            if not self._around[what]:
+                write()
 
         return end
 

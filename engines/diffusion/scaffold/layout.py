@@ -62,7 +62,7 @@ class Layout:
             case Step():
                 return self.visit(node.part, after)
             case Group():
-                return all(self.visit(part, after) for part in node.parts)
+                return all(self.visit(part, after) for part in node.parts[node.over.parts :])
             case Fork():
                 return self._lay_fork(node, after)
             case Chain():
@@ -150,7 +150,9 @@ class Layout:
 
     def _lay_chain(self, chain: Chain, after: tuple[Fork, ...]) -> bool:
         ahead = max(self.tree.budget.ahead, chain.settled_entries)
-        number = 0
+        number = chain.over.parts
+        if number == len(chain.entries):
+            return True
         while True:
             if not self.visit(chain.entries[number], after):
                 return False

@@ -105,7 +105,7 @@ class Room:
             case Step():
                 return self.positions(node.part)
             case Group():
-                return sum(map(self.positions, node.parts))
+                return node.over.positions + sum(map(self.positions, node.parts[node.over.parts :]))
             case Fork():
                 return self.fork_positions(node)
             case Chain():
@@ -121,8 +121,9 @@ class Room:
         return max(least, fork.width) if fork.allowed else least
 
     def _chain_positions(self, chain: Chain) -> int:
-        total = sum(map(self.positions, chain.entries))
-        for number, fork in enumerate(chain.forks):
+        over, total = chain.over.parts, chain.over.positions
+        total += sum(map(self.positions, chain.entries[over:]))
+        for number, fork in enumerate(chain.forks[over:], over):
             if fork.chosen is not None:
                 total += len(fork.lead) if fork.emitted else fork.length
             elif number + 1 < len(chain.entries):

@@ -61,11 +61,13 @@ class Tree:
 
     def chain_of(self, fork: Fork) -> Chain | None:
         """The list that a fork belongs to, None for other gates."""
-        return next((c for c in _chains(self.root) if any(f is fork for f in c.forks)), None)
+        return self.chains().get(fork)
 
     def chains(self) -> dict[Fork, Chain]:
-        """The lists that forks belong to, of all that do: one walk for many questions."""
-        return {fork: chain for chain in _chains(self.root) for fork in chain.forks}
+        """The lists that forks belong to, of all that do and are not over: one walk for many questions."""
+        return {
+            fork: chain for chain in _chains(self.root) for fork in chain.forks[chain.over.parts :]
+        }
 
     def affordable(
         self, fork: Fork, chain: Chain | None, slack: int | None = None
@@ -81,7 +83,7 @@ class Tree:
                 if (option == fork.expected and fork.body is not None)
                 or costs[option] - mine <= slack
             )
-        number = next(i for i, f in enumerate(chain.forks) if f is fork)
+        number = chain.number(fork)
         if number + 1 < len(chain.entries):
             return fork.allowed
         end = len(fork.plan.leads) - 1
@@ -100,7 +102,7 @@ class Tree:
         """Take an option. What was shown behind the fork stays only if it was expected."""
         fork.chosen, fork.sure = option, sure
         if chain is not None:
-            number = next(i for i, f in enumerate(chain.forks) if f is fork)
+            number = chain.number(fork)
             if chain.ends(fork):
                 del chain.entries[number + 1 :], chain.forks[number + 1 :]
             elif number + 1 == len(chain.entries):
@@ -114,17 +116,42 @@ class Tree:
     def emit(self) -> list[int]:
         """Take settled leaves off the canvas from its start on; their clean tokens."""
         found: list[int] = []
-        for leaf in leaves(self.root):
+        for leaf in leaves(self.root, with_over=False):
             if not leaf.is_settled:
                 break
             if not leaf.emitted:
                 found += clean(leaf)
                 leaf.emitted = True
+        self._leave(self.root)
         return found
+
+    def _leave(self, node: Node) -> bool:
+        """Count what is over within a node; whether all of it is."""
+        match node:
+            case Fork():
+                return node.emitted and (node.body is None or self._leave(node.body))
+            case Step():
+                return self._leave(node.part)
+            case Group(parts, over):
+                while over.parts < len(parts) and self._leave(parts[over.parts]):
+                    over.positions += self.room.positions(parts[over.parts])
+                    over.parts += 1
+                return over.parts == len(parts)
+            case Chain(entries=entries, forks=forks, over=over):
+                while over.parts < len(forks) and self._leave(entries[over.parts]):
+                    fork = forks[over.parts]
+                    if not fork.emitted:
+                        break
+                    over.positions += self.room.positions(entries[over.parts]) + len(fork.lead)
+                    over.counted += node.option(over.parts) == 0
+                    over.parts += 1
+                return node.is_closed and over.parts == len(entries)
+            case _:
+                return node.emitted
 
     @property
     def is_finished(self) -> bool:
-        return all(leaf.is_settled for leaf in leaves(self.root))
+        return all(leaf.is_settled for leaf in leaves(self.root, with_over=False))
 
 
 def clean(leaf: Leaf) -> tuple[int, ...] | list[int]:
@@ -141,13 +168,14 @@ def clean(leaf: Leaf) -> tuple[int, ...] | list[int]:
 
 
 def _chains(node: Node) -> Iterator[Chain]:
+    """The lists of a node, but for those that are over."""
     match node:
         case Chain():
             yield node
-            for entry in node.entries:
+            for entry in node.entries[node.over.parts :]:
                 yield from _chains(entry)
         case Group():
-            for part in node.parts:
+            for part in node.parts[node.over.parts :]:
                 yield from _chains(part)
         case Step():
             yield from _chains(node.part)

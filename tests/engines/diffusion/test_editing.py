@@ -60,7 +60,7 @@ def test_an_edit_that_contradicts_what_followed_from_the_token_before_is_refused
     a, b, c = (lexicon.tokenizer.vocabulary.index(piece) for piece in (b"a", b"b", b"c"))
     while len(hole.ids) < 2:
         hole.lay(len(hole.ids) + 1)
-    assert hole.fix(0, a, 0.9)
+    hole.decide([(0, a, 0.9)])
     assert hole.ids[:2] == [a, b]  # b follows
     assert not hole.edit(0, c, 0.99)
     assert hole.ids[:2] == [a, b]
@@ -88,12 +88,15 @@ def test_random_edits_never_leave_the_language_of_a_slot(
         if chance.random() < 0.3:
             token = chance.randrange(len(row.mask))  # it may not fit
         if stands is None:
-            assert hole.fix(at, token, 0.5) == bool(row.mask[token])
+            hole.decide([(at, token, 0.5)])
+            assert (hole.ids[at] == token) == bool(row.mask[token])
         elif hole.sure[at] is not None:
             assert hole.edit(at, token, 0.5) == bool(row.mask[token])
             edited += hole.ids != before
         if not row.mask[token]:
             assert hole.ids == before
+        anew = Hole(hole.slot, hole.automaton, lexicon, list(hole.ids), list(hole.sure))
+        assert all(hole.row(i) is anew.row(i) for i in range(len(hole.ids)))
         decided = [i for i, old in enumerate(before) if old is not None and i != at]
         assert [hole.ids[i] for i in decided] == [before[i] for i in decided]
     hole.finish()

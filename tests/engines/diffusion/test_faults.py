@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +22,19 @@ from carrara.engines.errors import EngineBusy, EngineFailed, EngineRefused
 from carrara.engines.faults import in_parts, is_device_lost, is_out_of_memory
 from carrara.engines.local import LocalModel
 from carrara.engines.model.kv import KVCache
-from carrara.engines.request import Completion, Limits, Message, Request
+from carrara.engines.request import Completion, Draft, Limits, Message, Request
 from carrara.engines.watchdog import Watchdog
 
 T = TypeVar("T")
 FAST = Settings(block_tokens=32, text_block_tokens=8, threshold=0.3, slot_tokens=4)
 CHOICE = Choice(("one", "two", "three"))
+NESTED = Json.of(
+    {
+        "type": "object",
+        "properties": {"inner": {"type": "array", "items": {"$ref": "#"}}},
+        "required": ["inner"],
+    }
+)
 NUMBERS = Json.of({"type": "array", "items": {"type": "integer"}, "maxItems": 3})
 
 
@@ -357,13 +365,10 @@ def test_a_canvas_that_breaks_while_it_is_made_fails_its_request_alone(
     run: Callable[..., Any],
 ) -> None:
     async def work(engine: DiffusionEngine) -> None:
-        assert engine._open is not None
-        maker = engine._open.maker
-        whole, maker.lexicon = maker.lexicon, None  # type: ignore[assignment]
-        with pytest.raises(EngineFailed, match="could make no canvas: AttributeError") as told:
-            await engine.complete(FEW[1])
+        deep = Draft('{"inner": [' * 400 + "]}" * 400)
+        with pytest.raises(EngineFailed, match="could make no canvas: RecursionError") as told:
+            await engine.complete(replace(ask("nest", NESTED, 9000), draft=deep))
         assert told.value.engine == "diffusion"
-        maker.lexicon = whole
         assert texts(await together(engine, FEW))
 
     run(work)

@@ -126,7 +126,7 @@ def test_a_pad_that_may_be_edited_parts_what_stands_around_it(lexicon: Lexicon) 
     contract = Infill(("Dear", Hole(2, Regex("( a)?")), "!"))
     tree = Tree(Scaffold(compiled(contract), lexicon), Budget(40, 64, 2))
     slot = next(p.leaf for p in lay(tree).placed if isinstance(p.leaf, Slot))
-    assert slot.fix(0, lexicon.pad_id, 0.6)
+    slot.decide([(0, lexicon.pad_id, 0.6)])
     assert None not in slot.ids
     apart = progress(read.pieces(tree.root, lambda hole: range(len(hole.ids))), 1.0, 1)
     assert (apart.text, apart.spans) == ("Dear!", (Span(0, 4), Span(4, 5)))

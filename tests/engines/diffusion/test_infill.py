@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from carrara.engines.contract import Choice, Contract, Hole, Infill, Json, Outline, Regex, Text
 from carrara.engines.diffusion.confidence import of_tree
 from carrara.engines.diffusion.engine import DiffusionEngine
+from carrara.engines.diffusion.prepare import on_canvas
 from carrara.engines.diffusion.scaffold.dfa import automaton
 from carrara.engines.diffusion.scaffold.infill_form import text_until
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.infill_text import hole_texts
 from carrara.engines.local import LocalModel
-from carrara.engines.request import Completion, Message, Request, infill, on_canvas
+from carrara.engines.request import Completion, Message, Request, infill
 
 Fill = Callable[..., Any]
 CONTRACTS: tuple[Contract, ...] = (

@@ -58,22 +58,26 @@ def test_passes_are_counted_by_their_kind(most: int) -> None:
     before = torch.get_num_threads()
     try:
         for places in (3, 5):
-            with pace.timed("canvas", places):
+            with pace.timed("canvas", places, 2):
                 begun = pace.made("canvas")
-        with pace.timed("prompt", 100):
+        with pace.timed("prompt", 100, 1):
             pass
     finally:
         torch.set_num_threads(before)
-    assert (begun, begun.since(Made(1, 3)), pace.made("other")) == (Made(2, 8), Made(1, 5), Made())
+    assert (begun, begun.since(Made(1, 3, 2)), pace.made("other")) == (
+        Made(2, 8, 4),
+        Made(1, 5, 2),
+        Made(),
+    )
 
 
 def test_threads_are_set_for_the_pass_and_nothing_else_is_touched_without_a_choice() -> None:
     before = torch.get_num_threads()
     try:
-        with Pace(2, clock=lambda: 0.0).timed("answer", 1):
+        with Pace(2, clock=lambda: 0.0).timed("answer", 1, 1):
             assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
-        with Pace(1).timed("answer", 1):
+        with Pace(1).timed("answer", 1, 1):
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -81,7 +85,7 @@ def test_threads_are_set_for_the_pass_and_nothing_else_is_touched_without_a_choi
 
 def test_a_pass_that_fails_counts_for_nothing() -> None:
     pace = Pace(2, clock=lambda: 0.0)
-    with pytest.raises(ZeroDivisionError), pace.timed("answer", 1):
+    with pytest.raises(ZeroDivisionError), pace.timed("answer", 1, 1):
         1 / 0  # noqa: B018
     assert pace._choices["answer"].passes == 0
     torch.set_num_threads(1)
