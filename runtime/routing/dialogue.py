@@ -56,7 +56,7 @@ from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
-from carrara.runtime.routing.failure import AnswerError, Attempt
+from carrara.runtime.routing.failure import AnswerError, Attempt, no_answer
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.lap import here
@@ -65,6 +65,7 @@ from carrara.runtime.routing.mixed import Part, part_of, text_of
 from carrara.runtime.routing.outage import answer_in_the_end
 from carrara.runtime.routing.router import (
     JUDGED,
+    UNASKED,
     Barred,
     Cause,
     Move,
@@ -74,6 +75,7 @@ from carrara.runtime.routing.router import (
     is_last,
     next_after,
     objection_to,
+    prolonged,
     route,
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
@@ -121,7 +123,8 @@ class Dialogue:
             ctx.tell(RouteRefused, reason=str(error))
             raise
         self.attempts: tuple[Attempt, ...] = ()
-        self.error: EngineError | None = None
+        self.errors: list[EngineError] = []
+        """Why engines gave no answer, in order."""
         self.waited_out: list[EngineError] = []
         """The errors of engines that were waited for; they are told."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
@@ -155,7 +158,9 @@ class Dialogue:
                 self._tell_followed(turn)
                 self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
-            self._goes_on(turn)
+            if move is None:
+                move = self._for_want_of_money(verdict.rejection, line)
+            self._goes_on(turn._replace(following=move))
         if (found := self.fallback.taken()) is None:
             raise self._failure()
         return self._in_doubt(*found)
@@ -183,6 +188,25 @@ class Dialogue:
         for engine, at in self.rejected:
             self.evidence.followed(self.ctx.path, engine, self._now() - at)
 
+    def _for_want_of_money(self, rejection: Rejection, line: Line) -> Move | None:
+        """Where the last engine turned out too dear and nothing can be taken: the first of those that were left out in
+        its favour, and are not too dear."""
+        spent = len(line.history) >= self.policy.max_attempts
+        if rejection.cause != "too dear" or spent or self.fallback.taken() is not None:
+            return None
+        try:
+            again = self._route()
+        except OverBudget:
+            return None
+        found = prolonged(self.route, again, {move.engine for move in line.history})
+        if found is None:
+            return None
+        self.route = found
+        names = [one.name for one in found.candidates]
+        self.fallback = Fallback(names)
+        following = names[names.index(rejection.engine) + 1 :]
+        return Move(following[0], f"{rejection.engine}: {rejection.reason}") if following else None
+
     def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
         """Take a valid answer that was rejected in doubt; its value."""
         if self.call.take is not None:
@@ -209,7 +233,7 @@ class Dialogue:
                 moved, line.remembered = self._now(), False
                 verdict = await self._make(move, line)
                 remembered = remembered or line.remembered
-                if verdict.rejection is not None and verdict.rejection.cause == "passed over":
+                if verdict.rejection is not None and verdict.rejection.cause in UNASKED:
                     line.history.pop()  # no call was made
                 is_new = verdict.completion is not None and not line.remembered
                 if move.how == "renoise" and is_new:
@@ -477,7 +501,7 @@ class Dialogue:
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
         cause: Cause = "failed"
         if isinstance(error, OverBudget):
-            cause = "passed over"
+            cause = "too dear"
         elif isinstance(error, EngineRefused):
             cause = "refused"
         elif isinstance(error, EngineBusy):
@@ -490,7 +514,7 @@ class Dialogue:
         if is_server_fault(error) and self._is_patient(move.engine):
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
-        self.error = error
+        self.errors.append(error)
         # Of these no call was made, or none that is not told.
         if isinstance(error, EngineDown | OverBudget) or error in self.waited_out:
             self._keep(move, rejection, "", None)
@@ -527,7 +551,7 @@ class Dialogue:
         if not rejection.passing:
             return False
         self.evidence.broke(self.ctx.path, rejection.engine)
-        return not isinstance(self.error, EngineTimeout) and self._is_quicker(rejection.engine)
+        return not isinstance(self.errors[-1], EngineTimeout) and self._is_quicker(rejection.engine)
 
     def _is_quicker(self, engine: str) -> bool:
         """Whether a second call of the engine is expected to end earlier than one of the next."""
@@ -539,19 +563,13 @@ class Dialogue:
 
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""
-        if self.error is None or any(attempt.text for attempt in self.attempts):
+        given = any(attempt.text for attempt in self.attempts)
+        if given or not self.errors:
             failure = AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
-            failure.__cause__ = self.error if isinstance(self.error, EngineDown) else None
+            last = self.errors[-1] if self.errors else None
+            failure.__cause__ = last if isinstance(last, EngineDown) else None
             return failure
-        if len(self.attempts) == 1:
-            return self.error
-        told = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
-        kind = EngineRefused if isinstance(self.error, EngineRefused) else EngineFailed
-        error = kind(
-            f"step {self.ctx.path!r}: no engine answered. {told}", engine=self.error.engine
-        )
-        error.__cause__ = self.error
-        return error
+        return no_answer(self.ctx.path, self.attempts, self.errors)
 
     def _is_patient(self, engine: str) -> bool:
         """Whether nothing can be had without this engine."""

@@ -66,6 +66,7 @@ _NO_ANSWER = {
     "failed": "failed",
     "busy": "is busy",
     "passed over": "was not asked",
+    "too dear": "was not asked",
 }
 
 __all__ = ["Doubtful", "Fallback"]

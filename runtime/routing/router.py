@@ -8,7 +8,7 @@ once more with the faults spelled out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -32,6 +32,7 @@ Cause = Literal[
     "failed",
     "busy",
     "passed over",
+    "too dear",
 ]
 
 JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "agreement", "judge"))
@@ -39,6 +40,9 @@ JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "a
 
 DOUBTED: frozenset[Cause] = frozenset(("confidence", "agreement", "judge"))
 """Those of a valid answer that was not sure enough while another engine could be asked."""
+
+UNASKED: frozenset[Cause] = frozenset(("passed over", "too dear"))
+"""Those for which no call was made."""
 
 _OWN = ("diffusion", "ar", "verified")
 
@@ -167,6 +171,16 @@ def next_after(
         or _longer(rejection, history, facts, found.candidates[place], policy)
         or _once_more(rejection, history, policy)
     )
+
+
+def prolonged(found: Route, again: Route, asked: Collection[str]) -> Route | None:
+    """The route with engines behind that it had left out and that a route made `again`, now that money is gone, has
+    not: their place was another's, which turned out too dear. None where all of them were `asked`."""
+    fresh = tuple(one for one in again.candidates if one.name not in asked)
+    if not fresh:
+        return None
+    earlier = tuple(one for one in found.candidates if one not in fresh)
+    return replace(found, candidates=(*earlier, *fresh), missing=again.missing)
 
 
 def is_last(engine: str, found: Route) -> bool:
@@ -414,6 +428,7 @@ def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) ->
 __all__ = [
     "DOUBTED",
     "JUDGED",
+    "UNASKED",
     "Barred",
     "Cause",
     "How",
@@ -424,5 +439,6 @@ __all__ = [
     "is_last",
     "next_after",
     "objection_to",
+    "prolonged",
     "route",
 ]
