@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from carrara.engines.engine import Engine
 from carrara.engines.errors import (
@@ -19,15 +19,10 @@ from carrara.engines.errors import (
     EngineRefused,
     EngineTimeout,
 )
-from carrara.engines.facts import REMOTE
-from carrara.engines.request import Completion, Confidence, Progress, Request, Usage, Watch
+from carrara.engines.request import Completion, Confidence, Request
 from carrara.runtime.events import (
     MOST_EDITS_TOLD,
     Accepted,
-    CalledOff,
-    DraftShown,
-    EngineAnswered,
-    EngineCalled,
     Escalated,
     Rejected,
     Repaired,
@@ -38,9 +33,9 @@ from carrara.runtime.events import (
 )
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
-from carrara.runtime.routing.asking import Answered, Asking, PassedOver
-from carrara.runtime.routing.bill import Bill, is_server_fault
-from carrara.runtime.routing.budget import OverBudget, Spending
+from carrara.runtime.routing.asking import PassedOver
+from carrara.runtime.routing.bill import is_server_fault
+from carrara.runtime.routing.budget import OverBudget
 from carrara.runtime.routing.call import (
     LlmCall,
     answer_tokens,
@@ -52,17 +47,15 @@ from carrara.runtime.routing.call import (
     with_faults,
     with_room,
 )
+from carrara.runtime.routing.calls import AnswerContext, Calls
 from carrara.runtime.routing.desk import router_of
-from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
 from carrara.runtime.routing.failure import AnswerError, Attempt, no_answer
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
-from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.mixed import Part, part_of, text_of
-from carrara.runtime.routing.outage import answer_in_the_end
 from carrara.runtime.routing.router import (
     JUDGED,
     UNASKED,
@@ -80,29 +73,9 @@ from carrara.runtime.routing.router import (
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
 from carrara.runtime.routing.verdict import Verdict, doubt_of, judge
+from carrara.runtime.routing.witness import Witness
 
 Known = TypeVar("Known")
-
-
-class AnswerContext(Protocol):
-    """The part of the runtime's StepContext that answering needs."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def node(self) -> int: ...
-
-    @property
-    def rank(self) -> float: ...
-
-    @property
-    def listening(self) -> bool: ...
-
-    @property
-    def resources(self) -> Mapping[str, Any]: ...
-
-    def tell(self, kind: type[StepEvent], /, **fields: Any) -> None: ...
 
 
 class Dialogue:
@@ -125,11 +98,9 @@ class Dialogue:
         self.attempts: tuple[Attempt, ...] = ()
         self.errors: list[EngineError] = []
         """Why engines gave no answer, in order."""
-        self.waited_out: list[EngineError] = []
-        """The errors of engines that were waited for; they are told."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
-        self.rejected: list[tuple[str, float]] = []
-        """Engines whose answers were not taken, and since when others are asked; told to the evidence at the end."""
+        self.told = Witness(self.evidence, ctx.path, self._now)
+        self.calls = Calls(ctx, self.router, self.engines, self.told, self._objection)
         self.started = self._now()
 
     async def lead(self) -> Any:
@@ -139,9 +110,7 @@ class Dialogue:
         Raises:
             AnswerError, EngineError: none was.
         """
-        for name in self.route.passed_over:
-            self.evidence.pass_over(self.ctx.path, name)
-        self.evidence.choose(self.ctx.path, self.route.engine)
+        self.told.routed(self.route.engine, self.route.passed_over)
         self.ctx.tell(Routed, engine=self.route.engine, reason=self.route.reason)
         move: Move | None = Move(self.route.engine, self.route.reason)
         line = Line()
@@ -155,24 +124,21 @@ class Dialogue:
                 break
             verdict, move, line = turn.verdict, turn.following, turn.line
             if verdict.rejection is None:
-                self._tell_followed(turn)
+                self.told.ends(line.stay)
                 self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
             if move is None:
                 move = self._for_want_of_money(verdict.rejection, line)
-            self._goes_on(turn._replace(following=move))
+            self.goes_on(turn._replace(following=move))
         if (found := self.fallback.taken()) is None:
             raise self._failure()
         return self._in_doubt(*found)
 
-    def _goes_on(self, turn: Turn) -> None:
-        """No answer of the turn is taken: tell of the engine that is asked next, and note when."""
+    def goes_on(self, turn: Turn) -> None:
+        """No answer of the turn is taken: tell of the engine that is asked next."""
         rejection = turn.verdict.rejection
         assert rejection is not None
-        if turn.remembered:
-            self.rejected.clear()
-        if rejection.cause in JUDGED:
-            self.rejected.append((rejection.engine, self._now()))
+        self.told.goes_on(turn.line.stay, rejection)
         if (following := turn.following) is not None:
             self.ctx.tell(
                 Escalated,
@@ -180,13 +146,6 @@ class Dialogue:
                 target=following.engine,
                 reason=rejection.reason,
             )
-
-    def _tell_followed(self, turn: Turn) -> None:
-        """An answer of the turn is taken: note how long that took after those that were not."""
-        if turn.remembered:
-            return
-        for engine, at in self.rejected:
-            self.evidence.followed(self.ctx.path, engine, self._now() - at)
 
     def _for_want_of_money(self, rejection: Rejection, line: Line) -> Move | None:
         """Where the last engine turned out too dear and nothing can be taken: the first of those that were left out in
@@ -220,127 +179,41 @@ class Dialogue:
 
     async def ask_engine(self, move: Move, line: Line) -> Turn:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
-        engine, asked_whole = move.engine, move.how == "ask"
+        engine = move.engine
         key = (step_of(self.ctx.path), engine)
         scouts = self.router.scouts
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
-        started, remembered = self._now(), False
+        line.stay = stay = self.told.stay(engine, move.how)
         try:
             while True:
                 line.history.append(move)
-                moved, line.remembered = self._now(), False
+                stay.moves()
                 verdict = await self._make(move, line)
-                remembered = remembered or line.remembered
                 if verdict.rejection is not None and verdict.rejection.cause in UNASKED:
                     line.history.pop()  # no call was made
-                is_new = verdict.completion is not None and not line.remembered
-                if move.how == "renoise" and is_new:
-                    taken, took_s = verdict.rejection is None, self._now() - moved
-                    self.evidence.renoised(self.ctx.path, engine, taken, took_s)
+                stay.moved(move.how, verdict)
                 following = self._after(verdict.rejection, line) if verdict.rejection else None
                 if following is None or following.engine != move.engine:
-                    if asked_whole and verdict.completion is not None and not remembered:
-                        self.evidence.turned(self.ctx.path, engine, self._now() - started)
-                    return Turn(verdict, following, line, remembered)
+                    stay.ends(verdict)
+                    return Turn(verdict, following, line)
                 move = following
         finally:
             if scouting:
                 scouts.back(key)
 
-    async def ask_once(
-        self,
-        engine: str,
-        request: Request,
-        reason: str,
-        firm: bool,
-        doubled: str = "",
-        patient: bool = False,
-    ) -> Answered:
-        """One request to one engine, on the books and told; to the one that is `doubled` it joins none that is equal.
-        `patient`: an engine that keeps failing is waited for.
-
-        Raises:
-            PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
-            EngineError: the engine gave no answer.
-        """
-        resources = self.ctx.resources
-        prompt_tokens = estimated_tokens(request.messages)
-        can = self.engines[engine].can
-        most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
-        hurried = bool(resources.get("hurried"))
-        bill = Bill(self.router, engine, prompt_tokens, most_tokens, patient, hurried)
-
-        def admit() -> None:
-            self._admit(engine, reason, firm, bill)
-
-        def rejected(error: EngineError) -> None:
-            self.waited_out.append(error)
-            self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
-
-        def broke_off(spent: Spending) -> None:
-            self._heard(bill, Usage())
-            self._tell_used(engine, spent, broke=True)
-
-        left_s = request.limits.deadline_s
-        most_s = self.policy.max_wait_s if left_s is None else min(left_s, self.policy.max_wait_s)
-        gate = resources.get("gates", {}).get(engine)
-        flights = None if engine == doubled else resources.get("single_flight")
-        watch = self._watch(engine, bill)
-        asking = Asking(
-            self.engines[engine],
-            request,
-            admit,
-            firm,
-            gate,
-            flights,
-            watch,
-            bill,
-            resources.get("remembered"),
-            self.ctx.node,
-        )
-        try:
-            answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, most_s, rejected, broke_off
-            )
-        except EngineError as error:
-            broke_off(bill.failed(error, self._now()))
-            raise
-        except BaseException:
-            self._tell_used(engine, bill.cancelled(), broke=False)
-            raise
-        usage = answered.completion.usage if bill.is_asked else Usage()
-        if answered.remembered:  # the engine was not asked: it has shown nothing
-            cost = 0.0
-        else:
-            cost = bill.settle(usage)
-            self.evidence.took(self.ctx.path, engine, self._now() - asked_at)
-        self._heard(bill, usage)
-        self._tell_answered(reason, answered, usage, cost)
-        return answered
-
-    def _heard(self, bill: Bill, usage: Usage) -> None:
-        if (lap := here.get()) is not None:
-            lap.hears(bill, usage)
-
     async def _turn(self, move: Move, line: Line) -> Turn:
         """A move and what follows it at its engine, in a race with others where the policy hedges."""
         hedge = self.policy.hedge
-        if hedge is None or self._company(move, line) is None:
+        if hedge is None or self.company(move, line) is None:
             return await self.ask_engine(move, line)
-        path, evidence = self.ctx.path, self.evidence
+        return await Race(hedge, self).run(move, line)
 
-        def late_s(engine: str) -> float | None:
-            return evidence.late_s(path, engine, hedge.times, hedge.share)
+    def tell(self, kind: type[StepEvent], /, **fields: Any) -> None:
+        self.ctx.tell(kind, **fields)
 
-        race = Race(hedge, self.ask_engine, self.ctx.tell, late_s, self._company, self._goes_on)
-        turn = await race.run(move, line)
-        for engine, seconds in race.cut_off:
-            evidence.turned(path, engine, seconds)
-        return turn
-
-    def _company(self, move: Move, line: Line) -> str | None:
+    def company(self, move: Move, line: Line) -> str | None:
         """The engine that may be asked beside a move that is late."""
         is_doubled = line.doubled == move.engine
         return company(move, self.route, self._is_quicker(move.engine), is_doubled)
@@ -372,10 +245,11 @@ class Dialogue:
         try:
             firm = self._is_firm(move)
             patient = self._is_patient(move.engine)
-            answered = await self.ask_once(
+            answered = await self.calls.ask(
                 move.engine, request, reason, firm, line.doubled, patient
             )
-            completion, line.remembered = answered.completion, answered.remembered
+            completion = answered.completion
+            line.stay.answered(answered.remembered)
             if part is not None:
                 return await self._part_judged(move, part, completion, line)
             line.origins = self._still_kept(move, line)
@@ -429,8 +303,8 @@ class Dialogue:
         if last and verdict.rejection is None:
             verdict = replace(verdict, doubt=self._lasting_doubt(completion, accept, kept))
         elif verdict.rejection is None:
-            ask_once = partial(self.ask_once, doubled=line.doubled)
-            opinions = SecondOpinions(self.call, accept, self.engines, ask_once)
+            ask = partial(self.calls.ask, doubled=line.doubled)
+            opinions = SecondOpinions(self.call, accept, self.engines, ask)
             opinion = await opinions.on(move.engine, request, verdict)
             faults = () if opinion.doubt is None else (opinion.doubt.reason,)
             verdict = replace(
@@ -463,8 +337,7 @@ class Dialogue:
         # Of some fields only the verdict has the whole answer; else what is pinned stays as it came.
         whole = replace(completion, text=verdict.text) if move.how == "fields" else completion
         if verdict.rejection is None:
-            if not line.remembered:
-                self.evidence.note(self.ctx.path, move.engine, True, sure)
+            line.stay.judged(True, sure)
             if self.call.take is not None:
                 self.call.take(whole)
         else:
@@ -516,7 +389,7 @@ class Dialogue:
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.errors.append(error)
         # Of these no call was made, or none that is not told.
-        if isinstance(error, EngineDown | OverBudget) or error in self.waited_out:
+        if isinstance(error, EngineDown | OverBudget) or error in self.calls.waited_out:
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)
@@ -529,11 +402,11 @@ class Dialogue:
             rejection, line.history, self.facts, self.route, self.policy, against, pays
         )
         if move is not None and move.spared:
-            self.evidence.keep_from_renoising(self.ctx.path, rejection.engine)
+            self.told.kept_from_renoising(rejection.engine)
         if move is not None and move.engine == rejection.engine:
             return move
-        if rejection.cause in JUDGED and not line.remembered:
-            self.evidence.note(self.ctx.path, rejection.engine, False, self.attempts[-1].confidence)
+        if rejection.cause in JUDGED:
+            line.stay.judged(False, self.attempts[-1].confidence)
         return move
 
     def _against_renoising(self, engine: str) -> str | None:
@@ -550,7 +423,7 @@ class Dialogue:
         took longer than an answer does."""
         if not rejection.passing:
             return False
-        self.evidence.broke(self.ctx.path, rejection.engine)
+        self.told.broke(rejection.engine)
         return not isinstance(self.errors[-1], EngineTimeout) and self._is_quicker(rejection.engine)
 
     def _is_quicker(self, engine: str) -> bool:
@@ -579,22 +452,6 @@ class Dialogue:
         """Whether the engine is asked whatever the evidence says by then."""
         return move.how != "ask" or is_last(move.engine, self.route)
 
-    def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
-        """Called when it is the call's turn: the evidence may have changed while it waited."""
-        if not firm:
-            objection = self._objection(engine)
-            if objection is not None:
-                self.evidence.pass_over(self.ctx.path, engine)
-                raise PassedOver(objection)
-        objection = bill.admit(self._now())
-        if objection is not None:
-            raise PassedOver(objection)
-        if not firm:
-            self.evidence.probe(self.ctx.path, engine)
-        if (lap := here.get()) is not None:
-            lap.asks(bill, self._now(), bill.prompt_tokens)
-        self.ctx.tell(EngineCalled, engine=engine, reason=reason)
-
     def _request(self, move: Move, part: Part | None, line: Line) -> Request:
         call = self.call if part is None else for_part(self.call, part.output)
         request = request_of(call, self.ctx.rank, self.engines[move.engine].can)
@@ -618,50 +475,6 @@ class Dialogue:
         if line.draft is not None:
             prompt = line.draft[0].usage.prompt_tokens or prompt
         return self.engines[engine].context_tokens - prompt
-
-    def _watch(self, engine: str, bill: Bill) -> Watch | None:
-        shown = self.ctx.listening and self.ctx.resources.get("drafts")
-        lap = here.get()
-        # A server streams for who watches; an engine of this machine shows its passes at little cost.
-        hedge, is_near = self.policy.hedge, self.engines[engine].facts.device != REMOTE
-        looked_at = hedge is not None and (hedge.passes is not None or is_near)
-        if lap is not None and (lap.engine != engine or not looked_at):
-            lap = None
-        if not (shown or lap) or "stream" not in self.engines[engine].can:
-            return None
-
-        def show(progress: Progress) -> None:
-            if lap is not None:
-                lap.sees(bill, progress)
-            if shown:
-                self.ctx.tell(DraftShown, progress=progress)
-
-        return show
-
-    def _tell_used(self, engine: str, spent: Spending, broke: bool) -> None:
-        """Tell what a call without an answer has cost, if anything."""
-        if spent.tokens:
-            costs = {"tokens": spent.tokens, "cost": spent.cost}
-            self.ctx.tell(CalledOff, engine=engine, broke=broke, **costs)
-
-    def _tell_answered(self, reason: str, answered: Answered, usage: Usage, cost: float) -> None:
-        """Tell of the answer, and of the usage that is on the books of this step."""
-        completion = answered.completion
-        if answered.joined or answered.remembered:
-            which = "under way" if answered.joined else "answered before in this run"
-            told = f"{reason}; joined an equal request {which}"
-            self.ctx.tell(EngineCalled, engine=completion.engine, reason=told)
-        self.ctx.tell(
-            EngineAnswered,
-            engine=completion.engine,
-            usage=usage,
-            timings=completion.timings,
-            confidence=completion.confidence.overall,
-            fields=completion.confidence.fields,
-            stop=completion.stop,
-            cost=cost,
-            unpriced=self.router.purse.misses(completion.engine),
-        )
 
     def _tell_accepted(self, verdict: Verdict, origins: Mapping[str, str], doubt: str = "") -> None:
         """Tell which answer became the step's value, and the value itself."""

@@ -7,21 +7,34 @@ itself, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from carrara.engines.request import Progress
-from carrara.runtime.events import Hedged, HedgeEnded
+from carrara.runtime.events import Hedged, HedgeEnded, StepEvent
 from carrara.runtime.routing.lap import Lap, here
 from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
+from carrara.runtime.routing.witness import Witness
 
 _LOOK_S = 0.25  # how often a call looks whether meanwhile something is known of its engine
 
-Ask = Callable[[Move, Line], Awaitable[Turn]]
-Tell = Callable[..., None]
+
+class Course(Protocol):
+    """The call that a race is run for. `company` names the engine that may start beside a move, the same one where no
+    other follows; `goes_on` is told of a turn that was not accepted before the move that follows it is made."""
+
+    told: Witness
+
+    async def ask_engine(self, move: Move, line: Line) -> Turn: ...
+
+    def company(self, move: Move, line: Line) -> str | None: ...
+
+    def goes_on(self, turn: Turn) -> None: ...
+
+    def tell(self, kind: type[StepEvent], /, **fields: Any) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -52,22 +65,12 @@ class _Runner:
 
 @dataclass(eq=False)
 class Race:
-    """One hedged move, and what is asked beside it: never more than two engines at a time.
-
-    `late_s` tells by what is known of an engine at the moment after how many seconds it is late, None while too little
-    is. `company` names the engine that may start beside a move, the same one where no other follows. `goes_on` is
-    called with a turn that was not accepted before the move that follows it is made. `cut_off`: engines whose
-    calls were taken back since one that was asked after them was first, with the seconds that they had.
-    """
+    """One hedged move of `call`, and what is asked beside it: never more than two engines at a time."""
 
     hedge: Hedge
-    ask: Ask
-    tell: Tell
-    late_s: Callable[[str], float | None]
-    company: Callable[[Move, Line], str | None]
-    goes_on: Callable[[Turn], None]
-    cut_off: list[tuple[str, float]] = field(default_factory=list, init=False)
-    _runners: list[_Runner] = field(default_factory=list, init=False)
+    call: Course
+    _running: list[_Runner] = field(default_factory=list, init=False)
+    _laps: list[Lap] = field(default_factory=list, init=False)
 
     async def run(self, move: Move, line: Line) -> Turn:
         """The turn that counts: the first that is accepted, else that of the engine that stands furthest back.
@@ -76,24 +79,27 @@ class Race:
             EngineError: the engine that stands furthest back did, and no other was accepted.
         """
         try:
-            self._start(move, line)
+            last = self._start(move, line)
             while (winner := self._winner()) is None:
-                last = self._runners[-1]
-                running = [one.turn for one in self._runners if not one.turn.done()]
-                if not running:
+                self._running = [one for one in self._running if not one.turn.done()]
+                if not self._running:
                     return last.turn.result()
-                if last.following is not None:
-                    self._go_on(last.turn.result(), last.following)
-                elif running == [last.turn]:
-                    await self._alone(last)
+                if (
+                    last.following is not None
+                ):  # its answer was in vain, and that of the others may never come
+                    self.call.goes_on(last.turn.result())
+                    last = self._start(last.following, last.turn.result().line)
+                elif self._running == [last]:
+                    last = await self._joined(last) or last
                 else:
-                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    turns = [one.turn for one in self._running]
+                    await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
             self._end(winner)
             return winner.turn.result()
         finally:
-            await _ended([one.turn for one in self._runners])
+            await _ended([one.turn for one in self._running])
 
-    def _start(self, move: Move, line: Line) -> None:
+    def _start(self, move: Move, line: Line) -> _Runner:
         bad = asyncio.Event()
 
         def look_at(progress: Progress) -> None:
@@ -105,40 +111,37 @@ class Race:
         async def run() -> Turn:
             here.set(lap)  # of this task, and of those that it starts
             try:
-                return await self.ask(move, line)
+                return await self.call.ask_engine(move, line)
             finally:
                 lap.ends(asyncio.get_running_loop().time())
 
         beside = line.beside(move)
-        turn = asyncio.ensure_future(run())
-        self._runners.append(_Runner(move, line, beside, lap, bad, turn))
+        runner = _Runner(move, line, beside, lap, bad, asyncio.ensure_future(run()))
+        self._running.append(runner)
+        self._laps.append(lap)
+        return runner
 
     def _winner(self) -> _Runner | None:
-        return next((one for one in self._runners if one.is_accepted), None)
+        return next((one for one in self._running if one.is_accepted), None)
 
-    def _go_on(self, turn: Turn, following: Move) -> None:
-        """Another engine is still asked, but what it says may never come."""
-        self.goes_on(turn)
-        self._start(following, turn.line)
-
-    async def _alone(self, runner: _Runner) -> None:
-        """Wait for the end of its turn, or start its company when it is late or looks bad."""
-        target = self.company(runner.move, runner.line)
+    async def _joined(self, runner: _Runner) -> _Runner | None:
+        """Wait until its turn ends, or it is late or looks bad: then its company, which starts."""
+        target = self.call.company(runner.move, runner.line)
         if target is None:
             await asyncio.wait((runner.turn,))
-            return
+            return None
         sign = asyncio.ensure_future(self._sign(runner))
         try:
             await asyncio.wait((runner.turn, sign), return_when=asyncio.FIRST_COMPLETED)
             if runner.turn.done():
-                return
+                return None
             reason = sign.result()
         finally:
             await _ended([sign])
         engine = runner.move.engine
-        self.tell(Hedged, engine=engine, target=target, reason=reason)
+        self.call.tell(Hedged, engine=engine, target=target, reason=reason)
         told = f"beside {'its first call' if target == engine else engine}: {reason}"
-        self._start(Move(target, told), runner.beside)
+        return self._start(Move(target, told), runner.beside)
 
     async def _sign(self, runner: _Runner) -> str:
         """Wait for a sign that an engine is late or bad; which."""
@@ -163,24 +166,26 @@ class Race:
 
     def _late_after(self, engine: str) -> float | None:
         """Calls that began together with nothing known learn from those of them that end."""
-        waits = (self.hedge.after_s, self.late_s(engine))
+        known_s = self.call.told.late_s(engine, self.hedge)
+        waits = (self.hedge.after_s, known_s)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _end(self, winner: _Runner) -> None:
         """Tell what the others have done in vain."""
         now = asyncio.get_running_loop().time()
+        cut_off = {id(one.lap) for one in self._running if not one.turn.done()}
         is_in_front = True
-        for one in self._runners:
-            if one is winner:
+        for lap in self._laps:
+            if lap is winner.lap:
                 is_in_front = False
                 continue
-            wasted = one.lap.work(now)
-            if is_in_front and not one.turn.done() and one.lap.engine != winner.lap.engine:
-                self.cut_off.append((one.lap.engine, wasted.seconds))
-            self.tell(
+            wasted = lap.work(now)
+            if is_in_front and id(lap) in cut_off and lap.engine != winner.lap.engine:
+                self.call.told.cut_off(lap.engine, wasted.seconds)
+            self.call.tell(
                 HedgeEnded,
                 engine=winner.lap.engine,
-                loser=one.lap.engine,
+                loser=lap.engine,
                 wasted_s=wasted.seconds,
                 wasted_passes=wasted.passes,
                 wasted_tokens=wasted.tokens,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from carrara.engines.request import Completion
 from carrara.runtime.routing.router import Move
 from carrara.runtime.routing.verdict import Verdict
+from carrara.runtime.routing.witness import Stay
 
 
 @dataclass(slots=True, eq=False)
@@ -16,15 +17,14 @@ class Line:
     """The moves so far and what came of them. `last` is the last rejected answer of each engine that gave one, `draft`
     the last of all with its text, mended where it was. `origins` is the engine of each field that stayed while another
     engine was asked for the doubtful ones. `doubled` is an engine that is asked the same on the line beside this one: a
-    call to it from here is one of its own, and joins none. `remembered`: the last answer is one that the run was given
-    before, which shows nothing new of its engine."""
+    call to it from here is one of its own, and joins none. `stay` is that at the engine that is asked now."""
 
     history: list[Move] = field(default_factory=list)
     last: dict[str, Verdict] = field(default_factory=dict)
     draft: tuple[Completion, str] | None = None
     origins: dict[str, str] = field(default_factory=dict)
     doubled: str = ""
-    remembered: bool = False
+    stay: Stay = field(init=False)
 
     def beside(self, move: Move) -> Line:
         """One that starts from here while `move` is being made, and counts it."""
@@ -39,12 +39,11 @@ class Line:
 
 class Turn(NamedTuple):
     """The moves at one engine: the verdict on the last of them, the move to another engine that follows, and the line
-    that they are on. `remembered`: the run was given one of the answers before, so that their time shows nothing."""
+    that they are on."""
 
     verdict: Verdict
     following: Move | None
     line: Line
-    remembered: bool = False
 
 
 __all__ = ["Line", "Turn"]

@@ -18,8 +18,8 @@ from carrara.runtime.routing.router import Rejection
 from carrara.runtime.routing.verdict import Verdict
 
 
-class AskOnce(Protocol):
-    """`Dialogue.ask_once`."""
+class Ask(Protocol):
+    """`Calls.ask`."""
 
     def __call__(
         self, engine: str, request: Request, reason: str, firm: bool
@@ -43,7 +43,7 @@ class SecondOpinions:
     call: LlmCall
     accept: Accept
     engines: Mapping[str, Engine]
-    ask_once: AskOnce
+    ask: Ask
 
     async def on(self, engine: str, request: Request | None, verdict: Verdict) -> Opinion:
         """What they say of an answer of `engine` to `request`. `request` None: the answer was put together from
@@ -84,7 +84,7 @@ class SecondOpinions:
     async def _drawn(self, engine: str, request: Request) -> str | Exception | None:
         """Another draft as canonical text, None if it does not hold to the contract; why there is none."""
         try:
-            answered = await self.ask_once(engine, request, "another draft, to compare", True)
+            answered = await self.ask(engine, request, "another draft, to compare", True)
         except (EngineError, PassedOver) as error:
             return error
         return _canonical(self.call, answered.completion.text)
@@ -97,7 +97,7 @@ class SecondOpinions:
             )
         request = to_be_judged(self.call, verdict.text, judge.question)
         try:
-            answered = await self.ask_once(judge.engine, request, f"judges {engine}", True)
+            answered = await self.ask(judge.engine, request, f"judges {engine}", True)
         except (EngineError, PassedOver) as error:
             return Opinion(unjudged=f"judge {judge.engine} gave no answer: {error}")
         said = answered.completion.text.strip().lower()
@@ -117,4 +117,4 @@ def _canonical(call: LlmCall, text: str) -> str | None:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-__all__ = ["AskOnce", "Opinion", "SecondOpinions"]
+__all__ = ["Ask", "Opinion", "SecondOpinions"]

@@ -11,11 +11,12 @@ from carrara.engines.errors import CarraraError, ContractError
 from carrara.workflows.calls import Definition
 from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.plain import plain
+from carrara.workflows.scoring.options import no_option, strays
 from carrara.workflows.scoring.places import Places
-from carrara.workflows.scoring.score import Scoring, label
+from carrara.workflows.scoring.score import Scoring, data_of, label
 from carrara.workflows.types import value_type
 
-_MOST_LISTED = 12
+_MOST_TOLD = 3  # values of one row
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Marker:
 
         Raises:
             ValueError: Markdown that is not of the contract's form, and gold that no answer can equal: an object where
-                the answer is a text, a text where it is an object, none of the options of a choice.
+                the answer is a text, a text where it is an object, none of the options of a choice or of an enum.
         """
         self._check_shape(gold)
         if isinstance(gold, str) and isinstance(self.contract, Table | Outline):
@@ -52,7 +53,20 @@ class Marker:
                 return plain(self.contract.parse(gold))
             except ContractError as error:
                 raise ValueError(f"gold does not fit the answer's type: {error}") from error
-        return with_numbers(gold, self.contract.schema) if isinstance(self.contract, Json) else gold
+        if not isinstance(self.contract, Json):
+            return gold
+        gold = with_numbers(gold, self.contract.schema)
+        self._check_options(gold, self.contract.schema)
+        return gold
+
+    def _check_options(self, gold: Any, schema: Mapping[str, Any]) -> None:
+        """Where fields are compared one by one."""
+        if self.scoring is None or self.scoring.rule != "fields":
+            return
+        found = list(strays(schema, data_of(gold)))
+        if found:
+            more = f" (and {len(found) - _MOST_TOLD} more)" if len(found) > _MOST_TOLD else ""
+            raise ValueError("; ".join(one.told for one in found[:_MOST_TOLD]) + more)
 
     def _check_shape(self, gold: Any) -> None:
         is_object = isinstance(gold, Mapping)
@@ -65,10 +79,7 @@ class Marker:
         options = self.contract.options if isinstance(self.contract, Choice) else ()
         known = {*map(label, options), label(None)}  # a step that was skipped gives null
         if rule == "label" and options and label(gold) not in known:
-            raise ValueError(
-                f"gold is {gold!r:.60}, and the answer is one of {', '.join(options[:_MOST_LISTED])}"
-                f"{', …' if len(options) > _MOST_LISTED else ''}: give gold as one of these"
-            )
+            raise ValueError(no_option("gold", gold, list(options)))
         of_object = isinstance(self.contract, Json) and self.contract.schema.get("type") == "object"
         if rule == "fields" and of_object and not is_object and gold is not None:
             raise ValueError(

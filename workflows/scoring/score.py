@@ -115,7 +115,7 @@ def label(value: Any) -> str:
 
 def pairs_of(scoring: Scoring, value: Any) -> Counter[Pair]:
     """The pairs of JSON data, or of a text that holds it."""
-    return Counter(flatten(_data(value), scoring.unordered))
+    return Counter(flatten(data_of(value), scoring.unordered))
 
 
 def _fields(scoring: Scoring, gold: Any, answer: Any, parsed: bool, places: Places) -> Score:
@@ -163,7 +163,7 @@ def _f1(rows: Sequence[Score]) -> float:
     return 2 * hits / (gold + given) if gold + given else 1.0
 
 
-def _data(value: Any) -> Any:
+def data_of(value: Any) -> Any:
     """An answer as JSON data: models are dumped, JSON texts are read."""
     if isinstance(value, str):
         try:
@@ -180,6 +180,7 @@ __all__ = [
     "Scoring",
     "Totals",
     "by_field",
+    "data_of",
     "label",
     "pairs_of",
     "score",

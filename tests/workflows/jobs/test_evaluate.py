@@ -176,6 +176,17 @@ def test_gold_that_is_no_table_is_named(tmp_path: Path) -> None:
         run(tmp_path / "rows.jsonl", rows, pipeline.workflow, {"ar": lambda r: "| a |\n| - |"})
 
 
+def test_gold_that_an_enum_in_a_list_does_not_have_is_named(tmp_path: Path) -> None:
+    returns = "{items: [{kind: {one_of: [fruit, dairy]}}]}"
+    pipeline = loads(
+        f'inputs: {{p: str}}\nsteps: {{t: {{llm: "{{{{ p }}}}", returns: {returns}}}}}\n'
+    )
+    rows = [{"p": "x", "gold": {"items": [{"kind": kind}]}} for kind in ("Fruit", "fruits")]
+    told = r"rows.jsonl:2: gold at /items/0/kind is 'fruits', and .* Did you mean 'fruit'\?"
+    with pytest.raises(SourceError, match=told):
+        run(tmp_path / "rows.jsonl", rows, pipeline.workflow, {"ar": lambda r: {"items": []}})
+
+
 def test_times_have_a_median_and_a_95th_percentile() -> None:
     assert spread([float(n) for n in range(101)]) == {"median": 50.0, "p95": 95.0}
     assert spread([3.0]) == {"median": 3.0, "p95": 3.0}
