@@ -27,6 +27,7 @@ from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.outage import answer_in_the_end
+from carrara.runtime.routing.patience import NONE, Patience
 from carrara.runtime.routing.witness import Witness
 
 
@@ -70,16 +71,16 @@ class Calls:
         reason: str,
         firm: bool,
         doubled: str = "",
-        patient: bool = False,
+        patience: Patience = NONE,
     ) -> Answered:
-        """One request to one engine; to the one that is `doubled` it joins none that is equal. `patient`: an engine
-        that keeps failing is waited for.
+        """One request to one engine; to the one that is `doubled` it joins none that is equal. While `patience` lasts,
+        an engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
             EngineError: the engine gave no answer.
         """
-        bill = self._bill(engine, request, patient)
+        bill = self._bill(engine, request, patience)
         asking = self._asking(engine, request, reason, firm, doubled, bill)
 
         def rejected(error: EngineError) -> None:
@@ -102,15 +103,18 @@ class Calls:
         except BaseException:
             self._tell_used(engine, bill.cancelled(), broke=False)
             raise
+        finally:
+            if (lap := here.get()) is not None:
+                lap.leaves(bill)
         self._book(bill, answered, asked_at, reason)
         return answered
 
-    def _bill(self, engine: str, request: Request, patient: bool) -> Bill:
+    def _bill(self, engine: str, request: Request, patience: Patience) -> Bill:
         prompt_tokens = estimated_tokens(request.messages)
         can = self.engines[engine].can
         most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
         hurried = bool(self.ctx.resources.get("hurried"))
-        return Bill(self.router, engine, prompt_tokens, most_tokens, patient, hurried)
+        return Bill(self.router, engine, prompt_tokens, most_tokens, patience, hurried)
 
     def _asking(
         self, engine: str, request: Request, reason: str, firm: bool, doubled: str, bill: Bill
@@ -142,7 +146,7 @@ class Calls:
         if not firm:
             self.told.asked(engine)
         if (lap := here.get()) is not None:
-            lap.asks(bill, self.told.now(), bill.prompt_tokens)
+            lap.asks(bill, engine, self.told.now(), bill.prompt_tokens)
         self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
     def _watch(self, engine: str, bill: Bill) -> Watch | None:

@@ -31,6 +31,7 @@ from carrara.runtime.events import (
     StepEvent,
     ValueShown,
 )
+from carrara.runtime.limits import EngineGate
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import PassedOver
@@ -56,6 +57,7 @@ from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.mixed import Part, part_of, text_of
+from carrara.runtime.routing.patience import Patience
 from carrara.runtime.routing.router import (
     JUDGED,
     UNASKED,
@@ -102,6 +104,10 @@ class Dialogue:
         self.told = Witness(self.evidence, ctx.path, self._now)
         self.calls = Calls(ctx, self.router, self.engines, self.told, self._objection)
         self.started = self._now()
+        self.made = 0
+        """Moves so far, of all lines of a race."""
+        self.asked: list[str] = []
+        """The engines that are asked now."""
 
     async def lead(self) -> Any:
         """Ask until an answer is accepted; its value. Where no engine is left that answers, that of a valid answer that
@@ -122,13 +128,14 @@ class Dialogue:
                     raise
                 self._last_is_busy(busy)
                 break
-            verdict, move, line = turn.verdict, turn.following, turn.line
+            verdict, line = turn.verdict, turn.line
             if verdict.rejection is None:
                 self.told.ends(line.stay)
                 self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
-            if move is None:
-                move = self._for_want_of_money(verdict.rejection, line)
+            move = None
+            if self.may_go_on:
+                move = turn.following or self._for_want_of_money(verdict.rejection, line)
             self.goes_on(turn._replace(following=move))
         if (found := self.fallback.taken()) is None:
             raise self._failure()
@@ -150,8 +157,7 @@ class Dialogue:
     def _for_want_of_money(self, rejection: Rejection, line: Line) -> Move | None:
         """Where the last engine turned out too dear and nothing can be taken: the first of those that were left out in
         its favour, and are not too dear."""
-        spent = len(line.history) >= self.policy.max_attempts
-        if rejection.cause != "too dear" or spent or self.fallback.taken() is not None:
+        if rejection.cause != "too dear" or self.fallback.taken() is not None:
             return None
         try:
             again = self._route()
@@ -175,7 +181,8 @@ class Dialogue:
 
     def _last_is_busy(self, busy: EngineBusy) -> None:
         engine = self.route.candidates[-1].name
-        self._reject(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
+        keep = self._keep if busy in self.calls.waited_out else self._reject
+        keep(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
 
     async def ask_engine(self, move: Move, line: Line) -> Turn:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
@@ -185,36 +192,66 @@ class Dialogue:
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
-        line.stay = stay = self.told.stay(engine, move.how)
+        self.asked.append(engine)
         try:
-            while True:
-                line.history.append(move)
-                stay.moves()
-                verdict = await self._make(move, line)
-                if verdict.rejection is not None and verdict.rejection.cause in UNASKED:
-                    line.history.pop()  # no call was made
-                stay.moved(move.how, verdict)
-                following = self._after(verdict.rejection, line) if verdict.rejection else None
-                if following is None or following.engine != move.engine:
-                    stay.ends(verdict)
-                    return Turn(verdict, following, line)
-                move = following
+            return await self._stay(move, line)
         finally:
+            self.asked.remove(engine)
             if scouting:
                 scouts.back(key)
+
+    async def _stay(self, move: Move, line: Line) -> Turn:
+        line.stay = stay = self.told.stay(move.engine, move.how)
+        while True:
+            line.history.append(move)
+            stay.moves()
+            verdict = await self._make(move, line)
+            if verdict.rejection is not None and verdict.rejection.cause in UNASKED:
+                line.history.pop()  # no call was made
+                self.made -= 1
+            stay.moved(move.how, verdict)
+            following = self._after(verdict.rejection, line) if verdict.rejection else None
+            if following is None or following.engine != move.engine:
+                stay.ends(verdict)
+                return Turn(verdict, following, line)
+            move = following
+            self.begins()
 
     async def _turn(self, move: Move, line: Line) -> Turn:
         """A move and what follows it at its engine, in a race with others where the policy hedges."""
         hedge = self.policy.hedge
         if hedge is None or self.company(move, line) is None:
+            self.begins()
             return await self.ask_engine(move, line)
         return await Race(hedge, self).run(move, line)
 
     def tell(self, kind: type[StepEvent], /, **fields: Any) -> None:
         self.ctx.tell(kind, **fields)
 
+    def begins(self) -> None:
+        """A move begins. It counts from here, also while it waits for its turn."""
+        self.made += 1
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is an attempt left."""
+        return self.made < self.policy.max_attempts
+
+    @property
+    def second_best(self) -> str:
+        """The engine whose doubtful answer is taken where no move is left, "" where none is."""
+        found = self.fallback.taken()
+        return "" if found is None else found[0].rejection.engine
+
+    def gate(self, engine: str) -> EngineGate | None:
+        """The way into an engine."""
+        found: EngineGate | None = self.ctx.resources.get("gates", {}).get(engine)
+        return found
+
     def company(self, move: Move, line: Line) -> str | None:
         """The engine that may be asked beside a move that is late."""
+        if not self.may_go_on:
+            return None
         is_doubled = line.doubled == move.engine
         return company(move, self.route, self._is_quicker(move.engine), is_doubled)
 
@@ -244,9 +281,9 @@ class Dialogue:
             reason = f"only {part.told}: {reason}"
         try:
             firm = self._is_firm(move)
-            patient = self._is_patient(move.engine)
+            patience = self._patience(move.engine)
             answered = await self.calls.ask(
-                move.engine, request, reason, firm, line.doubled, patient
+                move.engine, request, reason, firm, line.doubled, patience
             )
             completion = answered.completion
             line.stay.answered(answered.remembered)
@@ -384,12 +421,13 @@ class Dialogue:
         # One that cannot be reached is not asked again at once, the next engine is; a patient call has tried it again.
         failed = error if isinstance(error, EngineFailed) else None
         broke_off = failed is not None and bool(failed.phase) and not failed.is_unreachable
-        if is_server_fault(error) and self._is_patient(move.engine):
+        waited_out = error in self.calls.waited_out
+        if waited_out or (is_server_fault(error) and self._is_patient(move.engine)):
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
         self.errors.append(error)
         # Of these no call was made, or none that is not told.
-        if isinstance(error, EngineDown | OverBudget) or error in self.calls.waited_out:
+        if waited_out or isinstance(error, EngineDown | OverBudget):
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)
@@ -398,8 +436,9 @@ class Dialogue:
     def _after(self, rejection: Rejection, line: Line) -> Move | None:
         against = self._against_renoising(rejection.engine)
         pays = self._once_more_pays(rejection)
+        beside = self.made - len(line.history)
         move = next_after(
-            rejection, line.history, self.facts, self.route, self.policy, against, pays
+            rejection, line.history, self.facts, self.route, self.policy, against, pays, beside
         )
         if move is not None and move.spared:
             self.told.kept_from_renoising(rejection.engine)
@@ -447,6 +486,12 @@ class Dialogue:
     def _is_patient(self, engine: str) -> bool:
         """Whether nothing can be had without this engine."""
         return is_last(engine, self.route) and self.fallback.taken() is None
+
+    def _patience(self, engine: str) -> Patience:
+        def is_alone() -> bool:
+            return all(other == engine for other in self.asked)
+
+        return Patience(lambda: self._is_patient(engine), is_alone, self.fallback.offered)
 
     def _is_firm(self, move: Move) -> bool:
         """Whether the engine is asked whatever the evidence says by then."""

@@ -146,14 +146,15 @@ def next_after(
     policy: Policy,
     against_renoising: str | None = None,
     once_more_pays: bool = False,
+    beside: int = 0,
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
     `history` holds the moves so far, the rejected one last; one that was passed over was no move. `against_renoising`
     says why doubtful fields had better be left to the next engine, `once_more_pays` that a call that broke off had
-    better not.
+    better not. `beside` moves are made on other lines of a race.
     """
-    if len(history) >= policy.max_attempts:
+    if len(history) + beside >= policy.max_attempts:
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(rejection.engine)
