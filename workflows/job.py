@@ -228,20 +228,15 @@ async def run_job(
     policy = None if until.cost is None else _within(until.cost, session, course.workflow)
     end = End(until, clock)
 
-    def begin() -> None:
-        course.opened.begin(accept_changes)
-        if outdated is not None and course.opened.earlier.stale:
-            outdated(course.opened.earlier.stale)
-
     async def whole() -> None:
-        if run_id is not None:
-            begin()  # only now: no other process has the run, and with it the files
+        if run_id is not None:  # only now: no other process has the run, and with it the files
+            course.begin(accept_changes, outdated)
         await course.run(end)
 
     async with AsyncExitStack() as stack:
         stack.enter_context(course.opened)
-        if run_id is None:
-            begin()  # what cannot be written begins no run
+        if run_id is None:  # what cannot be written begins no run
+            course.begin(accept_changes, outdated)
         if on is not None:
             course.pool = await stack.enter_async_context(_pool(course, on, policy))
         try:
@@ -265,7 +260,7 @@ async def run_job(
 class _Course:
     """A job on its way through this process: what it reads, what runs, where its rows go.
 
-    Making one refuses what is wrong with the job, and leaves no trace. `opened` is to begin before `run`. `pool` are
+    Making one refuses what is wrong with the job, and leaves no trace. `begin` comes before `run`. `pool` are
     the workers of a cluster, None where the workflow runs in this process.
     """
 
@@ -288,6 +283,12 @@ class _Course:
         self._seats = Seats(session.engines)
         self._seen = seen
         self._left_open = 0
+
+    def begin(self, accept_changes: bool, outdated: Callable[[int], None] | None) -> None:
+        """Open the files. As `run_job`."""
+        self.opened.begin(accept_changes)
+        if outdated is not None and self.opened.earlier.stale:
+            outdated(self.opened.earlier.stale)
 
     async def run(self, end: End) -> None:
         """The run's workflow function: puts the records that are still open through the workflow, up to `end`. All

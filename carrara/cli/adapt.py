@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from carrara.cli.options import check_model
 from carrara.cli.outcome import FAILED, give, note, usage
+from carrara.cli.who import check_model
 from carrara.engines.errors import CarraraError
 
 _DATA = Annotated[

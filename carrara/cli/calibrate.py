@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.options import (
-    AUTO,
-    How,
-    ModelOption,
-    QuickOption,
-    QuietOption,
-    Target,
-    engine_names,
-)
+from carrara.cli.how import How
+from carrara.cli.options import ModelOption, QuickOption, QuietOption, Target
 from carrara.cli.outcome import FAILED, finish, give, note, usage
+from carrara.cli.who import Who, engine_names
 
 if TYPE_CHECKING:
     from carrara.workflows.calibration.calibrate import Calibrated
@@ -93,7 +87,7 @@ def calibrate(
         if plot.resolve() == output.resolve():
             raise usage(f"--plot and --output are both {plot}: name two files")
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
-    how = How(AUTO, model, None, None, quiet, quick=quick)
+    how = How(Who(model=model, quick=quick), None, None, quiet)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
     from carrara.workflows.calibration.plot import draw
     from carrara.workflows.outputs import write_outputs

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carrara.cli.how import How
 from carrara.cli.options import (
-    AUTO,
     EngineOption,
-    How,
     ModelOption,
     PolicyOption,
     QuickOption,
@@ -22,6 +21,7 @@ from carrara.cli.options import (
     Target,
 )
 from carrara.cli.outcome import FAILED, finish, give, note, usage
+from carrara.cli.who import AUTO, Who
 
 if TYPE_CHECKING:
     from carrara.workflows.evaluation import Evaluation
@@ -72,7 +72,7 @@ def evaluate(
     from carrara.workflows.outputs import make_place, write_outputs
     from carrara.workflows.row_format import check_suffix
 
-    how = How(engine, model, record, replay, quiet, policy=policy, quick=quick)
+    how = How(Who(engine, model, quick, policy), record, replay, quiet)
     if output is not None:
         output = output if output.suffix else output.with_suffix(".jsonl")
         check_suffix(output)
@@ -100,14 +100,14 @@ async def _evaluate(how: How, target: str, rows: Path, chosen: Mapping[str, Any]
     from carrara.workflows.target import load_workflow
 
     workflow = load_workflow(target)
-    how.check_engines(lambda: workflow)
+    how.who.check_engines(lambda: workflow)
     async with how.session(workflow=lambda: workflow) as session:
         with how.watching() as progress:
             return await score_rows(
                 workflow,
                 str(rows),
                 session,
-                engine=how.only_engine,
+                engine=how.who.only_engine,
                 listeners=progress,
                 **chosen,
             )

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import PolicyOption, engine_names, policy_for
+from carrara.cli.options import PolicyOption
 from carrara.cli.outcome import USAGE, note, usage
+from carrara.cli.who import engine_names, policy_for
 
 _TARGET = Annotated[
     str,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrara.cli.how import How, cluster_of
 from carrara.cli.job_options import (
     AcceptOption,
     ConcurrencyOption,
@@ -31,13 +33,11 @@ from carrara.cli.job_options import (
     WhereOption,
 )
 from carrara.cli.options import (
-    AUTO,
     JOBS,
     JOURNAL,
     DeadlineOption,
     EngineOption,
     GpusOption,
-    How,
     JournalOption,
     MaxCostOption,
     ModelOption,
@@ -51,12 +51,10 @@ from carrara.cli.options import (
     Target,
     WatchOption,
     WorkersOption,
-    cluster_of,
-    is_given,
-    told_of_answering,
 )
 from carrara.cli.outcome import finish, usage
 from carrara.cli.running import go_on_with, run_as_job, run_once, try_out
+from carrara.cli.who import AUTO, Who, is_given
 
 if TYPE_CHECKING:
     from carrara.workflows.job import Job, Until
@@ -109,23 +107,13 @@ def run(
 
     if source is None:
         _no_options_of_jobs(context)
-    how = How(
-        engine,
-        model,
-        record,
-        replay,
-        quiet,
-        journal,
-        concurrency=None if source else concurrency,
-        policy=policy,
-        on=None if source is None or dry_run else cluster_of(on, workers, replicas, gpus),
-        watch=watch,
-        quick=quick,
-        limits=_limits(max_cost, deadline),
-        accepts=accept_changes,
-        reuse=reuse,
-        told=told_of_answering(context),
-    )
+    who = Who(engine, model, quick, policy).given(context)
+    how = How(who, record, replay, quiet, journal, watch=watch, accepts=accept_changes, reuse=reuse)
+    how = replace(how, limits=_limits(max_cost, deadline))
+    if source is None:
+        how = replace(how, concurrency=concurrency)
+    elif not dry_run:
+        how = replace(how, on=cluster_of(on, workers, replicas, gpus))
     given = assignments(settings or (), "--set")
     if source is None:
         finish(run_once(how, target, given, None if output is None else Path(output)))
@@ -133,24 +121,10 @@ def run(
     _refuse_empty(source, where)
     from carrara.workflows.job import Job
 
-    job = Job(
-        target,
-        source,
-        output or "",
-        assignments(columns or (), "--map"),
-        given,
-        limit,
-        concurrency,
-        order.value,
-        key=key,
-        where=where or "",
-        shard=shard,
-        sample=None if dry_run else sample,
-        seed=seed,
-        flatten=flatten,
-        trust=trust,
-        review=review,
-    )
+    named = assignments(columns or (), "--map")
+    job = Job(target, source, output or "", named, given, limit, concurrency, order.value)
+    job = replace(job, key=key, where=where or "", shard=shard, seed=seed, flatten=flatten)
+    job = replace(job, sample=None if dry_run else sample, trust=trust, review=review)
     if dry_run:
         finish(try_out(how, job, 3 if sample is None else sample))
         return
@@ -237,21 +211,8 @@ def resume(
     A job asks the engines that it was begun with, unless --engine, --model, --quick or --policy say otherwise.
     --max-cost and --deadline are for jobs, and count from this start of the job on.
     """
-    how = How(
-        engine,
-        model,
-        record,
-        replay,
-        quiet,
-        journal,
-        policy=policy,
-        on=cluster_of(on, workers, replicas, gpus),
-        watch=watch,
-        quick=quick,
-        limits=_limits(max_cost, deadline),
-        output=output or "",
-        accepts=accept_changes,
-        reuse=reuse,
-        told=told_of_answering(context),
-    )
+    who = Who(engine, model, quick, policy).given(context)
+    how = How(who, record, replay, quiet, journal, watch=watch, accepts=accept_changes, reuse=reuse)
+    how = replace(how, limits=_limits(max_cost, deadline), output=output or "")
+    how = replace(how, on=cluster_of(on, workers, replicas, gpus))
     finish(go_on_with(how, run_id, output, _until(max_cost, deadline)))

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from carrara.cli.options import How, answering
+from carrara.cli.how import How
 from carrara.cli.outcome import FAILED, give, note, usage
+from carrara.cli.who import written
 
 if TYPE_CHECKING:
     from carrara.runtime.events import Listener
@@ -42,7 +43,7 @@ async def run_once(how: How, target: str, given: dict[str, Any], output: Path | 
     from carrara.workflows.target import file_of, load_workflow
 
     workflow = load_workflow(target)
-    how.check_engines(lambda: workflow)
+    how.who.check_engines(lambda: workflow)
     inputs = read_inputs(workflow, given)
 
     async def work(
@@ -59,7 +60,7 @@ async def try_out(how: How, job: Job, count: int) -> None:
     from carrara.workflows.estimate import estimate
 
     workflow = partial(_workflow_of, job)
-    how.check_engines(workflow)
+    how.who.check_engines(workflow)
     async with how.session(workflow=workflow) as session:
         found = await estimate(job, session, count)
     give("\n".join(found.lines()))
@@ -82,12 +83,12 @@ async def run_as_job(
     if go_on and earlier is None:
         earlier = _earlier(how, job)
     if earlier is None:
-        job = replace(job, answered_by=how.answered_by)
+        job = replace(job, answered_by=how.who.kept)
     else:
         job = job.as_begun(earlier.source)
         how = _as_begun(how, job.answered_by)
     run_id = None if earlier is None else earlier.run_id
-    how.check_engines(partial(_workflow_of, job))
+    how.who.check_engines(partial(_workflow_of, job))
 
     async def work(session: Session, journal: Recorder, progress: Sequence[Listener]) -> JobResult:
         flows = not is_table(job.place) and is_stream(Path(job.place))
@@ -131,12 +132,12 @@ def _as_begun(how: How, answered_by: Mapping[str, Any] | None) -> How:
     """How the job goes on: as it began, where the command line says nothing else; that it does is told."""
     if answered_by is None:
         return how
-    how = how.as_begun(answered_by)
-    if how.answered_by != answered_by:
-        before = " ".join(answering(answered_by)) or "the default engines"
-        now = " ".join(answering(how.answered_by)) or "the default engines"
+    who = how.who.as_begun(answered_by)
+    if who.kept != answered_by:
+        before = " ".join(written(answered_by)) or "the default engines"
+        now = " ".join(who.words) or "the default engines"
         note(f"the job was begun with {before} and goes on with {now}")
-    return how
+    return replace(how, who=who)
 
 
 async def go_on_with(how: How, name: str, output: str | None, until: Until) -> None:
@@ -163,7 +164,7 @@ async def go_on_with(how: How, name: str, output: str | None, until: Until) -> N
     ):
         if given:
             raise usage(f"{option} for jobs, and run {found.run_id} is none")
-    how.check_engines(lambda: workflow)
+    how.who.check_engines(lambda: workflow)
 
     async def work(
         session: Session, journal: Recorder, progress: Sequence[Listener]

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from carrara.cli.options import QuickOption, engine_names
+from carrara.cli.options import QuickOption
 from carrara.cli.outcome import finish, note, usage
+from carrara.cli.who import engine_names
 
 TOKEN = "CARRARA_API_KEY"
 _GRACE_S = 5

@@ -77,7 +77,8 @@ class _Runner:
 
 @dataclass(eq=False)
 class Race:
-    """One hedged move of `call`, and what is asked beside it: never more than two engines at a time."""
+    """One hedged move of `call`, and what is asked beside it: at most two engines at a time. Of those that ended
+    in vain only the laps stay, to tell of them."""
 
     hedge: Hedge
     call: Course
@@ -97,7 +98,7 @@ class Race:
                 if not self._running:
                     self._lost()
                     return last.turn.result()
-                # Its answer was in vain, and that of the others may never come.
+                # What the others say may never come.
                 if last.following is not None and self.call.may_go_on:
                     self.call.goes_on(last.turn.result())
                     last = self._start(last.following, last.turn.result().line)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from carrara.cli.options import How, answering
+from carrara.cli.how import How
+from carrara.cli.who import Who
 from carrara.workflows.cluster.plan import OnRay
 from carrara.workflows.job import Job
 from tests.cli.test_engines import Server, serving
@@ -80,7 +81,8 @@ def test_another_engine_is_asked_where_it_is_named_and_that_is_told(
 
 
 def how(engine: str = "auto", **more: Any) -> How:
-    return How(engine, None, None, None, False, **more)
+    who = {name: more.pop(name) for name in ("quick", "policy") if name in more}
+    return How(Who(engine, **who), None, None, False, **more)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def how(engine: str = "auto", **more: Any) -> How:
         (how("a,b", quick=False), "resume r --engine a,b --no-quick"),
         (how(policy=Path("/my rules.yaml"), quick=True), "resume r --quick --policy '/my rules.yaml'"),
         (how(on=OnRay(workers=2, gpus=0.25)), "resume r --on ray --workers 2 --gpus 0.25"),
-        (How("auto", None, None, Path("calls"), False), "resume r --replay calls"),
+        (How(Who(), None, Path("calls"), False), "resume r --replay calls"),
         (how("a", journal="j.db", accepts=True), "resume r --accept-changes --engine a --journal j.db"),
     ],
 )  # fmt: skip
@@ -102,10 +104,10 @@ def test_a_job_keeps_who_answers_for_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    begun = how("a", quick=True, policy=Path("rules.yaml")).answered_by
+    begun = Who("a", quick=True, policy=Path("rules.yaml")).kept
     assert begun == {"engine": "a", "quick": True, "policy": str(tmp_path / "rules.yaml")}
     job = Job("f.py:f", "in.jsonl", "out.jsonl", answered_by=begun)
     assert Job.from_source(job.source).answered_by == begun
-    assert how().as_begun(begun).answered_by == begun
-    other = how("b", told=frozenset({"engine"})).as_begun(begun)
-    assert answering(other.answered_by) == ["--engine b", f"--policy {tmp_path}/rules.yaml"]
+    assert Who().as_begun(begun).kept == begun
+    other = Who("b", told=frozenset({"engine"})).as_begun(begun)
+    assert other.words == ["--engine b", f"--policy {tmp_path}/rules.yaml"]
