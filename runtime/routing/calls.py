@@ -120,10 +120,21 @@ class Calls:
         self, engine: str, request: Request, reason: str, firm: bool, doubled: str, bill: Bill
     ) -> Asking:
         resources = self.ctx.resources
+        lap = here.get()  # an equal request of another step may be at its engine for this one
+
+        def waits(prompt_tokens: int) -> None:
+            if lap is not None:
+                lap.asks(bill, engine, self.told.now(), prompt_tokens)
+
+        def admit() -> None:
+            self._admit(engine, firm, bill)
+            waits(bill.prompt_tokens)
+            self.ctx.tell(EngineCalled, engine=engine, reason=reason)
+
         return Asking(
             self.engines[engine],
             request,
-            lambda: self._admit(engine, reason, firm, bill),
+            admit,
             firm,
             resources.get("gates", {}).get(engine),
             None if engine == doubled else resources.get("single_flight"),
@@ -131,9 +142,10 @@ class Calls:
             bill,
             resources.get("remembered"),
             self.ctx.node,
+            lambda: waits(0),
         )
 
-    def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
+    def _admit(self, engine: str, firm: bool, bill: Bill) -> None:
         """Called when it is the call's turn: the evidence may have changed while it waited."""
         if not firm:
             objection = self.objection(engine)
@@ -145,9 +157,6 @@ class Calls:
             raise PassedOver(objection)
         if not firm:
             self.told.asked(engine)
-        if (lap := here.get()) is not None:
-            lap.asks(bill, engine, self.told.now(), bill.prompt_tokens)
-        self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
     def _watch(self, engine: str, bill: Bill) -> Watch | None:
         shown = self.ctx.listening and self.ctx.resources.get("drafts")
