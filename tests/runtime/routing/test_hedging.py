@@ -18,6 +18,7 @@ from carrara.runtime.report import Reporter
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Price, Rule
+from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
 
 RULES = (Rule(("diffusion", "ar")),)
@@ -448,3 +449,38 @@ def test_a_call_that_lost_is_in_the_budget_and_in_the_report(
     for event in ctx.events:
         reporter(event)
     assert reporter.in_order().cost == router.purse.spent.cost > 0
+
+
+def test_answers_given_before_show_nothing_in_a_race_either(run_virtual: Run, context: Any) -> None:
+    first, second = engines(
+        after(1.5, Completion("no", confidence=Confidence(0.1))), after(0.8, "yes")
+    )
+    router = Router(Policy(rules=RULES, hedge=Hedge(after_s=1.0), choose="order"))
+    shared = {"router": router, "single_flight": SingleFlight(), "remembered": Remembered()}
+    seen = []
+    for number in range(3):
+        ctx = context(first, second, **shared)
+        ctx.node = number
+        assert asked(run_virtual, ctx) == "yes"
+        seen.append(router.evidence.to_data())
+    assert (len(first.requests), len(second.requests)) == (1, 1)
+    assert seen == [seen[0]] * 3
+
+
+def test_of_all_that_lost_it_is_told_in_the_order_in_which_they_were_asked(
+    run_virtual: Run, context: Any
+) -> None:
+    rules = (Rule(("one", "two", "three")),)
+    router = Router(Policy(rules=rules, hedge=Hedge(after_s=1.0), choose="order"))
+    doubtful = Completion("no", confidence=Confidence(0.1))
+    ctx = context(
+        ScriptedEngine("one", after(9.0, "no"), can=["choice"]),
+        ScriptedEngine("two", after(0.5, doubtful), can=["choice"]),
+        ScriptedEngine("three", after(0.5, "yes"), can=["choice"]),
+        router=router,
+    )
+    assert asked(run_virtual, ctx) == "yes"
+    ends = ctx.told(HedgeEnded)
+    assert [(end.engine, end.loser) for end in ends] == [("three", "one"), ("three", "two")]
+    assert [end.wasted_s for end in ends] == pytest.approx([2.0, 0.5], abs=1e-3)
+    assert list(router.evidence._at("flow/step", "one").turns) == pytest.approx([2.0], abs=1e-3)
