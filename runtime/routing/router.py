@@ -180,7 +180,8 @@ def prolonged(found: Route, again: Route, asked: Collection[str]) -> Route | Non
     fresh = tuple(one for one in again.candidates if one.name not in asked)
     if not fresh:
         return None
-    earlier = tuple(one for one in found.candidates if one not in fresh)
+    back = {one.name for one in fresh}
+    earlier = tuple(one for one in found.candidates if one.name not in back)
     return replace(found, candidates=(*earlier, *fresh), missing=again.missing)
 
 
