@@ -234,9 +234,10 @@ class Hedged(StepEvent):
 
 @dataclass(frozen=True, slots=True)
 class HedgeEnded(StepEvent):
-    """The answer of `engine` was accepted first; told of each of the others. `loser` was cancelled if it had not ended.
-    What it did since it was asked was in vain: `wasted_s` seconds, `wasted_tokens` of prompts and answers (estimated
-    for a call that was cut off), `wasted_passes` (as far as they were seen)."""
+    """The answer of `engine` was accepted first; told of each of the others. Where none was accepted, it is the one
+    whose doubtful answer is taken all the same, "" where none is. `loser` was cancelled if it had not ended. What it
+    did since it was asked was in vain: `wasted_s` seconds, `wasted_tokens` of prompts and answers (estimated for a
+    call that was cut off), `wasted_passes` (as far as they were seen)."""
 
     engine: str = ""
     loser: str = ""

@@ -120,6 +120,8 @@ def _told(event: StepEvent, before: StepEvent | None) -> str:
             return f"ask {event.engine} a second time beside: {event.reason}"
         case Hedged():
             return f"start {event.target} beside {event.engine}: {event.reason}"
+        case HedgeEnded(engine=""):
+            return f"none was taken, {_wasted(event)} of {event.loser} in vain"
         case HedgeEnded() if event.loser == event.engine:
             return f"one call of {event.engine} was first, {_wasted(event)} of the other in vain"
         case HedgeEnded():

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Protocol
 
 from carrara.runtime.attempt_clock import uncounted
+from carrara.runtime.bell import Bell
 
 TOKEN_WINDOW_S = 1.0
 """Tokens are let through in portions worth at most this many seconds, so that no minute holds more than its
@@ -159,6 +160,8 @@ class EngineGate:
         quota = limits.tokens_per_min
         self._tokens = None if quota is None else TokenRate(quota)
         self._open_at = 0.0
+        self.paused = Bell()
+        """Rings when the engine asks for a pause."""
 
     def admit(self, *, rank: float = 0.0, tokens: float = 0.0) -> Admission:
         """An async context in which one call may be made.
@@ -171,13 +174,18 @@ class EngineGate:
         """The engine asked for a pause: nobody is let in before it is over."""
         now = asyncio.get_running_loop().time()
         self._open_at = max(self._open_at, now + seconds)
+        self.paused.ring()
+
+    @property
+    def pause_s(self) -> float:
+        """How long nobody is let in yet because the engine asked for a pause; 0 where it did not."""
+        return max(0.0, self._open_at - asyncio.get_running_loop().time())
 
     async def _enter(self, rank: float, tokens: float) -> None:
         if self._places is not None:
             await self._places.acquire(rank)
         try:
-            loop = asyncio.get_running_loop()
-            while (wait_s := self._open_at - loop.time()) > 0:
+            while (wait_s := self.pause_s) > 0:
                 with uncounted():
                     await asyncio.sleep(wait_s)
             await self._requests.acquire()

@@ -19,12 +19,19 @@ T = TypeVar("T")
 class Caller(Protocol):
     """Somebody who waits for a call, and answers for it while leading it."""
 
+    def joins(self, leader: Any) -> None:
+        """The call is under way, and a caller of the same kind leads it."""
+        ...
+
     def take_over(self, leader: Any) -> None:
         """The caller that led has left; this one, of the same kind, leads from now on."""
         ...
 
 
 class _Nobody:
+    def joins(self, leader: Any) -> None:
+        return None
+
     def take_over(self, leader: Any) -> None:
         return None
 
@@ -46,8 +53,8 @@ class SingleFlight(Generic[T]):
     async def run(
         self, key: Hashable, call: Callable[[], Awaitable[T]], caller: Caller | None = None
     ) -> T:
-        """The result of `call()`, or of the call with this key that is under way. `caller` is told when it is to lead
-        a call that it has not started.
+        """The result of `call()`, or of the call with this key that is under way. `caller` is told whose call it
+        joins, and when it is to lead a call that it has not started.
 
         Its error, too, goes to all who wait for it. A call that has ended is not remembered.
         """
@@ -57,6 +64,8 @@ class SingleFlight(Generic[T]):
             self._flights[key] = flight
             flight.task.add_done_callback(lambda _: self._land(key, flight))
         caller = caller or _Nobody()
+        if flight.callers:
+            caller.joins(flight.callers[0])
         flight.callers.append(caller)
         try:
             await asyncio.wait({flight.task})
@@ -71,12 +80,13 @@ class SingleFlight(Generic[T]):
         if flight.callers:
             if led:
                 flight.callers[0].take_over(caller)
-        elif not flight.task.done():
+            return
+        if not flight.task.done():
             self._land(key, flight)
             flight.task.cancel()
             await asyncio.wait({flight.task})
-            if not flight.task.cancelled():
-                flight.task.exception()  # nobody is left to be told
+        if not flight.task.cancelled():
+            flight.task.exception()  # nobody is left to be told
 
     def _land(self, key: Hashable, flight: _Flight[T]) -> None:
         if self._flights.get(key) is flight:

@@ -158,7 +158,8 @@ class JobResult:
     the output is a device or pipe. `output` is a path, or the URL of a table.
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
-    before its records did, "" where it did not. `dropped` rows were given up because the source, or the type
+    before its records did, "" where it did not, and `left_open` how many records it had begun in vain by then: they are
+    neither done nor failed. `dropped` rows were given up because the source, or the type
     of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
     journal holds.
     `remade` rows took the place of rows that an earlier definition of the workflow had made.
@@ -182,6 +183,7 @@ class JobResult:
     moved: int = 0
     remade: int = 0
     occupancy: Mapping[str, Occupancy] = field(default_factory=dict)
+    left_open: int = 0
 
 
 async def run_job(
@@ -280,6 +282,7 @@ class _Course:
         self.opened.check()
         self._seats = Seats(session.engines)
         self._seen = seen
+        self._left_open = 0
 
     def begin(self, accept_changes: bool, outdated: Callable[[int], None] | None) -> None:
         """Open the files. As `run_job`."""
@@ -303,7 +306,9 @@ class _Course:
         )
 
         async def take(outcome: Outcome) -> None:
-            if not end.caused(outcome.error):  # else it makes no row: the record is still open
+            if end.caused(outcome.error):  # it makes no row: the record is still open
+                self._left_open += 1
+            else:
                 await writer.write(outcome)
 
         await batch_of(
@@ -342,6 +347,7 @@ class _Course:
             moved=earlier.moved,
             remade=writer.remade,
             occupancy=self._seats.occupancy,
+            left_open=self._left_open,
         )
 
 

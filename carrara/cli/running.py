@@ -252,7 +252,9 @@ def _tell_job(result: JobResult, how: How, job: Job) -> None:
     note(
         f"{result.done} rows in {result.output}"
         + (f" ({result.reused} from before)" if result.reused else "")
-        + f", {result.failed} failed, {result.seconds:.1f} s, {rate:.2f} records/s"
+        + f", {result.failed} failed"
+        + (f", {result.left_open} begun and still open" if result.left_open else "")
+        + f", {result.seconds:.1f} s, {rate:.2f} records/s"
     )
     if result.dropped:
         note(

@@ -33,10 +33,15 @@ class Answered:
 
 @dataclass(slots=True)
 class _Part:
-    """What a step does for the call: whether the call was `made` for it, and the `heir` that leads it instead."""
+    """What a step does for the call: whether the call was `made` for it, and the `heir` that leads it instead. Of the
+    step that began the call: the others that have `joined` it, and whether it `is_let_in` to the engine; of those, the
+    one that `began` it."""
 
     made: bool = False
     heir: Asking | None = None
+    joined: list[Asking] = field(default_factory=list)
+    is_let_in: bool = False
+    began: Asking | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +52,8 @@ class Asking:
     raise PassedOver, and Reserved or Recovering where the budget or the engine is to be waited for, which is done
     without a place. Without a `gate` there is always a place; without `flights` nothing is joined, and nothing taken
     from what is `remembered` of the run, in which `asker` is the number of the step's node. A call that was joined goes
-    over to the `bill` of this one where the step that made it leaves.
+    over to the `bill` of this one where the step that made it leaves; `waits` is called when one that was joined is at
+    the engine.
     """
 
     engine: Engine
@@ -60,6 +66,7 @@ class Asking:
     bill: Bill | None = None
     remembered: Remembered | None = None
     asker: int = 0
+    waits: Callable[[], None] = lambda: None
     _part: _Part = field(default_factory=_Part)
 
     async def answer(self) -> Answered:
@@ -71,7 +78,8 @@ class Asking:
         """
         if self.flights is None or not self.request.sampling.is_repeatable:
             return Answered(await self._admitted(), False)
-        self._part.made = False
+        self._part.made = self._part.is_let_in = False
+        self._part.joined, self._part.began = [], None
         place = (self.engine.name, self.engine.fingerprint, self.firm)
         request, known = _sameness(self.request), self.remembered
         if known is not None and (found := known.get(place, request, self.asker)) is not None:
@@ -85,6 +93,14 @@ class Asking:
         """The engine asked for a pause, which is one for all its calls."""
         if self.gate is not None:
             self.gate.hold_off(seconds)
+
+    def joins(self, leader: Asking) -> None:
+        """See `single_flight`."""
+        began = leader._part.began or leader
+        self._part.began = began
+        began._part.joined.append(self)
+        if began._part.is_let_in:
+            self.waits()
 
     def take_over(self, leader: Asking) -> None:
         """See `single_flight`."""
@@ -119,7 +135,10 @@ class Asking:
     async def _complete(self) -> Completion:
         leader = self._leader
         leader.admit()
-        leader._part.made = True
+        leader._part.made = self._part.is_let_in = True
+        for one in self._part.joined:
+            if one is not leader:
+                one.waits()
 
         def show(progress: Progress) -> None:
             if (watch := self._leader.watch) is not None:

@@ -17,13 +17,14 @@ from carrara.runtime.routing.breaker import Recovering
 from carrara.runtime.routing.budget import OverBudget, Reserved, Spending, spending_of
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.estimate import estimated_text_tokens
+from carrara.runtime.routing.patience import Patience
 
 _log = logging.getLogger(__name__)
 
 
 class Bill:
-    """What one call to one engine may cost and did. Settle it once, however the call ended. `patient`: no other engine
-    could answer, so one that keeps failing is waited for until it is down; `hurried`: somebody waits for the run."""
+    """What one call to one engine may cost and did. Settle it once, however the call ended. While its `patience` lasts,
+    an engine that keeps failing is waited for until it is down; `hurried`: somebody waits for the run."""
 
     def __init__(
         self,
@@ -31,13 +32,13 @@ class Bill:
         engine: str,
         prompt_tokens: int,
         max_tokens: int,
-        patient: bool,
+        patience: Patience,
         hurried: bool = False,
     ) -> None:
         self._router, self.engine, self.prompt_tokens = router, engine, prompt_tokens
         self._max_tokens = max_tokens
         self._expected = router.purse.expected(engine, prompt_tokens, max_tokens)
-        self.patient, self._hurried = patient, hurried
+        self.patience, self._hurried = patience, hurried
         self.is_asked = self._is_probe = False
 
     def admit(self, now: float) -> str | None:
@@ -56,7 +57,7 @@ class Bill:
             raise OverBudget(f"the budget is spent: {broke}", engine=self.engine)
         if self._is_probe:
             pass  # put off, and still the one that tries the engine
-        elif self.patient:
+        elif self.patience.lasts():
             self._check_whole(now)
         elif objection := router.breakers.objection(self.engine, now, router.policy.break_s):
             return objection
@@ -100,7 +101,7 @@ class Bill:
     def is_waited_out(self, error: EngineError) -> bool:
         """Whether the call waits until the engine works again: no other could answer, and it cannot be reached, is busy
         (for no longer than `max_wait_s`, if it says for how long), or its server fails."""
-        if not self.patient:
+        if not self.patience.lasts():
             return False
         if isinstance(error, EngineBusy):
             return (error.retry_after_s or 0.0) <= self._router.policy.max_wait_s
@@ -154,12 +155,11 @@ class Bill:
         )
         self._is_probe = False
         bound_s = breakers.bound_s(self.engine, policy.break_s, self._hurried)
-        if opened and self.patient and bound_s:
-            _log.warning(
-                "%s; no other engine can answer, so it is tried again for up to %.0f s",
-                error,
-                bound_s,
-            )
+        if opened and waited_out and bound_s:
+            told = "%s; no other engine can answer, so it is tried again for up to %.0f s"
+            if not self.patience.is_alone():
+                told = "%s; it is tried again for up to %.0f s while another engine is asked"
+            _log.warning(told, error, bound_s)
 
     def cancelled(self) -> Spending:
         """The call was taken back; its prompt is paid for, if it was asked. What that is."""

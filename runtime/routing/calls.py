@@ -27,6 +27,7 @@ from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.estimate import estimated_tokens
 from carrara.runtime.routing.lap import here
 from carrara.runtime.routing.outage import answer_in_the_end
+from carrara.runtime.routing.patience import NONE, Patience
 from carrara.runtime.routing.witness import Witness
 
 
@@ -70,16 +71,16 @@ class Calls:
         reason: str,
         firm: bool,
         doubled: str = "",
-        patient: bool = False,
+        patience: Patience = NONE,
     ) -> Answered:
-        """One request to one engine; to the one that is `doubled` it joins none that is equal. `patient`: an engine
-        that keeps failing is waited for.
+        """One request to one engine; to the one that is `doubled` it joins none that is equal. While `patience` lasts,
+        an engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
             EngineError: the engine gave no answer.
         """
-        bill = self._bill(engine, request, patient)
+        bill = self._bill(engine, request, patience)
         asking = self._asking(engine, request, reason, firm, doubled, bill)
 
         def rejected(error: EngineError) -> None:
@@ -102,24 +103,38 @@ class Calls:
         except BaseException:
             self._tell_used(engine, bill.cancelled(), broke=False)
             raise
+        finally:
+            if (lap := here.get()) is not None:
+                lap.leaves(bill)
         self._book(bill, answered, asked_at, reason)
         return answered
 
-    def _bill(self, engine: str, request: Request, patient: bool) -> Bill:
+    def _bill(self, engine: str, request: Request, patience: Patience) -> Bill:
         prompt_tokens = estimated_tokens(request.messages)
         can = self.engines[engine].can
         most_tokens = answer_tokens(request.output, request.limits.max_tokens, can)
         hurried = bool(self.ctx.resources.get("hurried"))
-        return Bill(self.router, engine, prompt_tokens, most_tokens, patient, hurried)
+        return Bill(self.router, engine, prompt_tokens, most_tokens, patience, hurried)
 
     def _asking(
         self, engine: str, request: Request, reason: str, firm: bool, doubled: str, bill: Bill
     ) -> Asking:
         resources = self.ctx.resources
+        lap = here.get()  # an equal request of another step may be at its engine for this one
+
+        def waits(prompt_tokens: int) -> None:
+            if lap is not None:
+                lap.asks(bill, engine, self.told.now(), prompt_tokens)
+
+        def admit() -> None:
+            self._admit(engine, firm, bill)
+            waits(bill.prompt_tokens)
+            self.ctx.tell(EngineCalled, engine=engine, reason=reason)
+
         return Asking(
             self.engines[engine],
             request,
-            lambda: self._admit(engine, reason, firm, bill),
+            admit,
             firm,
             resources.get("gates", {}).get(engine),
             None if engine == doubled else resources.get("single_flight"),
@@ -127,9 +142,10 @@ class Calls:
             bill,
             resources.get("remembered"),
             self.ctx.node,
+            lambda: waits(0),
         )
 
-    def _admit(self, engine: str, reason: str, firm: bool, bill: Bill) -> None:
+    def _admit(self, engine: str, firm: bool, bill: Bill) -> None:
         """Called when it is the call's turn: the evidence may have changed while it waited."""
         if not firm:
             objection = self.objection(engine)
@@ -141,9 +157,6 @@ class Calls:
             raise PassedOver(objection)
         if not firm:
             self.told.asked(engine)
-        if (lap := here.get()) is not None:
-            lap.asks(bill, self.told.now(), bill.prompt_tokens)
-        self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
     def _watch(self, engine: str, bill: Bill) -> Watch | None:
         shown = self.ctx.listening and self.ctx.resources.get("drafts")

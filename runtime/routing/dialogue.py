@@ -31,6 +31,7 @@ from carrara.runtime.events import (
     StepEvent,
     ValueShown,
 )
+from carrara.runtime.limits import EngineGate
 from carrara.runtime.repair.fields import rules_by_field
 from carrara.runtime.routing.accept import Accept
 from carrara.runtime.routing.asking import PassedOver
@@ -51,13 +52,15 @@ from carrara.runtime.routing.calls import AnswerContext, Calls
 from carrara.runtime.routing.desk import router_of
 from carrara.runtime.routing.evidence import step_of
 from carrara.runtime.routing.facts import Candidate
-from carrara.runtime.routing.failure import AnswerError, Attempt
+from carrara.runtime.routing.failure import AnswerError, Attempt, no_answer
 from carrara.runtime.routing.fallback import Doubtful, Fallback
 from carrara.runtime.routing.hedging import Race
 from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.mixed import Part, part_of, text_of
+from carrara.runtime.routing.patience import Patience
 from carrara.runtime.routing.router import (
     JUDGED,
+    UNASKED,
     Barred,
     Cause,
     Move,
@@ -67,6 +70,7 @@ from carrara.runtime.routing.router import (
     is_last,
     next_after,
     objection_to,
+    prolonged,
     route,
 )
 from carrara.runtime.routing.second_opinions import SecondOpinions
@@ -94,11 +98,16 @@ class Dialogue:
             ctx.tell(RouteRefused, reason=str(error))
             raise
         self.attempts: tuple[Attempt, ...] = ()
-        self.error: EngineError | None = None
+        self.errors: list[EngineError] = []
+        """Why engines gave no answer, in order."""
         self.fallback = Fallback([one.name for one in self.route.candidates])
         self.told = Witness(self.evidence, ctx.path, self._now)
         self.calls = Calls(ctx, self.router, self.engines, self.told, self._objection)
         self.started = self._now()
+        self.made = 0
+        """Moves so far, of all lines of a race."""
+        self.asked: list[str] = []
+        """The engines that are asked now."""
 
     async def lead(self) -> Any:
         """Ask until an answer is accepted; its value. Where no engine is left that answers, that of a valid answer that
@@ -119,12 +128,15 @@ class Dialogue:
                     raise
                 self._last_is_busy(busy)
                 break
-            verdict, move, line = turn.verdict, turn.following, turn.line
+            verdict, line = turn.verdict, turn.line
             if verdict.rejection is None:
                 self.told.ends(line.stay)
                 self._tell_accepted(verdict, line.origins, verdict.doubt)
                 return verdict.value
-            self.goes_on(turn)
+            move = None
+            if self.may_go_on:
+                move = turn.following or self._for_want_of_money(verdict.rejection, line)
+            self.goes_on(turn._replace(following=move))
         if (found := self.fallback.taken()) is None:
             raise self._failure()
         return self._in_doubt(*found)
@@ -142,6 +154,24 @@ class Dialogue:
                 reason=rejection.reason,
             )
 
+    def _for_want_of_money(self, rejection: Rejection, line: Line) -> Move | None:
+        """Where the last engine turned out too dear and nothing can be taken: the first of those that were left out in
+        its favour, and are not too dear."""
+        if rejection.cause != "too dear" or self.fallback.taken() is not None:
+            return None
+        try:
+            again = self._route()
+        except OverBudget:
+            return None
+        found = prolonged(self.route, again, {move.engine for move in line.history})
+        if found is None:
+            return None
+        self.route = found
+        names = [one.name for one in found.candidates]
+        self.fallback = Fallback(names)
+        following = names[names.index(rejection.engine) + 1 :]
+        return Move(following[0], f"{rejection.engine}: {rejection.reason}") if following else None
+
     def _in_doubt(self, found: Doubtful, doubt: str) -> Any:
         """Take a valid answer that was rejected in doubt; its value."""
         if self.call.take is not None:
@@ -151,7 +181,8 @@ class Dialogue:
 
     def _last_is_busy(self, busy: EngineBusy) -> None:
         engine = self.route.candidates[-1].name
-        self._reject(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
+        keep = self._keep if busy in self.calls.waited_out else self._reject
+        keep(Move(engine, ""), Rejection(engine, "busy", str(busy)), "", None)
 
     async def ask_engine(self, move: Move, line: Line) -> Turn:
         """All moves at one engine: the last verdict, and the move to another engine if there is one."""
@@ -161,36 +192,66 @@ class Dialogue:
         scouting = not is_last(engine, self.route)
         if scouting:
             await scouts.go(key, self.policy.scouts, lambda: self._is_known(engine))
-        line.stay = stay = self.told.stay(engine, move.how)
+        self.asked.append(engine)
         try:
-            while True:
-                line.history.append(move)
-                stay.moves()
-                verdict = await self._make(move, line)
-                if verdict.rejection is not None and verdict.rejection.cause == "passed over":
-                    line.history.pop()  # no call was made
-                stay.moved(move.how, verdict)
-                following = self._after(verdict.rejection, line) if verdict.rejection else None
-                if following is None or following.engine != move.engine:
-                    stay.ends(verdict)
-                    return Turn(verdict, following, line)
-                move = following
+            return await self._stay(move, line)
         finally:
+            self.asked.remove(engine)
             if scouting:
                 scouts.back(key)
+
+    async def _stay(self, move: Move, line: Line) -> Turn:
+        line.stay = stay = self.told.stay(move.engine, move.how)
+        while True:
+            line.history.append(move)
+            stay.moves()
+            verdict = await self._make(move, line)
+            if verdict.rejection is not None and verdict.rejection.cause in UNASKED:
+                line.history.pop()  # no call was made
+                self.made -= 1
+            stay.moved(move.how, verdict)
+            following = self._after(verdict.rejection, line) if verdict.rejection else None
+            if following is None or following.engine != move.engine:
+                stay.ends(verdict)
+                return Turn(verdict, following, line)
+            move = following
+            self.begins()
 
     async def _turn(self, move: Move, line: Line) -> Turn:
         """A move and what follows it at its engine, in a race with others where the policy hedges."""
         hedge = self.policy.hedge
         if hedge is None or self.company(move, line) is None:
+            self.begins()
             return await self.ask_engine(move, line)
         return await Race(hedge, self).run(move, line)
 
     def tell(self, kind: type[StepEvent], /, **fields: Any) -> None:
         self.ctx.tell(kind, **fields)
 
+    def begins(self) -> None:
+        """A move begins. It counts from here, also while it waits for its turn."""
+        self.made += 1
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is an attempt left."""
+        return self.made < self.policy.max_attempts
+
+    @property
+    def second_best(self) -> str:
+        """The engine whose doubtful answer is taken where no move is left, "" where none is."""
+        found = self.fallback.taken()
+        return "" if found is None else found[0].rejection.engine
+
+    def gate(self, engine: str) -> EngineGate | None:
+        """The way into an engine."""
+        found: EngineGate | None = self.ctx.resources.get("gates", {}).get(engine)
+        return found
+
     def company(self, move: Move, line: Line) -> str | None:
         """The engine that may be asked beside a move that is late."""
+        if not self.may_go_on:
+            return None
         is_doubled = line.doubled == move.engine
         return company(move, self.route, self._is_quicker(move.engine), is_doubled)
 
@@ -220,9 +281,9 @@ class Dialogue:
             reason = f"only {part.told}: {reason}"
         try:
             firm = self._is_firm(move)
-            patient = self._is_patient(move.engine)
+            patience = self._patience(move.engine)
             answered = await self.calls.ask(
-                move.engine, request, reason, firm, line.doubled, patient
+                move.engine, request, reason, firm, line.doubled, patience
             )
             completion = answered.completion
             line.stay.answered(answered.remembered)
@@ -350,7 +411,7 @@ class Dialogue:
     def _engine_gave_up(self, move: Move, error: EngineError) -> Verdict:
         cause: Cause = "failed"
         if isinstance(error, OverBudget):
-            cause = "passed over"
+            cause = "too dear"
         elif isinstance(error, EngineRefused):
             cause = "refused"
         elif isinstance(error, EngineBusy):
@@ -360,12 +421,13 @@ class Dialogue:
         # One that cannot be reached is not asked again at once, the next engine is; a patient call has tried it again.
         failed = error if isinstance(error, EngineFailed) else None
         broke_off = failed is not None and bool(failed.phase) and not failed.is_unreachable
-        if is_server_fault(error) and self._is_patient(move.engine):
+        waited_out = error in self.calls.waited_out
+        if waited_out or (is_server_fault(error) and self._is_patient(move.engine)):
             broke_off = False
         rejection = Rejection(move.engine, cause, str(error), passing=broke_off)
-        self.error = error
+        self.errors.append(error)
         # Of these no call was made, or none that is not told.
-        if isinstance(error, EngineDown | OverBudget) or error in self.calls.waited_out:
+        if waited_out or isinstance(error, EngineDown | OverBudget):
             self._keep(move, rejection, "", None)
         else:
             self._reject(move, rejection, "", None)
@@ -374,8 +436,9 @@ class Dialogue:
     def _after(self, rejection: Rejection, line: Line) -> Move | None:
         against = self._against_renoising(rejection.engine)
         pays = self._once_more_pays(rejection)
+        beside = self.made - len(line.history)
         move = next_after(
-            rejection, line.history, self.facts, self.route, self.policy, against, pays
+            rejection, line.history, self.facts, self.route, self.policy, against, pays, beside
         )
         if move is not None and move.spared:
             self.told.kept_from_renoising(rejection.engine)
@@ -400,7 +463,7 @@ class Dialogue:
         if not rejection.passing:
             return False
         self.told.broke(rejection.engine)
-        return not isinstance(self.error, EngineTimeout) and self._is_quicker(rejection.engine)
+        return not isinstance(self.errors[-1], EngineTimeout) and self._is_quicker(rejection.engine)
 
     def _is_quicker(self, engine: str) -> bool:
         """Whether a second call of the engine is expected to end earlier than one of the next."""
@@ -412,23 +475,23 @@ class Dialogue:
 
     def _failure(self) -> Exception:
         """What to raise: the engines' own error when no engine answered at all."""
-        if self.error is None or any(attempt.text for attempt in self.attempts):
+        given = any(attempt.text for attempt in self.attempts)
+        if given or not self.errors:
             failure = AnswerError(self.ctx.path, self.call.output.kind, self.attempts)
-            failure.__cause__ = self.error if isinstance(self.error, EngineDown) else None
+            last = self.errors[-1] if self.errors else None
+            failure.__cause__ = last if isinstance(last, EngineDown) else None
             return failure
-        if len(self.attempts) == 1:
-            return self.error
-        told = "; ".join(f"{a.engine}: {a.reason}" for a in self.attempts)
-        kind = EngineRefused if isinstance(self.error, EngineRefused) else EngineFailed
-        error = kind(
-            f"step {self.ctx.path!r}: no engine answered. {told}", engine=self.error.engine
-        )
-        error.__cause__ = self.error
-        return error
+        return no_answer(self.ctx.path, self.attempts, self.errors)
 
     def _is_patient(self, engine: str) -> bool:
         """Whether nothing can be had without this engine."""
         return is_last(engine, self.route) and self.fallback.taken() is None
+
+    def _patience(self, engine: str) -> Patience:
+        def is_alone() -> bool:
+            return all(other == engine for other in self.asked)
+
+        return Patience(lambda: self._is_patient(engine), is_alone, self.fallback.offered)
 
     def _is_firm(self, move: Move) -> bool:
         """Whether the engine is asked whatever the evidence says by then."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carrara.engines.errors import CarraraError
+from carrara.engines.errors import CarraraError, EngineError, EngineFailed, EngineRefused
+from carrara.runtime.routing.budget import OverBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,28 @@ class AnswerTimeout(AnswerError):
         return f"{head}. {super()._told()}" if self.attempts else f"{head}."
 
 
+def no_answer(step: str, attempts: Sequence[Attempt], errors: Sequence[EngineError]) -> EngineError:
+    """What ends a call that no engine answered: their own error where there was one attempt. OverBudget where some were
+    too dear and no other will do; where one only failed, the next attempt of the step may have it answer."""
+    if len(attempts) == 1:
+        return errors[-1]
+    cause: EngineError
+    kind: type[EngineError]
+    too_dear = [error for error in errors if isinstance(error, OverBudget)]
+    others = [error for error in errors if not isinstance(error, OverBudget)]
+    if too_dear and all(isinstance(error, EngineRefused) for error in others):
+        cause, kind = too_dear[-1], OverBudget
+    else:
+        cause = others[-1]
+        kind = EngineRefused if isinstance(cause, EngineRefused) else EngineFailed
+    told = "; ".join(f"{one.engine}: {one.reason}" for one in attempts)
+    error = kind(f"step {step!r}: no engine answered. {told}", engine=cause.engine)
+    error.__cause__ = cause
+    return error
+
+
 def _shown(text: str) -> str:
     return repr(text) if len(text) <= 400 else f"{text[:300]!r} ... {text[-80:]!r}"
 
 
-__all__ = ["AnswerError", "AnswerTimeout", "Attempt"]
+__all__ = ["AnswerError", "AnswerTimeout", "Attempt", "no_answer"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carrara.engines.request import Completion
+from carrara.runtime.bell import Bell
 from carrara.runtime.routing.router import DOUBTED, JUDGED, Rejection
 from carrara.runtime.routing.verdict import Verdict
 
@@ -22,10 +23,11 @@ class Doubtful:
 
 
 class Fallback:
-    """Follows the rejections of one call. `names` are its engines in order."""
+    """Follows the rejections of one call. `names` are its engines in order. `offered` rings when an answer is kept."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._places = {name: place for place, name in enumerate(names)}
+        self.offered = Bell()
         self._best: Doubtful | None = None
         self._rejections: list[Rejection] = []
 
@@ -40,6 +42,7 @@ class Fallback:
             self._best is None or self._rank(found) >= self._rank(self._best)
         ):
             self._best = found
+            self.offered.ring()
 
     def taken(self) -> tuple[Doubtful, str] | None:
         """The answer to take when no move is left, and why it is; None if there is none, or an engine behind it gave an
@@ -66,6 +69,7 @@ _NO_ANSWER = {
     "failed": "failed",
     "busy": "is busy",
     "passed over": "was not asked",
+    "too dear": "was not asked",
 }
 
 __all__ = ["Doubtful", "Fallback"]

@@ -13,20 +13,32 @@ from typing import Any, Protocol
 
 from carrara.engines.request import Progress
 from carrara.runtime.events import Hedged, HedgeEnded, StepEvent
+from carrara.runtime.limits import EngineGate
 from carrara.runtime.routing.lap import Lap, here
+from carrara.runtime.routing.lateness import lateness
 from carrara.runtime.routing.line import Line, Turn
 from carrara.runtime.routing.policy import Hedge
 from carrara.runtime.routing.router import Move
 from carrara.runtime.routing.witness import Witness
 
-_LOOK_S = 0.25  # how often a call looks whether meanwhile something is known of its engine
-
 
 class Course(Protocol):
-    """The call that a race is run for. `company` names the engine that may start beside a move, the same one where no
-    other follows; `goes_on` is told of a turn that was not accepted before the move that follows it is made."""
+    """The call that a race is run for. `begins` is told of each move before it is made, `goes_on` of a turn that was
+    not accepted before the move that follows it is, while it `may_go_on` at all. `company` names the engine that may
+    start beside a move, the same one where no other follows; `gate` is the way into one. `second_best` is the engine
+    whose answer is taken where none is accepted, "" where none is."""
 
     told: Witness
+
+    @property
+    def may_go_on(self) -> bool: ...
+
+    @property
+    def second_best(self) -> str: ...
+
+    def begins(self) -> None: ...
+
+    def gate(self, engine: str) -> EngineGate | None: ...
 
     async def ask_engine(self, move: Move, line: Line) -> Turn: ...
 
@@ -84,8 +96,10 @@ class Race:
             while (winner := self._winner()) is None:
                 self._running = [one for one in self._running if not one.turn.done()]
                 if not self._running:
+                    self._lost()
                     return last.turn.result()
-                if last.following is not None:  # what the others say may never come
+                # What the others say may never come.
+                if last.following is not None and self.call.may_go_on:
                     self.call.goes_on(last.turn.result())
                     last = self._start(last.following, last.turn.result().line)
                 elif self._running == [last]:
@@ -104,6 +118,7 @@ class Race:
         def look_at(progress: Progress) -> None:
             if progress.step == self.hedge.passes and progress.settled < self.hedge.settled:
                 bad.set()
+                lap.stirs.ring()
 
         lap = Lap(move.engine, look_at)
 
@@ -114,6 +129,7 @@ class Race:
             finally:
                 lap.ends(asyncio.get_running_loop().time())
 
+        self.call.begins()
         beside = line.beside(move)
         runner = _Runner(move, line, beside, lap, bad, asyncio.ensure_future(run()))
         self._running.append(runner)
@@ -129,7 +145,7 @@ class Race:
         if target is None:
             await asyncio.wait((runner.turn,))
             return None
-        sign = asyncio.ensure_future(self._sign(runner))
+        sign = asyncio.ensure_future(self._sign(runner, target))
         try:
             await asyncio.wait((runner.turn, sign), return_when=asyncio.FIRST_COMPLETED)
             if runner.turn.done():
@@ -142,26 +158,22 @@ class Race:
         told = f"beside {'its first call' if target == engine else engine}: {reason}"
         return self._start(Move(target, told), runner.beside)
 
-    async def _sign(self, runner: _Runner) -> str:
-        """Wait for a sign that an engine is late or bad; which."""
-        await runner.lap.begun.wait()
-        clock = asyncio.get_running_loop().time
+    async def _sign(self, runner: _Runner, target: str) -> str:
+        """Wait for a sign that an engine is late or bad, so that `target` had better start; which."""
+        lap, clock = runner.lap, asyncio.get_running_loop().time
+        is_doubled, gate = target == lap.engine, self.call.gate(lap.engine)
         while True:
-            after_s = self._late_after(runner.move.engine)
-            passed_s = runner.lap.work(clock()).seconds
-            if after_s is not None and passed_s >= after_s:
-                return f"no answer after {after_s:.2f} s"
-            look_s = _LOOK_S if after_s is None else after_s - passed_s
-            try:
-                async with asyncio.timeout(look_s):
-                    await runner.bad.wait()
-                break
-            except TimeoutError:
-                continue
-        return (
-            f"less than {self.hedge.settled:.0%} of the canvas is settled "
-            f"after {self.hedge.passes} passes"
-        )
+            rings = [lap.stirs.next, *([] if gate is None else [gate.paused.next])]
+            if runner.bad.is_set():
+                return (
+                    f"less than {self.hedge.settled:.0%} of the canvas is settled "
+                    f"after {self.hedge.passes} passes"
+                )
+            pause_s = 0.0 if gate is None else gate.pause_s
+            found = lateness(lap, self._late_after, clock(), pause_s, is_doubled)
+            if isinstance(found, str):
+                return found
+            await asyncio.wait(rings, timeout=found, return_when=asyncio.FIRST_COMPLETED)
 
     def _late_after(self, engine: str) -> float | None:
         """Calls that began together with nothing known learn from those of them that end."""
@@ -170,20 +182,32 @@ class Race:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _end(self, winner: _Runner) -> None:
-        """Tell what the others have done in vain."""
+        """Tell what the others have done in vain, and how long those had that were asked before it."""
         now = asyncio.get_running_loop().time()
-        cut_off = {one.lap for one in self._running if not one.turn.done()}
-        is_in_front = True
+        cut_off = [one.lap for one in self._running if not one.turn.done() and one.lap.is_begun]
+        in_front = self._laps[: self._laps.index(winner.lap)]
+        for lap in in_front:
+            if lap in cut_off and lap.engine != winner.lap.engine:
+                self.call.told.cut_off(lap.engine, lap.work(now).seconds)
+        self._tell_in_vain(winner.lap.engine, winner.lap)
+
+    def _lost(self) -> None:
+        """Tell what was done in vain where no answer was accepted; one may be taken all the same."""
+        engine = self.call.second_best
+        taken = [lap for lap in self._laps if lap.engine == engine]
+        self._tell_in_vain(engine, taken[-1] if taken else None)
+
+    def _tell_in_vain(self, engine: str, but: Lap | None) -> None:
+        if len(self._laps) == 1:
+            return  # it was no race
+        now = asyncio.get_running_loop().time()
         for lap in self._laps:
-            if lap is winner.lap:
-                is_in_front = False
+            if lap is but:
                 continue
             wasted = lap.work(now)
-            if is_in_front and lap in cut_off and lap.engine != winner.lap.engine:
-                self.call.told.cut_off(lap.engine, wasted.seconds)
             self.call.tell(
                 HedgeEnded,
-                engine=winner.lap.engine,
+                engine=engine,
                 loser=lap.engine,
                 wasted_s=wasted.seconds,
                 wasted_passes=wasted.passes,

@@ -61,8 +61,8 @@ async def answer_in_the_end(
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
     under way, a pause that the engine asked for is over (of `max_wait_s` at most, and not time and again), and an
-    engine without which nothing can be had is back. `broke_off` is told what each try has cost that gave no answer,
-    `rejected` of those that failed.
+    engine without which nothing can be had is back; one without which something can be had meanwhile is not waited for
+    any longer. `broke_off` is told what each try has cost that gave no answer, `rejected` of those that failed.
 
     Raises:
         EngineDown: it is not back in time.
@@ -70,7 +70,7 @@ async def answer_in_the_end(
     """
     now = asyncio.get_running_loop().time
     outage, waits = _Outage(breakers, bill.engine), 0
-    asked_at = now()
+    asked_at, last = now(), None
     while True:
         try:
             return await asking.answer(), asked_at
@@ -78,7 +78,7 @@ async def answer_in_the_end(
             await bill.room()
         except Recovering:
             with uncounted():
-                await bill.recovery(now())
+                await bill.patience.through(bill.recovery(now()))
         except (EngineBusy, EngineFailed) as error:
             pause_s = error.retry_after_s if isinstance(error, EngineBusy) else None
             if pause_s is not None and pause_s <= max_wait_s and waits < _WAITS:
@@ -97,9 +97,12 @@ async def answer_in_the_end(
                 outage.note(error)
                 rejected(error)
             broke_off(bill.failed(error, now()))
+            last = error
             if outage.pause_s > 0 and not bill.is_held_off(now()):
                 with uncounted():
-                    await asyncio.sleep(outage.pause_s)
+                    await bill.patience.through(asyncio.sleep(outage.pause_s))
+        if last is not None and not bill.patience.lasts():
+            raise last
         asked_at = now()
 
 

@@ -79,9 +79,10 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Hedge:
     """Start the next engine beside the first when the first is late or looks bad; the answer that is accepted first
-    wins and the other is cancelled. The last engine is asked a second time, if it is not on this machine. Late: after
-    `after_s` seconds, `times` the median that the engine took at this step so far, or the time within which the
-    share `share` of its answers came, whichever is the earliest. Bad: after `passes` denoising passes less than the
+    wins and the other is cancelled. The last engine is asked a second time, if it is not on this machine. Late is a
+    call to an engine after `after_s` seconds, `times` the median that the engine took at this step so far, or the time
+    within which the share `share` of its answers came, whichever is the earliest; and one that is not made for longer
+    than that, as the engine asked for a pause. Bad: after `passes` denoising passes less than the
     share `settled` of the canvas is committed. None switches a sign off."""
 
     after_s: float | None = None
@@ -138,13 +139,13 @@ class Policy:
     step's name goes before it.
 
     `renoise`: how often doubtful fields are re-noised on a diffusion engine before another one is asked. `mixed`: of
-    an answer some of whose fields are doubtful only those are asked of the next engine.
-    `again`: how often the last engine is asked again with the faults of its answer or more room, and as often
-    once more where a call broke off on its way. `max_attempts` bounds all of them together. `give_up_after`
-    rejections of an engine without one acceptance, for the same step, it is passed over, but for one probe every
-    `probe_every` calls. Until it had an answer accepted or was given up, at most `scouts` calls of the step ask it at
-    once, the others wait. `max_wait_s`: the longest Retry-After that is waited for; a longer one is left to the
-    step's own retries.
+    an answer some of whose fields are doubtful only those are asked of the next engine. `again`: how often the last
+    engine is asked again with the faults of its answer or more room, and as often once more where a call broke off on
+    its way. `max_attempts` bounds all of them together, those of both engines where a hedge starts one.
+    `give_up_after` rejections of an engine without one acceptance, for the same step, it is passed over, but for one
+    probe every `probe_every` calls. Until it had an answer accepted or was given up, at most `scouts` calls of the
+    step ask it at once, the others wait. `max_wait_s`: the longest Retry-After that is waited for; a longer one is
+    left to the step's own retries.
     `choose` "time": an engine is passed over too where it is expected to cost more time than it saves (`prospect`);
     "order" never does. After `break_after` failures in a row an engine is not asked for `break_s`.
     """

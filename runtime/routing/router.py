@@ -8,7 +8,7 @@ once more with the faults spelled out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -32,6 +32,7 @@ Cause = Literal[
     "failed",
     "busy",
     "passed over",
+    "too dear",
 ]
 
 JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "agreement", "judge"))
@@ -39,6 +40,9 @@ JUDGED: frozenset[Cause] = frozenset(("form", "cut", "content", "confidence", "a
 
 DOUBTED: frozenset[Cause] = frozenset(("confidence", "agreement", "judge"))
 """Those of a valid answer that was not sure enough while another engine could be asked."""
+
+UNASKED: frozenset[Cause] = frozenset(("passed over", "too dear"))
+"""Those for which no call was made."""
 
 _OWN = ("diffusion", "ar", "verified")
 
@@ -142,14 +146,15 @@ def next_after(
     policy: Policy,
     against_renoising: str | None = None,
     once_more_pays: bool = False,
+    beside: int = 0,
 ) -> Move | None:
     """The move after a rejected answer, None when nothing is left to try.
 
     `history` holds the moves so far, the rejected one last; one that was passed over was no move. `against_renoising`
     says why doubtful fields had better be left to the next engine, `once_more_pays` that a call that broke off had
-    better not.
+    better not. `beside` moves are made on other lines of a race.
     """
-    if len(history) >= policy.max_attempts:
+    if len(history) + beside >= policy.max_attempts:
         return None
     names = [engine.name for engine in found.candidates]
     place = names.index(rejection.engine)
@@ -167,6 +172,17 @@ def next_after(
         or _longer(rejection, history, facts, found.candidates[place], policy)
         or _once_more(rejection, history, policy)
     )
+
+
+def prolonged(found: Route, again: Route, asked: Collection[str]) -> Route | None:
+    """The route with engines behind that it had left out and that a route made `again`, now that money is gone, has
+    not: their place was another's, which turned out too dear. None where all of them were `asked`."""
+    fresh = tuple(one for one in again.candidates if one.name not in asked)
+    if not fresh:
+        return None
+    back = {one.name for one in fresh}
+    earlier = tuple(one for one in found.candidates if one.name not in back)
+    return replace(found, candidates=(*earlier, *fresh), missing=again.missing)
 
 
 def is_last(engine: str, found: Route) -> bool:
@@ -414,6 +430,7 @@ def _once_more(rejection: Rejection, history: Sequence[Move], policy: Policy) ->
 __all__ = [
     "DOUBTED",
     "JUDGED",
+    "UNASKED",
     "Barred",
     "Cause",
     "How",
@@ -424,5 +441,6 @@ __all__ = [
     "is_last",
     "next_after",
     "objection_to",
+    "prolonged",
     "route",
 ]

@@ -1,6 +1,8 @@
 """Identical calls are made once, and outlive none of their callers."""
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,29 @@ def test_callers_of_one_key_share_one_call_and_later_ones_start_another() -> Non
         assert await flights.run("a", calls) == 3
 
     asyncio.run(main())
+
+
+def test_an_error_that_comes_as_the_last_caller_leaves_is_not_told_as_unheard() -> None:
+    unheard: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: unheard.append(told))
+        flights: SingleFlight[int] = SingleFlight()
+        left: list[asyncio.Task[int]] = []
+
+        async def broken() -> int:
+            await asyncio.sleep(0)
+            left[0].cancel()
+            raise ValueError("broken")
+
+        left.append(asyncio.create_task(flights.run("a", broken)))
+        await asyncio.wait(left)
+        assert left.pop().cancelled()
+        await enough()
+        gc.collect()
+
+    asyncio.run(main())
+    assert unheard == []
 
 
 def test_an_error_goes_to_every_caller() -> None:

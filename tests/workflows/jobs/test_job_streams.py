@@ -137,14 +137,14 @@ def test_a_spent_budget_ends_the_job_and_leaves_its_records_open(desk: Desk) -> 
     until = Until(cost=2.5)  # an answer may cost a dollar and costs one token, ten cents
     first, asked = desk.run(job, lambda request: "x " * 9, PRICED, until=until)
     assert 0 < first.done < 6
-    assert first.failed == 0
+    assert (first.failed, first.left_open) == (0, 1)
     assert "budget" in first.stopped
     run = desk.journal.find(first.run_id)
     assert (run.status, run.error) == ("interrupted", first.stopped)
     assert len(asked) == first.done
     assert not (desk.folder / "out.failed.jsonl").exists()
     second, again = desk.run(job, policy=PRICED, run_id=find_job(job, desk.journal))
-    assert (second.done, second.stopped) == (6, "")
+    assert (second.done, second.stopped, second.left_open) == (6, "", 0)
     assert len(again) == 6 - first.done
     assert [row["key"] for row in desk.rows()] == [f"r{n}" for n in range(6)]
 
