@@ -36,7 +36,9 @@ class Key:
         secret = self._secret
         if not secret.strip("*"):
             return text
-        mark = "…" if "*" in secret else "***"  # with what stands around it, it never spells the secret again
+        mark = (
+            "…" if "*" in secret else "***"
+        )  # with what stands around it, it never spells the secret again
         text = text.replace(secret, mark)
         if len(secret) >= 12:
             for part in (secret[:8], secret[-8:]):
@@ -105,7 +107,8 @@ def _without_words(text: str, part: str, mark: str) -> str:
         before = text[start:found]
         word = _WORD.match(before[::-1])
         behind = _WORD.match(text, found + len(part))
-        assert word is not None and behind is not None  # it matches nothing, too
+        assert word is not None  # it matches nothing, too
+        assert behind is not None
         kept += (before[: len(before) - word.end()], mark)
         start = behind.end()
     return "".join((*kept, text[start:]))
