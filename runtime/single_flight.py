@@ -71,12 +71,12 @@ class SingleFlight(Generic[T]):
         if flight.callers:
             if led:
                 flight.callers[0].take_over(caller)
-        elif not flight.task.done():
-            self._land(key, flight)
-            flight.task.cancel()
-            await asyncio.wait({flight.task})
-            if not flight.task.cancelled():
-                flight.task.exception()  # nobody is left to be told
+            return
+        self._land(key, flight)
+        flight.task.cancel()  # unless it has just ended
+        await asyncio.wait({flight.task})
+        if not flight.task.cancelled():
+            flight.task.exception()  # nobody is left to be told
 
     def _land(self, key: Hashable, flight: _Flight[T]) -> None:
         if self._flights.get(key) is flight:

@@ -53,7 +53,7 @@ class Asking:
     without a place. `max_wait_s` is the longest Retry-After that is waited for. Without a `gate` there is always a
     place; without `flights` nothing is joined, and nothing taken from what is `remembered` of the run, in
     which `asker` is the number of the step's node. A call that was joined goes over to the `bill` of this one where the
-    step that made it leaves.
+    step that made it leaves. `put_off` is told of each Retry-After that is waited for, and of its seconds.
     """
 
     engine: Engine
@@ -67,6 +67,7 @@ class Asking:
     bill: Bill | None = None
     remembered: Remembered | None = None
     asker: int = 0
+    put_off: Callable[[EngineBusy, float], None] | None = None
     _part: _Part = field(default_factory=_Part)
 
     async def answer(self) -> Answered:
@@ -84,6 +85,8 @@ class Asking:
                 wait_s = busy.retry_after_s
                 if wait_s is None or wait_s > self.max_wait_s:
                     raise
+                if self.put_off is not None:
+                    self.put_off(busy, wait_s)
             if self.gate is not None:
                 self.gate.hold_off(wait_s)
             with uncounted():

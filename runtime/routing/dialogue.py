@@ -29,6 +29,7 @@ from carrara.runtime.events import (
     EngineAnswered,
     EngineCalled,
     Escalated,
+    PutOff,
     Rejected,
     Repaired,
     Routed,
@@ -255,6 +256,9 @@ class Dialogue:
             self.waited_out.append(error)
             self.ctx.tell(Rejected, engine=engine, reason=str(error), confidence=None)
 
+        def put_off(busy: EngineBusy, wait_s: float) -> None:
+            self.ctx.tell(PutOff, engine=engine, reason=str(busy), wait_s=wait_s)
+
         def used(spent: Spending, broke: bool = True) -> None:
             if spent.tokens:
                 costs = {"tokens": spent.tokens, "cost": spent.cost}
@@ -277,6 +281,7 @@ class Dialogue:
             bill,
             resources.get("remembered"),
             self.ctx.node,
+            put_off,
         )
         try:
             answered, asked_at = await answer_in_the_end(

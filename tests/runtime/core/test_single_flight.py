@@ -1,6 +1,7 @@
 """Identical calls are made once, and outlive none of their callers."""
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +90,33 @@ def test_when_the_last_waiter_is_cancelled_the_call_is_too() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
         calls.gate.set()
         assert await flights.run("a", calls) == 2
+
+    asyncio.run(main())
+
+
+def test_an_error_that_comes_as_the_last_waiter_leaves_troubles_nobody() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, found: told.append(found["message"])
+        )
+        flights: SingleFlight[int] = SingleFlight()
+        calls = Calls()
+
+        async def broken() -> int:
+            await calls()
+            raise ValueError("broken")
+
+        waiter = asyncio.create_task(flights.run("a", broken))
+        await enough()
+        [call] = asyncio.all_tasks() - {asyncio.current_task(), waiter}
+        call.add_done_callback(lambda _: waiter.cancel())  # before the waiter has heard of it
+        calls.gate.set()
+        await asyncio.wait({waiter})
+        assert (waiter.cancelled(), call.done()) == (True, True)
+        del call, waiter
+        gc.collect()
+        assert told == []
 
     asyncio.run(main())
 
