@@ -100,21 +100,24 @@ def test_an_error_that_comes_as_the_last_waiter_leaves_troubles_nobody() -> None
         asyncio.get_running_loop().set_exception_handler(
             lambda _, found: told.append(found["message"])
         )
-        flights: SingleFlight[int] = SingleFlight()
         calls = Calls()
 
         async def broken() -> int:
             await calls()
             raise ValueError("broken")
 
-        waiter = asyncio.create_task(flights.run("a", broken))
-        await enough()
-        [call] = asyncio.all_tasks() - {asyncio.current_task(), waiter}
-        call.add_done_callback(lambda _: waiter.cancel())  # before the waiter has heard of it
-        calls.gate.set()
-        await asyncio.wait({waiter})
-        assert (waiter.cancelled(), call.done()) == (True, True)
-        del call, waiter
+        async def left_at_the_end() -> None:
+            flights: SingleFlight[int] = SingleFlight()
+            waiter = asyncio.create_task(flights.run("a", broken))
+            await enough()
+            [call] = asyncio.all_tasks() - {first, waiter}
+            call.add_done_callback(lambda _: waiter.cancel())  # before the waiter has heard of it
+            calls.gate.set()
+            await asyncio.wait({waiter})
+            assert (waiter.cancelled(), call.done()) == (True, True)
+
+        first = asyncio.current_task()
+        await left_at_the_end()
         gc.collect()
         assert told == []
 
