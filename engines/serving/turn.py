@@ -59,7 +59,9 @@ class Turn:
             try:
                 return await self._ask(name, request, shown if watch else None)
             except (EngineBusy, EngineFailed) as error:
-                if not _may_others_answer(error) or self._is_shown:  # what was seen is not taken back
+                if (
+                    not _may_others_answer(error) or self._is_shown
+                ):  # what was seen is not taken back
                     raise
         return await self._ask(self._names[-1], request, watch)
 
