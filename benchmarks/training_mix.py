@@ -7,10 +7,10 @@ examples/tasks/TASK.yaml; where a row asks for other fields, in another order, o
 contract is read off its answer. Rows whose licence is not confirmed are left out, and so are answers that do not hold
 to their contract; both are counted. --cookbook adds rows made by program from those of recipes and ingredients, for two
 steps of examples/cookbook (`cookbook_rows`), --made so many each with other labels and other names of fields
-(`benchmarks.training_made`), --receipts so many receipts made by program (`benchmarks.training_receipts`). --whole-lists
-names all labels of a choice where a row's prompt lists some of them (four fifths of banking77), as the task's pipeline
-does. --only names the tasks that are read, and how many rows of each at most; --most those that are written, with what
-is made by program.
+(`benchmarks.training_made`), --receipts so many receipts made by program (`benchmarks.training_receipts`).
+--whole-lists names all labels of a choice where a row's prompt lists some of them (four fifths of banking77), as the
+task's pipeline does. --only names the tasks that are read, and how many rows of each at most; --most those that are
+written, with what is made by program.
 """
 
 from __future__ import annotations

@@ -154,6 +154,15 @@ class RouteRefused(StepEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PutOff(StepEvent):
+    """`engine` has no room, in its own words, and asks for a pause: the call is made again after `wait_s` seconds."""
+
+    engine: str = ""
+    reason: str = ""
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CalledOff(StepEvent):
     """The call that `engine` worked on was taken back, as another was first or its time was up, or it `broke` off on
     its way. It is booked with the `tokens` of its prompt and of what had come of its answer (estimated, unless the

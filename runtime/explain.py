@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from carrara.runtime.dollars import dollars
@@ -15,6 +16,7 @@ from carrara.runtime.events import (
     Event,
     Hedged,
     HedgeEnded,
+    PutOff,
     Rejected,
     Repaired,
     Routed,
@@ -32,6 +34,7 @@ _TOLD = (
     EngineCalled,
     EngineAnswered,
     CalledOff,
+    PutOff,
     Rejected,
     Escalated,
     Hedged,
@@ -39,6 +42,9 @@ _TOLD = (
     Repaired,
     StepRetrying,
 )
+
+
+_RECORD = re.compile(r"[^/]*/record\[(\d+)\](?:/|$)")  # see `workflows.batch`
 
 
 @dataclass(slots=True)
@@ -62,10 +68,14 @@ class Story:
             yield f"{self.end.at - self.at:8.3f} s  failed: {self.end.error.splitlines()[0]}"
 
 
-def stories(events: Iterable[Event], step: str = "") -> list[Story]:
+def stories(
+    events: Iterable[Event], step: str = "", keys: Mapping[int, str] | None = None
+) -> list[Story]:
     """The nodes of a run that asked a model, in the order of their first decision.
 
-    `step` takes those of one step: by its name, its path, or the path of one node such as "book/extract[3]".
+    `step` takes those of one step: by its name, its path, or the path of one node such as "book/extract[3]". Of a job,
+    "extract[3]" are those of its record number 3, and of the record with the key "3" where `keys` tells the keys of the
+    records by their numbers; "record[3]" are all of that record.
     """
     found: dict[tuple[str, int], Story] = {}
     for event in events:
@@ -77,19 +87,36 @@ def stories(events: Iterable[Event], step: str = "") -> list[Story]:
             story.events.append(event)
         elif isinstance(event, StepFinished | StepFailed) and node in found:
             found[node].end = event
-    return [story for story in found.values() if not step or _is_meant(story.path, step)]
+    return [
+        story for story in found.values() if not step or _is_meant(story.path, step, keys or {})
+    ]
 
 
 def _is_lesser(event: StepEvent) -> bool:
     return isinstance(event, Accepted) and bool(event.doubt or event.unjudged)
 
 
-def _is_meant(path: str, step: str) -> bool:
+def _is_meant(path: str, step: str, keys: Mapping[int, str]) -> bool:
     plain = step_of(path)
-    return step in (path, plain, path.partition("/")[2], plain.partition("/")[2]) or step in (
-        plain.rpartition("/")[2],
-        path.rpartition("/")[2],
+    return (
+        step in (path, plain, path.partition("/")[2], plain.partition("/")[2])
+        or step in (plain.rpartition("/")[2], path.rpartition("/")[2])
+        or _is_of_record(path, plain, step, keys)
     )
+
+
+def record_of(path: str) -> int | None:
+    """The number of the record that a node of a job belongs to, None for a node of anything else."""
+    found = _RECORD.match(path)
+    return None if found is None else int(found[1])
+
+
+def _is_of_record(path: str, plain: str, step: str, keys: Mapping[int, str]) -> bool:
+    name, bracket, index = step.removesuffix("]").partition("[")
+    number = record_of(path)
+    if not bracket or number is None or index not in (str(number), keys.get(number)):
+        return False
+    return name == "record" or f"/{plain}".endswith(f"/{name}")
 
 
 def _told(event: StepEvent, before: StepEvent | None) -> str:
@@ -106,6 +133,8 @@ def _told(event: StepEvent, before: StepEvent | None) -> str:
             return f"{event.engine} broke off: {event.tokens:,} tokens in vain"
         case CalledOff():
             return f"call off {event.engine}"
+        case PutOff():
+            return f"{event.engine} is busy and asks for a wait of {event.wait_s:.2f} s: {event.reason}"
         case Rejected():
             return f"not taken from {event.engine}: {event.reason}"
         case Accepted(unjudged=why) if why:
@@ -155,4 +184,4 @@ def _answer(event: EngineAnswered) -> str:
     return f"{event.engine} answers: {', '.join(parts)}"
 
 
-__all__ = ["Story", "stories"]
+__all__ = ["Story", "record_of", "stories"]

@@ -89,6 +89,7 @@ def calibrate(
     chosen = {"limit": limit, "seed": seed, "holdout": holdout, "concurrency": concurrency}
     how = How(Who(model=model, quick=quick), None, None, quiet)
     found = finish(_calibrate(how, target, rows, wanted, names, chosen))
+    from carrara.workflows.calibration.certainty import SLACK
     from carrara.workflows.calibration.plot import draw
     from carrara.workflows.outputs import write_outputs
     from carrara.workflows.yaml.policy import policy_text
@@ -100,6 +101,11 @@ def calibrate(
     if plot is not None:
         drawn = draw(found, plot)
         note(f"wrote {drawn}" if drawn else "no picture: pip install 'carrara[calibrate]'")
+    if (wanted_rows := found.rows_wanted) is not None:
+        note(
+            f"{found.fitted_rows} rows are too few to tell that any setting keeps {goal} within {SLACK:g} on others: "
+            f"the surest is taken, at least {found.chosen.low:.3f}; about {wanted_rows:,} rows to fit on would tell"
+        )
     if found.falls_short:
         note(f"the policy falls short of {goal} on rows that it was not fitted on; see the trial")
     if not found.reached:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from carrara.engines.errors import ContentFiltered, EngineError
+from carrara.engines.errors import ContentFiltered, EngineError, EngineTimeout, StreamCut
 from carrara.engines.remote.anthropic_wire import AnthropicMessages
 from carrara.engines.remote.carrier import Carrier
 from carrara.engines.remote.faults import is_of_one_schema, placed, refused_feature
@@ -100,9 +101,11 @@ class Dialogue:
         started: float,
         watch: Watch | None,
     ) -> Answered:
-        first_s = 0.0
+        """The answer that the events tell. Once the reason of its end has come it is whole: the usage that may follow
+        is waited for `tail_s` and no longer, and where the connection breaks or falls silent it stays unknown."""
+        first_s, tail_s = 0.0, self.questions.preset.timeouts.tail_s
         try:
-            async with aclosing(events) as source:  # type: ignore[type-var]
+            async with aclosing(events) as source, asyncio.timeout(None) as tail:  # type: ignore[type-var]
                 async for event, data in source:
                     before = len(reading.reply.text)
                     is_over = reading.add(event, data)
@@ -112,12 +115,17 @@ class Dialogue:
                             watch(Progress(reading.shown))
                     if is_over:
                         break
+                    if reading.reply.end and tail.when() is None:
+                        tail.reschedule(asyncio.get_running_loop().time() + tail_s)
+        except TimeoutError:
+            pass  # the end of `tail`
         except StatusError as error:
             error.reply = reading.reply
             raise
         except EngineError as error:
-            _begun(error, reading.reply)
-            raise
+            if not (reading.reply.end and isinstance(error, StreamCut | EngineTimeout)):
+                _begun(error, reading.reply)
+                raise
         if not reading.reply.end:
             raise _begun(cut_off(self.engine, self.line.where, reading.shown), reading.reply)
         return Answered(reading.whole(), first_s, self.clock() - started)

@@ -135,12 +135,12 @@ def error_of_exception(
     where: str,
     key: Key,
     *,
-    text: str = "",
     reading: bool = False,
+    whole: bool = False,
     silence: str = SILENCE,
 ) -> EngineError:
-    """The error to raise for an exception of httpx2. `reading`: the answer had begun; `text` had come of it. `silence`
-    names what bounds the server's silence."""
+    """The error to raise for an exception of httpx2. `reading`: the answer had begun; `whole`: it was to come as a
+    whole. `silence` names what bounds the server's silence."""
     import httpx2
 
     said = quoted(str(error) or type(error).__name__, key)
@@ -150,14 +150,16 @@ def error_of_exception(
         )
         return placed(busy, engine, "connect")
     if isinstance(error, httpx2.TimeoutException):
-        return _timeout(error, engine, where, reading, silence)
+        return _timeout(error, engine, where, reading, whole, silence)
     if isinstance(error, httpx2.ConnectError | httpx2.ProxyError | httpx2.UnsupportedProtocol):
         return placed(Unreachable(_unreachable(error, engine, where, said)), engine, "connect")
-    if isinstance(error, httpx2.SSEError | httpx2.DecodingError):
-        bad = BadReply(f"engine {engine!r}: {where} sent no stream of events: {said}")
+    if isinstance(error, httpx2.DecodingError):
+        bad = BadReply(
+            f"engine {engine!r}: {where} sent an answer that is not packed as its Content-Encoding says: {said}"
+        )
         return placed(bad, engine, "parse")
     if reading:
-        cut = StreamCut(f"engine {engine!r}: {where} broke off its answer: {said}", text=text)
+        cut = StreamCut(f"engine {engine!r}: {where} broke off its answer: {said}")
         return placed(cut, engine, "read")
     if isinstance(error, httpx2.WriteError):
         return placed(
@@ -195,12 +197,14 @@ def _is_quota(found: Told) -> bool:
 
 
 def _timeout(
-    error: BaseException, engine: str, where: str, reading: bool, silence: str
+    error: BaseException, engine: str, where: str, reading: bool, whole: bool, silence: str
 ) -> EngineError:
     import httpx2
 
     phase: Phase = "read" if reading else "wait"
     what = "sent nothing more of its answer" if reading else "sent no answer"
+    if reading and whole:
+        what = "did not send its whole answer"
     if isinstance(error, httpx2.ConnectTimeout):
         phase, what = "connect", "took no connection"
     elif isinstance(error, httpx2.WriteTimeout):

@@ -16,6 +16,7 @@ from carrara.engines.errors import LoadingError
 
 SERVICE = "carrara"
 _PRINTABLE = re.compile(r"[ -~]*")
+_WORD = re.compile(r"[\w*-]*")
 
 
 class Key:
@@ -30,15 +31,18 @@ class Key:
         return self._secret
 
     def scrub(self, text: str) -> str:
-        """`text` without the secret, also where only its beginning or its end is shown."""
+        """`text` without the secret, also where only its beginning or its end is shown. Takes time by the length of
+        `text`, whatever stands in it."""
         secret = self._secret
         if not secret.strip("*"):
             return text
-        while secret in text:  # what stood around it and the stars may spell it again
-            text = text.replace(secret, "***")
+        mark = (
+            "…" if "*" in secret else "***"
+        )  # with what stands around it, it never spells the secret again
+        text = text.replace(secret, mark)
         if len(secret) >= 12:
             for part in (secret[:8], secret[-8:]):
-                text = re.sub(rf"[\w*-]*{re.escape(part)}[\w*-]*", "***", text)
+                text = _without_words(text, part, mark)
         return text
 
     def __bool__(self) -> bool:
@@ -92,6 +96,22 @@ def bare_url(url: str) -> str:
     except ValueError:
         return "(not a URL)"
     return urlunsplit((parts.scheme, place, parts.path, "", ""))
+
+
+def _without_words(text: str, part: str, mark: str) -> str:
+    """`text` with a mark in place of each `part` and of the word characters and stars around it. Each character is
+    looked at a fixed number of times: as one of before the part, of it, or of behind it."""
+    kept: list[str] = []
+    start = 0
+    while (found := text.find(part, start)) >= 0:
+        before = text[start:found]
+        word = _WORD.match(before[::-1])
+        behind = _WORD.match(text, found + len(part))
+        assert word is not None  # it matches nothing, too
+        assert behind is not None
+        kept += (before[: len(before) - word.end()], mark)
+        start = behind.end()
+    return "".join((*kept, text[start:]))
 
 
 def _from_keyring(variable: str) -> str | None:

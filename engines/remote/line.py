@@ -117,13 +117,13 @@ class HttpLine:
     async def get(self, path: str, headers: Mapping[str, str]) -> Any:
         """The JSON at a path; raises as `post`."""
         async with AsyncExitStack() as stack:
-            response = await self._begun(stack, path, headers, None, "application/json")
-            return await self._answer(response)
+            response, until = await self._begun(stack, path, headers, None, "application/json")
+            return await self._answer(response, until)
 
     async def post(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         async with AsyncExitStack() as stack:
-            response = await self._begun(stack, path, headers, body, "application/json")
-            return await self._answer(response)
+            response, until = await self._begun(stack, path, headers, body, "application/json")
+            return await self._answer(response, until)
 
     async def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
@@ -131,16 +131,16 @@ class HttpLine:
         import httpx2
 
         async with AsyncExitStack() as stack:
-            response = await self._begun(stack, path, headers, body, "text/event-stream")
+            response, until = await self._begun(stack, path, headers, body, "text/event-stream")
             kind = _content_type(response)
             if not response.is_success or kind == "application/json":  # or it does not stream
-                yield "whole", await self._answer(response)
+                yield "whole", await self._answer(response, until)
                 return
             if kind != "text/event-stream":
-                self._raise_type(kind, await self._whole(response), "a stream of events")
+                self._raise_type(kind, await self._whole(response, until), "a stream of events")
             response.encoding = "utf-8-sig"  # a byte-order mark is no part of the first event
-            events, read = aiter(httpx2.EventSource(response)), 0
-            while (event := await self._next(events)) is not None:
+            events, read = aiter(httpx2.EventSource(response, _MOST_BYTES)), 0
+            while (event := await self._next(response, events)) is not None:
                 read += len(event.data)
                 if read > _MOST_BYTES:
                     raise self._too_big(response)
@@ -156,7 +156,9 @@ class HttpLine:
         headers: Mapping[str, str],
         body: Mapping[str, Any] | None,
         accept: str,
-    ) -> httpx2.Response:
+    ) -> tuple[httpx2.Response, float]:
+        """The answer once its head is there, and when (by the clock of the loop) a whole one has taken too long: that
+        is counted from when the request was sent, and waiting for a connection is no part of it."""
         import httpx2
 
         if self._client is None:
@@ -164,29 +166,41 @@ class HttpLine:
         base = self._preset.base_url.rstrip("/")
         url = base.removesuffix("/v1") + path[1:] if path.startswith("~") else base + path
         kind = {} if body is None else {"Content-Type": "application/json"}
+        loop, most_s = asyncio.get_running_loop(), self._preset.timeouts.read_s
+        bound = asyncio.timeout(None)
+
+        async def traced(event: str, _: Mapping[str, Any]) -> None:
+            if event.endswith(".receive_response_headers.started"):
+                bound.reschedule(loop.time() + most_s)
+
         try:
             request = self._client.build_request(
                 "GET" if body is None else "POST",
                 url,
                 content=None if body is None else _written(body),
                 headers={**headers, "Accept": accept, **kind},
+                extensions={"trace": traced},
             )
-            response = await self._client.send(request, stream=True)
+            async with bound:
+                response = await self._client.send(request, stream=True)
+        except TimeoutError as error:
+            raise self._error(httpx2.ReadTimeout("silence"), reading=False) from error
         except httpx2.HTTPError as error:
             raise self._error(error, reading=False) from error
         except (httpx2.InvalidURL, UnicodeError) as error:
             bad = EngineError(f"engine {self._engine!r}: base_url {self.where} is no URL: {error}")
             raise placed(bad, self._engine, "connect") from error
         stack.push_async_callback(response.aclose)
-        return response
+        until = bound.when()
+        return response, loop.time() + most_s if until is None else until
 
-    async def _answer(self, response: httpx2.Response) -> Any:
-        """The JSON of an answer that comes whole.
+    async def _answer(self, response: httpx2.Response, until: float) -> Any:
+        """The JSON of an answer that comes whole, by `until` of the loop's clock.
 
         Raises:
             StatusError, EngineError: as `post`.
         """
-        text = await self._whole(response)
+        text = await self._whole(response, until)
         if not response.is_success:
             raise StatusError(told(response.status_code, response.headers, text, self._key))
         found = self._json(response, text)
@@ -195,7 +209,7 @@ class HttpLine:
         return found
 
     async def _next(
-        self, events: AsyncIterator[httpx2.ServerSentEvent]
+        self, response: httpx2.Response, events: AsyncIterator[httpx2.ServerSentEvent]
     ) -> httpx2.ServerSentEvent | None:
         """The next event, None at the end. Comments and pings, which only keep a connection alive, are silence."""
         import httpx2
@@ -205,23 +219,28 @@ class HttpLine:
                 async for event in events:
                     if event.data and event.event != "ping":
                         return event
+        except httpx2.SSEError as error:  # one event alone is too long
+            raise self._too_big(response) from error
         except httpx2.HTTPError as error:
             raise self._error(error, reading=True) from error
         except TimeoutError as error:
             raise self._error(httpx2.ReadTimeout("silence"), reading=True) from error
         return None
 
-    async def _whole(self, response: httpx2.Response) -> str:
+    async def _whole(self, response: httpx2.Response, until: float) -> str:
         import httpx2
 
         read = bytearray()
         try:
-            async for chunk in response.aiter_bytes():
-                read += chunk
-                if len(read) > _MOST_BYTES:
-                    raise self._too_big(response)
-        except httpx2.HTTPError as error:
-            broken = self._error(error, reading=True)
+            async with asyncio.timeout_at(until):
+                async for chunk in response.aiter_bytes():
+                    read += chunk
+                    if len(read) > _MOST_BYTES:
+                        raise self._too_big(response)
+        except (httpx2.HTTPError, TimeoutError) as error:
+            is_late = isinstance(error, TimeoutError)
+            cause = httpx2.ReadTimeout("too slow") if is_late else error
+            broken = self._error(cause, reading=True, whole=True)
             broken.text = self._key.scrub(bytes(read).decode("utf-8", "replace"))
             raise broken from error
         return bytes(read).decode("utf-8-sig", "replace")
@@ -266,9 +285,15 @@ class HttpLine:
         )
         raise placed(bad, self._engine, "parse")
 
-    def _error(self, error: BaseException, *, reading: bool) -> EngineError:
+    def _error(self, error: BaseException, *, reading: bool, whole: bool = False) -> EngineError:
         return error_of_exception(
-            error, self._engine, self.where, self._key, reading=reading, silence=self._silence
+            error,
+            self._engine,
+            self.where,
+            self._key,
+            reading=reading,
+            whole=whole,
+            silence=self._silence,
         )
 
 

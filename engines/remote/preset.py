@@ -36,12 +36,14 @@ Pattern = Literal["none", "schema", "structured_outputs"]
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds for each phase. `read_s` is the longest silence: without a stream that is the whole answer, in one the
-    time without an event; comments and pings are silence."""
+    time without an event; comments and pings are silence. `tail_s` is how long a stream that has told the reason of
+    its end is listened to for what may follow, such as the usage."""
 
     connect_s: float = 10.0
     write_s: float = 30.0
     read_s: float = 180.0
     pool_s: float = 60.0
+    tail_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

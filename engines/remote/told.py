@@ -63,7 +63,7 @@ def told(status: int | None, headers: Mapping[str, str], body: str, key: Key) ->
         wait_s = asked_s if wait_s is None else wait_s
         status = _status_in(found) if status is None else status
     elif message.startswith("<"):
-        message = " ".join(re.sub(r"<[^>]*>", " ", message).split())
+        message = " ".join(re.sub(r"<[^<>]*>", " ", message).split())
     said = quoted(message, key) or "no further word"
     return Told(500 if status is None else status, said, key.scrub(kind), wait_s)
 
@@ -102,8 +102,16 @@ def duration(text: str) -> float | None:
 
 
 def quoted(message: str, key: Key) -> str:
-    """A server's words, on one line, bounded, without the key, and without halves of surrogate pairs."""
-    flat = " ".join(key.scrub(message).split()).encode("utf-8", "replace").decode("utf-8")
+    """A server's words, on one line, bounded, without the key, and without halves of surrogate pairs.
+
+    Only as much of a long message is looked at as is shown, and so much more that a key at the border of that is not
+    shown either."""
+    beyond = 3 * len(key.reveal())  # a mark is at most three characters, in place of one at least
+    looked_at, flat = 0, ""
+    while looked_at < len(message) and len(flat) < _QUOTED + beyond:
+        looked_at = 4 * max(looked_at, _QUOTED + beyond)
+        flat = " ".join(key.scrub(message[:looked_at]).split())
+    flat = flat.encode("utf-8", "replace").decode("utf-8")
     return flat if len(flat) <= _QUOTED else f"{flat[:_QUOTED]}…"
 
 
@@ -115,7 +123,7 @@ def _error_in(found: Mapping[str, Any]) -> tuple[str, str, float | None]:
     if not isinstance(inner, Mapping):
         inner = found
     message = inner.get("message") or inner.get("detail") or found.get("detail")
-    text = message if isinstance(message, str) else json.dumps(message or inner)[:_QUOTED]
+    text = message if isinstance(message, str) else json.dumps(message or inner)
     kinds = [inner.get(part) for part in ("type", "code", "status", "param")]
     wait_s = None
     for detail in _mappings(inner.get("details")):

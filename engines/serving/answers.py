@@ -61,6 +61,8 @@ def error_event(error: Exception) -> bytes:
 
 def _told(error: Exception) -> tuple[int, dict[str, Any]]:
     match error:
+        case EngineBusy() if (error.status or 0) >= 500:
+            return 503, fault(str(error), "server_error")
         case EngineBusy():
             return 429, fault(str(error), "rate_limit_error")
         case QuotaExhausted():

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from carrara.engines.contract import Contract
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineFailed
+from carrara.engines.errors import EngineBusy, EngineError, EngineFailed
 from carrara.engines.request import Completion, Progress, Request, Watch
 
 
@@ -36,8 +36,8 @@ class Forgetful:
 
 
 class Turn:
-    """A request under `contract` at the first of `engines` that can hold it, whose server can be reached and does not
-    fail; `name` is that of the one that is asked now. Where none can hold it, the first says why."""
+    """A request under `contract` at the first of `engines` that can hold it, has room, and whose server can be reached
+    and does not fail; `name` is that of the one that is asked now. Where none can hold it, the first says why."""
 
     def __init__(self, engines: Mapping[str, Engine], contract: Contract, outages: Outages) -> None:
         self._engines, self._outages = engines, outages
@@ -58,9 +58,10 @@ class Turn:
         for name in self._names[:-1]:
             try:
                 return await self._ask(name, request, shown if watch else None)
-            except EngineFailed as error:
-                is_away = error.is_unreachable or error.is_server_fault
-                if not is_away or self._is_shown:  # what the client has seen is not taken back
+            except (EngineBusy, EngineFailed) as error:
+                if (
+                    not _may_others_answer(error) or self._is_shown
+                ):  # what was seen is not taken back
                     raise
         return await self._ask(self._names[-1], request, watch)
 
@@ -68,6 +69,13 @@ class Turn:
         self.name = name
         with self._outages.asking(name):
             return await self._engines[name].complete(request, watch)
+
+
+def _may_others_answer(error: EngineError) -> bool:
+    """Whether the engine has no room, cannot be reached or breaks: that is no fault of the request."""
+    return isinstance(error, EngineBusy) or (
+        isinstance(error, EngineFailed) and (error.is_unreachable or error.is_server_fault)
+    )
 
 
 def _able(engines: Mapping[str, Engine], contract: Contract) -> list[str]:

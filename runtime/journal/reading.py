@@ -167,6 +167,15 @@ class Reader:
                 )
             ]
 
+    def record_keys(self, run_id: str) -> dict[int, str]:
+        """The keys of the records of a job whose rows are there, by their places."""
+        with self._reading():
+            return dict(
+                self._connection.execute(
+                    "SELECT place, key FROM rows WHERE run=?", (self._number(run_id),)
+                ).fetchall()
+            )
+
     def rows_from(self, run_id: str, place: int, limit: int) -> list[Row]:
         """The first `limit` rows at `place` and after it."""
         with self._reading():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineError
+from carrara.engines.errors import EngineBusy, EngineError
 from carrara.engines.facts import REMOTE
 from carrara.engines.request import Progress, Request, Usage, Watch
 from carrara.runtime.events import (
@@ -16,6 +16,7 @@ from carrara.runtime.events import (
     DraftShown,
     EngineAnswered,
     EngineCalled,
+    PutOff,
     Rejected,
     StepEvent,
 )
@@ -91,11 +92,14 @@ class Calls:
             _heard(bill, Usage())
             self._tell_used(engine, spent, broke=True)
 
+        def put_off(busy: EngineBusy, wait_s: float) -> None:
+            self.ctx.tell(PutOff, engine=engine, reason=str(busy), wait_s=wait_s)
+
         left_s, most_s = request.limits.deadline_s, self.router.policy.max_wait_s
         most_s = most_s if left_s is None else min(left_s, most_s)
         try:
             answered, asked_at = await answer_in_the_end(
-                asking, bill, self.router.breakers, most_s, rejected, broke_off
+                asking, bill, self.router.breakers, most_s, rejected, broke_off, put_off
             )
         except EngineError as error:
             broke_off(bill.failed(error, self.told.now()))

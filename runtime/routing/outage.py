@@ -58,11 +58,13 @@ async def answer_in_the_end(
     max_wait_s: float,
     rejected: Callable[[EngineError], None],
     broke_off: Callable[[Spending], None],
+    put_off: Callable[[EngineBusy, float], None],
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
     under way, a pause that the engine asked for is over (of `max_wait_s` at most, and not time and again), and an
     engine without which nothing can be had is back; one without which something can be had meanwhile is not waited for
-    any longer. `broke_off` is told what each try has cost that gave no answer, `rejected` of those that failed.
+    any longer. `broke_off` is told what each try has cost that gave no answer, `rejected` of those that failed, and
+    `put_off` of those that asked for a pause, and for how many seconds.
 
     Raises:
         EngineDown: it is not back in time.
@@ -80,9 +82,11 @@ async def answer_in_the_end(
             with uncounted():
                 await bill.patience.through(bill.recovery(now()))
         except (EngineBusy, EngineFailed) as error:
-            pause_s = error.retry_after_s if isinstance(error, EngineBusy) else None
-            if pause_s is not None and pause_s <= max_wait_s and waits < _WAITS:
+            busy = error if isinstance(error, EngineBusy) else None
+            pause_s = busy.retry_after_s if busy else None
+            if busy and pause_s is not None and pause_s <= max_wait_s and waits < _WAITS:
                 waits += 1
+                put_off(busy, pause_s)
                 broke_off(bill.put_off(error))
                 asking.hold_off(pause_s)
                 with uncounted():

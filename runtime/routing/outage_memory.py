@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from carrara.engines.errors import EngineFailed
+from carrara.engines.errors import EngineBusy, EngineFailed
 from carrara.runtime.routing.breaker import Breakers
 from carrara.runtime.routing.policy import AUTO, Policy
 
@@ -27,23 +27,25 @@ class OutageMemory:
 
     @contextmanager
     def asking(self, engine: str) -> Iterator[None]:
-        """The engine is asked inside; how that ends is remembered. An engine that refuses, is busy, or is not waited
-        for has told nothing of itself."""
+        """The engine is asked inside; how that ends is remembered. An engine that refuses, has no room (429), or is not
+        waited for has told nothing of itself; one whose server is away behind a gateway (502, 503, 504) has failed."""
         is_probe = self._breakers.asked(engine)
         try:
             yield
-        except EngineFailed as error:
-            self._breakers.failed(
-                engine,
-                self._clock(),
-                1 if error.is_unreachable else self._policy.break_after,
-                str(error),
-                unreachable=error.is_unreachable,
-                probe=is_probe,
-            )
-            raise
-        except BaseException:
-            if is_probe:
+        except BaseException as error:
+            if isinstance(error, EngineFailed) or (
+                isinstance(error, EngineBusy) and (error.status or 0) >= 500
+            ):
+                unreachable = isinstance(error, EngineFailed) and error.is_unreachable
+                self._breakers.failed(
+                    engine,
+                    self._clock(),
+                    1 if unreachable else self._policy.break_after,
+                    str(error),
+                    unreachable=unreachable,
+                    probe=is_probe,
+                )
+            elif is_probe:
                 self._breakers.gave_up(engine)
             raise
         self._breakers.worked(engine)

@@ -18,6 +18,7 @@ from carrara.workflows.calibration.broken import (
     until_down,
     without_broken,
 )
+from carrara.workflows.calibration.certainty import SLACK, rows_for
 from carrara.workflows.calibration.fit import (
     Point,
     Target,
@@ -25,6 +26,7 @@ from carrara.workflows.calibration.fit import (
     choose,
     compared,
     interval,
+    is_sure,
     value_of,
 )
 from carrara.workflows.calibration.observed import answers_of, pair_of
@@ -76,6 +78,15 @@ class Calibrated:
         """Whether the target lies above the interval of the trial."""
         wanted, trial = self.target.value, self.trial
         return trial is not None and wanted is not None and trial.rows > 0 and wanted > trial.high
+
+    @property
+    def rows_wanted(self) -> int | None:
+        """About how many rows to fit on it takes to tell that the chosen setting holds on others, None where there are
+        enough or it does not reach the target at all."""
+        wanted, chosen = self.target.value, self.chosen
+        if wanted is None or not self.reached or is_sure(chosen, self.target):
+            return None
+        return rows_for(chosen.value, chosen.low, wanted - SLACK, self.fitted_rows)
 
 
 async def calibrate(

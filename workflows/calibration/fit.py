@@ -2,7 +2,7 @@
 
 Confidence is turned into the chance of being right by isotonic regression (Zadrozny and Elkan, 2002), so that few rows
 do not bend the choice; a threshold for whole answers counts as good enough when the smoothed and the plain share of
-right answers both reach the target.
+right answers both reach the target, and the rows are enough to tell that it is hardly missed on others (`certainty`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 
 from carrara.engines.errors import CarraraError
 from carrara.runtime.routing.accept import Accept
+from carrara.workflows.calibration.certainty import SLACK, lower
 from carrara.workflows.calibration.observed import Answer, Pair
 from carrara.workflows.calibration.routed import RoutedRow
 from carrara.workflows.scoring.score import Score, total
@@ -44,7 +45,8 @@ class Point:
     first engine alone, mean milliseconds and dollars a row; `thresholds` of confidence by step, `fields` by step and
     place. `engines` in order. `guessed`: the share of rows for which it is not known what the policy does there (see
     `routed`). `lead`: by how much it beats the best engine alone, row by row, less one standard error of that;
-    0 where it gives answers as good to every row."""
+    0 where it gives answers as good to every row. `low`: what the value is at least on other rows like these, with a
+    certainty of 95 %."""
 
     engines: tuple[str, ...]
     value: float
@@ -56,6 +58,7 @@ class Point:
     fields: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     lead: float = 0.0
     guessed: float = 0.0
+    low: float = 0.0
 
     @property
     def named(self) -> str:
@@ -88,7 +91,8 @@ def alone(engine: str, answers: Sequence[Answer], metric: Metric, best: Sequence
     count = max(1, len(answers))
     ms, cost = sum(a.ms for a in answers) / count, sum(a.cost for a in answers) / count
     lead = lead_over(scores, best, metric)
-    return Point((engine,), value_of(scores, metric), 1.0, ms, cost, lead=lead)
+    value = value_of(scores, metric)
+    return Point((engine,), value, 1.0, ms, cost, lead=lead, low=_low(scores, value, metric))
 
 
 def frontier(pair: Pair, metric: Metric, best: Sequence[Score], mixed: bool = True) -> list[Point]:
@@ -96,9 +100,15 @@ def frontier(pair: Pair, metric: Metric, best: Sequence[Score], mixed: bool = Tr
     everything; with and without thresholds for single parts. `best` as in `alone`."""
     parts = part_thresholds(pair)
     rows = [RoutedRow(first, last, mixed) for first, last in pair.rows]
-    found = [_routed(pair, rows, metric, level, {}, best) for level in _levels(pair)]
+    answers = [first for first, _ in pair.rows]
+    chances: Sequence[float] = ()
+    if metric == "accuracy":
+        chances = smoothed([a.confidence for a in answers], [a.score.exact for a in answers])
+    found = [_routed(pair, rows, metric, level, {}, best, chances) for level in _levels(pair)]
     if parts:
-        found += [_routed(pair, rows, metric, level, parts, best) for level in _levels(pair)]
+        found += [
+            _routed(pair, rows, metric, level, parts, best, chances) for level in _levels(pair)
+        ]
     return found
 
 
@@ -111,16 +121,25 @@ def lead_over(scores: Sequence[Score], others: Sequence[Score], metric: Metric) 
 
 
 def choose(points: Sequence[Point], target: Target) -> tuple[Point, bool]:
-    """The fastest setting that reaches the target, and whether there is one; else the one that comes closest."""
+    """The fastest setting that reaches the target and is sure of it, and whether one reaches it. Where the rows are too
+    few for any to be sure, the one that is surest; where none reaches it, the one that comes closest."""
     good = [
         point
         for point in points
         if _reaches(point, target) and point.coverage >= target.min_coverage
     ]
+    if sure := [point for point in good if is_sure(point, target)]:
+        return min(sure, key=lambda point: (point.ms, -point.value)), True
     if good:
-        return min(good, key=lambda point: (point.ms, -point.value)), True
+        return max(good, key=lambda point: (point.low, -point.ms)), True
     covered = [point for point in points if point.coverage >= target.min_coverage] or points
     return max(covered, key=lambda point: (point.value, -point.ms)), False
+
+
+def is_sure(point: Point, target: Target) -> bool:
+    """Whether the rows are enough to tell that the setting misses the target by no more than SLACK on others. Of a
+    target that is the best engine the rows tell by `lead`."""
+    return target.value is None or point.low >= target.value - SLACK
 
 
 def best(points: Sequence[Point], most: int) -> list[Point]:
@@ -198,6 +217,12 @@ def _mark(score: Score, metric: Metric) -> float:
     return 2 * score.hits / (score.gold + score.given)
 
 
+def _low(scores: Sequence[Score], value: float, metric: Metric) -> float:
+    if metric == "accuracy":
+        return lower([(float(score.exact), 1.0) for score in scores], value)
+    return lower([(2.0 * score.hits, float(score.gold + score.given)) for score in scores], value)
+
+
 def _levels(pair: Pair) -> list[float]:
     """Shares of the rows to reject by their confidence, each a different set of rows."""
     count = len(pair.rows)
@@ -215,8 +240,10 @@ def _routed(
     level: float,
     fields: Mapping[str, Mapping[str, float]],
     best: Sequence[Score],
+    chances: Sequence[float],
 ) -> Point:
-    """The router with the thresholds that reject the share `level` at each step."""
+    """The router with the thresholds that reject the share `level` at each step. `chances` that the first engine's
+    answers are right, where the metric is accuracy."""
     names = sorted({name for first, _ in pair.rows for name in first.steps} | set(fields))
     thresholds = {name: _quantile(pair, name, level) for name in names}
     accepts = accepts_of(thresholds, fields)
@@ -225,7 +252,7 @@ def _routed(
     count = max(1, len(rows))
     value = value_of(scores, metric)
     if metric == "accuracy" and not fields:
-        value = min(value, _smoothed_accuracy(pair, scores, [one.alone for one in found]))
+        value = min(value, _smoothed_accuracy(chances, scores, [one.alone for one in found]))
     return Point(
         (pair.first, pair.last),
         value,
@@ -237,6 +264,7 @@ def _routed(
         fields,
         lead_over(scores, best, metric),
         1 - sum(one.known for one in found) / count,
+        _low(scores, value, metric),
     )
 
 
@@ -256,10 +284,10 @@ def _pointer(place: str) -> str:
     return place.replace("[]", "/*")
 
 
-def _smoothed_accuracy(pair: Pair, scores: Sequence[Score], kept: Sequence[bool]) -> float:
+def _smoothed_accuracy(
+    chances: Sequence[float], scores: Sequence[Score], kept: Sequence[bool]
+) -> float:
     """Exact match with the chance of being right in place of being right, where the first engine's answer stays."""
-    answers = [first for first, _ in pair.rows]
-    chances = smoothed([a.confidence for a in answers], [a.score.exact for a in answers])
     expected = (
         chance if keeps else float(score.exact)
         for chance, keeps, score in zip(chances, kept, scores, strict=True)
@@ -308,6 +336,7 @@ __all__ = [
     "compared",
     "frontier",
     "interval",
+    "is_sure",
     "lead_over",
     "part_thresholds",
     "smoothed",

@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import pickle
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from carrara.engines.remote.configured import lacks
 from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key, bare_url, find_key
 from carrara.engines.remote.preset import presets
+from carrara.engines.remote.told import quoted, told
 from carrara.runtime.routing.policy import Policy, Rule
 
 FLOW = """
@@ -73,6 +75,73 @@ def test_scrubbing_leaves_nothing_of_a_key(around: str, secret: str) -> None:
 def test_a_key_of_any_length_is_scrubbed(around: str, secret: str) -> None:
     scrubbed = Key(secret).scrub(f"{around}{secret}{secret}{around}")
     assert secret not in scrubbed or not secret.strip("*")
+
+
+def by_one_pattern(secret: str, text: str) -> str:
+    """What scrubbing means, told by two searches; they take quadratic time."""
+    text = text.replace(secret, "***")
+    if len(secret) >= 12:
+        for part in (secret[:8], secret[-8:]):
+            text = re.sub(rf"[\w*-]*{re.escape(part)}[\w*-]*", "***", text)
+    return text
+
+
+@given(
+    st.text("ab.-", min_size=1, max_size=14).flatmap(
+        lambda secret: st.tuples(
+            st.just(secret),
+            st.lists(
+                st.sampled_from([secret, secret[:8], secret[-8:], secret[3:], "a", ".", "*", " "])
+                | st.text("ab.*-\n é", max_size=4),
+                max_size=8,
+            ),
+        )
+    )
+)
+def test_scrubbing_takes_out_a_key_its_ends_and_the_words_around_them(
+    case: tuple[str, list[str]],
+) -> None:
+    secret, parts = case
+    assert Key(secret).scrub("".join(parts)) == by_one_pattern(secret, "".join(parts))
+
+
+@pytest.mark.parametrize("fill", ["a", "sk-test-", "*", "-secret ", "sk-test.", "<", "\u00e9"])
+def test_a_long_text_is_scrubbed_in_time_by_its_length(net: Any, fill: str) -> None:
+    text = fill * (1_000_000 // len(fill))  # for half an hour in quadratic time
+    for around in (f"{text}{net.SECRET}{text}", text):
+        for said in (Key(net.SECRET).scrub(around), told(503, {}, around, Key(net.SECRET)).message):
+            assert net.SECRET[:8] not in said
+            assert net.SECRET[-8:] not in said
+    assert Key("a***b").scrub("a" * 300_000 + "a***b" + "b" * 300_000).count("a***b") == 0
+
+
+def test_of_a_long_message_only_its_beginning_is_looked_at(net: Any) -> None:
+    sizes: list[int] = []
+
+    class Counting(Key):
+        def scrub(self, text: str) -> str:
+            sizes.append(len(text))
+            return super().scrub(text)
+
+    assert quoted("word " * 200_000, Counting(net.SECRET)).startswith("word word")
+    assert sum(sizes) < 5_000
+
+
+@given(
+    st.integers(0, 320), st.sampled_from(["sk-test-0123456789abcdef", "sk.a/b.c/d.e/f.g", "a.b"])
+)
+def test_a_key_at_the_border_of_what_is_quoted_is_not_shown_in_part(
+    before: int, secret: str
+) -> None:
+    for filling in ("x " * before, "\n" * 8 * before, "x" * before + " ", f"{secret} " * before):
+        for body in (
+            f"{filling}{secret} {'y ' * 4000}",
+            json.dumps({"error": {"x": filling + secret}}),
+        ):
+            said = told(400, {}, body, Key(secret)).message
+            assert not any(
+                secret[:size] in said for size in range(min(4, len(secret)), len(secret))
+            )
 
 
 @pytest.mark.parametrize("value", ["sk-\u2013dash", "sk-two\nlines", "schlüssel"])

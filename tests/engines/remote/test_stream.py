@@ -67,6 +67,42 @@ def test_a_reason_for_the_end_is_enough_without_done(net: Any) -> None:
     assert (completion.text, completion.stop) == ("all", "end")
 
 
+@pytest.mark.parametrize("how", ["stalls", "is cut", "pings on"])
+def test_an_answer_that_has_told_its_end_is_whole_whatever_follows(net: Any, how: str) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    raw = net.events(net.deltas("a", "ll", usage=False), done=False)
+
+    async def pings(asked: Any, writer: Any) -> None:
+        writer.write(head + raw)
+        while True:
+            writer.write(net.events(['{"choices": []}'], done=False))
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    ways = {"stalls": net.pieces([raw, None]), "is cut": net.pieces([raw], cut=True)}
+    preset = net.PLAIN.but({"timeouts": {"tail_s": 0.1, "read_s": 60}}, "test")
+    completion, texts, _ = shown(
+        net, ways.get(how, pings), preset=preset, limits=Limits(max_tokens=8, deadline_s=20)
+    )
+    assert (completion.text, completion.stop, texts) == ("all", "end", ["a", "all"])
+    assert completion.usage == Usage()
+
+
+@pytest.mark.parametrize("how", ["stalls", "is cut"])
+def test_usage_that_came_behind_the_end_is_kept_whatever_follows(net: Any, how: str) -> None:
+    raw = net.events(net.deltas("all"), done=False)
+    behaviour = net.pieces([raw, None]) if how == "stalls" else net.pieces([raw], cut=True)
+    preset = net.PLAIN.but({"timeouts": {"read_s": 0.1}}, "test")  # shorter than the tail
+    completion, _, _ = shown(net, behaviour, preset=preset)
+    assert (completion.text, completion.usage) == ("all", Usage(12, 0, 3, 3))
+
+
+def test_an_error_behind_the_end_is_one(net: Any) -> None:
+    told = '{"error": {"message": "died", "code": 500}}'
+    with pytest.raises(EngineFailed, match="died"):
+        shown(net, net.pieces([net.events([*net.deltas("all", usage=False), told])]))
+
+
 def test_done_is_enough_without_a_reason_for_the_end(net: Any) -> None:
     raw = net.events(net.deltas("all", reason=None, usage=False))
     completion, _, _ = shown(net, net.pieces([raw]))
@@ -231,6 +267,78 @@ def test_keeping_a_connection_alive_is_silence(net: Any) -> None:
 
     with pytest.raises(EngineTimeout, match=r"timeouts\.read_s"):
         shown(net, behave, preset=preset, limits=Limits(max_tokens=8, deadline_s=5))
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+@pytest.mark.parametrize("status", ["200 OK", "500 Broken"])
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_whole_answer_that_drips_ends_by_the_read_timeout(
+    net: Any, part: str, status: str, streams: bool
+) -> None:
+    async def behave(asked: Any, writer: Any) -> None:
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n".encode())
+        if part == "body":
+            writer.write(b"Connection: close\r\n\r\n")
+        else:
+            writer.write(b"X-Long: ")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    preset = net.PLAIN.but({"timeouts": {"read_s": 0.1}}, "test")
+    more = {"watch": lambda progress: None} if streams else {}
+    limits = Limits(max_tokens=8, deadline_s=20)
+    with pytest.raises(EngineTimeout, match=r"timeouts\.read_s") as caught:
+        net.complete(behave, preset=preset, limits=limits, **more)
+    assert ("its whole answer" in str(caught.value)) == (part == "body")
+    assert caught.value.phase == ("read" if part == "body" else "wait")
+
+
+def test_waiting_for_a_connection_is_no_part_of_the_read_timeout(net: Any) -> None:
+    async def slow(asked: Any, writer: Any) -> None:
+        await asyncio.sleep(0.3)
+        await net.answer(net.chat("hi"))(asked, writer)
+
+    async def run() -> list[str]:
+        async with net.Server([slow]) as server:
+            changes = {"base_url": server.url, "concurrency": 1, "timeouts": {"read_s": 0.6}}
+            preset = net.PLAIN.but(changes, "test")
+            async with RemoteEngine("test", preset, key=Key("")) as engine:
+                ask = Request((Message("user", "x"),))
+                found = await asyncio.gather(*(engine.complete(ask) for _ in range(4)))
+        return [one.text for one in found]
+
+    assert asyncio.run(run()) == ["hi"] * 4
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+def test_an_answer_that_is_not_packed_as_it_says_is_told_as_that(
+    net: Any, streams: bool, kind: str
+) -> None:
+    more = {"watch": lambda progress: None} if streams else {}
+    behaviour = net.answer("not packed", kind=kind, Content_Encoding="gzip")
+    with pytest.raises(BadReply, match="not packed as its Content-Encoding says") as caught:
+        net.complete(behaviour, **more)
+    assert caught.value.phase == "parse"
+
+
+def test_one_event_may_be_as_long_as_an_answer(net: Any) -> None:
+    text = "long " * 500_000
+    completion, _, _ = shown(
+        net, net.pieces([net.events(net.deltas(text))]), limits=Limits(max_tokens=100_000)
+    )
+    assert completion.text == text
+
+
+def test_an_event_beyond_that_is_told_as_too_long(
+    net: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrara.engines.remote.line._MOST_BYTES", 10_000)
+    for parts in ([b"data: " + b"x" * 20_000, None], [b"data: " + b"x" * 20_000 + b"\n\n"]):
+        with pytest.raises(BadReply, match="sent over 10,000 bytes"):
+            shown(net, net.pieces(parts))
 
 
 def test_a_server_that_writes_on_and_on_is_left(net: Any) -> None:

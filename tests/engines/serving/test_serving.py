@@ -488,6 +488,58 @@ def test_auto_goes_past_a_server_that_fails_and_after_some_failures_leaves_it_al
     served(ScriptedEngine("inner", lambda _: "Q"), work, before={"broken": broken}, outages=memory)
 
 
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("status", [429, 502, 503, 504, None])
+def test_auto_goes_past_an_engine_without_room(status: int | None, streams: bool) -> None:
+    def busy(_: Request) -> Any:
+        return placed(EngineBusy(f"{status}: later", engine="full"), "full", "wait", status)
+
+    full = ScriptedEngine("full", busy)
+    memory = OutageMemory(Policy(break_after=2), clock=lambda: 0.0)
+
+    async def work(url: str) -> None:
+        async with full, httpx2.AsyncClient() as client:
+            body = {"messages": [{"role": "user", "content": "x"}], "stream": streams}
+            for _ in range(4):
+                asked = {**body, "model": "auto"}
+                found = await client.post(f"{url}/chat/completions", json=asked)
+                assert (found.status_code, "Q" in found.text) == (200, True)
+
+    served(ScriptedEngine("inner", lambda _: "Q"), work, before={"full": full}, outages=memory)
+    # A gateway that finds no server counts as a failure, a full server does not.
+    assert len(full.requests) == (2 if status in (502, 503, 504) else 4)
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "kind"),
+    [
+        (429, 429, "rate_limit_error"),
+        (None, 429, "rate_limit_error"),
+        (502, 503, "server_error"),
+        (503, 503, "server_error"),
+        (504, 503, "server_error"),
+        (529, 503, "server_error"),
+    ],
+)
+def test_where_no_engine_has_room_auto_says_what_the_last_one_said(
+    status: int | None, told: int, kind: str
+) -> None:
+    away = ScriptedEngine("away", lambda _: Unreachable("nothing listens", engine="away"))
+
+    def busy(_: Request) -> Any:
+        later = EngineBusy("come back", engine="inner", retry_after_s=1.5)
+        return placed(later, "inner", "wait", status)
+
+    async def work(url: str) -> None:
+        async with away, httpx2.AsyncClient() as client:
+            found = await answer_of(client, url)
+            assert (found.status_code, found.json()["error"]["type"]) == (told, kind)
+            assert "come back" in found.text
+            assert (found.headers["Retry-After"], found.headers["retry-after-ms"]) == ("2", "1500")
+
+    served(ScriptedEngine("inner", busy), work, before={"away": away})
+
+
 def test_where_all_engines_are_dead_each_is_tried() -> None:
     gone: list[Any] = [Unreachable("nothing listens")]
     first = ScriptedEngine("first", lambda _: gone[-1])

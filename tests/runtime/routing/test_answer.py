@@ -41,6 +41,7 @@ from carrara.runtime.events import (
     EngineAnswered,
     EngineCalled,
     Escalated,
+    PutOff,
     Rejected,
     Repaired,
     Routed,
@@ -286,7 +287,11 @@ def test_the_engines_own_error_is_raised_when_nobody_answered(context: Context, 
 def test_a_short_retry_after_is_waited_for_and_a_long_one_is_left_to_the_step(
     context: Context, ask: Ask
 ) -> None:
-    assert ask(context(ar(EngineBusy("full", retry_after_s=0.0), "yes")), output=YES) == "yes"
+    waiting = context(ar(EngineBusy("full", retry_after_s=0.0), "yes"))
+    assert ask(waiting, output=YES) == "yes"
+    assert [(one.engine, one.reason, one.wait_s) for one in waiting.told(PutOff)] == [
+        ("ar", "full", 0.0)
+    ]
     for busy in (EngineBusy("full"), EngineBusy("full", retry_after_s=3600.0)):
         assert ask(context(diffusion(busy), ar("yes")), output=YES) == "yes"
     with pytest.raises(EngineBusy):

@@ -140,6 +140,23 @@ def test_a_target_above_the_interval_of_the_trial_is_told(value: float | None, s
     assert not replace(found, trial=replace(trial, rows=0)).falls_short
 
 
+@pytest.mark.parametrize(
+    ("value", "low", "reached", "few"),
+    [
+        (0.9, 0.88, True, False),
+        (0.9, 0.87, True, True),
+        (0.9, 0.87, False, False),
+        (None, 0.5, True, False),
+    ],
+)
+def test_rows_that_are_too_few_to_tell_are_told(
+    value: float | None, low: float, reached: bool, few: bool
+) -> None:
+    point = Point(("ar",), 0.92, 0.0, 1.0, 0.0, low=low)
+    found = Calibrated(Policy(), Target("accuracy", value), point, reached, (), (), 60, None)
+    assert found.rows_wanted == (94 if few else None)
+
+
 def test_too_few_rows_and_one_engine_are_refused(tmp_path: Path) -> None:
     data = rows(tmp_path / "rows.jsonl", 25)
     with pytest.raises(SourceError, match="25 rows leave 15 to fit thresholds on"):
