@@ -52,15 +52,11 @@ def source_fingerprint(function: Callable[..., Any]) -> str:
     return walk.digest()
 
 
-def types_fingerprint(types: Iterable[Any], home: str) -> str:
-    """32 hex digits of the code in types: the classes of the project of module `home`, and the functions with which
-    they or their annotations check a value. "" where there is no code in them.
-
-    `home` "" stands for any project.
-    """
+def type_fingerprint(annotation: Any, home: str) -> str:
+    """32 hex digits of the code in a type: the classes of the project of module `home` in it, and the functions with
+    which they and their annotations check a value. "" where there is no code in it."""
     walk = _Walk(home)
-    for each in types:
-        walk.mention(each)
+    walk.mention(annotation)
     digest = walk.digest()
     return digest if walk.has_code else ""
 
@@ -98,7 +94,7 @@ class _Walk:
     """
 
     home: str
-    objects_left: int = _MOST_OBJECTS
+    objects_left: int = field(default_factory=lambda: _MOST_OBJECTS)
     within: _Walk | None = None
     first: int = 0
     numbers: dict[int, tuple[int, Any]] = field(default_factory=dict)
@@ -258,7 +254,9 @@ class _Walk:
             self._all(value.defining_things())  # an LLM step
             return
         self._named((form(value) or {}).items())
-        if callable(value):  # `str.upper`, a function written in C
+        if callable(value) and not hasattr(
+            kind, "__getattr__"
+        ):  # `str.upper`, a function written in C
             names = (
                 getattr(value, name, None) for name in ("__module__", "__qualname__", "__name__")
             )

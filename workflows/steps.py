@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from carrara.engines.contract import Contract, to_data
 from carrara.runtime.codec import CodecError
 from carrara.runtime.errors import ScopeError
-from carrara.runtime.fingerprint import source_fingerprint, types_fingerprint
+from carrara.runtime.fingerprint import source_fingerprint, type_fingerprint
 from carrara.runtime.identity import text_hash, value_hash
 from carrara.runtime.retry import is_worth_retrying
 from carrara.runtime.run import context
@@ -130,9 +130,8 @@ class Llm(Definition[P, R_co]):
     def _defining_parts(self) -> dict[str, Any]:
         prompt, how = self.prompt, self.answering
         functions = [f for f in (prompt.messages, *how.validators) if f is not None]
-        types = types_fingerprint(
-            self.types, "" if self.function is None else module_of(self.function)
-        )
+        home = "" if self.function is None else module_of(self.function)
+        types = [found for each in self.types if (found := type_fingerprint(each, home))]
         return {
             "prompt": [prompt.text, prompt.system],
             "examples": value_hash([list(example) for example in prompt.examples]),

@@ -380,6 +380,29 @@ async def s(text: str) -> str:
     return await ask(text)
 """,
     "a function written in C": "C = [str.upper, str.lower][OLD]\n" + body("C(text)"),
+    "a property in a dict": "C = {'a': property(lambda self: OLD)}\n" + body("C"),
+    "a protocol": """
+from typing import Protocol
+class P(Protocol):
+    mark: int = OLD
+    def go(self) -> str: ...
+"""
+    + body("P"),
+    "a metaclass": """
+class Meta(type):
+    def go(cls): return OLD
+class C(metaclass=Meta): pass
+"""
+    + body("C.go()"),
+    "a slotted dataclass of pydantic": """
+from pydantic.dataclasses import dataclass
+def check(v): return OLD
+@dataclass
+class C:
+    x: Annotated[str, AfterValidator(check)] = "x"
+C = [C()]
+"""
+    + body("C"),
     "a value that is kept from view": """
 def made(): return OLD
 class R(BaseModel):
@@ -549,3 +572,35 @@ def test_code_of_a_value_does_not_run() -> None:
 
     found = [Loud(), {"a": Loud()}, Words(a=Loud()), MappingProxyType(Words(a=1)), {Loud()}]
     assert len(source_fingerprint(lambda: found)) == 32
+
+
+LIBRARY = """
+def plain(function):
+    def around(*given):
+        return function(*given)
+    return around
+class Client:
+    def __init__(self, *given): self.given = given
+"""
+
+
+def test_a_decorator_of_a_library_lets_the_function_through(tmp_path: Path) -> None:
+    libraries = tmp_path / "site-packages"
+    libraries.mkdir()
+    (libraries / "lent.py").write_text(LIBRARY)
+    begin = f"import sys\nsys.path.insert(0, {str(libraries)!r})\nfrom lent import Client, plain\n"
+    sources = [
+        "@plain\ndef f(text): return OLD\n" + body("f(text)"),
+        "@step\n@plain\ndef s(text: str) -> object: return OLD\n",
+        "@step\n@plain\ndef s(text: str) -> object: return f()\ndef f(): return OLD\n",
+    ]
+    unseen = "C = Client(OLD)\n" + body("C")
+    edits = [
+        [begin + module(source, old) for source in (*sources, unseen)] for old in ("'a'", "'b'")
+    ]
+    before, after = (
+        fingerprints(tmp_path / name, texts)
+        for name, texts in zip(("before", "after"), edits, strict=True)
+    )
+    same = [old == new for old, new in zip(before, after, strict=True)]
+    assert same == [False, False, False, True]
