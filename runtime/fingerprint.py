@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -54,7 +54,8 @@ def source_fingerprint(function: Callable[..., Any]) -> str:
 
 def type_fingerprint(annotation: Any, home: str) -> str:
     """32 hex digits of the code in a type: the classes of the project of module `home` in it, and the functions with
-    which they and their annotations check a value. "" where there is no code in it."""
+    which they and their annotations check a value. "" where there is nothing beyond fields, as a contract tells those.
+    """
     walk = _Walk(home)
     walk.mention(annotation)
     digest = walk.digest()
@@ -90,7 +91,8 @@ class _Walk:
     Each thing gets a number where it is first mentioned, is described once, and is that number wherever else it is
     mentioned: which of several known things a name stands for counts, too. `numbers` keeps the things themselves, for
     an id may else come to mean another one. A walk `within` another knows its things as well, and gives `first` and
-    the numbers from there on to those of its own; `apart` are the things that such walks have met.
+    the numbers from there on to those of its own; `apart` are the things that such walks have met. `has_code`: there
+    was more than classes of nothing but fields.
     """
 
     home: str
@@ -172,10 +174,10 @@ class _Walk:
             self._object(value)
 
     def _function(self, function: FunctionType) -> None:
-        self.has_code = True
         if not self._is_own(function):
             self._foreign_function(function)
             return
+        self.has_code = True
         self.say("function", function_text(function) or code_text(function.__code__))
         self._all((function.__defaults__, function.__kwdefaults__))
         self._named(uses(function))
@@ -185,6 +187,7 @@ class _Walk:
     def _foreign_function(self, function: FunctionType) -> None:
         """A library's function: its name, and what it has of the project, as a decorator does."""
         self.say("of a library", _name(function))
+        self.has_code |= not module_of(function).startswith("pydantic.")  # `Field`
         held = (
             *_cells(function),
             *(function.__defaults__ or ()),
@@ -208,20 +211,22 @@ class _Walk:
         self._all(parts.get("__pydantic_generic_metadata__", {}).get("args", ()))
         if not self._is_own(kind):
             return
-        self.has_code = True
         text = class_text(kind)
         self.say(text)
         self._all((type(kind), *kind.__bases__, *parts.get("__orig_bases__", ())))
         self._named(annotated(kind))
-        self._named((declared(kind) or {}).items())
+        fields = declared(kind) or {}
+        self._named(fields.items())
         self._named(parts.get("__private_attributes__", {}).items())
-        of_enum = kind.__dict__.get("_member_map_", {})
+        of_enum = parts.get("_member_map_", {})
         self._named((name, member._value_) for name, member in of_enum.items())
-        self._named(
+        found = [
             (name, value)
             for name, value in members(kind)
             if name not in of_enum and not (text and _is_generated(name, value))
-        )
+        ]
+        self._named(found)
+        self.has_code |= any(not _is_of_data(name, value, fields) for name, value in found)
 
     def _special_type(self, value: Any) -> None:
         """An annotation that is no class: `list[Item]`, `Annotated[...]`, a type variable, an alias."""
@@ -246,6 +251,7 @@ class _Walk:
         if self.objects_left <= 0:
             return
         self.objects_left -= 1
+        self.has_code |= kind.__module__ == "pydantic.types"  # `Strict`, to upper case
         self._items(value)
         if self._is_own(kind):
             self._named(attributes(value).items())
@@ -334,6 +340,11 @@ def _is_generated(name: str, value: Any) -> bool:
     another one in each version of Python."""
     is_special = name.startswith("__") and name.endswith("__")
     return is_special and type(value) is FunctionType and not function_text(value)
+
+
+def _is_of_data(name: str, value: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether a class of nothing but fields has that, too: defaults, and what every model has."""
+    return name in fields or name == "_abc_impl" or constant(value) == "{}"
 
 
 def _label(value: Any) -> str:

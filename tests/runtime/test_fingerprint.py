@@ -140,6 +140,27 @@ class Box(BaseModel, Generic[T]):
 R = Box[Item]
 """
     + READ,
+    "a function of a library in Annotated": """
+import textwrap
+class R(BaseModel):
+    x: Annotated[str, AfterValidator([textwrap.dedent, textwrap.shorten][OLD])]
+"""
+    + READ,
+    "a setting of a model": """
+class R(BaseModel):
+    model_config = {"str_max_length": 100, "str_to_upper": bool(OLD)}
+    x: str
+"""
+    + READ,
+    "what a mark makes of a text": """
+from pydantic import StringConstraints
+class R(BaseModel):
+    x: Annotated[str, StringConstraints(to_upper=bool(OLD))]
+"""
+    + READ,
+    "a strict field": "class R(BaseModel):\n    x: int = Field(strict=bool(OLD))" + READ,
+    "a default": "class R(BaseModel):\n    x: int = OLD" + READ,
+    "a field of a dataclass": "@dataclass\nclass R:\n    x: int = OLD" + READ,
     # the annotations of a step in Python
     "a step's answer": """
 class Item(BaseModel):
