@@ -1,76 +1,79 @@
 """The hash of a function's definition: what makes a finished step of an older definition stale.
 
-Noticed: the function's source (its docstring and its string constants, not its comments or layout), its
-defaults, the values it closes over or is bound to, the decorators around it, and, through the names it uses, the
-constants, functions, classes and objects of its own project (the modules in its folder), also as `module.name` and in
-lists and dicts, and theirs in turn. Of a class its source counts and what its body defines, methods as functions do; of
-an object its class and its attributes, of an attribute that has no text (a lock, a connection) only the class.
-Decorators that define steps are left out, because their options are not part of the result.
+Noticed: the function's source (its docstring and its string constants, not its comments or layout), its defaults, the
+values it closes over or is bound to, the decorators around it, and, through the names it uses, the constants,
+functions, classes and objects of its own project (the modules in its folder), also as `module.name` and in lists,
+dicts and sets, and theirs in turn. Of a class its source counts, its methods as functions do, its annotations and the
+values in it; of an object its class and its attributes. The classes in annotations count, for their values are what
+the function works with. Decorators that define steps are left out, because their options are not part of the result.
 
-Not noticed: libraries (their names count, their contents do not), what is imported inside a function, state that
-changes later, files, environment variables, the network. A step that depends on those turns reuse off, or takes them as
-arguments. An object that holds another value each time it is made, such as the time, makes its steps look changed.
+Not noticed: libraries (their names count, their contents do not), objects of a library other than constants,
+dataclasses, pydantic models and the forms that `contents` knows (of a lock, a connection, an array only the class
+counts), what is imported inside a function, state that changes later, files, environment variables, the network. A
+step that depends on those turns reuse off, or takes them as arguments. An object that holds another value each time it
+is made, such as the time, makes its steps look changed.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from enum import Enum
+from functools import partial
 from hashlib import blake2b
-from itertools import chain
-from types import CodeType, MethodType, ModuleType
-from typing import Any
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    SimpleNamespace,
+)
+from typing import Any, get_args, get_origin
 
-from carrara.runtime.codec import CodecError, dumps, lower
+from carrara.runtime.code_text import class_text, code_text, function_text
 from carrara.runtime.codec.classes import module_name
-from carrara.runtime.uses import is_own, members, module_of, uses
+from carrara.runtime.contents import attributes, constant, content, declared, form, stored
+from carrara.runtime.uses import annotated, is_own, members, module_of, uses
 
-STEP_DECORATORS = frozenset({"step", "llm", "workflow"})
-
-
-_DEEPEST, _MOST_OBJECTS = 30, 10_000
-"""Objects of the project are looked into where they hold each other so deep, and so many of them; else the class
-counts."""
+_MOST_OBJECTS = 100_000
+"""So many objects are looked into; of the others the class counts."""
 
 
-@dataclass(slots=True)
-class _Walk:
-    """A walk over what a function of module `home` uses; cycles are cut by `seen`. `classes`, and whether they have a
-    source, are still to be looked into: one after the other, as those of a large project use each other in long chains.
+def source_fingerprint(function: Callable[..., Any]) -> str:
+    """32 hex digits. Looks at the module's names as they are now: call it when the module is loaded, not while it
+    loads."""
+    walk = _walk_from(function)
+    return walk.digest()
+
+
+def type_fingerprint(annotation: Any, home: str) -> str:
+    """32 hex digits of the code in a type: the classes of the project of module `home` in it, and the functions with
+    which they and their annotations check a value. "" where there is nothing beyond fields, as a contract tells those.
     """
-
-    home: str
-    seen: set[int] = field(default_factory=set)
-    classes: deque[tuple[type, bool]] = field(default_factory=deque)
-    objects: int = 0
-    depth: int = 0
-
-    def is_new(self, thing: object) -> bool:
-        if id(thing) in self.seen:
-            return False
-        self.seen.add(id(thing))
-        return True
-
-    def is_own(self, module: str) -> bool:
-        return is_own(module, self.home)
+    walk = _Walk(home)
+    walk.mention(annotation)
+    digest = walk.digest()
+    return digest if walk.has_code else ""
 
 
-def source_fingerprint(function: Callable[..., Any], *, docstring: bool = True) -> str:
-    """32 hex digits. `docstring` False leaves the function's own docstring out, where it is no prompt.
+def things_used(function: Callable[..., Any]) -> list[Any]:
+    """The functions, classes and objects that count for the fingerprint of a function, itself first, in an order that
+    is the same in every process."""
+    walk = _walk_from(function)
+    walk.digest()
+    return walk.used
 
-    Looks at the module's names as they are now: call it when the module is loaded, not while it loads.
-    """
-    hashed = blake2b(digest_size=16)
+
+def _walk_from(function: Any) -> _Walk:
     walk = _Walk(module_of(_innermost(function)))
-    for part in chain(_wrapped_parts(function, docstring, walk), _member_parts(walk)):
-        hashed.update(part.encode("utf-8", "surrogatepass"))
-        hashed.update(b"\0")
-    return hashed.hexdigest()
+    walk.mention(function)
+    return walk
 
 
 def _innermost(function: Any) -> Any:
@@ -81,208 +84,283 @@ def _innermost(function: Any) -> Any:
     return function
 
 
-def _wrapped_parts(function: Any, docstring: bool, walk: _Walk) -> Iterator[str]:
-    """What a function under decorators does, and what those of its project do around it."""
-    *wrappers, inner = _layers(function)
-    yield from _parts(inner, docstring, walk)
-    yield from _parts_around(wrappers, walk)
+@dataclass(slots=True)
+class _Walk:
+    """A walk over what the code of module `home` uses, breadth first, so that neither long chains nor cycles matter.
 
+    Each thing gets a number where it is first mentioned, is described once, and is that number wherever else it is
+    mentioned: which of several known things a name stands for counts, too. `numbers` keeps the things themselves, for
+    an id may else come to mean another one. A walk `within` another knows its things as well, and gives `first` and
+    the numbers from there on to those of its own; `apart` are the things that such walks have met. `has_code`: there
+    was more than classes of nothing but fields.
+    """
 
-def _layers(function: Any) -> list[Any]:
-    """The function, and what it wraps, each inside the one before."""
-    inner = inspect.unwrap(function)
-    found = [function]
-    while found[-1] is not inner:
-        found.append(found[-1].__wrapped__)
-    return found
+    home: str
+    objects_left: int = field(default_factory=lambda: _MOST_OBJECTS)
+    within: _Walk | None = None
+    first: int = 0
+    numbers: dict[int, tuple[int, Any]] = field(default_factory=dict)
+    things: list[Any] = field(default_factory=list)
+    apart: list[Any] = field(default_factory=list)
+    waiting: deque[Any] = field(default_factory=deque)
+    hashed: Any = field(default_factory=lambda: blake2b(digest_size=16))
+    has_code: bool = False
 
+    def digest(self) -> str:
+        while self.waiting:
+            self._describe(self.waiting.popleft())
+        return str(self.hashed.hexdigest())
 
-def _parts_around(wrappers: Iterable[Any], walk: _Walk) -> Iterator[str]:
-    for wrapper in wrappers:
-        # `functools.wraps` gives a wrapper the module of what it wraps: its own is that of its globals.
-        names = getattr(wrapper, "__globals__", None)
-        module = module_of(type(wrapper)) if names is None else str(names.get("__name__", ""))
-        if walk.is_own(module):
-            yield from _parts(wrapper, True, walk)
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.hashed.update(text.encode("utf-8", "surrogatepass"))
+            self.hashed.update(b"\0")
 
+    def mention(self, value: Any) -> None:
+        text = constant(value)
+        if text is not None:
+            self.say(text)
+            return
+        number = None if _is_made_anew(value) else self._number_of(value)
+        if number is None:
+            number = self.first + len(self.things)
+            self.things.append(value)
+            self.numbers[id(value)] = number, value
+            self.waiting.append(value)
+        self.say(f"#{number}")
 
-def _parts(function: Any, docstring: bool, walk: _Walk) -> Iterator[str]:
-    """The texts that define `function`, and what it uses of its project."""
-    if isinstance(function, partial):
-        if walk.is_new(function):
-            yield from _wrapped_parts(function.func, docstring, walk)
-            yield from _value_parts("args", function.args, walk)
-            yield from _value_parts("keywords", function.keywords, walk)
-        return
-    code = getattr(function, "__code__", None)
-    if code is None:
-        yield from _object_parts(function, walk)
-        return
-    if not walk.is_new(function):
-        return
-    yield _source(function, docstring) or _code_text(code)
-    yield from _value_parts("defaults", function.__defaults__, walk)
-    yield from _value_parts("kwdefaults", function.__kwdefaults__, walk)
-    if isinstance(function, MethodType) and not isinstance(function.__self__, type):
-        yield from _object_parts(function.__self__, walk)
-    for name, value in uses(function):
-        yield from _value_parts(name, value, walk)
+    def _number_of(self, value: Any) -> int | None:
+        walk: _Walk | None = self
+        while walk is not None:
+            if id(value) in walk.numbers:
+                return walk.numbers[id(value)][0]
+            walk = walk.within
+        return None
 
+    def _named(self, named: Iterable[tuple[str, Any]]) -> None:
+        for name, value in named:
+            self.say(name)
+            self.mention(value)
+        self.say("")
 
-def _object_parts(thing: Any, walk: _Walk) -> Iterator[str]:
-    """An object: its class, and what it holds where that is of the project."""
-    if isinstance(thing, type):
-        yield from _class_parts(thing, walk)
-        return
-    yield _name(thing)
-    if not walk.is_own(module_of(type(thing))) or not walk.is_new(thing):
-        return
-    yield from _class_parts(type(thing), walk)
-    if walk.depth == _DEEPEST or walk.objects == _MOST_OBJECTS:
-        return
-    walk.depth += 1
-    walk.objects += 1
-    for name, value in _held(thing):
-        yield from _value_parts(name, value, walk)
-    walk.depth -= 1
+    def _all(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.mention(value)
+        self.say("")
 
+    def _is_own(self, thing: Any) -> bool:
+        return is_own(module_of(thing), self.home)
 
-def _held(thing: Any) -> list[tuple[str, Any]]:
-    """The attributes of an object itself, by name."""
-    found = dict(getattr(thing, "__dict__", {}))
-    for kind in type(thing).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(thing, name):
-                found[name] = getattr(thing, name)
-    return sorted(found.items())
-
-
-def _value_parts(name: str, value: Any, walk: _Walk) -> Iterator[str]:
-    yield name
-    layers = _layers(value) if callable(value) and not isinstance(value, type) else [value]
-    inner = layers[-1]
-    if hasattr(inner, "__code__") or isinstance(inner, partial):
-        if isinstance(inner, partial) or walk.is_own(module_of(inner)):
-            yield from _parts(inner, True, walk)
+    def _describe(self, value: Any) -> None:
+        kind = type(value)
+        if kind is FunctionType:
+            self._function(value)
+        elif issubclass(kind, type):
+            self._class(value)
+        elif issubclass(kind, ModuleType):
+            self.say("module", module_name(value.__name__))
+        elif kind is CodeType:
+            self.say("code", code_text(value))
+        elif kind is MethodType:
+            self.say("method")
+            self._all((value.__func__, value.__self__))
+        elif kind is BuiltinFunctionType or kind is MethodWrapperType:
+            self.say("built in", _name(value))
+            bound = value.__self__
+            self._all(() if issubclass(type(bound), ModuleType) else (bound,))
+        elif _is_special_type(kind):
+            self._special_type(value)
         else:
-            yield _name(inner)
-    elif isinstance(inner, type):
-        yield from _class_parts(inner, walk)
-    elif isinstance(inner, ModuleType):
-        yield _name(inner)
-    elif callable(inner):
-        yield from _object_parts(inner, walk)
-    else:
-        text = _constant(inner)
-        yield text
-        if walk.is_own(module_of(type(inner))):
-            yield from _object_parts(inner, walk)
-        elif text == _class_name(inner) and walk.is_new(inner):
-            yield from _members(inner, walk)
-    yield from _parts_around(layers[:-1], walk)
+            self._object(value)
+
+    def _function(self, function: FunctionType) -> None:
+        if not self._is_own(function):
+            self._foreign_function(function)
+            return
+        self.has_code = True
+        self.say("function", function_text(function) or code_text(function.__code__))
+        self._all((function.__defaults__, function.__kwdefaults__))
+        self._named(uses(function))
+        self._named(annotated(function))
+        self._named(sorted(function.__dict__.items()))
+
+    def _foreign_function(self, function: FunctionType) -> None:
+        """A library's function: its name, and what it has of the project, as a decorator does."""
+        self.say("of a library", _name(function))
+        self.has_code |= not module_of(function).startswith("pydantic.")  # `Field`
+        held = (
+            *_cells(function),
+            *(function.__defaults__ or ()),
+            function.__dict__.get("__wrapped__"),
+        )
+        self._all(value for value in held if self._is_code(value))
+        registry = function.__dict__.get("registry")  # of functools.singledispatch
+        if type(registry) is MappingProxyType:
+            for kind, implementation in sorted(registry.items(), key=lambda pair: _name(pair[0])):
+                self._all((kind, implementation))
+
+    def _is_code(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is FunctionType or issubclass(kind, type):
+            return self._is_own(value)
+        return issubclass(kind, partial | MethodType) or self._is_own(kind)
+
+    def _class(self, kind: type) -> None:
+        self.say("class", _name(kind))
+        parts = vars(kind)
+        self._all(parts.get("__pydantic_generic_metadata__", {}).get("args", ()))
+        if not self._is_own(kind):
+            return
+        text = class_text(kind)
+        self.say(text)
+        self._all((type(kind), *kind.__bases__, *parts.get("__orig_bases__", ())))
+        self._named(annotated(kind))
+        fields = declared(kind) or {}
+        self._named(fields.items())
+        self._named(parts.get("__private_attributes__", {}).items())
+        of_enum = parts.get("_member_map_", {})
+        self._named((name, member._value_) for name, member in of_enum.items())
+        found = [
+            (name, value)
+            for name, value in members(kind)
+            if name not in of_enum and not (text and _is_generated(name, value))
+        ]
+        self._named(found)
+        self.has_code |= any(not _is_of_data(name, value, fields) for name, value in found)
+
+    def _special_type(self, value: Any) -> None:
+        """An annotation that is no class: `list[Item]`, `Annotated[...]`, a type variable, an alias."""
+        if get_origin(value) is not None:
+            self.say("type")
+            self._all((get_origin(value), *get_args(value)))
+        else:
+            name = getattr(value, "__forward_arg__", None) or getattr(value, "__name__", None)
+            self.say("type", name or repr(value))
+            with suppress(NameError):  # `type X = ...` is evaluated here
+                self._all(filter(None, (getattr(value, each, None) for each in _BEHIND)))
+
+    def _object(self, value: Any) -> None:
+        """An object: its class, its items where it is a list or the like, and what it holds where that can be told."""
+        kind = type(value)
+        self.say("object")
+        self.mention(kind)
+        if issubclass(kind, Enum):
+            self.say(str(value._name_))
+            self.mention(value._value_)
+            return
+        if self.objects_left <= 0:
+            return
+        self.objects_left -= 1
+        self.has_code |= kind.__module__ == "pydantic.types"  # `Strict`, to upper case
+        self._items(value)
+        if self._is_own(kind):
+            self._named(attributes(value).items())
+            return
+        if kind.__module__.startswith("carrara.") and hasattr(kind, "defining_things"):
+            self._all(value.defining_things())  # an LLM step
+            return
+        self._named((form(value) or {}).items())
+        if callable(value) and not hasattr(
+            kind, "__getattr__"
+        ):  # `str.upper`, a function written in C
+            names = (
+                getattr(value, name, None) for name in ("__module__", "__qualname__", "__name__")
+            )
+            self.say(*(name for name in names if isinstance(name, str)))
+        wrapped = stored(value).get("__wrapped__")  # by a step, a cache
+        self._all(() if wrapped is None else (wrapped,))
+
+    def _items(self, value: Any) -> None:
+        found = content(value)
+        if found is None:
+            return
+        name, parts = found
+        self.say(name)
+        if name in ("set", "frozenset"):
+            self._unordered(parts)
+        else:
+            self._all(parts)
+
+    def _unordered(self, parts: Iterable[Any]) -> None:
+        """The parts of a set in an order that is the same in every process: by their texts, by their names, and those
+        of one name each as if the others were not there."""
+        texts: list[str] = []
+        named: defaultdict[str, list[Any]] = defaultdict(list)
+        for part in parts:
+            text = constant(part)
+            if text is None:
+                named[_label(part)].append(part)
+            else:
+                texts.append(text)
+        self.say(*sorted(texts))
+        share = self.objects_left // max(1, sum(map(len, named.values())))
+        for name, alike in sorted(named.items()):
+            self.say(name)
+            if len(alike) == 1:
+                self._all(alike)
+            else:
+                self._alike(alike, share)
+        self.say("")
+
+    def _alike(self, parts: list[Any], objects_each: int) -> None:
+        found = []
+        for part in parts:
+            inner = _Walk(self.home, objects_each, self, self.first + len(self.things))
+            inner.mention(part)
+            found.append((inner.digest(), inner))
+        for digest, inner in sorted(found, key=lambda pair: pair[0]):
+            self.say(digest)
+            self.apart += inner.used
+            self.objects_left -= objects_each - inner.objects_left
+            self.has_code |= inner.has_code
+
+    @property
+    def used(self) -> list[Any]:
+        return self.things + self.apart
 
 
-def _members(value: Any, walk: _Walk) -> Iterator[str]:
-    """A list or dict that holds functions, steps or objects, such as the tools of an agent."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _value_parts(str(name), part, walk)
-    elif isinstance(value, list | tuple):
-        for place, part in enumerate(value):
-            yield from _value_parts(str(place), part, walk)
+_OF_TYPES = {"typing", "typing_extensions", "types"}
+_BEHIND = ("__supertype__", "__value__", "__bound__")
 
 
-def _class_parts(kind: type, walk: _Walk) -> Iterator[str]:
-    yield _name(kind)
-    if walk.is_own(module_of(kind)) and walk.is_new(kind):
-        source = _source(kind, True)
-        yield source
-        walk.classes.append((kind, bool(source)))
-        for base in kind.__bases__:
-            yield from _class_parts(base, walk)
+def _is_made_anew(value: Any) -> bool:
+    """Whether a value can be another object each time though it is the same: a tuple and its like, a method."""
+    kind = type(value)
+    if kind in (tuple, frozenset, MethodType, BuiltinFunctionType, MethodWrapperType):
+        return True
+    return _is_special_type(kind) and get_origin(value) is not None
 
 
-def _member_parts(walk: _Walk) -> Iterator[str]:
-    """What the classes that have come up define; more may come up in it."""
-    while walk.classes:
-        kind, has_source = walk.classes.popleft()
-        for name, value in members(kind):
-            if not callable(value) or isinstance(value, type):
-                yield from _value_parts(name, value, walk)
-                continue
-            inner = _innermost(value)
-            if has_source and hasattr(inner, "__code__") and not _source(inner, True):
-                yield from _generated_parts(inner, walk)
-            elif any(walk.is_own(module_of(each)) for each in (inner, *_layers(value))):
-                yield from _value_parts(name, value, walk)
+def _is_special_type(kind: type) -> bool:
+    return kind.__module__ in _OF_TYPES and kind is not SimpleNamespace
 
 
-def _generated_parts(function: Any, walk: _Walk) -> Iterator[str]:
-    """A method that a library has made from the source of a class (a dataclass's `__init__`), or a lambda in it: only
-    what it uses, as its code is another one in each version of Python."""
-    if walk.is_own(module_of(function)) and walk.is_new(function):
-        for _, value in uses(function):
-            if walk.is_own(module_of(value)) or walk.is_own(module_of(type(value))):
-                yield from _value_parts("", value, walk)
+def _is_generated(name: str, value: Any) -> bool:
+    """Whether a library made a method from the source of the class, such as a dataclass's `__init__`: its code is
+    another one in each version of Python."""
+    is_special = name.startswith("__") and name.endswith("__")
+    return is_special and type(value) is FunctionType and not function_text(value)
+
+
+def _is_of_data(name: str, value: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether a class of nothing but fields has that, too: defaults, and what every model has."""
+    return name in fields or name == "_abc_impl" or constant(value) == "{}"
+
+
+def _label(value: Any) -> str:
+    """What tells most things in a set apart: the name of a function, class or member of an enum, else of the class."""
+    kind = type(value)
+    if kind is FunctionType or issubclass(kind, type):
+        return _name(value)
+    return f"{_name(kind)}.{value._name_}" if issubclass(kind, Enum) else _name(kind)
+
+
+def _cells(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not filled yet
+            yield cell.cell_contents
 
 
 def _name(thing: Any) -> str:
-    qualified = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
-    return f"{module_name(module_of(thing))}:{qualified or type(thing).__qualname__}"
-
-
-def _constant(value: Any) -> str:
-    """The text of a value that can be stored; of another only its class, because it may hold anything."""
-    try:
-        return dumps(lower(value, by_name=False))
-    except (CodecError, RecursionError):
-        return _class_name(value)
-
-
-def _class_name(value: Any) -> str:
-    return f"{type(value).__module__}:{type(value).__qualname__}"
-
-
-def _source(thing: Any, docstring: bool) -> str:
-    """The syntax tree as text, "" where there is no source (a console, exec)."""
-    code = getattr(thing, "__code__", None)
-    if isinstance(code, CodeType):
-        return _source_of_code(
-            code, code.co_filename, docstring
-        )  # equal code may stand in two files
-    return _tree_text(thing, docstring)
-
-
-@lru_cache(maxsize=4096)
-def _source_of_code(code: CodeType, file: str, docstring: bool) -> str:
-    return _tree_text(code, docstring)
-
-
-def _tree_text(thing: Any, docstring: bool) -> str:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError):  # a lambda inside an expression is no statement
-        return ""
-    first = tree.body[0]
-    if not isinstance(first, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return ""  # a lambda: the statement around it says more than the function
-    first.decorator_list = [d for d in first.decorator_list if not _defines_step(d)]
-    if not docstring and ast.get_docstring(first, clean=False) is not None:
-        first.body = first.body[1:]
-    return ast.dump(first)
-
-
-def _defines_step(decorator: ast.expr) -> bool:
-    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    return name in STEP_DECORATORS
-
-
-def _code_text(code: CodeType) -> str:
-    """A code object as text, for want of source. Changes with the Python version."""
-    inner = (
-        _code_text(const) if isinstance(const, CodeType) else repr(const)
-        for const in code.co_consts
-    )
-    return "\n".join((code.co_code.hex(), *inner, *code.co_names, *code.co_varnames))
+    """Of a function, class or built-in."""
+    return f"{module_name(module_of(thing))}:{thing.__qualname__}"

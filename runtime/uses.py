@@ -1,4 +1,4 @@
-"""What a function uses of its own project: the values behind the names in its code.
+"""What functions and classes use of their own project: the values behind the names in code and annotations.
 
 A project is what lies in one folder: the modules and packages beside the function's own. Libraries are none, and
 Carrara is none.
@@ -6,11 +6,13 @@ Carrara is none.
 
 from __future__ import annotations
 
+import ast
 import dis
+import inspect
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import (
     cache,
     cached_property,
@@ -19,8 +21,8 @@ from functools import (
     partialmethod,
     singledispatchmethod,
 )
-from types import CodeType, ModuleType
-from typing import Any
+from types import CodeType, FunctionType, ModuleType
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 
 def uses(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -33,14 +35,22 @@ def uses(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
             yield name, cell.cell_contents
         except ValueError:  # not filled yet: a function that names itself
             continue
-    names, attributes = _names(code)
-    home = module_of(function)
-    for name in names:
-        if name in function.__globals__:
-            value = function.__globals__[name]
-            yield name, value
-            if isinstance(value, ModuleType):
-                yield from _of_module(name, value, attributes, home, set())
+    yield from _found(*_names(code), function.__globals__, module_of(function))
+
+
+def annotated(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Names and annotations of a function or class, and for annotations that are texts the values behind the names in
+    these. Nothing is evaluated."""
+    try:
+        annotations = inspect.get_annotations(thing)
+    except NameError:  # Python 3.14 evaluates them now, and one names what only a type checker sees
+        return
+    home = module_of(thing)
+    scope = thing.__globals__ if isinstance(thing, FunctionType) else _scope_of(home)
+    for name, annotation in sorted(annotations.items()):
+        yield name, annotation
+        for text in _texts(annotation):
+            yield from _found(*_names_in_text(text), scope, home)
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
@@ -57,7 +67,7 @@ def _behind(member: Any) -> Iterable[Any]:
     """The functions behind what a class has for a method; anything else is itself."""
     match member:
         case staticmethod() | classmethod():
-            return (member.__func__,)
+            return _behind(member.__func__)
         case property():
             return [each for each in (member.fget, member.fset, member.fdel) if each is not None]
         case cached_property():
@@ -65,17 +75,35 @@ def _behind(member: Any) -> Iterable[Any]:
         case partialmethod():
             return (partial(member.func, *member.args, **member.keywords),)
         case singledispatchmethod():
-            return (member.func, *member.dispatcher.registry.values())
+            return (member.func, member.dispatcher)
     return (member,)
 
 
 def module_of(thing: Any) -> str:
+    """The module in which a function or class is written. (`functools.wraps` gives a wrapper the `__module__` of what
+    it wraps.)"""
+    if isinstance(thing, FunctionType) and "__name__" in thing.__globals__:
+        return str(thing.__globals__["__name__"])
     return str(getattr(thing, "__module__", ""))
 
 
 def is_own(module: str, home: str) -> bool:
-    """Whether a module is of the project of module `home`."""
-    return module == home or (bool(found := _folder(home)) and found == _folder(module))
+    """Whether a module is of the project of module `home`. Where that is of none (a console, a notebook, a library's
+    function around one of a project), all that is of any project is its own."""
+    folder = _folder(module)
+    return module == home or (bool(folder) and _folder(home) in ("", folder))
+
+
+def _found(
+    names: Sequence[str], attributes: Sequence[str], scope: Mapping[str, Any], home: str
+) -> Iterator[tuple[str, Any]]:
+    """The values behind names of a module, and behind the attributes of the modules among them."""
+    for name in names:
+        if name in scope:
+            value = scope[name]
+            yield name, value
+            if isinstance(value, ModuleType):
+                yield from _of_module(name, value, attributes, home, set())
 
 
 def _of_module(
@@ -114,6 +142,39 @@ _INSTALLED = {"site-packages", "dist-packages"}
 def _libraries() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _scope_of(module: str) -> Mapping[str, Any]:
+    found = sys.modules.get(module)
+    return {} if found is None else vars(found)
+
+
+def _texts(annotation: Any) -> Iterator[str]:
+    """The texts in an annotation that stand for types."""
+    if isinstance(annotation, str):
+        yield annotation
+    elif isinstance(annotation, ForwardRef):
+        yield annotation.__forward_arg__
+    elif isinstance(annotation, list):  # the arguments of a Callable
+        for part in annotation:
+            yield from _texts(part)
+    elif get_origin(annotation) is not Literal:
+        parts = get_args(annotation)
+        for part in parts[:1] if get_origin(annotation) is Annotated else parts:
+            yield from _texts(part)
+
+
+@lru_cache(maxsize=4096)
+def _names_in_text(text: str) -> tuple[list[str], list[str]]:
+    """The names and attributes in an annotation that is a text, sorted."""
+    try:
+        found = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except SyntaxError:
+        return [], []
+    names = {node.id for node in found if isinstance(node, ast.Name)}
+    inner = {n.value for n in found if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    names |= {text for text in inner if text.isidentifier()}  # list["Item"], all of it a text
+    return sorted(names), sorted({node.attr for node in found if isinstance(node, ast.Attribute)})
 
 
 @lru_cache(maxsize=4096)

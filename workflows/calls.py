@@ -23,6 +23,7 @@ from typing import (
     overload,
 )
 
+from carrara.runtime.fingerprint import things_used
 from carrara.runtime.handle import Handle
 from carrara.runtime.run import in_workflow, submit, submit_map
 from carrara.runtime.step import StepSpec
@@ -68,6 +69,7 @@ class Definition(Wraps[Callable[P, R_co]], Generic[P, R_co]):
     ) -> None:
         if function is not None:
             functools.update_wrapper(self, function)
+        self.function: Callable[..., Any] | None = function
         self.name = name
         self.parameters = parameters
 
@@ -75,6 +77,13 @@ class Definition(Wraps[Callable[P, R_co]], Generic[P, R_co]):
     def spec(self) -> StepSpec:
         """Made at the first use, when everything that the definition refers to is there."""
         raise NotImplementedError
+
+    @cached_property
+    def inside(self) -> list[Definition[..., Any]]:
+        """The steps and workflows that its function uses, also through functions, classes and objects of its project;
+        found at the first use, as `spec` is made."""
+        used = [] if self.function is None else things_used(self.function)
+        return [thing for thing in used if isinstance(thing, Definition)]
 
     @property
     def returns(self) -> Any:

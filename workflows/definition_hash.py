@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.identity import text_hash
-from carrara.runtime.uses import is_own, members, module_of, uses
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import DefinitionError
 
@@ -69,34 +66,7 @@ def _inside(definition: Definition[..., Any]) -> Iterable[Definition[..., Any]]:
     if getattr(definition, "pipeline", None) is not None:
         steps: Mapping[str, Definition[..., Any]] = getattr(definition, "steps", {})
         return steps.values()
-    return _named_in(getattr(definition, "function", None))
-
-
-def _named_in(function: Any) -> Iterator[Definition[..., Any]]:
-    """The definitions that a function uses, also through the other functions and the classes of its project."""
-    home = module_of(function)
-    seen: set[int] = set()
-    todo = [function]
-    while todo:
-        one = todo.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, Definition):
-            yield one
-        elif isinstance(one, partial):
-            todo += [one.func, *one.args, *one.keywords.values()]
-        elif isinstance(one, dict):
-            todo += one.values()
-        elif isinstance(one, list | tuple):
-            todo += one
-        elif isinstance(one, FunctionType) and is_own(module_of(one), home):
-            todo += [value for _, value in uses(one)]
-        elif isinstance(one, type):
-            if is_own(module_of(one), home):
-                todo += [*one.__bases__, *(value for _, value in members(one))]
-        elif is_own(module_of(type(one)), home):
-            todo.append(type(one))
+    return definition.inside
 
 
 def _text_of(pipeline: PipelineDef) -> str:

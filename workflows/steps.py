@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from carrara.engines.contract import Contract, to_data
 from carrara.runtime.codec import CodecError
 from carrara.runtime.errors import ScopeError
-from carrara.runtime.fingerprint import source_fingerprint
+from carrara.runtime.fingerprint import source_fingerprint, type_fingerprint
 from carrara.runtime.identity import text_hash, value_hash
 from carrara.runtime.retry import is_worth_retrying
 from carrara.runtime.run import context
 from carrara.runtime.step import StepOptions, StepSpec
+from carrara.runtime.uses import module_of
 from carrara.workflows.answering import Answering
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import DefinitionError, RenderError
@@ -41,6 +42,8 @@ R_co = TypeVar("R_co", covariant=True)
 class Step(Definition[P, R_co]):
     """A function as a step. Called outside a workflow, in a test or in another step, it is that function."""
 
+    function: Callable[P, Any]
+
     def __init__(
         self,
         name: str,
@@ -51,7 +54,6 @@ class Step(Definition[P, R_co]):
         fingerprint: str | None = None,
     ) -> None:
         super().__init__(name, parameters, function)
-        self.function = function
         self.options = options
         self._fingerprint = fingerprint
 
@@ -97,7 +99,6 @@ class Llm(Definition[P, R_co]):
         self.options = options
         if options.retry_on is None:
             self.options = replace(options, retry_on=is_worth_asking_again)
-        self.function = function
         self.answer = self._checked()
 
     @property
@@ -118,9 +119,9 @@ class Llm(Definition[P, R_co]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The hash of everything that can change the answer: prompt, contract, settings, validators. How the
-        function is written does not count, nor do retries and timeouts. "" where a default cannot be
-        hashed: such a step's answer is never used again."""
+        """The hash of everything that can change the answer: prompt, contract, settings, validators, also those in
+        the classes of its inputs and its answer. How the function is written does not count, nor do retries and
+        timeouts. "" where a default cannot be hashed: such a step's answer is never used again."""
         try:
             return text_hash(json.dumps(self._defining_parts(), sort_keys=True))
         except CodecError:
@@ -129,6 +130,8 @@ class Llm(Definition[P, R_co]):
     def _defining_parts(self) -> dict[str, Any]:
         prompt, how = self.prompt, self.answering
         functions = [f for f in (prompt.messages, *how.validators) if f is not None]
+        home = "" if self.function is None else module_of(self.function)
+        types = [found for each in self.types if (found := type_fingerprint(each, home))]
         return {
             "prompt": [prompt.text, prompt.system],
             "examples": value_hash([list(example) for example in prompt.examples]),
@@ -142,7 +145,26 @@ class Llm(Definition[P, R_co]):
             # Left out where there is none: the answers of earlier runs keep their hashes.
             **({"rule": [how.rule.name, dict(how.rule.parameters)]} if how.rule else {}),
             "functions": [source_fingerprint(function) for function in functions],
+            **({"types": types} if types else {}),
         }
+
+    def defining_things(self) -> list[Any]:
+        """What defines it where code uses it."""
+        return [
+            self.prompt,
+            self.answering,
+            to_data(self.contract),
+            self.parameters.defaults,
+            self.options.engine,
+            self.options.tags,
+            *self.types,
+        ]
+
+    @property
+    def types(self) -> list[Any]:
+        """The annotations of its inputs and of its answer."""
+        known = (*self.parameters.types.values(), self.returns)
+        return [each for each in known if each is not MISSING]
 
     async def _ask(self, *args: Any, **kwargs: Any) -> Any:
         from carrara.runtime.routing.call import LlmCall
@@ -216,6 +238,7 @@ class Workflow(Definition[P, R_co]):
     `limits` (by engine) are what it brings along; a session that has its own goes before them.
     """
 
+    function: Callable[P, Any]
     policy: Policy | None = None
     limits: Mapping[str, EngineLimits] = MappingProxyType({})
 
@@ -230,7 +253,6 @@ class Workflow(Definition[P, R_co]):
         static_plan: Callable[[], Sketch] | None = None,
     ) -> None:
         super().__init__(name, parameters, function)
-        self.function = function
         self.source = source
         self.static_plan = static_plan
         self._fingerprint = fingerprint
