@@ -36,9 +36,10 @@ def _multiple_of(validator: Any, step: Any, instance: Any, schema: Any) -> Itera
     """As the numbers are written: 0.07 is a multiple of 0.01, though the floats are none."""
     from jsonschema.exceptions import ValidationError
 
-    if validator.is_type(instance, "number"):
-        if Fraction(exact(instance)) % Fraction(exact(step)):
-            yield ValidationError(f"{instance!r} is not a multiple of {step}")
+    if not validator.is_type(instance, "number"):
+        return
+    if Fraction(exact(instance)) % Fraction(exact(step)):
+        yield ValidationError(f"{instance!r} is not a multiple of {step}")
 
 
 def _one_of(validator: Any, branches: Any, instance: Any, schema: Any) -> Iterator[Any]:

@@ -11,7 +11,17 @@ _MAPS = frozenset(
 _DATA = frozenset(("const", "enum", "default", "example", "examples"))
 _COMPOSED = ("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if")
 _BESIDE = frozenset(
-    ("$schema", "$id", "$anchor", "$defs", "definitions", "components", "title", "description", "default")
+    (
+        "$schema",
+        "$id",
+        "$anchor",
+        "$defs",
+        "definitions",
+        "components",
+        "title",
+        "description",
+        "default",
+    )
 )
 
 

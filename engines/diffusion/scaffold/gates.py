@@ -159,9 +159,7 @@ class GatePlan:
             shares = [mass * math.exp(weight - total) for weight in weights]
             if ending is not None:
                 found[ending] += shares.pop()
-            waiting += [
-                (way, share) for (_, way), share in zip(ways, shares, strict=True)
-            ][::-1]
+            waiting += [(way, share) for (_, way), share in zip(ways, shares, strict=True)][::-1]
 
 
 def _agreed(spelled: Sequence[Sequence[int]], depth: int) -> int:

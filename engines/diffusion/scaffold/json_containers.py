@@ -63,14 +63,16 @@ def _tuple(
     shown = fixed if most is None else fixed[:most]
     parts: list[Form | str] = [f"{prefix}["]
     for number in range(max(len(shown), least)):
-        schema = fixed[number] if number < len(fixed) else rest
-        if number:
-            parts.append(",")
-        steps: tuple[str | int, ...] = ("items",)
-        if number < len(fixed):
-            steps = ("prefixItems", number)
-        with below(*steps):
-            parts.append(At(number, build.value(schema, " " if number else "")))
+        is_fixed = number < len(fixed)
+        schema, steps = (fixed[number], ("prefixItems", number)) if is_fixed else (rest, ("items",))
+        try:
+            with below(*steps):
+                item = build.value(schema, " " if number else "")
+        except NothingFits:
+            if number < least:
+                raise
+            break  # no array is longer than that
+        parts += ["," if number else "", At(number, item)]
     return join(*parts, "]")
 
 

@@ -40,14 +40,15 @@ def json_program(schema_text: str, prefix: str = "") -> Program:
         builder = _Builder(schemas, cycle_of, refused)
         root = builder.value(schemas.root, prefix)
         rules, failed = builder.rules()
+        heights = rule_heights(rules) if not failed else {}
+        failed |= {name: _endless(name) for name, high in heights.items() if high == NEVER_ENDS}
         if not failed:
-            break
-        refused |= failed  # and again, now that no union takes one of them for a branch
-    heights = rule_heights(rules)
-    if NEVER_ENDS in heights.values():
-        endless = next(name for name, needed in heights.items() if needed == NEVER_ENDS)
-        raise NothingFits(f"{endless.partition('|')[0]} contains itself without an end")
-    return Program(root, rules, heights)
+            return Program(root, rules, heights)
+        refused |= failed  # and again, now that nothing takes one of them for a branch or a member
+
+
+def _endless(name: str) -> CannotHold:
+    return NothingFits(f"{name.partition('|')[0]} contains itself without an end")
 
 
 def _cycles(schemas: Schemas) -> dict[int, int]:

@@ -85,6 +85,8 @@ def _property(build: Build, schema: Schema, name: str, required: bool) -> _Prope
     inner = member_schema(schema, name)
     try:
         with below("properties", name):
+            if inner is False:
+                raise NothingFits("no property of this name is allowed, and one is asked for")
             _check_name(build, schema, name)
             branches = build.schemas.branches(inner)
             form = named(build.value(inner, " "), name)
@@ -108,7 +110,7 @@ def _check_name(build: Build, schema: Schema, name: str) -> None:
     for pattern in schema.get("patternProperties", {}):
         if build.schemas.takes({"pattern": pattern}, name):
             raise CannotHold(
-                f"it meets the pattern {pattern!r} of patternProperties, too; say in properties all that it has to be"
+                f"it meets the pattern {pattern!r} of patternProperties, too; say in properties all that it must be"
             )
 
 

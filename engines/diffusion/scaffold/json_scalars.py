@@ -26,13 +26,13 @@ from carrara.engines.diffusion.scaffold.json_build import (
     equal_to,
     taken_by_any,
 )
-from carrara.engines.json_values import distinct, exact
 from carrara.engines.diffusion.scaffold.language import Alt, Embedded, Language, Node, literal, seq
 from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits, below, together
 from carrara.engines.diffusion.scaffold.schema import Branch
 from carrara.engines.diffusion.scaffold.schema_parts import Schema, constants
 from carrara.engines.diffusion.scaffold.strings import StringSpace, string_space
 from carrara.engines.errors import CarraraError
+from carrara.engines.json_values import distinct, exact
 
 
 @dataclass(frozen=True, slots=True)

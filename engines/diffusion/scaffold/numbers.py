@@ -115,8 +115,8 @@ def decimals(bounds: Bounds = Bounds()) -> Node:
 
 
 def steps(bounds: Bounds, step: Decimal) -> Node:
-    """Multiples of a step with decimals (0.01, 0.25) within bounds, of at most 15 digits: with more, the float that reads
-    them would be no multiple.
+    """Multiples of a step with decimals (0.01, 0.25) within bounds, of at most 15 digits: with more, the float that
+    reads them would be no multiple.
 
     Raises:
         CarraraError: more decimals or remainders than an automaton should hold.
@@ -125,9 +125,7 @@ def steps(bounds: Bounds, step: Decimal) -> Node:
     factor = int(step.scaleb(places))
     if places > FRACTION_DIGITS:
         raise CarraraError(f"steps of {step} have more than {FRACTION_DIGITS} decimals")
-    shape = seq(
-        maybe("-"), digits(1, _EXACT_DIGITS - places), maybe(seq(".", digits(1, places)))
-    )
+    shape = seq(maybe("-"), digits(1, _EXACT_DIGITS - places), maybe(seq(".", digits(1, places))))
     found = intersection(automaton(decimals(bounds)), automaton(shape))
     try:
         return Embedded(intersection(found, _multiples(factor, places)))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from carrara.engines.json_values import exact
 from carrara.engines.diffusion.scaffold.schema_parts import Schema, constants, member_schema
+from carrara.engines.json_values import exact
 
 _SIZES = {
     "string": ("minLength", "maxLength"),

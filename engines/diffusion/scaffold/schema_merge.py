@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from carrara.engines.diffusion.scaffold import formats
-from carrara.engines.json_values import distinct, exact, json_equal
 from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits
 from carrara.engines.diffusion.scaffold.schema_parts import (
     Parts,
@@ -16,6 +15,7 @@ from carrara.engines.diffusion.scaffold.schema_parts import (
     item_schema,
     member_schema,
 )
+from carrara.engines.json_values import distinct, exact, json_equal
 
 _MEMBERS = ("properties", "additionalProperties", "patternProperties")
 _ITEMS = ("prefixItems", "items")

@@ -13,17 +13,16 @@ from typing import Any
 Schema = dict[str, Any]
 
 _ASKING = frozenset(
-    "$ref $dynamicRef $recursiveRef allOf anyOf oneOf not if dependentSchemas dependentRequired dependencies "
-    "type enum const "
-    "properties required additionalProperties patternProperties propertyNames minProperties maxProperties "
-    "unevaluatedProperties items prefixItems contains minItems maxItems uniqueItems unevaluatedItems "
-    "minLength maxLength pattern format minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split()
+    (
+        *("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "not", "if"),
+        *("dependentSchemas", "dependentRequired", "dependencies", "type", "enum", "const"),
+        *("properties", "required", "additionalProperties", "patternProperties", "propertyNames"),
+        *("minProperties", "maxProperties", "unevaluatedProperties"),
+        *("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "unevaluatedItems"),
+        *("contains", "minLength", "maxLength", "pattern", "format", "multipleOf"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    )
 )
-
-
-def asks(keyword: str) -> bool:
-    """Whether a keyword of a schema says what a value has to be."""
-    return keyword in _ASKING
 
 
 def constants(schema: Schema) -> list[Any] | None:
@@ -119,4 +118,4 @@ def _key(part: Any) -> Any:
     return id(part) if isinstance(part, dict | list) else (type(part), part)
 
 
-__all__ = ["Parts", "Schema", "asks", "constants", "inner_schemas", "item_schema", "member_schema"]
+__all__ = ["Parts", "Schema", "constants", "inner_schemas", "item_schema", "member_schema"]
