@@ -104,7 +104,12 @@ def _signs(build: Build, branch: Schema, opening: str, first: list[str]) -> tupl
 
 
 def scalar_options(build: Build, scalars: list[Branch], prefix: str) -> list[Option]:
-    """Scalars beside containers: each listed value, a string, a number have options of their own."""
+    """Scalars beside containers: each listed value, a string, a number have options of their own.
+
+    Raises:
+        CannotHold: none of them can be held.
+    """
+    errors: list[CannotHold] = []
     finite = [s for s in scalars if constants(s.schema) is not None]
     values = listed(finite) or []
     found = [Option(prefix + dumps(value), NOTHING, equal_to(value)) for value in values]
@@ -112,10 +117,16 @@ def scalar_options(build: Build, scalars: list[Branch], prefix: str) -> list[Opt
         group = [s for s in scalars if constants(s.schema) is None and _kind(s.schema) == kind]
         if not group:
             continue
-        form = scalar_slot(build, group, prefix)
+        try:
+            form = scalar_slot(build, group, prefix)
+        except CannotHold as error:
+            errors.append(error)
+            continue
         lead, body = split_lead(form)
         takes = taken_by_any(build.schemas, [one.schema for one in group])
         found.append(Option(lead, body, takes, () if lead else tuple(prefix + s for s in signs)))
+    if errors and not found:
+        raise together(errors)
     return found
 
 

@@ -20,7 +20,7 @@ from carrara.engines.diffusion.scaffold.refused import (
 )
 from carrara.engines.diffusion.scaffold.schema_apart import Apart
 from carrara.engines.diffusion.scaffold.schema_merge import Merger
-from carrara.engines.diffusion.scaffold.schema_parts import Parts, Schema
+from carrara.engines.diffusion.scaffold.schema_parts import Parts, Schema, asks_anything
 from carrara.engines.json_schema import validator
 
 MOST_BRANCHES = 64
@@ -78,7 +78,7 @@ class Schemas:
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
-        if self.parts.asked(schema) is True:
+        if not asks_anything(schema):
             return True
         try:
             return bool(self._validator.evolve(schema=_standard(schema)).is_valid(value))
@@ -188,6 +188,8 @@ class Schemas:
         if "const" in schema or "enum" in schema:
             word = "const" if "const" in schema else "enum"
             values = [schema["const"]] if word == "const" else schema["enum"]
+            if not values:
+                raise NothingFits("enum: it lists no value")
             more = self.parts.shared({key: one for key, one in schema.items() if key != word})
             return [self._merger.merged(self.parts.shared({"enum": values}), more)]
         types = schema.get("type")

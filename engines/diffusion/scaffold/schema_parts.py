@@ -25,6 +25,11 @@ _ASKING = frozenset(
 )
 
 
+def asks_anything(schema: Any) -> bool:
+    """Whether not every value fits a schema."""
+    return schema is False or (isinstance(schema, dict) and not _ASKING.isdisjoint(schema))
+
+
 def constants(schema: Schema) -> list[Any] | None:
     """The values that a plain schema lists, None if it lists none."""
     if "enum" in schema:
@@ -88,6 +93,7 @@ class Parts:
         """A shared schema without its annotations: True where it asks nothing."""
         if not isinstance(schema, dict):
             return schema
+        assert id(schema) in self._own
         if id(schema) not in self._asked:
             kept = {key: value for key, value in schema.items() if key in _ASKING}
             self._asked[id(schema)] = self.shared(kept) if kept else True
@@ -118,4 +124,12 @@ def _key(part: Any) -> Any:
     return id(part) if isinstance(part, dict | list) else (type(part), part)
 
 
-__all__ = ["Parts", "Schema", "constants", "inner_schemas", "item_schema", "member_schema"]
+__all__ = [
+    "Parts",
+    "Schema",
+    "asks_anything",
+    "constants",
+    "inner_schemas",
+    "item_schema",
+    "member_schema",
+]

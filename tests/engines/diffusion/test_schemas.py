@@ -313,7 +313,8 @@ PLACES: list[tuple[Schema, str]] = [
             "required": ["x-1"],
             "patternProperties": {"^x-": {"maxLength": 3}},
         },
-        "at /properties/x-1: it meets the pattern '^x-' of patternProperties, too; say in properties all that it must be",
+        "at /properties/x-1: it meets the pattern '^x-' of patternProperties, too; "
+        "say in properties all that it must be",
     ),
     (
         {
@@ -340,6 +341,11 @@ PLACES: list[tuple[Schema, str]] = [
 )
 def test_a_refusal_tells_the_whole_place(schema: Schema, reason: str) -> None:
     assert refusal(Json.of(schema)) == reason
+
+
+def test_a_scalar_that_cannot_be_held_takes_no_other_one_away(fill: Fill) -> None:
+    schema = {"anyOf": [{"type": "array", "maxItems": 0}, BAD, {"type": "null"}]}
+    assert set(map(str, values(fill, schema))) == {"[]", "None"}
 
 
 ALTERNATIVES: list[list[Schema]] = [
