@@ -126,14 +126,17 @@ class Schemas:
         return self._spread[id(schema)]
 
     def options(self, schema: Any) -> list[Schema] | None:
-        """The plain schemas of a schema, None where they are not known: it is being spread out, or cannot be held."""
-        schema = self.parts.whole(self.parts.shared(schema))
-        if id(schema) in self._open:
-            return None
+        """The plain schemas of a schema, None where they are not known: it leads to one that is being spread out, or
+        cannot be held."""
+        outside, self._back_to = self._back_to, _NOWHERE
         try:
-            return [branch.schema for branch in self.branches(schema)]
+            found = self._branches(self.parts.whole(self.parts.shared(schema)))
+            is_whole = self._back_to == _NOWHERE
         except CannotHold:
             return None
+        finally:
+            self._back_to = outside
+        return [one.schema for b in found for one in self._typed(b)] if is_whole else None
 
     def _branches(self, schema: Any) -> list[Branch]:
         """The branches of a whole schema, not all of them typed yet; none for one that is being spread out already: a
@@ -291,7 +294,10 @@ class Schemas:
                 if values:
                     closed.append(Branch(self.parts.shared({"enum": values}), branch.place))
             else:
-                closed.append(Branch(self._merger.closed(branch.schema, words), branch.place))
+                made = self._merger.closed(branch.schema, words)
+                if label := self.label(branch.schema):
+                    self._labels.setdefault(id(made), label)
+                closed.append(Branch(made, branch.place))
         if found and not closed:
             raise NothingFits("enum: none of its values fits")
         return closed

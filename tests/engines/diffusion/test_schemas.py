@@ -288,6 +288,34 @@ def test_a_schema_merged_with_what_contains_it_comes_to_an_end(fill: Fill) -> No
     values(fill, schema, 5)
 
 
+def test_a_schema_that_is_closed_where_it_contains_itself_comes_to_an_end(fill: Fill) -> None:
+    below = {"allOf": [{"$ref": "#/$defs/A"}], "unevaluatedProperties": False}
+    node = {"type": "object", "properties": {"n": below, "a": {"type": "null"}}}
+    for value in values(fill, {"$defs": {"A": node}, "$ref": "#/$defs/A"}, 10):
+        assert value.keys() <= {"n", "a"}
+
+
+def test_alternatives_that_contain_each_other_are_told_apart_whatever_comes_first(
+    fill: Fill,
+) -> None:
+    either = {"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]}
+    schema = {
+        "$defs": {
+            name: {
+                "type": "object",
+                "properties": {"v": {"anyOf": [either, {"type": "null"}]}, "kind": {"const": name}},
+                "required": ["v", "kind"],
+            }
+            for name in "AB"
+        },
+        **either,
+    }
+    assert {value["kind"] for value in values(fill, schema)} == {"A", "B"}
+    for one in schema["$defs"].values():
+        del one["properties"]["kind"]
+    assert "could both fit" in str(refusal(Json.of(schema)))
+
+
 BAD = {"type": "string", "pattern": "(?=a)"}
 LOOKS = "look-around in a pattern cannot be held"
 PLACES: list[tuple[Schema, str]] = [
