@@ -171,7 +171,7 @@ class Schemas:
         if ref := schema.get("$ref"):
             found = self._branches(self.parts.whole(self.target(ref)))
         for number, part in enumerate(schema.get("allOf", ())):
-            with below("allOf", number):
+            with below(*(() if self.parts.is_made(schema) else ("allOf", number))):
                 found = self._products(found, self._branches(self.parts.whole(part)))
         rest = {key: value for key, value in schema.items() if key not in _ELSEWHERE}
         found = self._products(found, [Branch(one) for one in self._own(rest)])

@@ -73,6 +73,7 @@ class Parts:
         self._own: set[int] = set()
         self._asked: dict[int, Any] = {}
         self._whole: dict[frozenset[int], Any] = {}
+        self._made: set[int] = set()
         self.root: Any = self.shared(root)
 
     def shared(self, value: Any) -> Any:
@@ -115,8 +116,15 @@ class Parts:
             return next(iter(parts.values()), True)
         key = frozenset(parts)
         if key not in self._whole:
-            self._whole[key] = self.shared({"allOf": list(parts.values())})
+            before = len(self._own)
+            found = self._whole[key] = self.shared({"allOf": list(parts.values())})
+            if len(self._own) > before:
+                self._made.add(id(found))
         return self._whole[key]
+
+    def is_made(self, schema: Any) -> bool:
+        """Whether `whole` made it and it stands nowhere in the root, so that its `allOf` is no place there."""
+        return id(schema) in self._made
 
 
 def _key(part: Any) -> Any:

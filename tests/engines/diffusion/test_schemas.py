@@ -361,6 +361,15 @@ PLACES: list[tuple[Schema, str]] = [
         {"allOf": [{"type": "string", "format": "date"}, {"format": "uuid"}]},
         "at /allOf/1: two different 'format' that both must hold",
     ),
+    (
+        {
+            "allOf": [
+                {"properties": {"a": {"type": "string", "format": name}}}
+                for name in ("date", "uuid")
+            ]
+        },
+        "at /properties/a: two different 'format' that both must hold",
+    ),
 ]
 
 
