@@ -93,6 +93,10 @@ def validator(schema_text: str) -> Any:
         ) from error
     for path, reason in dangling(schema):
         raise CarraraError(f"bad JSON Schema: {pointer(path)}: {reason}")
+    if isinstance(
+        schema, dict
+    ):  # a schema that names its draft and refers to itself is read as another kind there
+        schema.pop("$schema", None)
     return kind_of_validator()(
         schema, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
     )

@@ -191,6 +191,14 @@ def test_a_multiple_is_one_as_it_is_written(value: float) -> None:
         Json.of({"multipleOf": 0.01}).check(value + 0.005)
 
 
+def test_a_multiple_is_one_where_the_schema_names_its_draft_and_refers_to_itself() -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "properties": {"n": {"multipleOf": 0.01}, "below": {"$ref": "#"}},
+    }
+    Json.of(schema).check({"n": 0.07, "below": {"n": 0.07}})
+
+
 def test_an_integer_of_steps_with_decimals_is_a_whole_multiple(fill: Fill) -> None:
     schema = {"type": "integer", "multipleOf": 2.5, "minimum": 0, "maximum": 20}
     assert set(values(fill, schema, 60)) == {0, 5, 10, 15, 20}
