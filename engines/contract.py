@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from carrara.engines.errors import CarraraError, ContractError
 from carrara.engines.fields import COUNT, SIZE, Range
+from carrara.engines.nullable import with_nulls
 from carrara.engines.patterns import unreadable
 
 ColumnKind = Literal["string", "integer", "number", "boolean", "date"]
@@ -96,7 +97,7 @@ class Json:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any], name: str = "value") -> Json:
-        """The contract of a schema as Python has it.
+        """The contract of a schema as Python has it. What is `nullable: true`, as OpenAPI 3.0 says it, takes null.
 
         Raises:
             CarraraError: it is nested more than MOST_LEVELS deep, holds something that is no JSON, or has a key or a
@@ -114,6 +115,8 @@ class Json:
                 f"bad JSON Schema of {name!r}: it is nested too deep, at most {MOST_LEVELS} levels can be. "
                 "Flatten it, or let `$defs` refer to each other."
             )
+        if '"nullable":true' in text:
+            text = json.dumps(with_nulls(json.loads(text)), separators=(",", ":"))
         if _HALF.search(text):
             for word in _pinned_words(json.loads(text)):
                 _check_encodable(word, f"bad JSON Schema of {name!r}: a key or listed value")

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from carrara.engines.errors import CarraraError
+from carrara.engines.json_keywords import kind_of_validator
 from carrara.engines.patterns import fault
 from carrara.engines.schema_references import dangling
 
@@ -92,7 +93,11 @@ def validator(schema_text: str) -> Any:
         ) from error
     for path, reason in dangling(schema):
         raise CarraraError(f"bad JSON Schema: {pointer(path)}: {reason}")
-    return Draft202012Validator(
+    if isinstance(
+        schema, dict
+    ):  # a schema that names its draft and refers to itself is read as another kind there
+        schema.pop("$schema", None)
+    return kind_of_validator()(
         schema, registry=EMPTY_REGISTRY, format_checker=Draft202012Validator.FORMAT_CHECKER
     )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from carrara.engines.contract import Column
+from carrara.engines.nullable import with_nulls
 from carrara.engines.patterns import fault
 from carrara.workflows.columns import parse_column
 from carrara.workflows.errors import DefinitionError
@@ -85,14 +86,17 @@ class JsonSchema:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any], name: str = "value") -> Self:
-        """Raises DefinitionError where the schema itself is not valid."""
+        """What is `nullable` takes null, as in OpenAPI 3.0.
+
+        Raises DefinitionError where the schema itself is not valid.
+        """
         from jsonschema import Draft202012Validator, SchemaError
 
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             raise DefinitionError(f"not a JSON Schema: {error.message}") from error
-        return cls(json.dumps(schema, separators=(",", ":")), name)
+        return cls(json.dumps(with_nulls(schema), separators=(",", ":")), name)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         from carrara.workflows.value_schemas import raw_schema

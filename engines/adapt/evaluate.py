@@ -12,9 +12,9 @@ from typing import Any
 from carrara.engines.adapt.recipe import Method
 from carrara.engines.adapt.rows import Row
 from carrara.engines.diffusion.engine import DiffusionEngine
-from carrara.engines.diffusion.scaffold.schema import json_equal
 from carrara.engines.diffusion.settings import Settings
 from carrara.engines.errors import EngineError
+from carrara.engines.json_values import json_equal
 from carrara.engines.local import LocalModel
 from carrara.engines.request import Completion, Limits, Request
 

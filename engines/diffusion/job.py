@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrara.engines.answer_text import AnswerText
-from carrara.engines.contract import Text
 from carrara.engines.diffusion.batch import Block
 from carrara.engines.diffusion.canvas import Reading, View
 from carrara.engines.diffusion.confidence import of_text, of_tree
 from carrara.engines.diffusion.free_canvas import FreeCanvas
+from carrara.engines.diffusion.free_text import answered, as_answered, ended_text
 from carrara.engines.diffusion.reader import NOT_FINITE, MaskTable, checked, read
 from carrara.engines.diffusion.refine import within
 from carrara.engines.diffusion.rules import Ruling
@@ -209,7 +208,10 @@ class Job:
 
     def progress(self) -> Progress:
         """What to show of the canvas now."""
-        return progress(self.canvas.pieces(), self.canvas.settled_share, self.passes)
+        settled, pieces = self.canvas.settled_share, self.canvas.pieces()
+        if isinstance(self.canvas, FreeCanvas):
+            pieces = iter(as_answered(pieces, self.request, settled >= 1))
+        return progress(pieces, settled, self.passes)
 
     def finish(self) -> tuple[str, Any, StopReason, Confidence]:
         """Text, value, the reason for the end, and confidence of a finished answer.
@@ -249,12 +251,4 @@ class Job:
             stop = "length"
         elif found.is_stopped:
             stop = "stop"
-        return found.final().strip(), "steps" if self.cut else stop
-
-
-def ended_text(text: str, request: Request) -> AnswerText:
-    """Settled free text, cut before a stop string and at what it may have at most."""
-    bound = request.output if isinstance(request.output, Text) else Text()
-    found = AnswerText(request.stop, bound)
-    found.add(text.encode())
-    return found
+        return answered(found), "steps" if self.cut else stop

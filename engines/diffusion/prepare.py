@@ -12,7 +12,7 @@ from carrara.engines.contract_text import describe
 from carrara.engines.diffusion.drafts import Renoised, take_draft
 from carrara.engines.diffusion.editing_canvas import EditingCanvas
 from carrara.engines.diffusion.free_canvas import FreeCanvas
-from carrara.engines.diffusion.job import ended_text
+from carrara.engines.diffusion.free_text import ended_text
 from carrara.engines.diffusion.noise_canvas import NoiseCanvas
 from carrara.engines.diffusion.rules import Bar, Edits
 from carrara.engines.diffusion.scaffold.compile import compiled

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import itertools
+import json
 import re
 import sys
 import warnings
@@ -122,7 +123,7 @@ class Models:
             case OutlineOf():
                 return Annotated[Outline, Depth(kind.depth, kind.min_items, kind.max_items)]
             case SchemaOf(text):
-                return Annotated[Any, JsonSchema(text, name)]
+                return Annotated[Any, JsonSchema.of(json.loads(text), name)]
 
     def named(self, name: str) -> Any:
         if name in self.built:

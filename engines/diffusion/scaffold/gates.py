@@ -7,7 +7,7 @@ normalised over the tokens that are possible there: the result is a probability 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from carrara.engines.diffusion.scaffold.forms import NOTHING, Gate
@@ -23,29 +23,49 @@ _Spelled = tuple[tuple[int, ...], int]
 
 @dataclass(slots=True)
 class _Branch:
-    """The options that agree so far: where they go on by token, and those that end here.
+    """Options that agree up to `depth`: where they go on there by token, and those that end there.
 
     Where one option is left, its further tokens tell nothing and are not kept: it ends there.
     """
 
     options: frozenset[int]
+    depth: int = 0
     after: dict[int, _Branch] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, signs: Sequence[_Spelled], depth: int = 0) -> _Branch:
-        branch = cls(frozenset(option for _, option in signs))
-        if len(branch.options) == 1:
-            branch.ends.append(signs[0][1])
-            return branch
-        further: dict[int, list[_Spelled]] = {}
-        for tokens, option in signs:
-            if len(tokens) > depth:
-                further.setdefault(tokens[depth], []).append((tokens, option))
-            else:
-                branch.ends.append(option)
-        branch.after = {token: cls.of(group, depth + 1) for token, group in further.items()}
-        return branch
+    def of(cls, signs: Sequence[_Spelled]) -> _Branch:
+        root = cls(frozenset(option for _, option in signs))
+        waiting = [(root, signs)]
+        while waiting:
+            branch, group = waiting.pop()
+            if len(branch.options) == 1:
+                branch.ends.append(group[0][1])
+                continue
+            branch.depth = _agreed([tokens for tokens, _ in group], branch.depth)
+            further: dict[int, list[_Spelled]] = {}
+            for tokens, option in group:
+                if len(tokens) > branch.depth:
+                    further.setdefault(tokens[branch.depth], []).append((tokens, option))
+                else:
+                    branch.ends.append(option)
+            for token, those in further.items():
+                way = cls(frozenset(option for _, option in those), branch.depth + 1)
+                branch.after[token] = way
+                waiting.append((way, those))
+        return root
+
+    @property
+    def parts_ways(self) -> bool:
+        return len(self.after) + bool(self.ends) > 1
+
+    def below(self) -> Iterator[_Branch]:
+        """This branch and all that it leads to, in order."""
+        waiting = [self]
+        while waiting:
+            branch = waiting.pop()
+            yield branch
+            waiting += reversed(branch.after.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,19 +96,19 @@ class GatePlan:
             ]
         )
         plain = all(not option.signs and option.lead for option in gate.options)
-        common = _common(tree) if plain else 0
-        depth = max(_depth(tree), 1)
+        common = tree.depth if plain else 0
+        depth = max((branch.depth + 1 for branch in tree.below() if branch.parts_ways), default=1)
         if gate.kind == "choice":
             depth = max(len(lead) for lead in leads)
         nothing = (lexicon.pad_id, *sorted(lexicon.eos_ids))
-        wanted = tuple(dict.fromkeys(_wanted(tree, 0, nothing)))
+        wanted = tuple(dict.fromkeys(_wanted(tree, nothing)))
         return cls(gate, leads, min(common, depth - 1), depth, wanted, nothing, tree)
 
     def probabilities(self, score: Scores, allowed: Sequence[int]) -> dict[int, float]:
         """The probability of each allowed option, summing to one."""
         found = dict.fromkeys(allowed, 0.0)
         chosen = None if len(allowed) == len(self.leads) else frozenset(allowed)
-        self._share(self.tree, 0, 1.0, score, chosen, found)
+        self._share(score, chosen, found)
         return found
 
     @property
@@ -113,64 +133,49 @@ class GatePlan:
         return self.gate.options[option].body is not NOTHING
 
     def _share(
-        self,
-        branch: _Branch,
-        depth: int,
-        mass: float,
-        score: Scores,
-        allowed: frozenset[int] | None,
-        found: dict[int, float],
+        self, score: Scores, allowed: frozenset[int] | None, found: dict[int, float]
     ) -> None:
-        """Divide the probability `mass` of a branch between the ways it goes on (`allowed` None: all of them)."""
-        if allowed is None:
-            ways = list(branch.after.items())
-            ending = branch.ends[0] if branch.ends else None
-        else:
+        """Divide the probability of the tree between the ways it goes on (`allowed` None: all of them)."""
+        waiting = [(self.tree, 1.0)]
+        while waiting:
+            branch, mass = waiting.pop()
             ways = [
-                (t, way) for t, way in branch.after.items() if not way.options.isdisjoint(allowed)
+                (token, way)
+                for token, way in branch.after.items()
+                if allowed is None or not way.options.isdisjoint(allowed)
             ]
-            ending = next((option for option in branch.ends if option in allowed), None)
-        if ending is not None and not ways:
-            found[ending] += mass
-            return
-        if ending is None and len(ways) == 1:
-            self._share(ways[0][1], depth + 1, mass, score, allowed, found)
-            return
-        weights = [score(depth, token) for token, _ in ways]
-        if ending is not None:
-            weights.append(_log_sum(score(depth, token) for token in self.nothing))
-        total = _log_sum(weights)
-        shares = [mass * math.exp(weight - total) for weight in weights]
-        if ending is not None:
-            found[ending] += shares.pop()
-        for (_, way), share in zip(ways, shares, strict=True):
-            self._share(way, depth + 1, share, score, allowed, found)
+            ends = (option for option in branch.ends if allowed is None or option in allowed)
+            ending = next(ends, None)
+            if ending is not None and not ways:
+                found[ending] += mass
+                continue
+            if ending is None and len(ways) == 1:
+                waiting.append((ways[0][1], mass))
+                continue
+            weights = [score(branch.depth, token) for token, _ in ways]
+            if ending is not None:
+                weights.append(_log_sum(score(branch.depth, token) for token in self.nothing))
+            total = _log_sum(weights)
+            shares = [mass * math.exp(weight - total) for weight in weights]
+            if ending is not None:
+                found[ending] += shares.pop()
+            waiting += [(way, share) for (_, way), share in zip(ways, shares, strict=True)][::-1]
 
 
-def _common(branch: _Branch) -> int:
-    count = 0
-    while len(branch.after) == 1 and not branch.ends:
-        [branch] = branch.after.values()
-        count += 1
-    return count
+def _agreed(spelled: Sequence[Sequence[int]], depth: int) -> int:
+    """How far texts that agree up to `depth` agree."""
+    first, shortest = spelled[0], min(map(len, spelled))
+    while depth < shortest and all(tokens[depth] == first[depth] for tokens in spelled):
+        depth += 1
+    return depth
 
 
-def _depth(branch: _Branch) -> int:
-    """How many tokens are needed to tell all options apart."""
-    below = [_depth(way) for way in branch.after.values()]
-    deepest = max(below, default=0)
-    if deepest:
-        return 1 + deepest
-    return int(len(branch.after) + bool(branch.ends) > 1)
-
-
-def _wanted(branch: _Branch, depth: int, nothing: Sequence[int]) -> Iterable[tuple[int, int]]:
-    if len(branch.after) + bool(branch.ends) > 1:
-        yield from ((depth, token) for token in branch.after)
-        if branch.ends:
-            yield from ((depth, token) for token in nothing)
-    for way in branch.after.values():
-        yield from _wanted(way, depth + 1, nothing)
+def _wanted(tree: _Branch, nothing: Sequence[int]) -> Iterator[tuple[int, int]]:
+    for branch in tree.below():
+        if branch.parts_ways:
+            yield from ((branch.depth, token) for token in branch.after)
+            if branch.ends:
+                yield from ((branch.depth, token) for token in nothing)
 
 
 def _log_sum(values: Iterable[float]) -> float:

@@ -24,7 +24,7 @@ from carrara.engines.diffusion.scaffold.forms import (
 from carrara.engines.diffusion.scaffold.json_form import json_program
 from carrara.engines.diffusion.scaffold.language import Embedded, Language, Node, seq
 from carrara.engines.diffusion.scaffold.nfa import Move
-from carrara.engines.diffusion.scaffold.schema import CannotHold
+from carrara.engines.diffusion.scaffold.refused import CannotHold
 from carrara.engines.errors import CarraraError
 from carrara.engines.infill_text import end_sign
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from carrara.engines.diffusion.scaffold.forms import MISSING, Form
-from carrara.engines.diffusion.scaffold.schema import Schema, Schemas, constants, json_equal
+from carrara.engines.diffusion.scaffold.schema import Schemas
+from carrara.engines.diffusion.scaffold.schema_parts import Schema, constants
+from carrara.engines.json_values import json_equal
 
 Takes = Callable[[Any], bool]
 Make = Callable[[Schema, str], Form]

@@ -16,7 +16,8 @@ from carrara.engines.diffusion.scaffold.forms import (
     join,
 )
 from carrara.engines.diffusion.scaffold.json_build import Build, always
-from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, below
+from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits, below
+from carrara.engines.diffusion.scaffold.schema_parts import Schema
 
 _MOST_BY_ITSELF = 2048
 
@@ -26,16 +27,16 @@ def array_form(build: Build, schema: Schema, prefix: str) -> Form:
     least = int(schema.get("minItems", 0))
     most = schema.get("maxItems")
     most = None if most is None else int(most)
-    rest = schema.get("items", schema.get("unevaluatedItems", True))
+    rest = schema.get("items", True)
     if most is not None and least > most:
-        raise CannotHold(f"minItems {least} and maxItems {most}: no array has such a length")
+        raise NothingFits(f"minItems {least} and maxItems {most}: no array has such a length")
     if schema.get("uniqueItems") and (least > 1 or fixed):
         raise CannotHold("uniqueItems: distinct items are held for at most one required item")
     if fixed:
         return _tuple(build, fixed, rest, least, most, prefix)
     if rest is False or most == 0:
         if least:
-            raise CannotHold(f"minItems {least}: no item is allowed there")
+            raise NothingFits(f"minItems {least}: no item is allowed there")
         return Literal(f"{prefix}[]")
     with below("items"):
         first, later = build.value(rest, ""), build.value(rest, " ")
@@ -62,14 +63,16 @@ def _tuple(
     shown = fixed if most is None else fixed[:most]
     parts: list[Form | str] = [f"{prefix}["]
     for number in range(max(len(shown), least)):
-        schema = fixed[number] if number < len(fixed) else rest
-        if number:
-            parts.append(",")
-        steps: tuple[str | int, ...] = ("items",)
-        if number < len(fixed):
-            steps = ("prefixItems", number)
-        with below(*steps):
-            parts.append(At(number, build.value(schema, " " if number else "")))
+        is_fixed = number < len(fixed)
+        schema, steps = (fixed[number], ("prefixItems", number)) if is_fixed else (rest, ("items",))
+        try:
+            with below(*steps):
+                item = build.value(schema, " " if number else "")
+        except NothingFits:
+            if number < least:
+                raise
+            break  # no array is longer than that
+        parts += ["," if number else "", At(number, item)]
     return join(*parts, "]")
 
 

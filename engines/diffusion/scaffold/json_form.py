@@ -16,13 +16,15 @@ from carrara.engines.diffusion.scaffold.forms import (
     Ref,
     rule_heights,
 )
-from carrara.engines.diffusion.scaffold.json_build import Make
+from carrara.engines.diffusion.scaffold.json_build import Make, is_container
 from carrara.engines.diffusion.scaffold.json_containers import array_form
 from carrara.engines.diffusion.scaffold.json_object import object_form
 from carrara.engines.diffusion.scaffold.json_scalars import choice, listed, scalar_slot
 from carrara.engines.diffusion.scaffold.json_union import union_form
-from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, Schemas
+from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits, below
+from carrara.engines.diffusion.scaffold.schema import Schemas
 from carrara.engines.diffusion.scaffold.schema_cycles import cycles
+from carrara.engines.diffusion.scaffold.schema_parts import Schema, inner_schemas
 
 
 def json_program(schema_text: str, prefix: str = "") -> Program:
@@ -32,20 +34,39 @@ def json_program(schema_text: str, prefix: str = "") -> Program:
         CarraraError: with the reason why no scaffold holds it.
     """
     schemas = Schemas(schema_text)
-    cycle_of = cycles(schemas.root, schemas.target)
+    cycle_of = _cycles(schemas)
     refused: dict[str, CannotHold] = {}
     while True:
         builder = _Builder(schemas, cycle_of, refused)
         root = builder.value(schemas.root, prefix)
         rules, failed = builder.rules()
+        heights = rule_heights(rules) if not failed else {}
+        failed |= {name: _endless(name) for name, high in heights.items() if high == NEVER_ENDS}
         if not failed:
-            break
-        refused |= failed  # and again, now that no union takes one of them for a branch
-    heights = rule_heights(rules)
-    if NEVER_ENDS in heights.values():
-        endless = next(name for name, needed in heights.items() if needed == NEVER_ENDS)
-        raise CannotHold(f"{endless.rpartition('|')[0]} contains itself without an end")
-    return Program(root, rules, heights)
+            return Program(root, rules, heights)
+        refused |= failed  # and again, now that nothing takes one of them for a branch or a member
+
+
+def _endless(name: str) -> CannotHold:
+    return NothingFits(f"{name.partition('|')[0]} contains itself without an end")
+
+
+def _cycles(schemas: Schemas) -> dict[int, int]:
+    """The plain objects and arrays that contain themselves, by identity, with a number for each cycle."""
+    met: dict[int, Schema] = {}
+
+    def containers(schema: Any) -> list[int]:
+        try:
+            found = [b.schema for b in schemas.branches(schema) if is_container(b.schema)]
+        except CannotHold:  # whoever compiles it is told
+            return []
+        met.update((id(one), one) for one in found)
+        return [id(one) for one in found]
+
+    def leads_to(one: int) -> list[int]:
+        return [other for inner in inner_schemas(met[one]) for other in containers(inner)]
+
+    return cycles(containers(schemas.root), leads_to)
 
 
 @dataclass(slots=True)
@@ -53,20 +74,22 @@ class _Builder:
     """Compiles each schema that contains itself once, by its name. Schemas of one cycle refer to each other by name;
     where a value enters a cycle, its form stands in place.
 
-    `cycle_of` are the references that lead back to themselves, `refused` the names that are known to have no form.
+    `cycle_of` are the plain schemas that contain themselves, `refused` the names that are known to have no form.
     `cycle` is the one that is being compiled, `open` the names, `referred` those that need a rule.
     `made` keeps the form of each schema by its identity: the items of a list have two forms, a first one and those
-    behind a space, so lists in lists would be compiled twice as often with each level.
+    behind a space, so lists in lists would be compiled twice as often with each level. `numbers` tells apart what was
+    reached by the same reference.
     """
 
     schemas: Schemas
-    cycle_of: Mapping[str, int]
+    cycle_of: Mapping[int, int]
     refused: Mapping[str, CannotHold]
     cycle: int | None = None
     open: set[str] = field(default_factory=set)
     referred: dict[str, Callable[[], Form]] = field(default_factory=dict)
     bodies: dict[str, Form] = field(default_factory=dict)
-    made: dict[tuple[int, str, int | None], tuple[Any, Form]] = field(default_factory=dict)
+    made: dict[tuple[int, str, int | None], Form | CannotHold] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
 
     def rules(self) -> tuple[dict[str, Form], dict[str, CannotHold]]:
         """The forms of all names that are referred to, and why others have none."""
@@ -82,35 +105,40 @@ class _Builder:
 
     def value(self, schema: Any, prefix: str) -> Form:
         """The form of any value of a schema, written after `prefix`."""
+        schema = self.schemas.parts.whole(self.schemas.parts.shared(schema))
         key = (id(schema), prefix, self.cycle)
         if key not in self.made:
-            self.made[key] = (schema, self._value(schema, prefix))
-        return self.made[key][1]
+            try:
+                self.made[key] = self._value(schema, prefix)
+            except CannotHold as error:
+                self.made[key] = error.again()
+                raise
+        found = self.made[key]
+        if isinstance(found, CannotHold):
+            raise found.again()
+        return found
 
     def _value(self, schema: Any, prefix: str) -> Form:
         branches = self.schemas.branches(schema)
-        if not branches:
-            raise CannotHold(f"{schema.get('$ref', 'the schema')} contains itself without an end")
-        values = listed(self, branches)
+        values = listed(branches)
         if values is not None:
             return choice(values, prefix)
         if len(branches) > 1:
             return union_form(self, branches, prefix)
         [only] = branches
-        match only["type"]:
-            case "object":
-                return self.named(only, prefix, lambda s, p: object_form(self, s, p))
-            case "array":
-                return self.named(only, prefix, lambda s, p: array_form(self, s, p))
-        return scalar_slot(self, branches, prefix)
+        if not is_container(only.schema):
+            return scalar_slot(self, branches, prefix)
+        make = object_form if only.schema["type"] == "object" else array_form
+        with below(*only.place):
+            return self.named(only.schema, prefix, lambda s, p: make(self, s, p))
 
     def named(self, schema: Schema, prefix: str, make: Make, variant: str = "") -> Form:
         """Compile in place, or refer by name from inside the cycle of schemas that this is one of."""
-        origin = schema.get("x-name", "")
-        cycle = self.cycle_of.get(origin.rpartition("|")[0])
-        if cycle is None:
+        label, cycle = self.schemas.label(schema), self.cycle_of.get(id(schema))
+        if cycle is None or not label:
             return make(schema, prefix)
-        name = f"{origin}|{prefix}{variant}"
+        number = self.numbers.setdefault(id(schema), len(self.numbers))
+        name = f"{label}|{number}|{prefix}{variant}"
         if name in self.refused:
             raise self.refused[name].again()
 

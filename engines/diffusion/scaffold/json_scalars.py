@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from carrara.engines.diffusion.scaffold import numbers
@@ -26,16 +27,12 @@ from carrara.engines.diffusion.scaffold.json_build import (
     taken_by_any,
 )
 from carrara.engines.diffusion.scaffold.language import Alt, Embedded, Language, Node, literal, seq
-from carrara.engines.diffusion.scaffold.schema import (
-    CannotHold,
-    Schema,
-    bound,
-    constants,
-    distinct,
-)
-from carrara.engines.diffusion.scaffold.schema_merge import says_anything
+from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits, below, together
+from carrara.engines.diffusion.scaffold.schema import Branch
+from carrara.engines.diffusion.scaffold.schema_parts import Schema, constants
 from carrara.engines.diffusion.scaffold.strings import StringSpace, string_space
 from carrara.engines.errors import CarraraError
+from carrara.engines.json_values import distinct, exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +62,30 @@ def choice(values: list[Any], prefix: str) -> Form:
     )
 
 
-def listed(build: Build, branches: list[Schema]) -> list[Any] | None:
+def listed(branches: list[Branch]) -> list[Any] | None:
     """All values of the branches if they are listed, None if some branch is open."""
     found: list[Any] = []
     for branch in branches:
-        values = constants(branch)
+        values = constants(branch.schema)
         if values is None:
             return None
-        here = "const" if "const" in branch else "enum"
-        more = {key: word for key, word in branch.items() if key != here}
-        found += [value for value in values if build.schemas.takes(more, value)]
-    if not found:
-        raise CannotHold("enum: none of its values fits")
+        found += values
     return distinct(found)
 
 
-def scalar_slot(build: Build, branches: list[Schema], prefix: str) -> Form:
+def scalar_slot(build: Build, branches: list[Branch], prefix: str) -> Form:
     """One slot for all scalar branches: which of them it is shows in its first token.
 
     The lengths of one string only can be counted, and no other string beside it: further ones give way.
     """
-    found = _parts(build, branches)
+    found = _parts(branches)
     strings = [part for part in found if part.space is not None]
     counted = [part for part in strings if part.space and part.space.is_counted]
     if counted:
         found = [p for p in found if p is counted[0] or not (p.space or p.has_words)]
         strings = counted[:1]
         found = [p if p.space else p.exempt(counted[0].least) for p in found]
-    takes = taken_by_any(build.schemas, branches)
+    takes = taken_by_any(build.schemas, [branch.schema for branch in branches])
     space = strings[0].space if strings else None
     if len(found) == 1 and space is not None:
         return join(Literal(f'{prefix}"'), _string_slot(space, takes))
@@ -102,21 +95,23 @@ def scalar_slot(build: Build, branches: list[Schema], prefix: str) -> Form:
     return Slot(language, kinds, _writer(prefix, takes))
 
 
-def _parts(build: Build, branches: list[Schema]) -> list[_Scalar]:
-    found, reasons = [], []
+def _parts(branches: list[Branch]) -> list[_Scalar]:
+    found: list[_Scalar] = []
+    errors: list[CannotHold] = []
     for branch in branches:
         try:
-            found.append(_scalar(build, branch))
+            with below(*branch.place):
+                found.append(_scalar(branch.schema))
         except CannotHold as error:
-            reasons.append(str(error))
+            errors.append(error)
     if not found:
-        raise CannotHold("; ".join(dict.fromkeys(reasons)))
+        raise together(errors)
     return found
 
 
-def _scalar(build: Build, schema: Schema) -> _Scalar:
+def _scalar(schema: Schema) -> _Scalar:
     """Kind and language of a scalar, a string with its quotes."""
-    values = listed(build, [schema])
+    values = constants(schema)
     if values is not None:
         words = any(isinstance(value, str) for value in values)
         return _Scalar("null" if values == [None] else "choice", _words(values), None, words)
@@ -126,8 +121,8 @@ def _scalar(build: Build, schema: Schema) -> _Scalar:
             space = string_space(schema)
             return _Scalar(space.kind, seq('"', space.inside, '"'), space)
         return _Scalar(kind, _number(schema, kind == "integer"), None)
-    except CannotHold:
-        raise
+    except NothingFits as error:
+        raise NothingFits(f"{_words_of(schema)}: {error}") from error
     except CarraraError as error:
         raise CannotHold(f"{_words_of(schema)}: {error}") from error
     except RecursionError as error:
@@ -136,8 +131,7 @@ def _scalar(build: Build, schema: Schema) -> _Scalar:
 
 def _words_of(schema: Schema) -> str:
     """The keywords that say something about a scalar."""
-    found = [word for word in schema if word not in ("type", "x-name") and says_anything({word: 0})]
-    return ", ".join(found) or str(schema["type"])
+    return ", ".join(word for word in schema if word != "type") or str(schema["type"])
 
 
 def _string_slot(space: StringSpace, takes: Takes) -> Slot:
@@ -157,21 +151,24 @@ def _writer(prefix: str, takes: Takes) -> Callable[[Any], str | None]:
 
 
 def _number(schema: Schema, whole: bool) -> Node:
-    least = [(bound(schema[k]), k) for k in ("minimum", "exclusiveMinimum") if k in schema]
-    most = [(bound(schema[k]), k) for k in ("maximum", "exclusiveMaximum") if k in schema]
+    least = [(exact(schema[k]), k) for k in ("minimum", "exclusiveMinimum") if k in schema]
+    most = [(exact(schema[k]), k) for k in ("maximum", "exclusiveMaximum") if k in schema]
     low = max(least, key=lambda b: (b[0], b[1] == "exclusiveMinimum"), default=(None, ""))
     high = min(most, key=lambda b: (b[0], b[1] == "maximum"), default=(None, ""))
     bounds = numbers.Bounds(
         low[0], high[0], low[1] == "exclusiveMinimum", high[1] == "exclusiveMaximum"
     )
-    factor = schema.get("multipleOf", 1)
-    if not float(factor).is_integer():
-        raise CannotHold(f"multipleOf {factor}: fractions of a step cannot be held exactly")
-    node = numbers.integers(bounds, int(factor))
-    if not whole and "multipleOf" not in schema:
+    step = Fraction(exact(schema.get("multipleOf", 1)))
+    if whole:
+        node = numbers.integers(bounds, step.numerator)
+    elif "multipleOf" not in schema:
         node = numbers.decimals(bounds)
+    elif step.denominator == 1:
+        node = numbers.integers(bounds, step.numerator)
+    else:
+        node = numbers.steps(bounds, exact(schema["multipleOf"]))
     if automaton(node).is_empty:
-        raise CannotHold(f"no number is within {low[1]} {low[0]} and {high[1]} {high[0]}")
+        raise NothingFits(f"no number is within {low[1]} {low[0]} and {high[1]} {high[0]}")
     return node
 
 

@@ -25,41 +25,42 @@ from carrara.engines.diffusion.scaffold.json_build import (
 from carrara.engines.diffusion.scaffold.json_containers import array_form
 from carrara.engines.diffusion.scaffold.json_object import object_form
 from carrara.engines.diffusion.scaffold.json_scalars import listed, scalar_slot
-from carrara.engines.diffusion.scaffold.schema import CannotHold, Schema, constants, property_schema
+from carrara.engines.diffusion.scaffold.refused import CannotHold, below, together
+from carrara.engines.diffusion.scaffold.schema import Branch
+from carrara.engines.diffusion.scaffold.schema_parts import Schema, constants, member_schema
 
 
-def union_form(build: Build, branches: list[Schema], prefix: str) -> Form:
-    scalars = [b for b in branches if not is_container(b)]
-    if len(scalars) == len(branches):
+def union_form(build: Build, branches: list[Branch], prefix: str) -> Form:
+    containers = [branch for branch in branches if is_container(branch.schema)]
+    scalars = [branch for branch in branches if not is_container(branch.schema)]
+    if not containers:
         return scalar_slot(build, scalars, prefix)
-    leads = _first_keys(build, [b for b in branches if b not in scalars and b["type"] == "object"])
+    leads = _first_keys([b.schema for b in containers if b.schema["type"] == "object"])
     options: list[Option] = []
-    reasons = []
-    for branch in branches:
-        if not is_container(branch):
-            continue
+    errors: list[CannotHold] = []
+    for branch in containers:
         try:
-            options += _container(build, branch, prefix, leads)
+            with below(*branch.place):
+                options += _container(build, branch.schema, prefix, leads)
         except CannotHold as error:
-            reasons.append(str(error))
-    if not options and not scalars:
-        raise CannotHold("; ".join(dict.fromkeys(reasons)))
+            errors.append(error)
     expect = 0 if options else None
     try:
         options += scalar_options(build, scalars, prefix)
-    except CannotHold:
-        if not options:
-            raise
+    except CannotHold as error:
+        errors.append(error)
+    if not options:
+        raise together(errors)
     kind: GateKind = "null" if _is_null(scalars) and len(branches) == 2 else "union"
     return Gate(tuple(options), kind, expect)
 
 
-def _first_keys(build: Build, objects: list[Schema]) -> list[tuple[Schema, list[str]]]:
+def _first_keys(objects: list[Schema]) -> list[tuple[Schema, list[str]]]:
     """Which properties to write first, so that the alternatives differ as early as they can."""
     found = []
     for one in objects:
         required = list(one.get("required", ()))
-        tags = [n for n in required if _is_tag(property_schema(one, n))]
+        tags = [n for n in required if _is_tag(member_schema(one, n))]
         others = {n for o in objects if o is not one for n in o.get("properties", {})}
         own = [n for n in required if n not in others]
         found.append((one, tags or own[:1]))
@@ -96,25 +97,36 @@ def _signs(build: Build, branch: Schema, opening: str, first: list[str]) -> tupl
     if not names:
         return (opening,)
     sign = f"{opening}{dumps(names[0])}:"
-    value = property_schema(branch, names[0])
+    value = member_schema(branch, names[0])
     if _is_tag(value):
         sign += f" {dumps(value['const'] if 'const' in value else value['enum'][0])}"
     return (sign,)
 
 
-def scalar_options(build: Build, scalars: list[Schema], prefix: str) -> list[Option]:
-    """Scalars beside containers: each listed value, a string, a number have options of their own."""
-    finite = [s for s in scalars if constants(s) is not None]
-    values = (listed(build, finite) or []) if finite else []
+def scalar_options(build: Build, scalars: list[Branch], prefix: str) -> list[Option]:
+    """Scalars beside containers: each listed value, a string, a number have options of their own.
+
+    Raises:
+        CannotHold: none of them can be held.
+    """
+    errors: list[CannotHold] = []
+    finite = [s for s in scalars if constants(s.schema) is not None]
+    values = listed(finite) or []
     found = [Option(prefix + dumps(value), NOTHING, equal_to(value)) for value in values]
     for kind, signs in (("string", ('"',)), ("number", (*"0123456789", "-"))):
-        group = [s for s in scalars if constants(s) is None and _kind(s) == kind]
+        group = [s for s in scalars if constants(s.schema) is None and _kind(s.schema) == kind]
         if not group:
             continue
-        form = scalar_slot(build, group, prefix)
+        try:
+            form = scalar_slot(build, group, prefix)
+        except CannotHold as error:
+            errors.append(error)
+            continue
         lead, body = split_lead(form)
-        takes = taken_by_any(build.schemas, group)
+        takes = taken_by_any(build.schemas, [one.schema for one in group])
         found.append(Option(lead, body, takes, () if lead else tuple(prefix + s for s in signs)))
+    if errors and not found:
+        raise together(errors)
     return found
 
 
@@ -122,8 +134,8 @@ def _is_tag(schema: Any) -> bool:
     return isinstance(schema, dict) and ("const" in schema or len(schema.get("enum", ())) == 1)
 
 
-def _is_null(scalars: list[Schema]) -> bool:
-    return len(scalars) == 1 and constants(scalars[0]) == [None]
+def _is_null(scalars: list[Branch]) -> bool:
+    return len(scalars) == 1 and constants(scalars[0].schema) == [None]
 
 
 def _kind(schema: Schema) -> str:

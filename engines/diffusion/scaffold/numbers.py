@@ -114,6 +114,27 @@ def decimals(bounds: Bounds = Bounds()) -> Node:
     return Alt(tuple(parts))
 
 
+def steps(bounds: Bounds, step: Decimal) -> Node:
+    """Multiples of a step with decimals (0.01, 0.25) within bounds, of at most 15 digits: with more, the float that
+    reads them would be no multiple.
+
+    Raises:
+        CarraraError: more decimals or remainders than an automaton should hold.
+    """
+    places = -int(step.normalize().as_tuple().exponent)
+    factor = int(step.scaleb(places))
+    if places > FRACTION_DIGITS:
+        raise CarraraError(f"steps of {step} have more than {FRACTION_DIGITS} decimals")
+    shape = seq(maybe("-"), digits(1, _EXACT_DIGITS - places), maybe(seq(".", digits(1, places))))
+    found = intersection(automaton(decimals(bounds)), automaton(shape))
+    try:
+        return Embedded(intersection(found, _multiples(factor, places)))
+    except CarraraError as error:
+        raise CarraraError(
+            f"steps of {step} need too many states: its digits, {factor}, are too large a number"
+        ) from error
+
+
 def _whole_bounds(bounds: Bounds) -> tuple[int | None, int | None]:
     low = high = None
     if bounds.least is not None:
@@ -155,20 +176,43 @@ def _same_length(low: str, high: str) -> Node:
     return Alt(tuple(parts))
 
 
-def _multiples(factor: int) -> Dfa:
-    """Signed digit strings whose value is a multiple. State 0 reads a sign or the first digit."""
+def _multiples(factor: int, places: int = 0) -> Dfa:
+    """Signed digit strings, with up to `places` digits behind a point, whose value is a multiple of `factor` in the
+    last of these places.
+
+    State 0 reads a sign or the first digit, the others know a remainder and how far behind the point it was read.
+    """
     if factor > _MOST_REMAINDERS:
         raise CarraraError(f"{factor} remainders are too many (at most {_MOST_REMAINDERS})")
     zero = ord("0")
+    at_point = places + 1
 
-    def after(remainder: int) -> Iterable[Move]:
+    def state(place: int, remainder: int) -> int:
+        return 1 + place * factor + remainder
+
+    def moves(place: int, remainder: int) -> Iterable[Move]:
+        if 0 < place == places:
+            return
+        target = 1 if place == at_point else place + bool(place)
+        if place == 0 and places:
+            yield Move(ord("."), ord("."), state(at_point, remainder))
         for digit in range(10):
-            target = 1 + (remainder * 10 + digit) % factor
-            yield Move(zero + digit, zero + digit, target)
+            after = (remainder * 10 + digit) % factor
+            yield Move(zero + digit, zero + digit, state(target, after))
 
-    rows = [tuple(after(remainder)) for remainder in range(factor)]
-    start = (Move(ord("-"), ord("-"), 1), *rows[0])
-    return Dfa((start, *rows), frozenset({1}))
+    rows = [
+        tuple(moves(place, remainder))
+        for place in range(places + 2 if places else 1)
+        for remainder in range(factor)
+    ]
+    start = (Move(ord("-"), ord("-"), state(0, 0)), *(m for m in rows[0] if m.low != ord(".")))
+    ends = {
+        state(place, remainder)
+        for place in range(places + 1)
+        for remainder in range(factor)
+        if remainder * 10 ** (places - place) % factor == 0
+    }
+    return Dfa((start, *rows), frozenset(ends))
 
 
 def _positive(bounds: Bounds) -> Node:

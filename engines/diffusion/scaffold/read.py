@@ -19,7 +19,7 @@ from carrara.engines.diffusion.scaffold.nodes import (
     Step,
     leaves,
 )
-from carrara.engines.diffusion.scaffold.schema import json_equal
+from carrara.engines.json_values import json_equal
 from carrara.engines.pieces import OPEN, Piece, of_tokens
 
 Path = tuple[str | int, ...]

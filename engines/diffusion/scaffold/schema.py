@@ -1,29 +1,30 @@
 """JSON Schemas made plain for compiling: references followed, `allOf` and siblings merged, unions spread out.
 
-The result of `Schemas.plain` is a schema object without `$ref`, `allOf`, `anyOf` and `oneOf` at its top, and with
-one `type`. What cannot be held on a canvas is refused here with its reason.
+A plain schema is an object without `$ref`, `allOf`, `anyOf` and `oneOf` at its top and without annotations, with one
+`type` or the values that it lists (`enum`). What cannot be held on a canvas is refused here with its reason.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from carrara.engines.diffusion.scaffold.schema_merge import (
+from carrara.engines.diffusion.scaffold.refused import (
     CannotHold,
-    Schema,
+    NothingFits,
+    Place,
     below,
-    check_branches,
-    products,
-    property_schema,
-    says_anything,
+    together,
 )
+from carrara.engines.diffusion.scaffold.schema_apart import Apart
+from carrara.engines.diffusion.scaffold.schema_merge import Merger
+from carrara.engines.diffusion.scaffold.schema_parts import Parts, Schema, asks_anything
 from carrara.engines.json_schema import validator
 
-TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+MOST_BRANCHES = 64
+"""Of a union, and of unions that hold together: one branch of each, in all ways that fit."""
 
 _REFUSED = (
     "not",
@@ -42,25 +43,42 @@ _KEYWORDS_OF = {
         "additionalProperties",
         "patternProperties",
         "minProperties",
+        "maxProperties",
+        "propertyNames",
     ),
     "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
+_ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "unevaluatedProperties", "unevaluatedItems")
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One of the plain schemas that a schema is made of, and where in it that stands: `anyOf/1`."""
+
+    schema: Schema
+    place: Place = ()
 
 
 class Schemas:
     """The schemas inside one root schema."""
 
     def __init__(self, schema_text: str) -> None:
-        self.root: Any = json.loads(schema_text)
+        self.parts = Parts(json.loads(schema_text))
+        self.root: Any = self.parts.root
         self._validator = validator(schema_text)
-        self._spread_out: dict[int, tuple[Schema | bool, list[Schema]]] = {}
-        self._beside: dict[str, int] = {}
+        self._merger = Merger(self.parts, self.takes)
+        self._apart = Apart(self.options, self.takes)
+        self._plain: dict[int, list[Branch] | CannotHold] = {}
+        self._spread: dict[int, list[Branch]] = {}
+        self._open: dict[int, int] = {}
+        self._back_to = _NOWHERE
+        self._labels: dict[int, str] = {}
 
     def takes(self, schema: Schema | bool, value: Any) -> bool:
         """Whether a value is valid under a part of the root schema, or one merged from its parts."""
-        if schema is True or (isinstance(schema, dict) and not says_anything(schema)):
+        if not asks_anything(schema):
             return True
         try:
             return bool(self._validator.evolve(schema=_standard(schema)).is_valid(value))
@@ -86,151 +104,221 @@ class Schemas:
                 raise CannotHold(f"$ref {ref!r} points at nothing") from None
         return found
 
-    def branches(self, schema: Schema | bool) -> list[Schema]:
+    def label(self, schema: Schema) -> str:
+        """The references that a plain schema was reached by, "" if it was written in place."""
+        return self._labels.get(id(schema), "")
+
+    def branches(self, schema: Any) -> list[Branch]:
         """The plain schemas of which a value has to fit one; exactly one where `oneOf` asks for that.
 
-        The same part of the root schema has the same ones each time.
+        Equal schemas have the same ones each time.
 
         Raises:
             CannotHold: with the reason, where no branch is left.
         """
-        if id(schema) not in self._spread_out:
-            self._spread_out[id(schema)] = (schema, self._branches(schema, frozenset()))
-        return self._spread_out[id(schema)][1]
+        schema = self.parts.whole(self.parts.shared(schema))
+        if id(schema) not in self._spread:
+            found = [typed for branch in self._branches(schema) for typed in self._typed(branch)]
+            if not found:
+                where = schema.get("$ref", "the schema")
+                raise NothingFits(f"{where} contains itself without an end")
+            self._spread[id(schema)] = _each_once(found)
+        return self._spread[id(schema)]
 
-    def _branches(self, schema: Schema | bool, seen: frozenset[str]) -> list[Schema]:
-        """`seen` are references already followed here: a union that contains itself adds nothing new."""
-        if schema is False:
-            raise CannotHold("a schema that nothing fits")
-        if schema is True or not schema:
-            return self._typed({})
-        assert isinstance(schema, dict)
-        _refuse(schema)
-        parts = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
-        if ref := schema.get("$ref"):
-            if ref in seen:
-                return []
-            found = self._merged_branches([self.target(ref), parts], seen | {ref})
-            return [_named(one, f"{ref}|{n}{self._mark(parts)}") for n, one in enumerate(found)]
-        if schema.get("allOf"):
-            return self._merged_branches([*schema["allOf"], parts], seen)
-        for word in ("anyOf", "oneOf"):
-            if word in parts:
-                return self._spread(parts, word, seen)
-        return self._typed(parts)
+    def options(self, schema: Any) -> list[Schema] | None:
+        """The plain schemas of a schema, None where they are not known: it leads to one that is being spread out, or
+        cannot be held."""
+        outside, self._back_to = self._back_to, _NOWHERE
+        try:
+            found = self._branches(self.parts.whole(self.parts.shared(schema)))
+            is_whole = self._back_to == _NOWHERE
+        except CannotHold:
+            return None
+        finally:
+            self._back_to = outside
+        return [one.schema for b in found for one in self._typed(b)] if is_whole else None
 
-    def _mark(self, parts: Schema) -> str:
-        """What tells a reference with these siblings from one with others, "" where they say nothing."""
-        if not says_anything(parts):
-            return ""
-        text = json.dumps(parts, sort_keys=True)
-        return f"+{self._beside.setdefault(text, len(self._beside))}"
-
-    def _merged_branches(self, parts: Iterable[Any], seen: frozenset[str]) -> list[Schema]:
-        """The branches of several schemas that hold together: one of each, merged."""
-        found: list[Schema] | None = None
-        for part in parts:
-            if part is True or (isinstance(part, dict) and not says_anything(part)):
-                continue
-            branches = self._branches(part, seen) if seen else self.branches(part)
-            found = branches if found is None else products(found, branches)
-        return self._typed({}) if found is None else found
-
-    def _spread(self, schema: Schema, word: str, seen: frozenset[str]) -> list[Schema]:
-        rest = {key: value for key, value in schema.items() if key != word}
-        found: list[Schema] = []
-        groups: list[list[Schema]] = []
-        reasons: list[str] = []
-        for option in schema[word]:
+    def _branches(self, schema: Any) -> list[Branch]:
+        """The branches of a whole schema, not all of them typed yet; none for one that is being spread out already: a
+        union that contains itself adds nothing new."""
+        key = id(schema)
+        if key in self._open:
+            self._back_to = min(self._back_to, self._open[key])
+            return []
+        if key not in self._plain:
+            found: list[Branch] | CannotHold
+            depth = self._open[key] = len(self._open)
+            outside, self._back_to = self._back_to, _NOWHERE
             try:
-                branches = self._merged_branches([option, rest], seen)
-                groups.append(branches)
-                found += branches
+                found = self._spread_out(schema)
             except CannotHold as error:
-                if word == "oneOf":
-                    raise
-                reasons.append(str(error))
-        if not found and reasons:
-            raise CannotHold("; ".join(dict.fromkeys(reasons)))
-        check_branches(found)
-        if word == "oneOf":
-            self._check_exclusive(groups)
+                found = error
+            del self._open[key]
+            if self._back_to < depth:  # what is open above has more branches than were seen here
+                self._back_to = min(outside, self._back_to)
+                return _raised(found)
+            self._back_to = outside
+            self._plain[key] = found
+        return _raised(self._plain[key])
+
+    def _spread_out(self, schema: Any) -> list[Branch]:
+        if schema is False:
+            raise NothingFits("a schema that nothing fits")
+        if schema is True:
+            return [Branch(self.parts.shared({}))]
+        _refuse(schema)
+        found = [Branch(self.parts.shared({}))]
+        if ref := schema.get("$ref"):
+            found = self._branches(self.parts.whole(self.target(ref)))
+        for number, part in enumerate(schema.get("allOf", ())):
+            with below(*(() if self.parts.is_made(schema) else ("allOf", number))):
+                found = self._products(found, self._branches(self.parts.whole(part)))
+        rest = {key: value for key, value in schema.items() if key not in _ELSEWHERE}
+        found = self._products(found, [Branch(one) for one in self._own(rest)])
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                found = self._union(schema, word, found)
+        closing = [word for word in _ELSEWHERE[-2:] if schema.get(word) is False]
+        if closing:
+            found = self._closed(schema, closing, found)
+        if ref:
+            for branch in found:
+                self._labels.setdefault(id(branch.schema), ref)
         return found
 
-    def _typed(self, schema: Schema) -> list[Schema]:
-        """One schema for each of its types."""
+    def _own(self, schema: Schema) -> list[Schema]:
+        """What a schema says by itself: one for each of its types, or the values that it lists."""
         if "const" in schema or "enum" in schema:
-            return [schema]
+            word = "const" if "const" in schema else "enum"
+            values = [schema["const"]] if word == "const" else schema["enum"]
+            if not values:
+                raise NothingFits("enum: it lists no value")
+            more = self.parts.shared({key: one for key, one in schema.items() if key != word})
+            return [self._merger.merged(self.parts.shared({"enum": values}), more)]
         types = schema.get("type")
-        if types is None:
-            guesses = (t for t, words in _KEYWORDS_OF.items() if any(w in schema for w in words))
-            types = next(guesses, None) or ["string", "number", "boolean", "null"]
-        if isinstance(types, str):
-            types = [types]
-        if "number" in types and "integer" in types:
+        if not isinstance(types, list):
+            return [self.parts.shared(schema)]
+        if "number" in types:
             types = [one for one in types if one != "integer"]
-        return [{**schema, "type": one} for one in types]
+        return [self.parts.shared({**schema, "type": one}) for one in types]
 
-    def _check_exclusive(self, groups: list[list[Schema]]) -> None:
+    def _products(self, left: list[Branch], right: list[Branch]) -> list[Branch]:
+        """One of each side, merged, in all ways that fit.
+
+        Raises:
+            CannotHold: none fits, or more than MOST_BRANCHES do.
+        """
+        found: list[Branch] = []
+        errors: list[CannotHold] = []
+        for a in left:
+            _check_number(found)
+            for b in right:
+                try:
+                    found.append(Branch(self._merged(a.schema, b.schema), a.place or b.place))
+                except CannotHold as error:
+                    errors.append(error)
+        if not found and errors:
+            raise together(errors)
+        _check_number(found)
+        return _each_once(found)
+
+    def _merged(self, a: Schema, b: Schema) -> Schema:
+        found = self._merger.merged(a, b)
+        if label := " and ".join(filter(None, map(self.label, (a, b)))):
+            self._labels.setdefault(id(found), label)
+        return found
+
+    def _union(self, schema: Schema, word: str, beside: list[Branch]) -> list[Branch]:
+        """The branches of a union, each merged with what stands beside it."""
+        groups: list[list[Branch]] = []
+        errors: list[CannotHold] = []
+        for number, option in enumerate(schema[word]):
+            try:
+                with below(word, number):
+                    branches = self._branches(self.parts.whole(option))
+                    merged = self._products(branches, beside)
+            except CannotHold as error:
+                if word == "oneOf" and not isinstance(error, NothingFits):
+                    raise
+                errors.append(error)
+            else:
+                groups.append([Branch(b.schema, (word, number, *b.place)) for b in merged])
+        found = [branch for group in groups for branch in group]
+        if not found and errors:
+            raise together(errors)
+        if word == "oneOf":
+            self._check_exclusive(groups)
+        _check_number(found)
+        return _each_once(found)
+
+    def _check_exclusive(self, groups: list[list[Branch]]) -> None:
         for number, group in enumerate(groups):
             for other in groups[number + 1 :]:
                 for a in group:
                     for b in other:
-                        if not self.disjoint(a, b):
+                        if not self._are_apart(a, b):
+                            one, two = group[0].place[1], other[0].place[1]
                             raise CannotHold(
-                                "a oneOf whose branches could both fit one value; use anyOf, "
+                                f"a oneOf whose branches {one} and {two} could both fit one value; use anyOf, "
                                 "or a property with another const in each branch"
                             )
 
-    def disjoint(self, a: Schema, b: Schema) -> bool:
-        """Whether no value fits both; False where that is not plain to see."""
-        for one, other in ((a, b), (b, a)):
-            values = constants(one)
-            if values is not None:
-                return not any(self.takes(one, v) and self.takes(other, v) for v in values)
-        if a.get("type") != b.get("type"):
-            return {a.get("type"), b.get("type")} != {"integer", "number"}
-        if a.get("type") != "object":
-            return False
-        return any(self._disjoint_at(key, a, b) for key in {*_required(a), *_required(b)})
+    def _are_apart(self, a: Branch, b: Branch) -> bool:
+        """Whether what is written for one never fits the other."""
+        return all(
+            self._apart.disjoint(typed.schema, other.schema)
+            for one, other in ((a, b), (b, a))
+            for typed in self._typed(one)
+        )
 
-    def _disjoint_at(self, key: str, a: Schema, b: Schema) -> bool:
-        """Whether property `key`, required in one of two objects, keeps them apart."""
-        left, right = property_schema(a, key), property_schema(b, key)
-        if left is False or right is False:
-            return True
-        if key not in _required(a) or key not in _required(b):
-            return False
-        try:
-            pairs = [(x, y) for x in self.branches(left) for y in self.branches(right)]
-        except (CannotHold, RecursionError):
-            return False
-        return all("x-name" not in x and self.disjoint(x, y) for x, y in pairs)
+    def _typed(self, branch: Branch) -> list[Branch]:
+        """A branch for each type that its values may be given where it names none."""
+        schema = branch.schema
+        if "enum" in schema or "type" in schema:
+            return [branch]
+        guesses = (t for t, words in _KEYWORDS_OF.items() if any(word in schema for word in words))
+        guess = next(guesses, None)
+        types = ["string", "number", "boolean", "null"] if guess is None else [guess]
+        found = [Branch(self.parts.shared({**schema, "type": t}), branch.place) for t in types]
+        if label := self.label(schema):
+            for one in found:
+                self._labels.setdefault(id(one.schema), label)
+        return found
 
-
-def constants(schema: Schema) -> list[Any] | None:
-    """The values that a schema lists, None if it lists none."""
-    if "const" in schema:
-        return [schema["const"]]
-    if "enum" in schema:
-        return list(schema["enum"])
-    match schema.get("type"):
-        case "null":
-            return [None]
-        case "boolean":
-            return [True, False]
-    return None
-
-
-def _named(schema: Schema, name: str) -> Schema:
-    """Remember where a container came from: one that contains itself is compiled once, by its name."""
-    if schema.get("type") not in ("object", "array"):
-        return schema
-    return {**schema, "x-name": schema.get("x-name", name)}
+    def _closed(self, schema: Schema, words: list[str], found: list[Branch]) -> list[Branch]:
+        """The branches, in which nothing stands that no keyword was about."""
+        closed = []
+        for branch in found:
+            if "enum" in branch.schema:
+                values = [value for value in branch.schema["enum"] if self.takes(schema, value)]
+                if values:
+                    closed.append(Branch(self.parts.shared({"enum": values}), branch.place))
+            else:
+                made = self._merger.closed(branch.schema, words)
+                if label := self.label(branch.schema):
+                    self._labels.setdefault(id(made), label)
+                closed.append(Branch(made, branch.place))
+        if found and not closed:
+            raise NothingFits("enum: none of its values fits")
+        return closed
 
 
-def _required(schema: Schema) -> list[str]:
-    return list(schema.get("required", ()))
+_NOWHERE = 1 << 30
+
+
+def _raised(found: list[Branch] | CannotHold) -> list[Branch]:
+    if isinstance(found, CannotHold):
+        raise found.again()
+    return found
+
+
+def _each_once(branches: list[Branch]) -> list[Branch]:
+    return list({id(branch.schema): branch for branch in reversed(branches)}.values())[::-1]
+
+
+def _check_number(branches: list[Branch]) -> None:
+    if len(branches) > MOST_BRANCHES:
+        raise CannotHold(f"a union of {len(branches)} branches or more (at most {MOST_BRANCHES})")
 
 
 def _refuse(schema: Schema) -> None:
@@ -245,55 +333,10 @@ def _refuse(schema: Schema) -> None:
 
 def _standard(schema: Schema | bool) -> Any:
     """A merged schema as JSON Schema again: several patterns become an allOf."""
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or not isinstance(schema.get("pattern"), list):
         return schema
-    found = {key: value for key, value in schema.items() if key != "x-name"}
-    if isinstance(found.get("pattern"), list):
-        found["allOf"] = [{"pattern": pattern} for pattern in found.pop("pattern")]
-    for word in ("anyOf", "oneOf"):
-        if word in found:
-            found[word] = [_standard(part) for part in found[word]]
-    if "properties" in found:
-        found["properties"] = {k: _standard(v) for k, v in found["properties"].items()}
-    return found
+    found = {key: value for key, value in schema.items() if key != "pattern"}
+    return {**found, "allOf": [{"pattern": pattern} for pattern in schema["pattern"]]}
 
 
-def bound(value: Any) -> Decimal:
-    """A numeric keyword, exact in decimal."""
-    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-
-
-def distinct(values: Iterable[Any]) -> list[Any]:
-    """The values in order, equal ones once."""
-    found: dict[Any, Any] = {}
-    others: list[Any] = []
-    for value in values:
-        if isinstance(value, list | dict):
-            if not any(json_equal(value, other) for other in others):
-                others.append(value)
-                found[len(others), list] = value
-        else:
-            found.setdefault((value, bool if isinstance(value, bool) else None), value)
-    return list(found.values())
-
-
-def json_equal(a: Any, b: Any) -> bool:
-    """Equality of JSON values: 1 equals 1.0, and true is not 1."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(json_equal(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(json_equal, a, b))
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
-
-
-__all__ = [
-    "CannotHold",
-    "Schema",
-    "Schemas",
-    "below",
-    "bound",
-    "constants",
-    "distinct",
-    "json_equal",
-    "property_schema",
-]
+__all__ = ["Branch", "Schemas"]

@@ -1,77 +1,54 @@
-"""Which schemas contain themselves: the references that lead back to where they point.
+"""What contains itself: the groups of things that lead back to each other.
 
 Schemas that contain each other form a cycle, and none of them can be written out in another without an end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
 
-from carrara.engines.diffusion.scaffold.schema_merge import CannotHold
+T = TypeVar("T", bound=Hashable)
 
 
-def cycles(root: Any, target: Callable[[str], Any]) -> dict[str, int]:
-    """The references that lead back to themselves, by `$ref`, with a number that those of one cycle share.
-
-    `target` gives what a `$ref` points at, or raises CannotHold.
-    """
-    leads_to: dict[str, set[str]] = {}
-    waiting = list(_references(root))
+def cycles(starts: Iterable[T], leads_to: Callable[[T], Iterable[T]]) -> dict[T, int]:
+    """Those that lead back to themselves, of all that `starts` lead to, with a number that those of one cycle share."""
+    ways: dict[T, list[T]] = {}
+    waiting = list(starts)
     while waiting:
-        ref = waiting.pop()
-        if ref not in leads_to:
-            leads_to[ref] = set(_references_of(ref, target))
-            waiting += leads_to[ref]
+        one = waiting.pop()
+        if one not in ways:
+            ways[one] = list(dict.fromkeys(leads_to(one)))
+            waiting += ways[one]
     return {
-        ref: number
-        for number, group in enumerate(_groups(leads_to))
-        for ref in group
-        if len(group) > 1 or ref in leads_to[ref]
+        one: number
+        for number, group in enumerate(_groups(ways))
+        for one in group
+        if len(group) > 1 or one in ways[one]
     }
 
 
-def _references_of(ref: str, target: Callable[[str], Any]) -> Iterator[str]:
-    try:
-        return _references(target(ref))
-    except CannotHold:  # whoever follows it is told
-        return iter(())
-
-
-def _references(schema: Any) -> Iterator[str]:
-    """Each `$ref` anywhere in a schema."""
-    waiting = [schema]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            if isinstance(ref := part.get("$ref"), str):
-                yield ref
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
-
-
-def _groups(leads_to: dict[str, set[str]]) -> list[list[str]]:
+def _groups(ways: dict[T, list[T]]) -> list[list[T]]:
     """The strongly connected components of a graph: against the arrows, from those that are finished last on."""
-    comes_from: dict[str, set[str]] = {ref: set() for ref in leads_to}
-    for ref, others in leads_to.items():
+    comes_from: dict[T, list[T]] = {ref: [] for ref in ways}
+    for ref, others in ways.items():
         for other in others:
-            comes_from[other].add(ref)
-    finished: list[str] = []
-    seen: set[str] = set()
-    for ref in leads_to:
-        finished += _reached(ref, leads_to, seen)
+            comes_from[other].append(ref)
+    finished: list[T] = []
+    seen: set[T] = set()
+    for ref in ways:
+        finished += _reached(ref, ways, seen)
     seen = set()
     return [group for ref in reversed(finished) if (group := _reached(ref, comes_from, seen))]
 
 
-def _reached(start: str, leads_to: dict[str, set[str]], seen: set[str]) -> list[str]:
+def _reached(start: T, ways: dict[T, list[T]], seen: set[T]) -> list[T]:
     """What is reached from `start` and was not `seen` yet, each after all that is reached from it."""
     if start in seen:
         return []
     seen.add(start)
-    found: list[str] = []
-    path = [(start, iter(leads_to[start]))]
+    found: list[T] = []
+    path = [(start, iter(ways[start]))]
     while path:
         ref, others = path[-1]
         further = next((other for other in others if other not in seen), None)
@@ -80,5 +57,5 @@ def _reached(start: str, leads_to: dict[str, set[str]], seen: set[str]) -> list[
             path.pop()
         else:
             seen.add(further)
-            path.append((further, iter(leads_to[further])))
+            path.append((further, iter(ways[further])))
     return found

@@ -3,154 +3,154 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
-from carrara.engines.errors import CarraraError
-from carrara.engines.json_schema import pointer
+from carrara.engines.diffusion.scaffold import formats
+from carrara.engines.diffusion.scaffold.refused import CannotHold, NothingFits
+from carrara.engines.diffusion.scaffold.schema_parts import (
+    Parts,
+    Schema,
+    item_schema,
+    member_schema,
+)
+from carrara.engines.json_values import distinct, exact, json_equal
 
-Schema = dict[str, Any]
+_MEMBERS = ("properties", "additionalProperties", "patternProperties")
+_ITEMS = ("prefixItems", "items")
 
 
-class CannotHold(CarraraError):
-    """A schema, or a branch of it, that has no scaffold. A union goes on without such a branch.
+class Merger:
+    """Merges plain schemas, each two once. `takes` says whether a value is valid under a schema."""
 
-    `path` is where in the schema the reason lies, as far as it is known: keywords and names, for a JSON pointer.
-    """
+    def __init__(self, parts: Parts, takes: Callable[[Schema, Any], bool]) -> None:
+        self._parts = parts
+        self._takes = takes
+        self._merged: dict[tuple[int, int], Schema] = {}
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.path: tuple[str | int, ...] = ()
+    def merged(self, a: Schema, b: Schema) -> Schema:
+        """One plain schema that asks what both ask.
 
-    def again(self) -> CannotHold:
-        """The same, to be raised at a further place that refers to the schema."""
-        found = CannotHold(str(self.args[0]))
-        found.path = self.path
+        Raises:
+            NothingFits: no value fits both.
+            CannotHold: two keywords have no common form.
+        """
+        if a is b or not b:
+            return a
+        if not a:
+            return b
+        key = (id(a), id(b))
+        if key not in self._merged:
+            self._merged[key] = self._parts.shared(self._made(a, b))
+        return self._merged[key]
+
+    def closed(self, schema: Schema, words: list[str]) -> Schema:
+        """A plain schema of which all that it names is told: nothing else may be there (`unevaluated…`)."""
+        found = {**schema}
+        if "unevaluatedProperties" in words:
+            found.setdefault("additionalProperties", False)
+        if "unevaluatedItems" in words:
+            found.setdefault("items", False)
+        return schema if "enum" in schema else self._parts.shared(found)
+
+    def _made(self, a: Schema, b: Schema) -> Schema:
+        for one, other in ((a, b), (b, a)):
+            if "enum" in one:
+                return {"enum": self._listed(one["enum"], other)}
+        found: Schema = {}
+        for key in [*a, *(key for key in b if key not in a)]:
+            if key in _MEMBERS or key in _ITEMS:
+                continue
+            if key in a and key in b and not json_equal(a[key], b[key]):
+                found[key] = self._joined(key, a[key], b[key])
+            else:
+                found[key] = a[key] if key in a else b[key]
+        return found | self._members(a, b) | self._items(a, b)
+
+    def _listed(self, values: list[Any], other: Schema) -> list[Any]:
+        fitting = [value for value in distinct(values) if self._takes(other, value)]
+        if not fitting:
+            raise NothingFits("enum: none of its values fits")
+        return fitting
+
+    def _joined(self, key: str, ours: Any, theirs: Any) -> Any:
+        match key:
+            case "type":
+                if {ours, theirs} == {"integer", "number"}:
+                    return "integer"
+                raise NothingFits(f"a schema that asks for both {ours} and {theirs}")
+            case "required":
+                return [*ours, *(name for name in theirs if name not in ours)]
+            case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
+                return max(ours, theirs, key=exact)
+            case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
+                return min(ours, theirs, key=exact)
+            case "uniqueItems":
+                return ours or theirs
+            case "multipleOf":
+                return _common_step(ours, theirs)
+            case "pattern":
+                return distinct([*_several(ours), *_several(theirs)])
+            case "propertyNames":
+                return self._parts.whole(ours, theirs)
+            case "format" if formats.language(ours) is None:
+                return theirs
+            case "format" if formats.language(theirs) is None:
+                return ours
+        raise CannotHold(f"two different {key!r} that both must hold")
+
+    def _members(self, a: Schema, b: Schema) -> Schema:
+        """The keywords about the properties of both: what one does not name, its `additionalProperties` is about."""
+        found: Schema = {}
+        if "properties" in a or "properties" in b:
+            names = dict.fromkeys([*a.get("properties", {}), *b.get("properties", {})])
+            found["properties"] = {
+                name: self._parts.whole(member_schema(a, name), member_schema(b, name))
+                for name in names
+            }
+        if "additionalProperties" in a or "additionalProperties" in b:
+            sides = (a.get("additionalProperties", True), b.get("additionalProperties", True))
+            found["additionalProperties"] = self._parts.whole(*sides)
+        ours, theirs = a.get("patternProperties", {}), b.get("patternProperties", {})
+        if ours or theirs:
+            others = (a.get("additionalProperties", True), b.get("additionalProperties", True))
+            found["patternProperties"] = {
+                name: self._parts.whole(ours.get(name, others[0]), theirs.get(name, others[1]))
+                for name in dict.fromkeys([*ours, *theirs])
+            }
         return found
 
-    def __str__(self) -> str:
-        reason = super().__str__()
-        return f"at {pointer(self.path)}: {reason}" if self.path else reason
+    def _items(self, a: Schema, b: Schema) -> Schema:
+        """The keywords about the items of both: behind the `prefixItems` of one, its `items` is about the others'."""
+        found: Schema = {}
+        count = max(len(a.get("prefixItems", ())), len(b.get("prefixItems", ())))
+        fixed = [
+            self._parts.whole(item_schema(a, number), item_schema(b, number))
+            for number in range(count)
+        ]
+        if "items" in a or "items" in b:
+            found["items"] = self._parts.whole(a.get("items", True), b.get("items", True))
+        if False in fixed:  # no array is longer than that
+            fixed, found["items"] = fixed[: fixed.index(False)], False
+        if fixed:
+            found["prefixItems"] = fixed
+        return found
 
 
-@contextmanager
-def below(*steps: str | int) -> Iterator[None]:
-    """Refusals inside lie below these steps of the schema."""
-    try:
-        yield
-    except CannotHold as error:
-        error.path = (*steps, *error.path)
-        raise
+def _common_step(ours: Any, theirs: Any) -> Any:
+    """The least common multiple of two steps."""
+    one, other = Fraction(exact(ours)), Fraction(exact(theirs))
+    for step, whole, part in ((ours, one, other), (theirs, other, one)):
+        if whole % part == 0:
+            return step
+    if one % 1 == other % 1 == 0:
+        return math.lcm(int(one), int(other))
+    raise CannotHold(f"multipleOf: steps of both {ours} and {theirs} cannot be held")
 
 
-MOST_BRANCHES = 64
-"""Of a union, and of unions that hold together: one branch of each, in all ways that fit."""
-
-_SILENT = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
-_SILENT |= {"$schema", "$id", "$comment", "$defs", "definitions", "$anchor", "discriminator"}
-
-
-def says_anything(schema: Schema) -> bool:
-    return any(key not in _SILENT for key in schema)
-
-
-def property_schema(schema: Schema, key: str) -> Any:
-    """The schema of an object's property, False if it may not have it."""
-    if key in schema.get("properties", {}):
-        return schema["properties"][key]
-    return schema.get("additionalProperties", True)
-
-
-def products(left: list[Schema], right: list[Schema]) -> list[Schema]:
-    """One of each side, merged, in all ways that fit.
-
-    Raises:
-        CannotHold: none fits, or more than MOST_BRANCHES do.
-    """
-    found: list[Schema] = []
-    reasons: list[str] = []
-    for a in left:
-        check_branches(found)
-        for b in right:
-            try:
-                found.append(merged(a, b))
-            except CannotHold as error:
-                reasons.append(str(error))
-    if not found:
-        raise CannotHold("; ".join(dict.fromkeys(reasons)) or "a schema that nothing fits")
-    check_branches(found)
-    return found
-
-
-def check_branches(found: list[Schema]) -> None:
-    """Raises CannotHold where there are more than MOST_BRANCHES."""
-    if len(found) > MOST_BRANCHES:
-        raise CannotHold(f"a union of {len(found)} branches or more (at most {MOST_BRANCHES})")
-
-
-def merged(a: Schema, b: Schema) -> Schema:
-    """One plain schema that asks what both ask."""
-    found: Schema = {**a}
-    for key, theirs in b.items():
-        found[key] = _joined(key, a[key], theirs) if key in a and a[key] != theirs else theirs
-    if "x-name" in a or "x-name" in b:
-        found.pop("x-name", None)
-        if not any(says_anything({k: v}) for k, v in b.items() if k != "type"):
-            found["x-name"] = a.get("x-name", b.get("x-name"))
-    if "properties" in a or "properties" in b:
-        found["properties"] = _joined_properties(a, b)
-    return found
-
-
-def _joined(key: str, ours: Any, theirs: Any) -> Any:
-    match key:
-        case "type":
-            if {ours, theirs} == {"integer", "number"}:
-                return "integer"
-            raise CannotHold(f"a schema that asks for both {ours} and {theirs}")
-        case "required":
-            return [*ours, *(name for name in theirs if name not in ours)]
-        case "enum":
-            both = [value for value in ours if value in theirs]
-            if both:
-                return both
-            raise CannotHold("two enums without a common value")
-        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
-            return max(ours, theirs)
-        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
-            return min(ours, theirs)
-        case "uniqueItems":
-            return ours or theirs
-        case "multipleOf" if float(ours).is_integer() and float(theirs).is_integer():
-            return math.lcm(int(ours), int(theirs))
-        case "pattern":
-            return [*_listed(ours), *_listed(theirs)]
-        case "items" | "additionalProperties" | "propertyNames":
-            return _both(ours, theirs)
-        case "properties":
-            return ours
-        case _ if key in _SILENT or key == "x-name":
-            return ours
-    raise CannotHold(f"two different {key!r} that both must hold")
-
-
-def _joined_properties(a: Schema, b: Schema) -> Schema:
-    found = {}
-    for key in [*a.get("properties", {}), *b.get("properties", {})]:
-        found[key] = _both(property_schema(a, key), property_schema(b, key))
-    return found
-
-
-def _both(ours: Any, theirs: Any) -> Any:
-    if ours is True or ours == theirs:
-        return theirs
-    if theirs is True:
-        return ours
-    if ours is False or theirs is False:
-        return False
-    return {"allOf": [ours, theirs]}
-
-
-def _listed(pattern: Any) -> list[str]:
+def _several(pattern: Any) -> list[str]:
     return pattern if isinstance(pattern, list) else [pattern]
+
+
+__all__ = ["Merger"]

@@ -10,6 +10,7 @@ from typing import Any
 from carrara.engines.diffusion.scaffold import formats, regex
 from carrara.engines.diffusion.scaffold.dfa import Dfa, automaton, intersection, json_escaped
 from carrara.engines.diffusion.scaffold.language import ANY_TEXT, COUNTED_UP_TO, Embedded, Node
+from carrara.engines.diffusion.scaffold.refused import NothingFits
 from carrara.engines.errors import CarraraError
 
 
@@ -31,12 +32,13 @@ def string_space(schema: Mapping[str, Any]) -> StringSpace:
     """The strings of a schema: its format, patterns and lengths together.
 
     Raises:
-        CarraraError: no string fits, a pattern cannot be held, or more characters are asked for than can be counted.
+        NothingFits: no string fits.
+        CarraraError: a pattern cannot be held, or more characters are asked for than can be counted.
     """
     least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
     most = None if most is None else int(most)
     if most is not None and least > most:
-        raise CarraraError(f"no string has at least {least} and at most {most} characters")
+        raise NothingFits(f"no string has at least {least} and at most {most} characters")
     if least > COUNTED_UP_TO:
         raise CarraraError(
             f"{least:,} characters, a string is held to at most {COUNTED_UP_TO:,} required ones"
@@ -48,7 +50,7 @@ def string_space(schema: Mapping[str, Any]) -> StringSpace:
     shortest, longest = _lengths(inside)
     fits = (most is None or shortest <= most) and (longest is None or least <= longest)
     if inside.is_empty or not fits:
-        raise CarraraError(
+        raise NothingFits(
             f"no string of {least} to {'any number of' if most is None else most} characters has format "
             f"{name!r} and the patterns {list(patterns)}"
         )

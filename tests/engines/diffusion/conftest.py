@@ -228,11 +228,30 @@ class SchemaMaker:
             self.closed,
             self.patterned,
             self.open_tuple,
+            self.optional,
+            self.merged_lists,
+            self.merged_closed,
+            self.apart,
         ]
         makers = plain if depth <= 0 else [*nested, *nested, *plain]
         if self.defs and self.chance.random() < 0.15:
-            return {"$ref": f"#/$defs/{self.chance.choice(list(self.defs))}"}
-        return self.chance.choice(makers)(depth - 1)
+            return self.annotated(self.reference())
+        return self.annotated(self.chance.choice(makers)(depth - 1))
+
+    def reference(self) -> dict[str, Any]:
+        ref = {"$ref": f"#/$defs/{self.chance.choice(list(self.defs))}"}
+        return self.chance.choice((ref, {"allOf": [ref]}))
+
+    def annotated(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The same, now and then with a keyword that asks nothing of a value, or with null allowed."""
+        notes = (
+            {"x-order": self.chance.randrange(9)},
+            {"description": f"number {self.chance.randrange(9)}", "title": "T"},
+            {"xml": {"name": "a"}, "example": [1]},
+            {"nullable": True},
+            {"nullable": False, "then": {"type": "null"}},
+        )
+        return schema | self.chance.choice(notes) if self.chance.random() < 0.15 else schema
 
     def string(self, depth: int) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
@@ -284,6 +303,10 @@ class SchemaMaker:
             schema[self.chance.choice(("maximum", "exclusiveMaximum"))] = (low or 0) + width
         if self.chance.random() < 0.2:
             schema["multipleOf"] = self.chance.choice((1, 2, 3.0)) if "maximum" not in schema else 1
+        elif self.chance.random() < 0.2:
+            schema = {"type": "number", "multipleOf": self.chance.choice((0.1, 0.01, 0.25))}
+            if self.chance.random() < 0.5:
+                schema |= {"minimum": -0.75, "exclusiveMaximum": 12}
         return schema
 
     def boolean(self, depth: int) -> dict[str, Any]:
@@ -321,6 +344,41 @@ class SchemaMaker:
                 {"type": "object", **extra},
             ]
         }
+
+    def optional(self, depth: int) -> dict[str, Any]:
+        """Objects of which no member has to be there."""
+        schema = self.object(depth)
+        return {key: value for key, value in schema.items() if key != "required"}
+
+    def merged_lists(self, depth: int) -> dict[str, Any]:
+        """Lists out of two schemas, the items of one behind named ones of the other."""
+        any_item, item = {"type": "array", "items": self.value(depth)}, self.value(0)
+        fixed = {"type": "array", "prefixItems": [any_item["items"], {}]}
+        return {"allOf": [fixed, self.chance.choice((any_item, {"items": item}, {"minItems": 1}))]}
+
+    def merged_closed(self, depth: int) -> dict[str, Any]:
+        """Objects out of two schemas of which one is closed, and knows the members of both or not."""
+        inner = self.object(depth)
+        inner.pop("additionalProperties", None)
+        inner["unevaluatedProperties"] = False
+        other: dict[str, Any] = {"properties": {"z": self.value(0)}}
+        if self.chance.random() < 0.3:
+            other["patternProperties"] = {"^x-": {"type": "string"}}
+        if self.chance.random() < 0.3:
+            other["additionalProperties"] = self.value(0)
+        return {"allOf": [inner, other]}
+
+    def apart(self, depth: int) -> dict[str, Any]:
+        """Scalars of which a value fits one at most."""
+        unions = (
+            [{"type": "integer", "maximum": 5}, {"type": "integer", "minimum": 6}],
+            [{"type": "number", "exclusiveMaximum": 0}, {"type": "integer", "minimum": 0}],
+            [{"type": "string", "format": name} for name in ("date", "date-time", "uuid")],
+            [{"type": "string", "maxLength": 2}, {"type": "string", "minLength": 3}],
+            [{"enum": ["a", 1]}, {"const": True}, {"type": "integer", "minimum": 2}],
+            [{"type": "array", "maxItems": 1}, {"type": "array", "minItems": 2}],
+        )
+        return {"oneOf": self.chance.choice(unions)}
 
     def tagged(self, depth: int) -> dict[str, Any]:
         branches = []
@@ -417,6 +475,13 @@ class SchemaMaker:
             "type": "object",
             "properties": {"v": self.string(0), "below": way},
             "required": ["v", "below"] if self.chance.random() < 0.7 else ["v"],
+        }
+        leaf = {"anyOf": [{"$ref": "#/$defs/Leaf"}, {"type": "null"}]}
+        self.defs["Leaf"] = {"type": "object", "properties": {"below": leaf, "w": self.number(0)}}
+        self.defs["Both"] = {"allOf": [{"$ref": "#/$defs/Leaf"}, {"$ref": "#/$defs/Grown"}]}
+        self.defs["Grown"] = {
+            "type": "object",
+            "properties": {"below": {"anyOf": [{"$ref": "#/$defs/Grown"}, {"type": "null"}]}},
         }
         self.defs["Any"] = {
             "anyOf": [

@@ -51,6 +51,7 @@ from carrara.engines.request import (
     Watch,
     infill,
 )
+from tests.engines.finality import hold
 
 T = TypeVar("T")
 PERSON = {
@@ -289,6 +290,27 @@ def test_drafts_are_published_after_each_pass(run: Callable[..., Any]) -> None:
     assert seen[-1].text == found.text
     assert seen[-1].settled == 1
     assert "·" in seen[0].text
+
+
+def test_drafts_of_free_text_call_nothing_final_that_the_answer_lacks(
+    run: Callable[..., Any],
+) -> None:
+    async def work(engine: DiffusionEngine) -> None:
+        for seed in range(12):
+            seen: list[Progress] = []
+            asked = Request(
+                (Message("user", f"the cat {seed}"),),
+                Text(None if seed % 3 else 20),
+                Limits(40),
+                Sampling(1.2, seed=seed),
+                stop=("a", "\n")[: seed % 2],
+                rule=Rule("threshold", {"threshold": 0.05}),
+            )
+            found = await engine.complete(asked, seen.append)
+            for draft in seen:
+                hold(draft, found.text)
+
+    run(work)
 
 
 def test_a_watcher_that_fails_fails_its_request_only(run: Callable[..., Any]) -> None:

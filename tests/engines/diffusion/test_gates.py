@@ -54,3 +54,23 @@ def test_nothing_more_is_read_from_pads_and_ends_of_text(lexicon: Lexicon) -> No
 def test_a_longer_option_is_not_punished_for_its_length(lexicon: Lexicon) -> None:
     made = plan(lexicon, "a", "bxxxxxxxx")
     assert made.probabilities(lambda d, t: 0.0, (0, 1)) == {0: 0.5, 1: 0.5}
+
+
+def test_long_options_with_a_long_common_beginning_are_read_where_they_part(
+    lexicon: Lexicon,
+) -> None:
+    begin = "x" * 3000
+    made = plan(lexicon, begin + "a", begin + "b", begin + "bc" + begin, begin)
+    assert made.common == 3000
+    assert made.width == 6002
+    assert {depth for depth, _ in made.wanted} == {3000, 3001}
+    found = made.probabilities(lambda d, t: 1.0 if lexicon.text([t]) == "b" else 0.0, range(4))
+    assert math.isclose(sum(found.values()), 1)
+    assert found[1] > found[0]
+
+
+def test_options_of_which_each_begins_the_next_are_told_apart(lexicon: Lexicon) -> None:
+    made = plan(lexicon, *("x" * length for length in range(1, 1500)))
+    found = made.probabilities(lambda d, t: 0.0, range(1499))
+    assert math.isclose(sum(found.values()), 1)
+    assert found[0] > 0

@@ -75,6 +75,32 @@ def merged_lists(depth: int) -> Schema:
     return {"allOf": [{**left, "minItems": 1}, {**right, "maxItems": 3}]}
 
 
+def merged_references(depth: int) -> Schema:
+    """Two chains of schemas that hold together, each with two members of its next level."""
+    defs: Schema = {}
+    for side in "LR":
+        for level in range(depth):
+            beyond = {"type": "string"}
+            if level + 1 < depth:
+                beyond = {"$ref": f"#/$defs/{side}{level + 1}", "description": f"{side}"}
+            members = {"p": beyond, "q": {**beyond, "title": "Q"}, f"{side}{level}": {}}
+            defs[f"{side}{level}"] = {"type": "object", "properties": members}
+    return {"$defs": defs, "allOf": [{"$ref": "#/$defs/L0"}, {"$ref": "#/$defs/R0"}]}
+
+
+def members_left_out(count: int) -> Schema:
+    members = {f"f{number}": {"type": "string"} for number in range(count)}
+    return {"type": "object", "properties": members}
+
+
+def unions_of_unions(depth: int) -> Schema:
+    defs: Schema = {"U0": {"anyOf": [{"type": "string"}, {"type": "null"}]}}
+    for level in range(depth):
+        below = [{"$ref": f"#/$defs/U{level}", "description": word} for word in "ab"]
+        defs[f"U{level + 1}"] = {"anyOf": below}
+    return {"$defs": defs, "$ref": f"#/$defs/U{depth}"}
+
+
 def expressions(kinds: int) -> Schema:
     """A syntax tree: each kind of node has two more of any kind."""
     either = {"$ref": "#/$defs/E"}
@@ -127,8 +153,14 @@ def chained_cycles(length: int) -> Schema:
         expressions(10),
         lists_of_all(8),
         chained_cycles(10),
+        merged_references(30),
+        members_left_out(400),
+        unions_of_unions(60),
     ],
-    ids=["optional", "lists", "merged", "expressions", "mutual", "chained"],
+    ids=[
+        *("optional", "lists", "merged", "expressions", "mutual", "chained"),
+        *("merged references", "left out", "unions"),
+    ],
 )
 def test_shared_parts_of_a_schema_are_looked_at_once(schema: Schema, lexicon: Lexicon) -> None:
     in_few_calls(lambda: laid_out(schema, lexicon))
@@ -206,10 +238,9 @@ def test_a_reference_with_siblings_is_another_schema_than_the_one_without(fill: 
         fill(contract, seed, Budget(200, 64, 6, depth=3))
 
 
-def test_cycles_are_the_references_that_lead_back_to_themselves() -> None:
+def test_cycles_are_what_leads_back_to_itself() -> None:
     leads = {"a": "b", "b": "ac", "c": "d", "d": "", "e": "e", "f": "ae"}
-    root = {name: [{"$ref": other} for other in others] for name, others in leads.items()}
-    found = cycles([{"$ref": name} for name in leads], root.__getitem__)
+    found = cycles(leads, leads.__getitem__)
     assert set(found) == {"a", "b", "e"}
     assert found["a"] == found["b"] != found["e"]
 

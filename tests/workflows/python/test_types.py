@@ -117,6 +117,10 @@ CONTRACTS: list[tuple[Any, Contract]] = [
         Json('{"type":"object"}', "thing"),
     ),
     (
+        Annotated[Any, JsonSchema.of({"type": "string", "nullable": True})],
+        Json('{"type":["string","null"]}'),
+    ),
+    (
         Table[Unit],
         TableContract((Column("name", "string"), Column("grams", "number"))),
     ),
