@@ -233,13 +233,14 @@ async def run_job(
 
     async def whole() -> None:
         if run_id is not None:
-            begin()  # only now: no other process has the run, and with it the files
+            course.opened.hold()  # only now: no other process has the run, and with it the files
+        begin()  # the journal knows of the run: what is written from here on can be gone on with
         await course.run(end)
 
     async with AsyncExitStack() as stack:
         stack.enter_context(course.opened)
         if run_id is None:
-            begin()  # what cannot be written begins no run
+            course.opened.hold()  # a place that is taken begins no run
         if on is not None:
             course.pool = await stack.enter_async_context(_pool(course, on, policy))
         try:
@@ -263,7 +264,7 @@ async def run_job(
 class _Course:
     """A job on its way through this process: what it reads, what runs, where its rows go.
 
-    Making one refuses what is wrong with the job, and leaves no trace. `opened` is to begin before `run`. `pool` are
+    Making one refuses what is wrong with the job, and leaves no trace. `opened` is to hold the place and begin before `run`. `pool` are
     the workers of a cluster, None where the workflow runs in this process.
     """
 

@@ -83,15 +83,22 @@ class Opened:
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
                 self.leftovers = Leftovers()
 
+    def hold(self) -> None:
+        """Keep the place to this job. Nothing is written.
+
+        Raises:
+            PlaceError: another job has it, or has left something there since `check`.
+        """
+        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
+        self._refuse_filled()
+
     def begin(self, accept_changes: bool) -> None:
-        """Open everything and make it hold what is done.
+        """Open everything and make it hold what is done. The place is held, and the journal knows of the run.
 
         Raises:
             SourceError, OutputError: see `run_job`.
         """
         job, run_id, fresh = self._job, self._run_id, self._run_id is None
-        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
-        self._refuse_filled()  # another job may have had the place since `check`
         declared = DeclaredRows(complete(row_columns(self._workflow)))
         self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition, declared)
         self._stack.enter_context(earlier)
