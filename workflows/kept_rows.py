@@ -334,7 +334,10 @@ def still_open(
 
 
 def _change(record: Record, row: KeptRow) -> str:
-    """How the record differs from the one that the row was made of, "" where it does not."""
+    """How the record differs from the one that the row was made of, "" where it does not. One that cannot be used, as
+    its key has come before, say, has never made a row."""
+    if record.problem is not None:
+        return f"had its row when the job began and cannot be used now: {record.problem}"
     if row.key != record.key:
         return f"was {row.key!r} when the job began and is {record.key!r} now"
     content = content_hash(record)
