@@ -3,14 +3,13 @@
 Noticed: the function's source (its docstring and its string constants, not its comments or layout), its
 defaults, the values it closes over or is bound to, the decorators around it, and, through the names it uses, the
 constants, functions, classes and objects of its own project (the modules in its folder), also as `module.name` and in
-lists and dicts, and theirs in turn. Of an object its class and its attributes count, of an attribute that has no text
-(a lock, a connection) only the class. Decorators that define steps are left out, because their options are not part of
-the result.
+lists and dicts, and theirs in turn. Of a class its source counts and what its body defines, methods as functions do; of
+an object its class and its attributes, of an attribute that has no text (a lock, a connection) only the class.
+Decorators that define steps are left out, because their options are not part of the result.
 
-Not noticed: libraries (their names count, their contents do not), what is imported inside a function, what the methods
-of a class use, state that changes later, files, environment variables, the network. A step that depends on those turns
-reuse off, or takes them as arguments. An object that holds another value each time it is made, such as the time,
-makes its steps look changed.
+Not noticed: libraries (their names count, their contents do not), what is imported inside a function, state that
+changes later, files, environment variables, the network. A step that depends on those turns reuse off, or takes them as
+arguments. An object that holds another value each time it is made, such as the time, makes its steps look changed.
 """
 
 from __future__ import annotations
@@ -18,16 +17,18 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import blake2b
+from itertools import chain
 from types import CodeType, MethodType, ModuleType
 from typing import Any
 
 from carrara.runtime.codec import CodecError, dumps, lower
 from carrara.runtime.codec.classes import module_name
-from carrara.runtime.uses import is_own, module_of, uses
+from carrara.runtime.uses import is_own, members, module_of, uses
 
 STEP_DECORATORS = frozenset({"step", "llm", "workflow"})
 
@@ -39,10 +40,13 @@ counts."""
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk over what a function of module `home` uses; cycles are cut by `seen`."""
+    """A walk over what a function of module `home` uses; cycles are cut by `seen`. `classes`, and whether they have a
+    source, are still to be looked into: one after the other, as those of a large project use each other in long chains.
+    """
 
     home: str
     seen: set[int] = field(default_factory=set)
+    classes: deque[tuple[type, bool]] = field(default_factory=deque)
     objects: int = 0
     depth: int = 0
 
@@ -63,7 +67,7 @@ def source_fingerprint(function: Callable[..., Any], *, docstring: bool = True) 
     """
     hashed = blake2b(digest_size=16)
     walk = _Walk(module_of(_innermost(function)))
-    for part in _wrapped_parts(function, docstring, walk):
+    for part in chain(_wrapped_parts(function, docstring, walk), _member_parts(walk)):
         hashed.update(part.encode("utf-8", "surrogatepass"))
         hashed.update(b"\0")
     return hashed.hexdigest()
@@ -192,9 +196,35 @@ def _members(value: Any, walk: _Walk) -> Iterator[str]:
 def _class_parts(kind: type, walk: _Walk) -> Iterator[str]:
     yield _name(kind)
     if walk.is_own(module_of(kind)) and walk.is_new(kind):
-        yield _source(kind, True)
+        source = _source(kind, True)
+        yield source
+        walk.classes.append((kind, bool(source)))
         for base in kind.__bases__:
             yield from _class_parts(base, walk)
+
+
+def _member_parts(walk: _Walk) -> Iterator[str]:
+    """What the classes that have come up define; more may come up in it."""
+    while walk.classes:
+        kind, has_source = walk.classes.popleft()
+        for name, value in members(kind):
+            if not callable(value) or isinstance(value, type):
+                yield from _value_parts(name, value, walk)
+                continue
+            inner = _innermost(value)
+            if has_source and hasattr(inner, "__code__") and not _source(inner, True):
+                yield from _generated_parts(inner, walk)
+            elif any(walk.is_own(module_of(each)) for each in (inner, *_layers(value))):
+                yield from _value_parts(name, value, walk)
+
+
+def _generated_parts(function: Any, walk: _Walk) -> Iterator[str]:
+    """A method that a library has made from the source of a class (a dataclass's `__init__`), or a lambda in it: only
+    what it uses, as its code is another one in each version of Python."""
+    if walk.is_own(module_of(function)) and walk.is_new(function):
+        for _, value in uses(function):
+            if walk.is_own(module_of(value)) or walk.is_own(module_of(type(value))):
+                yield from _value_parts("", value, walk)
 
 
 def _name(thing: Any) -> str:

@@ -10,8 +10,15 @@ import dis
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import (
+    cache,
+    cached_property,
+    lru_cache,
+    partial,
+    partialmethod,
+    singledispatchmethod,
+)
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -34,6 +41,32 @@ def uses(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
             if isinstance(value, ModuleType):
                 yield from _of_module(name, value, attributes, home, set())
+
+
+def members(kind: type) -> Iterator[tuple[str, Any]]:
+    """What a class itself defines, by name: its methods as functions with their decorators around them, those of a
+    property and of a partial, too; and what it holds beside them under names of its own. Some may be of libraries, or
+    generated."""
+    for name, value in sorted(vars(kind).items()):
+        for inner in _behind(value):
+            if callable(inner) or not (name.startswith("_") and name.endswith("_")):
+                yield name, inner
+
+
+def _behind(member: Any) -> Iterable[Any]:
+    """The functions behind what a class has for a method; anything else is itself."""
+    match member:
+        case staticmethod() | classmethod():
+            return (member.__func__,)
+        case property():
+            return [each for each in (member.fget, member.fset, member.fdel) if each is not None]
+        case cached_property():
+            return (member.func,)
+        case partialmethod():
+            return (partial(member.func, *member.args, **member.keywords),)
+        case singledispatchmethod():
+            return (member.func, *member.dispatcher.registry.values())
+    return (member,)
 
 
 def module_of(thing: Any) -> str:

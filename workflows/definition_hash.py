@@ -1,8 +1,8 @@
 """The hash of a whole workflow with the steps it calls: it tells rows of an earlier definition.
 
 Of a pipeline it takes the file without what cannot change a result (descriptions, limits, retries), of a workflow in
-Python the function and the steps and workflows that it uses, also through other functions of its project. What is
-not noticed by the fingerprint of a step (libraries, files, the network) is not noticed here.
+Python the function and the steps and workflows that it uses, also through other functions and methods of its project.
+What is not noticed by the fingerprint of a step (libraries, files, the network) is not noticed here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from carrara.runtime.identity import text_hash
-from carrara.runtime.uses import is_own, module_of, uses
+from carrara.runtime.uses import is_own, members, module_of, uses
 from carrara.workflows.calls import Definition
 from carrara.workflows.errors import DefinitionError
 
@@ -73,7 +73,7 @@ def _inside(definition: Definition[..., Any]) -> Iterable[Definition[..., Any]]:
 
 
 def _named_in(function: Any) -> Iterator[Definition[..., Any]]:
-    """The definitions that a function uses, also through the other functions of its project."""
+    """The definitions that a function uses, also through the other functions and the classes of its project."""
     home = module_of(function)
     seen: set[int] = set()
     todo = [function]
@@ -92,6 +92,11 @@ def _named_in(function: Any) -> Iterator[Definition[..., Any]]:
             todo += one
         elif isinstance(one, FunctionType) and is_own(module_of(one), home):
             todo += [value for _, value in uses(one)]
+        elif isinstance(one, type):
+            if is_own(module_of(one), home):
+                todo += [*one.__bases__, *(value for _, value in members(one))]
+        elif is_own(module_of(type(one)), home):
+            todo.append(type(one))
 
 
 def _text_of(pipeline: PipelineDef) -> str:

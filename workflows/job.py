@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara.engines.occupancy import Occupancy
-from carrara.runtime.database_url import is_server, shown_url, without_password
+from carrara.runtime.database_url import is_server, without_password
 from carrara.runtime.errors import RunCancelled
 from carrara.runtime.events import EngineFilled, Listener
 from carrara.runtime.journal.reading import Reader
@@ -30,7 +30,6 @@ from carrara.workflows.calls import Definition
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.errors import InputError
 from carrara.workflows.item_keys import apart_from_items
-from carrara.workflows.kept_rows import still_open
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
 from carrara.workflows.records import Record, SourceError, read_records
@@ -227,7 +226,7 @@ async def run_job(
     end = End(until, clock)
 
     def begin() -> None:
-        course.opened.begin(accept_changes)
+        course.begin(accept_changes)
         if outdated is not None and course.opened.earlier.stale:
             outdated(course.opened.earlier.stale)
 
@@ -264,12 +263,13 @@ async def run_job(
 class _Course:
     """A job on its way through this process: what it reads, what runs, where its rows go.
 
-    Making one refuses what is wrong with the job, and leaves no trace. `opened` is to hold the place and begin before `run`. `pool` are
-    the workers of a cluster, None where the workflow runs in this process.
+    Making one refuses what is wrong with the job, and leaves no trace. `opened` holds its place, and `begin` comes,
+    before `run`. `pool` are the workers of a cluster, None where the workflow runs in this process.
     """
 
     pool: Pool | None = None
     _writer: RowWriter
+    _still_open: Iterator[Record | Done]
 
     def __init__(self, job: Job, session: Session, run_id: str | None, seen: Seen | None) -> None:
         self.job, self.session = job, session
@@ -287,6 +287,10 @@ class _Course:
         self._seats = Seats(session.engines)
         self._seen = seen
 
+    def begin(self, accept_changes: bool) -> None:
+        """Raises SourceError, OutputError: see `run_job`."""
+        self._still_open = self.opened.begin(accept_changes, self._records)
+
     async def run(self, end: End) -> None:
         """The run's workflow function: puts the records that are still open through the workflow, up to `end`. All
         that has come of them is written then.
@@ -297,8 +301,6 @@ class _Course:
         opened, pool = self.opened, self.pool
         at_once = self.job.concurrency or self._seats.enough
         self._run_id = run_id_here()
-        if opened.earlier.dropped:
-            self._journal.forget_rows(self._run_id, opened.earlier.dropped)
         self._journal.keep_rows(self._run_id, opened.earlier)
         self._writer = writer = RowWriter(
             self._journal, opened, self.workflow, self._definition, self._seen
@@ -310,7 +312,7 @@ class _Course:
 
         await batch_of(
             self.workflow,
-            self._seats.until_the_end(end.cut(self._still_open())),
+            self._seats.until_the_end(end.cut(self._still_open)),
             self._binder,
             take,
             concurrency=at_once if pool is None else pool.capacity,
@@ -322,13 +324,6 @@ class _Course:
         opened.close()  # while the run is still this process's
         if end.reason:
             raise RunCancelled(end.reason, run=self._run_id)
-
-    def _still_open(self) -> Iterator[Record | Done]:
-        job = self.job
-        unchecked = 0 if job.input == "-" else job.limit
-        return still_open(
-            self._records, job.limit, self.opened.earlier, shown_url(job.input), unchecked
-        )
 
     def result(self, end: End) -> JobResult:
         """What has come of it, after `run`."""

@@ -7,11 +7,12 @@ may have millions.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,8 +22,9 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
 from carrara.workflows.key_set import KeySet
-from carrara.workflows.leftovers import Leftovers
 from carrara.workflows.records import Record, SourceError, content_hash
+from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
+from carrara.workflows.rows_aside import RowsAside
 
 _SAME = (
     "a job goes on with the input that it began with. --accept-changes runs again what has changed, "
@@ -79,10 +81,11 @@ class EarlierRows:
         run_id: str | None,
         definition: str = "",
         fitting: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+        aside: RowsAside | None = None,
     ) -> None:
         """`definition` is today's hash of the workflow: `stale` counts the rows of others. `fitting` gives a row of
         other types as one of today's, or raises ValueError: `unfit` are the places of those that are none, and
-        `misfit` says of the first why.
+        `misfit` says of the first why. `aside` takes the rows that a table holds, None where no table does.
 
         Raises:
             UnknownRun, JournalError: there is no such run, or it cannot be read.
@@ -97,9 +100,10 @@ class EarlierRows:
         self._failed = NONE
         self._reader: Reader | None = None
         self.count = self.stale = 0
-        self.dropped: list[int] = []
+        self.dropped = array("q")
         self.moved = 0
-        self.leftovers = Leftovers()
+        self._aside = aside
+        self._dropped_to = array("q")
         self._outdated = NONE
         if run_id is None:
             return
@@ -184,7 +188,6 @@ class EarlierRows:
             if (limit is None or place < limit) and self._is_stale(self.row(place))
         )
         for place in self._outdated:
-            self.leftovers.add(self.row(place).key)
             self._done.discard(place)
             self.count -= 1
             self.stale -= 1
@@ -226,9 +229,21 @@ class EarlierRows:
         self.count -= 1
         row = self.row(place)
         self.stale -= self._is_stale(row)
-        self.leftovers.add(row.key)
         self._done.discard(place)
         self.dropped.append(place)
+        aside = None if self._aside is None else self._aside.add(row.key)
+        self._dropped_to.append(aside or 0)
+
+    def let_go(self, journal: Recorder) -> None:
+        """Let the journal, where the run is open, forget the rows that were dropped, or set them aside.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        if self.dropped:
+            moves = zip(self.dropped, self._dropped_to, strict=True)
+            journal.set_rows_aside(self._run_id, (move for move in moves if move[1]))
+            journal.forget_rows(self._run_id, self.dropped)
 
     def _is_stale(self, row: KeptRow) -> bool:
         known = self._definition if ":" in row.definition else self._definition.partition(":")[0]
@@ -282,13 +297,44 @@ class EarlierRows:
         self.close()
 
 
-def refuse_changed(
-    records: Iterable[Record], limit: int | None, kept: EarlierRows, source: str
-) -> None:
-    """Raises SourceError as `still_open` does, before anything has come of it."""
-    most = kept.beyond if limit is None else min(limit, kept.beyond)
-    for _ in still_open(records, most, kept, source):
-        pass
+def checked(
+    records: Iterable[Record],
+    again: Callable[[], Iterable[Record]],
+    limit: int | None,
+    kept: EarlierRows,
+    source: str,
+) -> Iterator[Record | Done]:
+    """As `still_open`, but what it refuses is refused now, before anything has come of it: `records` are read as far as
+    there are rows that are done. What is open in between is held meanwhile; where that is more than AT_ONCE_BYTES, the
+    source is read `again`.
+
+    Raises:
+        SourceError: see `still_open`.
+    """
+    opened = still_open(records, limit, kept, source, limit)
+    held: list[Record] = []
+    count = heavy = 0
+    for found in islice(opened, kept.beyond):
+        count += 1
+        if isinstance(found, Record):
+            heavy += weight((found.fields,))
+            if heavy <= AT_ONCE_BYTES:
+                held.append(found)
+    if heavy > AT_ONCE_BYTES:
+        return still_open(again(), limit, kept, source, limit)
+    return chain(_in_places(held, count), opened)
+
+
+def _in_places(held: list[Record], count: int) -> Iterator[Record | Done]:
+    """The first `count` places: the open records, and DONE in the other ones."""
+    open_ones = iter(held)
+    following = next(open_ones, None)
+    for place in range(count):
+        if following is not None and following.index == place:
+            yield following
+            following = next(open_ones, None)
+        else:
+            yield DONE
 
 
 def still_open(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,20 @@ from carrara.runtime.database_url import shown_url
 from carrara.runtime.events import Event, Listener
 from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
-from carrara.workflows.batch import Binder
+from carrara.workflows.batch import Binder, Done
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import EarlierRows, refuse_changed
-from carrara.workflows.leftovers import Leftovers
+from carrara.workflows.kept_rows import EarlierRows, checked, still_open
 from carrara.workflows.places import PlaceError
-from carrara.workflows.records import SourceError
+from carrara.workflows.records import Record, SourceError
 from carrara.workflows.rows import Row, Rows
+from carrara.workflows.rows_aside import RowsAside
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.held import held
 from carrara.workflows.sinks.opening import shown
 from carrara.workflows.sinks.shape import complete, row_columns
 from carrara.workflows.sinks.sink import Sink
+from carrara.workflows.sinks.tables import TableSink
 from carrara.workflows.trust.beside import Trusted, path_beside
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class Opened:
-    """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before. Used in
-    `with`."""
+    """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before; `aside` is None
+    where the output holds no row of before. Used in `with`."""
 
     rows: Rows
     earlier: EarlierRows
-    leftovers: Leftovers
+    aside: RowsAside | None = None
     trusted: Trusted | None = None
     still_failed = 0
     refused = 0
@@ -74,14 +75,25 @@ class Opened:
         first = job.from_source(self._journal.find(self._run_id).source)
         refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
 
+    def _rows_aside(self) -> RowsAside | None:
+        """The rows of before that the output may hold."""
+        if self._run_id is None or not isinstance(self._sink, TableSink):
+            return None
+        first = self._job.from_source(self._journal.find(self._run_id).source)
+        if not _is_own(self._job, first):
+            return None
+        return RowsAside(self._journal, self._run_id, self._sink)
+
     def _note_place(self) -> None:
         """Make the output the job's own, before anything of it is written: a job that goes on may be given another,
         where no row of it is left."""
         if self._run_id is not None:
             first = self._job.from_source(self._journal.find(self._run_id).source)
             if not _is_own(self._job, first):
+                if isinstance(self._sink, TableSink):  # what is aside was in another one
+                    aside = [place for place, _ in self._journal.rows_aside(self._run_id)]
+                    self._journal.forget_rows(self._run_id, aside)
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
-                self.leftovers = Leftovers()
 
     def hold(self) -> None:
         """Keep the place to this job. Nothing is written.
@@ -92,39 +104,47 @@ class Opened:
         self._stack.enter_context(held(self._sink.lock, self._sink.shown))
         self._refuse_filled()
 
-    def begin(self, accept_changes: bool) -> None:
-        """Open everything and make it hold what is done. The place is held, and the journal knows of the run.
+    def begin(self, accept_changes: bool, records: Iterator[Record]) -> Iterator[Record | Done]:
+        """Open everything and make it hold what is done; the place is held, and the journal knows of the run. What is
+        still open of the `records`, see `still_open`.
 
         Raises:
             SourceError, OutputError: see `run_job`.
         """
         job, run_id, fresh = self._job, self._run_id, self._run_id is None
         declared = DeclaredRows(complete(row_columns(self._workflow)))
-        self.earlier = earlier = EarlierRows(self._journal, run_id, self._definition, declared)
+        self.aside = aside = self._rows_aside()
+        self.earlier = earlier = EarlierRows(
+            self._journal, run_id, self._definition, declared, aside
+        )
         self._stack.enter_context(earlier)
         if earlier.unfit and not accept_changes:
             raise PlaceError(_other_types(shown(job.place), earlier))
         earlier.drop_unfit()
-        records = partial(job.records, self._binder.keep)
+        shown_input, again = shown_url(job.input), partial(job.records, self._binder.keep)
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(records, job.limit)
+            earlier.drop_changed(again, job.limit)
             if earlier.stale:
                 earlier.set_outdated_aside(job.limit)
-        elif job.input != "-":
-            refuse_changed(records(), job.limit, earlier, shown_url(job.input))
-        self.leftovers = earlier.leftovers
-        self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse)
+            still = still_open(records, job.limit, earlier, shown_input, job.limit)
+        elif job.input == "-":
+            still = still_open(records, job.limit, earlier, shown_input, 0)
+        else:
+            still = checked(records, again, job.limit, earlier, shown_input)
+        self.rows = rows = Rows(self._sink, earlier, job.order, self._refuse, aside)
         trusted = _trusted(job, self._workflow, self._binder, self._sink.failed, self._journal)
         self._note_place()
         rows.begin(fresh=fresh)
+        earlier.let_go(self._journal)
         self._stack.enter_context(rows)
         self._stack.callback(self._keep_failed)
         if trusted is not None:
             trusted.begin(earlier, fresh=fresh)
             self._stack.enter_context(trusted)
             self.trusted = trusted
+        return still
 
     def _refuse(self, rows: Sequence[Row]) -> None:
         """Rows that counted as done until their table refused them are failed records."""

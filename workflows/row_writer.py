@@ -57,12 +57,13 @@ class RowWriter:
         trusted = opened.trusted
         beside = await trusted.beside(record, row.fields if row.ok else None) if trusted else None
         replaces = opened.earlier.is_outdated(record.index)
-        row.leftover = record.key in opened.leftovers
-        await self._commit(record, row, beside, replaces)
+        aside = opened.aside.add(record.key) if replaces and opened.aside else None
+        row.aside = opened.aside.of(record.key) if opened.aside else None
+        await self._commit(record, row, beside, replaces, aside)
         opened.earlier.tried(record.index)
         opened.rows.put(row)
-        if row.ok:
-            opened.leftovers.replace(record.key)
+        if row.ok and opened.aside:
+            opened.aside.replace(record.key)
         if trusted is not None and beside is not None:
             trusted.put(record.index, beside)
         self.done += row.ok
@@ -73,7 +74,12 @@ class RowWriter:
             self._seen(replace(outcome, error=failure))
 
     async def _commit(
-        self, record: Record, row: Row, beside: Mapping[str, Any] | None, replaces: bool
+        self,
+        record: Record,
+        row: Row,
+        beside: Mapping[str, Any] | None,
+        replaces: bool,
+        aside: int | None,
     ) -> None:
         """Returns when the journal has the row for good."""
         if row.ok:
@@ -97,6 +103,7 @@ class RowWriter:
             error=reason,
             done=done,
             replaces=replaces,
+            aside=aside,
         )
         error = await durable
         if error is not None:

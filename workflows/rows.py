@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from carrara.workflows.row_format import json_line
+from carrara.workflows.rows_aside import RowsAside
 from carrara.workflows.sinks.lines import LineFile
 from carrara.workflows.sinks.sink import Before, Sink, of_before
 
@@ -25,15 +26,16 @@ MOST_WAITING = 4096
 @dataclass(slots=True)
 class Row:
     """What a record became: its outputs, or why it failed (then `fields` say so). `made` is the row as the sink takes
-    it, `where` the record's place in the source, "" where it is not known. `leftover`: the sink may hold an earlier row
-    of the record, which is to go if this one failed."""
+    it, `where` the record's place in the source, "" where it is not known. `aside` is the place in the journal of an
+    earlier row of the record that the sink may hold (see RowsAside), None where there is none: it is to go if this one
+    failed."""
 
     index: int
     ok: bool
     fields: dict[str, Any]
     made: Any = field(default=None, repr=False)
     where: str = ""
-    leftover: bool = False
+    aside: int | None = None
 
 
 Refused = Callable[[Sequence[Row]], None]
@@ -57,7 +59,8 @@ class Rows:
     fails. Beside a device or pipe there is no such file, and rows that failed are not written.
 
     With order "input" a row waits in memory for the rows before it, as far as the order of rows matters to the sink.
-    `refused` is told of rows that the sink does not take after all, before they stand among the failed ones.
+    `refused` is told of rows that the sink does not take after all, before they stand among the failed ones. `aside`
+    are earlier rows that a table may still hold, None where there can be none.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class Rows:
         earlier: Earlier,
         order: Order = "input",
         refused: Refused | None = None,
+        aside: RowsAside | None = None,
     ) -> None:
         self.sink = sink
+        self._aside = aside
         self._earlier = earlier
         self._in_order = order == "input" and sink.ordered
         self._waiting: dict[int, Row] = {}
@@ -100,8 +105,13 @@ class Rows:
                 if place != self._next:
                     return
                 self._next += 1
-            fields = self._earlier.fields(place)
-            yield fields, self._refusal(place, fields)
+            fields, aside, taken = self._earlier.fields(place), None, None
+            if self._aside is not None:
+                key = fields["key"]
+                if (aside := self._aside.of(key)) is not None:
+                    self._aside.replace(key)
+                    taken = self._aside.forgetting(aside)
+            yield Before(fields, self._refusal(place, fields, aside=aside), taken)
 
     def __enter__(self) -> Self:
         return self
@@ -159,24 +169,30 @@ class Rows:
 
     def _write(self, row: Row) -> None:
         if row.ok:
-            refusal = self._refusal(row.index, row.fields, row.where, row.leftover)
-            self.sink.put(row.made, refusal)
+            refusal = self._refusal(row.index, row.fields, row.where, row.aside)
+            if self._aside is None or row.aside is None:
+                self.sink.put(row.made, refusal)
+            else:
+                self._aside.put(row.made, refusal, row.aside)
         else:
-            if row.leftover:
-                self.sink.remove(row.fields["key"])
+            self._remove(row.fields, row.aside)
             self.put_failed(row.fields)
 
+    def _remove(self, fields: Mapping[str, Any], aside: int | None) -> None:
+        """A record has no row any more."""
+        if self._aside is not None and aside is not None:
+            self._aside.remove(fields["key"], aside)
+
     def _refusal(
-        self, index: int, fields: Mapping[str, Any], where: str = "", leftover: bool = False
+        self, index: int, fields: Mapping[str, Any], where: str = "", aside: int | None = None
     ) -> Callable[[str], None] | None:
         """Whom the sink is to tell where it does not take a row."""
-        return None if self._tell is None else partial(self._refuse, index, fields, where, leftover)
+        return None if self._tell is None else partial(self._refuse, index, fields, where, aside)
 
     def _refuse(
-        self, index: int, fields: Mapping[str, Any], where: str, leftover: bool, reason: str
+        self, index: int, fields: Mapping[str, Any], where: str, aside: int | None, reason: str
     ) -> None:
-        if leftover:
-            self.sink.remove(fields["key"])
+        self._remove(fields, aside)
         refused = self._refused_before if index in self._earlier else self._refused
         told = {"key": fields["key"], "where": where, "error": reason}
         refused.append(Row(index, False, told))

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from carrara.runtime.journal.api import Done
+from carrara.runtime.journal.schema import ASIDE
 from carrara.runtime.journal.store import Sql, ending
 
 INLINE = 4096
@@ -21,29 +22,35 @@ _BLOB = "INSERT INTO blobs VALUES (?,?) ON CONFLICT DO NOTHING"
 _ROW = """INSERT INTO rows VALUES (?,?,?,?,?,?) ON CONFLICT (run, place) DO UPDATE SET
  key=excluded.key, state=excluded.state, payload=excluded.payload, error=excluded.error
  WHERE rows.state <> 'done'"""
+# Said again after a connection was lost, it does nothing: the row in its old place is another one by then.
+_ASIDE = f"""UPDATE rows SET place=?, state='{ASIDE}', payload=NULL, error='' WHERE run=? AND place=?
+ AND NOT EXISTS (SELECT 1 FROM rows AS there WHERE there.run=? AND there.place=?)"""
 
 
 @dataclass(slots=True)
 class Batch:
     """Rows as tuples in the order of the columns. `forgotten` are rows of jobs, (run, place), that go before others
-    come. `heavy` counts characters of payload still to be packed."""
+    come, `aside` those that make room for them, (run, place, its new place). `heavy` counts characters of payload still
+    to be packed."""
 
     steps: list[Sequence[Any]] = field(default_factory=list)
     events: list[Sequence[Any]] = field(default_factory=list)
     rows: list[Sequence[Any]] = field(default_factory=list)
     forgotten: list[tuple[int, int]] = field(default_factory=list)
+    aside: list[tuple[int, int, int]] = field(default_factory=list)
     blobs: list[tuple[bytes, bytes]] = field(default_factory=list)
     dones: list[Done] = field(default_factory=list)
     heavy: int = 0
 
     @property
     def size(self) -> int:
-        return len(self.steps) + len(self.events) + len(self.rows) + len(self.forgotten)
+        of_jobs = len(self.rows) + len(self.forgotten) + len(self.aside)
+        return len(self.steps) + len(self.events) + of_jobs
 
     @property
     def is_one_step(self) -> bool:
         return len(self.steps) == 1 and not (
-            self.events or self.rows or self.blobs or self.forgotten
+            self.events or self.rows or self.blobs or self.forgotten or self.aside
         )
 
     def hold(self, text: str) -> bytes:
@@ -85,6 +92,9 @@ def insert(connection: Sql, batch: Batch, known: str = "") -> None:
         connection.executemany(INSERT_EVENT + known, batch.events)
     if batch.forgotten:
         connection.executemany("DELETE FROM rows WHERE run=? AND place=?", batch.forgotten)
+    if batch.aside:
+        moved = [(there, run, place, run, there) for run, place, there in batch.aside]
+        connection.executemany(_ASIDE, moved)
     if batch.rows:
         connection.executemany(_ROW, batch.rows)
 

@@ -161,7 +161,8 @@ class Reader:
             return [
                 Row(place, key, state, self._value(payload), error)
                 for place, key, state, payload, error in self._connection.execute(
-                    "SELECT place, key, state, payload, error FROM rows WHERE run=? ORDER BY place",
+                    "SELECT place, key, state, payload, error FROM rows WHERE run=? AND place>=0"
+                    " ORDER BY place",
                     (self._number(run_id),),
                 )
             ]
@@ -184,6 +185,21 @@ class Reader:
         while page := self.rows_from(run_id, place, _PAGE):
             yield from page
             place = page[-1].place + 1
+
+    def rows_aside(self, run_id: str) -> Iterator[tuple[int, str]]:
+        """The places, below 0, and keys of the rows that were set aside (see `Recorder.set_rows_aside`), a page at a
+        time."""
+        place = 0
+        while True:
+            with self._reading():
+                page = self._connection.execute(
+                    "SELECT place, key FROM rows WHERE run=? AND place<? ORDER BY place DESC LIMIT ?",
+                    (self._number(run_id), place, _PAGE),
+                ).fetchall()
+            if not page:
+                return
+            yield from page
+            place = page[-1][0]
 
     def events(self, run_id: str) -> Iterator[Event]:
         """Everything that happened in a run, over all its openings, node after node: see `by_node`. Memory does not
@@ -305,7 +321,7 @@ class Reader:
             _span(number),
         ).fetchone()
         bad, records = self._connection.execute(
-            "SELECT count(*) FILTER (WHERE state<>'done'), count(*) FROM rows WHERE run=?",
+            "SELECT count(*) FILTER (WHERE state<>'done'), count(*) FROM rows WHERE run=? AND place>=0",
             (number,),
         ).fetchone()
         error = row[5]

@@ -296,10 +296,11 @@ class Recorder(Reader):
         error: str = "",
         done: Done | None = None,
         replaces: bool = False,
+        aside: int | None = None,
     ) -> None:
         """Write an output row with the next group commit. A row whose state is "done" is never written again, unless
-        this one `replaces` it, in the same transaction; one of another state is replaced by the next try. `done` is
-        called as for `record`.
+        this one `replaces` it, in the same transaction, in which the old one can be set `aside` (see `set_rows_aside`);
+        one of another state is replaced by the next try. `done` is called as for `record`.
 
         Raises:
             ValueError: the payload cannot be stored.
@@ -308,7 +309,9 @@ class Recorder(Reader):
         text = None if payload is None else encode(payload)
         held = self._group.hold(text) if text is not None and len(text) > INLINE else text
         batch = self._group.batch
-        if replaces:
+        if replaces and aside is not None:
+            batch.aside.append((run.lease.number, place, aside))
+        elif replaces:
             batch.forgotten.append((run.lease.number, place))
         batch.rows.append((run.lease.number, place, key, state, held, _text(error)))
         if done is not None:
@@ -324,6 +327,26 @@ class Recorder(Reader):
         number = self._runs[run_id].lease.number
         self._group.batch.forgotten += [(number, place) for place in places]
         self._group.flush()
+
+    def forget_row(self, run_id: str, place: int) -> None:
+        """The same for one row, with the next group commit."""
+        self._group.batch.forgotten.append((self._runs[run_id].lease.number, place))
+        self._group.push()
+
+    def set_rows_aside(self, run_id: str, moves: Iterable[tuple[int, int]]) -> None:
+        """Keep only the keys of output rows of a run that is open here: each moves from its place to the other one,
+        below 0 and free, where it counts as no row and can be forgotten; durable when it returns.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        number = self._runs[run_id].lease.number
+        self._group.batch.aside += [(number, *move) for move in moves]
+        self._group.flush()
+
+    def rows_aside(self, run_id: str) -> Iterator[tuple[int, str]]:
+        self.flush()
+        return super().rows_aside(run_id)
 
     def rows(self, run_id: str) -> list[Row]:
         self.flush()

@@ -65,7 +65,7 @@ CREATE TABLE events (
 );
 CREATE TABLE rows (
     run {integer} NOT NULL,
-    place {integer} NOT NULL,
+    place {integer} NOT NULL,  -- of the record, counted from 0; below 0: see ASIDE
     key TEXT NOT NULL,
     state TEXT NOT NULL,
     payload {payload},         -- as in steps
@@ -95,6 +95,9 @@ def statements(types: Mapping[str, str]) -> list[str]:
 
 REUSABLE, FAILED, UNKEPT, UNKEYED = 0, 1, 2, 3
 """steps.status: done and reusable; failed; done, value not kept; done, but its inputs have no hash."""
+
+ASIDE = "aside"
+"""rows.state of a row, in a place below 0, that counts no more: its key is kept until the job's table is without it."""
 
 
 _MAKING_S = 10.0

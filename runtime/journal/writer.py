@@ -115,5 +115,6 @@ def _merged(batches: list[Batch]) -> Batch:
         whole.events += batch.events
         whole.rows += batch.rows
         whole.forgotten += batch.forgotten
+        whole.aside += batch.aside
         whole.blobs += batch.blobs
     return whole

@@ -443,6 +443,133 @@ def test_decorators_and_objects_of_the_project_count_the_same_in_every_process(
         assert {part for part in after if after[part] == before[part]} == set(), old
 
 
+CLASSES = """
+    import functools
+    from dataclasses import dataclass, field
+    from enum import Enum
+    from typing import NamedTuple
+    from helpers import *
+    from carrara import step, workflow
+
+    class Base:
+        def begin(self, text):
+            return inherited(text)
+
+    class Parser(Base):
+        tools = [listed]
+
+        def __init__(self):
+            self.mark = made()
+
+        def parse(self, text):
+            return in_method(text) + self.Inner().go(text)
+
+        @property
+        def name(self):
+            return in_property("")
+
+        @classmethod
+        def of(cls, text):
+            return in_class_method(text)
+
+        @staticmethod
+        def fixed(text):
+            return in_static_method(text)
+
+        @functools.cached_property
+        def known(self):
+            return cached("")
+
+        @loud
+        def shout(self, text):
+            return text
+
+        part = functools.partialmethod(partial, "x")
+
+        class Inner:
+            def go(self, text):
+                return nested(text) + Other().go(text) + Parser.__name__
+
+    class Other:
+        def go(self, text):
+            return reached(text)
+
+    @dataclass
+    class Settings:
+        mark: str = field(default_factory=filled)
+
+    class Kind(Enum):
+        ONE = 1
+
+        def told(self):
+            return enumerated("")
+
+    class Pair(NamedTuple):
+        a: int = 1
+
+        def told(self):
+            return paired("")
+
+    @step
+    def first(text: str) -> str:
+        return Parser().parse(text) + Settings().mark + Kind.ONE.told() + Pair().told()
+
+    class Desk:
+        async def ask(self, text):
+            return await asked(text)
+
+    @workflow
+    async def flow(text: str) -> str:
+        return await first(text) + await Desk().ask(text)
+"""
+USED = [
+    "inherited", "listed", "made", "in_method", "in_property", "in_class_method", "in_static_method", "cached",
+    "partial", "nested", "reached", "filled", "enumerated", "paired",
+]  # fmt: skip
+HELD = """
+    import functools
+    from carrara import step
+
+    def loud(function):
+        @functools.wraps(function)
+        def around(*given):
+            return function(*given) + "loud"
+        return around
+
+    @step
+    def asked(text: str) -> str:
+        return "asked"
+"""
+
+
+def test_what_the_methods_of_a_class_use_counts(tmp_path: Path) -> None:
+    helpers = dedent(HELD) + "".join(
+        f'\ndef {name}(*given):\n    return "{name}!"\n' for name in USED
+    )
+    files = {"flow": CLASSES, "helpers": helpers}
+    before = hashes_of(tmp_path / "before", **files)
+    assert hashes_of(tmp_path / "same", **files) == before
+    edits = {f'"{name}!"': {"step", "flow"} for name in USED}
+    edits |= {'+ "loud"': {"step", "flow"}, '"asked"': {"flow"}}
+    for number, (old, changed) in enumerate(edits.items()):
+        assert helpers.count(old) == 1
+        edited = {**files, "helpers": helpers.replace(old, '+ "changed"')}
+        after = hashes_of(tmp_path / str(number), **edited)
+        assert {part for part in after if after[part] != before[part]} == changed, old
+
+
+def test_classes_that_use_each_other_in_a_long_chain_have_a_fingerprint() -> None:
+    def make(count: int, end: str) -> Any:
+        scope: dict[str, Any] = {"__name__": "chained"}
+        lines = [f"class C{n}:\n  def go(self):\n    return C{n + 1}().go()" for n in range(count)]
+        lines.append(f"class C{count}:\n  def go(self):\n    return {end!r}")
+        exec("\n".join([*lines, "def work():\n  return C0().go()"]), scope)
+        return scope["work"]
+
+    assert source_fingerprint(make(3_000, "a")) == source_fingerprint(make(3_000, "a"))
+    assert source_fingerprint(make(3_000, "a")) != source_fingerprint(make(3_000, "b"))
+
+
 def test_objects_that_hold_each_other_without_end_have_a_fingerprint() -> None:
     class Link:
         def __init__(self, inner: Any) -> None:

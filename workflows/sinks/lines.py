@@ -97,9 +97,6 @@ class LineSink:
     def put(self, row: bytes, refused: Refused | None = None) -> None:
         self._file.write(row)
 
-    def remove(self, key: str) -> None:
-        """The file was made anew."""
-
     def finish(self) -> None:
         """Nothing is held back; a file that was removed or replaced meanwhile has taken the rows with it."""
         self._file.check()
@@ -113,7 +110,7 @@ class LineSink:
         try:
             with temporary.open("wb") as file:
                 file.write(self._form.header)
-                file.writelines(of_before(self, fields) for fields, _ in done)
+                file.writelines(of_before(self, each.fields) for each in done)
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)

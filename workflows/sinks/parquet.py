@@ -51,17 +51,14 @@ class ParquetSink:
             self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
         except OSError as error:
             raise misplaced(self.output, error) from error
-        for fields, _ in done:
-            self.put(of_before(self, fields))
+        for before in done:
+            self.put(of_before(self, before.fields))
 
     def put(self, row: list[Row], refused: Refused | None = None) -> None:
         self._held += row
         self._held_bytes += weight(row)
         if len(self._held) >= self._group or self._held_bytes >= AT_ONCE_BYTES:
             self._write()
-
-    def remove(self, key: str) -> None:
-        """The file is made anew."""
 
     def finish(self) -> None:
         try:

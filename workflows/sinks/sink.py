@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.sinks.held import Lock
@@ -17,8 +17,16 @@ Fields = Mapping[str, Any]
 Refused = Callable[[str], None]
 """Told why the place does not take a row after all, which counted as done: a table may find out only when it writes."""
 
-Before = tuple[Fields, Refused | None]
-"""A row that was done before, and whom to tell where it is refused."""
+Taken = Callable[[], None]
+"""Told when the place has what it was given, for good: a table takes many rows at a time."""
+
+
+class Before(NamedTuple):
+    """A row that was done before, and whom to tell what becomes of it."""
+
+    fields: Fields
+    refused: Refused | None = None
+    taken: Taken | None = None
 
 
 class Sink(Protocol):
@@ -62,15 +70,6 @@ class Sink(Protocol):
         """
         ...
 
-    def remove(self, key: str) -> None:
-        """Delete what an earlier row of the job with this key has left: its record has none any more. A file was made
-        anew without it.
-
-        Raises:
-            OutputError: it cannot be deleted.
-        """
-        ...
-
     def finish(self) -> None:
         """Every row is there: write what is still held.
 
@@ -105,4 +104,4 @@ KEPT = (
 )
 
 
-__all__ = ["KEPT", "Before", "Fields", "Refused", "Sink", "of_before"]
+__all__ = ["KEPT", "Before", "Fields", "Refused", "Sink", "Taken", "of_before"]

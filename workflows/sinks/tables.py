@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 from carrara.workflows.places import OutputError, PlaceError
 from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
 from carrara.workflows.sinks.exact import Form
 from carrara.workflows.sinks.held import Lock
 from carrara.workflows.sinks.shape import KEY
-from carrara.workflows.sinks.sink import Before, Fields, Refused, of_before
+from carrara.workflows.sinks.sink import Before, Fields, Refused, Taken, of_before
 from carrara.workflows.sinks.typed_rows import Row, TypedRows
 
 BATCH = 500
@@ -28,8 +29,14 @@ LONGEST_S = 5.0
 Prepared = tuple[str, list[Row]]
 """The key of a record and its rows."""
 
-_Held = tuple[str, list[Row], Refused | None]
-"""No rows: those that are there with this key are to go."""
+
+class _Held(NamedTuple):
+    """What is to be written. No `rows`: those that are there with this key are to go."""
+
+    key: str
+    rows: list[Row]
+    refused: Refused | None = None
+    taken: Taken | None = None
 
 
 class RefusedValues(Exception):
@@ -103,20 +110,28 @@ class TableSink(ABC):
             except OSError as error:
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()
-        for fields, refused in done:
-            self.put(of_before(self, fields), refused)
+        for before in done:
+            self.put(of_before(self, before.fields), before.refused, before.taken)
 
-    def put(self, row: Prepared, refused: Refused | None = None) -> None:
-        self._take((*row, refused))
+    def put(
+        self, row: Prepared, refused: Refused | None = None, taken: Taken | None = None
+    ) -> None:
+        """As of every sink; `taken` is told when the row is in the table."""
+        self._take(_Held(*row, refused, taken))
 
-    def remove(self, key: str) -> None:
-        self._take((key, [], None))
+    def remove(self, key: str, taken: Taken | None = None) -> None:
+        """Delete what an earlier row of the job with this key has left, and tell `taken` when it is gone.
+
+        Raises:
+            OutputError: it cannot be deleted.
+        """
+        self._take(_Held(key, [], taken=taken))
 
     def _take(self, held: _Held) -> None:
         if not self._held:
             self._since = self._clock()
         self._held.append(held)
-        self._held_bytes += weight(held[1])
+        self._held_bytes += weight(held.rows)
         is_full = len(self._held) >= BATCH or self._held_bytes >= AT_ONCE_BYTES
         if is_full or self._clock() - self._since >= LONGEST_S:
             self._write()
@@ -132,7 +147,7 @@ class TableSink(ABC):
 
     def _write_whole(self, held: Sequence[_Held]) -> None:
         """Write all of these records but those that are refused."""
-        latest = {key: rows for key, rows, _ in held}
+        latest = {each.key: each.rows for each in held}
         try:
             with self._transaction():
                 found = {row[KEY]: row for rows in latest.values() for row in rows}
@@ -147,7 +162,7 @@ class TableSink(ABC):
                 self._write_whole(held[:middle])
                 self._write_whole(held[middle:])
                 return
-            ((key, rows, refused),) = held
+            ((key, rows, refused, _),) = held
             if not rows:
                 raise OutputError(
                     f"{self.shown} keeps the row {key!r} of a record that failed: {error}"
@@ -155,6 +170,10 @@ class TableSink(ABC):
             if refused is None:
                 raise OutputError(f"{self.shown} does not take the row {key!r}: {error}") from error
             refused(f"{self.shown} does not take the row: {error}")
+            return
+        for each in held:
+            if each.taken is not None:
+                each.taken()
 
     def _delete_older(self, latest: Mapping[str, list[Row]]) -> None:
         """Delete what an earlier version of a record had more: its list was longer, or is none any more."""

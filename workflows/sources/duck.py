@@ -60,7 +60,9 @@ def read_duckdb(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Reco
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             asked = connection.execute(
-                what if QUERY.match(what) else _query(connection, what, shown)
+                _only_one(connection, what, shown)
+                if QUERY.match(what)
+                else _query(connection, what, shown)
             )
             names = [column[0] for column in asked.description]
             differing(names, shown, "name them apart, as in 'SELECT a.id, b.id AS other'")
@@ -71,6 +73,17 @@ def read_duckdb(source: str, folder: str = "", keep: Kept = ()) -> Iterator[Reco
                 raise EmptySource(f"{shown}: there is no row in {what!r}")
     except duckdb.Error as error:
         raise SourceError(f"{shown}: {said(error)}") from error
+
+
+def _only_one(connection: Any, query: str, shown: str) -> str:
+    """The query, which is one statement: of several DuckDB would run all, and those behind it may write files."""
+    count = len(connection.extract_statements(query))
+    if count > 1:
+        raise SourceError(
+            f"{shown}: one query is read, and behind '#' stand {count} statements; nothing of it was run. "
+            "Leave out what stands behind the first ';'"
+        )
+    return query
 
 
 def _query(connection: Any, table: str, shown: str) -> str:

@@ -58,3 +58,48 @@ def test_a_row_that_cannot_be_stored_is_refused(journal, run) -> None:
     with pytest.raises(ValueError, match=r"at \.a: "):
         journal.put_row("r", 0, "a", "done", {"a": print})
     journal.close_run("r", True, "", 1.0)
+
+
+def test_a_row_that_is_set_aside_keeps_its_key_until_it_is_forgotten(journal, run) -> None:
+    async def main() -> None:
+        journal.open_run(run())
+        for place, key in enumerate("abc"):
+            journal.put_row("r", place, key, "done", key)
+        journal.flush()
+        journal.set_rows_aside("r", [(0, -1)])
+        journal.put_row("r", 0, "new", "done", "new")
+        journal.put_row("r", 1, "b", "failed", error="no", replaces=True, aside=-2)
+        journal.put_row("r", 2, "c", "done", "again", replaces=True)
+        journal.flush()
+
+    asyncio.run(main())
+    assert [(row.key, row.state) for row in journal.rows("r")] == [
+        ("new", "done"),
+        ("b", "failed"),
+        ("c", "done"),
+    ]
+    assert list(journal.rows_aside("r")) == [(-1, "a"), (-2, "b")]
+    assert [run.failures for run in journal.runs()] == [1]
+
+    async def forget() -> None:
+        journal.forget_row("r", -1)
+        journal.flush()
+
+    asyncio.run(forget())
+    assert list(journal.rows_aside("r")) == [(-2, "b")]
+    journal.close_run("r", True, "", 1.0)
+
+
+def test_what_was_set_aside_and_is_said_again_after_a_lost_connection_stays(journal, run) -> None:
+    async def main() -> None:
+        journal.open_run(run())
+        journal.put_row("r", 0, "old", "done", 1)
+        journal.flush()
+        for _ in range(2):
+            journal.put_row("r", 0, "new", "done", 2, replaces=True, aside=-1)
+            journal.flush()
+
+    asyncio.run(main())
+    assert [(row.key, row.payload) for row in journal.rows("r")] == [("new", 2)]
+    assert list(journal.rows_aside("r")) == [(-1, "old")]
+    journal.close_run("r", True, "", 1.0)

@@ -18,7 +18,7 @@ from carrara.runtime.events import Event, StepChanged
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
-from carrara.workflows.records import SourceError
+from carrara.workflows.records import Record, SourceError
 from carrara.workflows.run import session
 from carrara.workflows.yaml import loads
 
@@ -456,3 +456,49 @@ def test_equal_records_are_answered_once(desk: Desk, at_once: int) -> None:
     desk.run()
     assert desk.asked == ["First: a", "First: b", "Second: A", "Second: B"]
     assert [row["said"] for row in desk.rows()] == ["A", "B", "A", "A", "B", "A"]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of all records that have been read."""
+    keys: list[str] = []
+    reading = Job.records
+
+    def counted(self: Job, keep: tuple[type, ...] = ()) -> Iterator[Record]:
+        for record in reading(self, keep):
+            keys.append(record.key)
+            yield record
+
+    monkeypatch.setattr(Job, "records", counted)
+    return keys
+
+
+@pytest.mark.parametrize("limit", [None, 2, 9])
+def test_a_source_is_read_once_when_its_job_goes_on(
+    desk: Desk, read: list[str], limit: int | None
+) -> None:
+    desk.asks = replace(desk.job, limit=limit)
+    desk.give_keys("abc")
+    first = desk.run("First: b")
+    read.clear()
+    desk.give_keys("abcd")
+    again = desk.run(go_on=first)
+    assert read == list("abcd"[:limit])
+    assert (again.done, again.failed) == (len(read), 0)
+    assert [row["key"] for row in desk.rows()] == read
+    read.clear()
+    assert desk.run(go_on=again).reused == again.done
+    assert read == list("abcd"[:limit])
+
+
+def test_a_source_with_much_that_is_open_between_its_rows_is_read_twice(
+    desk: Desk, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carrara.workflows.kept_rows.AT_ONCE_BYTES", 150)
+    desk.give_keys("abcd")
+    first = desk.run("First: a", "First: b")
+    read.clear()
+    again = desk.run(go_on=first)
+    assert read == list("abcd" * 2)
+    assert (again.done, again.failed) == (4, 0)
+    assert [row["key"] for row in desk.rows()] == list("abcd")

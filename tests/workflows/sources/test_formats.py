@@ -394,8 +394,18 @@ def test_a_table_of_duckdb_is_read_in_the_order_of_its_key(ducks: str) -> None:
         ("#bills", "no table 'bills'; there are: docs"),
         ("#SELECT", "Parser Error"),
         ("#SELECT 1 WHERE false", "there is no row in"),
+        ("#SELECT 1; DROP TABLE docs", "one query is read, and behind '#' stand 2 statements"),
     ],
 )
 def test_what_is_wrong_with_a_source_in_duckdb_is_told(ducks: str, what: str, told: str) -> None:
     with pytest.raises(SourceError, match=told):
         list(read_records(f"{ducks}{what}"))
+
+
+def test_a_source_in_duckdb_runs_no_statement_behind_its_query(ducks: str, tmp_path: Path) -> None:
+    copied = tmp_path / "copied.csv"
+    with pytest.raises(SourceError, match="2 statements"):
+        list(read_records(f"{ducks}#SELECT 1; COPY docs TO '{copied}'"))
+    assert not copied.exists()
+    (found,) = read_records(f"{ducks}#SELECT ';' AS text; -- and no more")
+    assert found.fields == {"text": ";"}
