@@ -159,8 +159,7 @@ class JobResult:
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
     before its records did, "" where it did not. `dropped` rows were given up because the source, or the type
-    of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
-    journal holds.
+    of the rows, had changed; those of `moved` records, which only stand elsewhere now, are among the reused ones.
     `remade` rows took the place of rows that an earlier definition of the workflow had made.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
@@ -340,7 +339,7 @@ class _Course:
             failed_output=opened.rows.sink.failed,
             outdated=earlier.stale,
             stopped=end.reason,
-            dropped=len(earlier.dropped) - earlier.moved,
+            dropped=len(earlier.dropped),
             to_review=0 if unsure is None else unsure.count,
             review_output=None if unsure is None else unsure.path,
             moved=earlier.moved,

@@ -120,12 +120,13 @@ class Opened:
         self._stack.enter_context(earlier)
         if earlier.unfit and not accept_changes:
             raise PlaceError(_other_types(shown(job.place), earlier))
-        earlier.drop_unfit()
         shown_input, again = shown_url(job.input), partial(job.records, self._binder.keep)
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(again, job.limit)
+            earlier.follow(self._journal, again, job.limit)
+            earlier.drop_unfit()
+            earlier.let_go(self._journal)
             if earlier.stale:
                 earlier.set_outdated_aside(job.limit)
             still = still_open(records, job.limit, earlier, shown_input, job.limit)
@@ -137,7 +138,6 @@ class Opened:
         trusted = _trusted(job, self._workflow, self._binder, self._sink.failed, self._journal)
         self._note_place()
         rows.begin(fresh=fresh)
-        earlier.let_go(self._journal)
         self._stack.enter_context(rows)
         self._stack.callback(self._keep_failed)
         if trusted is not None:

@@ -128,7 +128,7 @@ async def test_of_many_equal_steps_the_own_one_is_found_with_what_was_told_of_it
         assert await record(journal, made("of now", 3, key=key._replace(path="book/now"))) is None
         for number in (3, 2 * MOST - 3):
             key = key._replace(path=f"book/square[{number}]")
-            found = list(journal.equal_steps("r", key, repeatable=False))
+            found = list(journal.equal_steps("r", key, None, repeatable=False))
             assert found[0].value(None) == number
             assert "of now" not in [stored.value(None) for stored in found]
             told = journal.accepted(found[0].place)

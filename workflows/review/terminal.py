@@ -35,7 +35,8 @@ def review(path: Path, workflow: str | None = None) -> Desk:
     """Let somebody at this terminal decide on the rows of a review file; the desk as it was left. The validators of
     the `workflow`, a target, hold for edited rows, too.
 
-    Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does. One review of a file at a time.
+    Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does. A file has one review at a
+    time.
 
     Raises:
         ReviewError: the file cannot be read, or there is no terminal. OutputError: a decision cannot be written, or

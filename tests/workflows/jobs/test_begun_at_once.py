@@ -1,4 +1,4 @@
-"""The journal knows of a job before anything of it is written: what a start leaves behind can always be gone on with."""
+"""The journal knows of a job before anything of it is written: what a start leaves behind can be gone on with."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_key_that_has_come_again_is_a_changed_record() -> None:
     give(("a", "one"), ("b", "two"))
     first = run("rows.jsonl")
     give(("a", "one"), ("a", "two"))
-    with pytest.raises(SourceError, match="the id 'a' stands already at in.jsonl:1"):
+    with pytest.raises(SourceError, match=r"the id 'a' stands already at in\.jsonl:1"):
         run("rows.jsonl", first, accept=False)
 
 
