@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from array import array
 from collections.abc import Iterator
@@ -10,15 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from carrara.workflows.spans.rough import FUZZY_FROM, Rough
+from carrara.workflows.spans.words import Words, whole_words
+
 How = Literal["exact", "case", "number", "date", "fuzzy"]
 
-FUZZY_FROM = 90.0
-"""The least likeness, in percent, of a rough match; see rapidfuzz.fuzz.partial_ratio."""
 FUZZY_LETTERS = 6
 """Shorter values are found exactly or not at all: everything is like a short word."""
 
 _AT_ONCE = 65_536
-_WORD = re.compile(r"\w", re.UNICODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,12 @@ class Span:
 
 
 class SourceText:
-    """`text`, prepared once for many searches."""
+    """`text`, prepared once for many searches. One that has been gone through often is indexed: the `patience` is that
+    of `Words` and `Rough`, None for theirs."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, patience: int | None = None) -> None:
         self.text = text
+        self._patience = {} if patience is None else {"patience": patience}
 
     def find(self, wanted: str, near: int = 0, *, rough: bool = True) -> Span | None:
         """The occurrence of `wanted` that is whole words and begins first at or behind `near`, else the first of
@@ -51,20 +52,21 @@ class SourceText:
     def count(self, wanted: str) -> int:
         """How often `wanted` stands in the text as whole words, but for case and white space."""
         pattern = _fold(wanted)[0].strip()
-        return sum(1 for _ in _occurrences(self._folded[0], pattern)) if pattern else 0
+        return sum(1 for _ in self._folded_words.occurrences(pattern)) if pattern else 0
 
     def written(self, wanted: str, near: int = 0, how: How = "exact") -> Span | None:
         """An occurrence of exactly these characters."""
-        found = _nearest(_occurrences(self.text, wanted), near)
+        found = _nearest(self._words.occurrences(wanted), near)
         return None if found is None else Span(found, found + len(wanted), how)
 
     def _but_for_case(self, wanted: str, near: int) -> Span | None:
-        folded, places = self._folded
+        places = self._folded[1]
         pattern = _fold(wanted)[0].strip()
         if not pattern:
             return None
-        starts = [places[start] for start in _occurrences(folded, pattern)]
-        ends = {places[at]: places[at + len(pattern) - 1] for at in _occurrences(folded, pattern)}
+        found_at = list(self._folded_words.occurrences(pattern))
+        starts = [places[at] for at in found_at]
+        ends = {places[at]: places[at + len(pattern) - 1] for at in found_at}
         found = _nearest(starts, near)
         return None if found is None else Span(found, self._behind(ends[found]), "case")
 
@@ -72,18 +74,14 @@ class SourceText:
         """Roughly, where rapidfuzz is installed (extra `spans`)."""
         if len(wanted) < FUZZY_LETTERS:
             return None
-        try:
-            from rapidfuzz.fuzz import partial_ratio_alignment, ratio
-        except ImportError:
-            return None
         folded, places = self._folded
         pattern = _fold(wanted)[0].strip()
-        if len(pattern) > len(folded):
+        found = self._rough.find(pattern)
+        if found is None:
             return None
-        found = partial_ratio_alignment(pattern, folded, score_cutoff=FUZZY_FROM)
-        if found is None or found.dest_end <= found.dest_start:
-            return None
-        first, behind = _whole_words(folded, found.dest_start, found.dest_end)
+        from rapidfuzz.fuzz import ratio
+
+        first, behind = whole_words(folded, *found)
         score = ratio(pattern, folded[first:behind])
         if score < FUZZY_FROM:
             return None
@@ -95,6 +93,18 @@ class SourceText:
         while end < len(self.text) and unicodedata.combining(self.text[end]):
             end += 1
         return end
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self.text, **self._patience)
+
+    @cached_property
+    def _folded_words(self) -> Words:
+        return Words(self._folded[0], **self._patience)
+
+    @cached_property
+    def _rough(self) -> Rough:
+        return Rough(self._folded[0], **self._patience)
 
     @cached_property
     def _folded(self) -> tuple[str, array[int]]:
@@ -128,46 +138,6 @@ def _fold(text: str) -> tuple[str, array[int]]:
                 letters.append(part)
                 places.append(place)
     return "".join((*done, *letters)), places
-
-
-def _occurrences(text: str, wanted: str) -> Iterator[int]:
-    """The starts of `wanted` as whole words: no letter or digit goes on at its ends."""
-    start = text.find(wanted)
-    while start >= 0:
-        end = start + len(wanted)
-        if not _goes_on(text, start, -1) and not _goes_on(text, end, 1):
-            yield start
-        start = text.find(wanted, start + 1)
-
-
-def _goes_on(text: str, at: int, step: int) -> bool:
-    """Whether a word or a number goes on over the border before `at`, seen from within in direction `step`: letters
-    and digits on both sides, or a point or comma between two digits."""
-    inside, outside = (at, at - 1) if step < 0 else (at - 1, at)
-    if not 0 <= outside < len(text) or not _WORD.match(text[inside]):
-        return False
-    if _WORD.match(text[outside]):
-        return True
-    beyond = outside + step
-    return (
-        text[inside].isdigit()
-        and text[outside] in ".,'"
-        and 0 <= beyond < len(text)
-        and text[beyond].isdigit()
-    )
-
-
-def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """A stretch with the words that it cuts, and without white space at its ends."""
-    while start > 0 and _WORD.match(text[start]) and _WORD.match(text[start - 1]):
-        start -= 1
-    while end < len(text) and _WORD.match(text[end - 1]) and _WORD.match(text[end]):
-        end += 1
-    while start < end - 1 and text[start] == " ":
-        start += 1
-    while end > start + 1 and text[end - 1] == " ":
-        end -= 1
-    return start, end
 
 
 def _nearest(starts: Iterator[int] | list[int], near: int) -> int | None:
