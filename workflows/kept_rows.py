@@ -203,7 +203,8 @@ class EarlierRows:
             self._done.discard(place)
         if next(strays.left(), None) is None:
             return
-        moves, rewritten, newcomers = array("q"), Places(()), KeySet()
+        old, new = array("q"), array("q")
+        rewritten, newcomers = Places(()), KeySet()
         for record in islice(records(), limit):
             if record.index in self or record.problem is not None:
                 continue
@@ -211,11 +212,11 @@ class EarlierRows:
             if found is None:
                 newcomers.add(record.key, record.index)
                 continue
-            moves.extend((found, record.index))
+            old.append(found)
+            new.append(record.index)
             if not strays.is_of(found, record.key):
+                self._note_aside(journal, self._row(found).key)
                 rewritten.add(record.index)
-                if self._aside is not None and (old := self._aside.add(self._row(found).key)):
-                    journal.put_row(self._run_id, old, self._row(found).key, ASIDE)
             elif found in telling:
                 rewritten.add(record.index)
         self._heirs = array("q", range(self.beyond))
@@ -226,23 +227,27 @@ class EarlierRows:
             self.stale -= place in stale
             self._drop(place)
         self.let_go(journal)
-        self._move(journal, moves)
+        journal.move_rows(self._run_id, old, new)
+        self._moved(old, new)
         if next(iter(rewritten), None) is not None:
             again = (each for each in islice(records(), limit) if each.index in rewritten)
             self._rewrite(journal, again)
 
-    def _move(self, journal: Recorder, moves: array[int]) -> None:
-        """`moves` are places of before, each with the new one behind it."""
-        ways = list(zip(moves[::2], moves[1::2], strict=True))
-        journal.move_rows(self._run_id, ways)
-        for old, new in ways:
-            self._heirs[old] = new
-            self._done.add(new)
-            self._failed.discard(new)
+    def _note_aside(self, journal: Recorder, key: str) -> None:
+        """A row loses this key, under which a table may hold it."""
+        place = None if self._aside is None else self._aside.add(key)
+        if place is not None:
+            journal.put_row(self._run_id, place, key, ASIDE)
+
+    def _moved(self, old: Sequence[int], new: Sequence[int]) -> None:
+        for before, now in zip(old, new, strict=True):
+            self._heirs[before] = now
+            self._done.add(now)
+            self._failed.discard(now)
         self._pages = ({}, {})
         follows = (self._heirs[place] for place in self.unfit)
         self.unfit = [place for place in follows if place != _NOBODY and place in self]
-        self.moved = len(ways)
+        self.moved = len(old)
 
     def _rewrite(self, journal: Recorder, records: Iterable[Record]) -> None:
         """Let the rows of these records tell of their places of now."""
@@ -268,8 +273,10 @@ class EarlierRows:
         if place not in self._outdated:
             return ()
         assert self._reader is not None
-        (row,) = self._reader.rows_from(self._run_id, place, 1)
-        return kept_row(row).steps if row.place == place and row.state == "done" else ()
+        (row,) = self._reader.rows_from(
+            self._run_id, place, 1
+        )  # it stays until another replaces it
+        return kept_row(row).steps
 
     def drop_unfit(self) -> None:
         """Count as not done what does not fit the types of today's rows."""

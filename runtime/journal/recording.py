@@ -390,25 +390,24 @@ class Recorder(Reader):
         self._group.batch.forgotten += [(number, place) for place in places]
         self._group.flush()
 
-    def move_rows(self, run_id: str, moves: Iterable[tuple[int, int]]) -> None:
-        """Let output rows of a run that is open here go from their places to others, all at once; durable when it
-        returns. What stands in a place to which one goes, and goes nowhere itself, is forgotten.
+    def move_rows(self, run_id: str, old: Sequence[int], new: Sequence[int]) -> None:
+        """Let output rows of a run that is open here go from their `old` places to the `new` ones, all at once; durable
+        when it returns. What stands in a place to which one goes, and goes nowhere itself, is forgotten.
 
         Raises:
             JournalError: the store cannot be written.
         """
         number = self._runs[run_id].lease.number
-        ways = list(moves)
         self._group.flush()
         with self._writing(run_id):
             write = self._connection
             # By way of places that no row has: one goes where another comes from.
             write.executemany(
                 "UPDATE rows SET place=? WHERE run=? AND place=?",
-                ((_AWAY + new, number, old) for old, new in ways),
+                ((_AWAY + to, number, place) for place, to in zip(old, new, strict=True)),
             )
             write.executemany(
-                "DELETE FROM rows WHERE run=? AND place=?", ((number, new) for _, new in ways)
+                "DELETE FROM rows WHERE run=? AND place=?", ((number, place) for place in new)
             )
             write.execute(
                 "UPDATE rows SET place=place-? WHERE run=? AND place>=?", (_AWAY, number, _AWAY)

@@ -95,7 +95,7 @@ def test_rows_go_to_other_places_all_at_once(journal, run) -> None:
         journal.open_run(run())
         for place, key in enumerate("abcd"):
             journal.put_row("r", place, key, "failed" if key == "d" else "done", key)
-        journal.move_rows("r", [(0, 1), (1, 0), (2, 3)])
+        journal.move_rows("r", [0, 1, 2], [1, 0, 3])
 
     asyncio.run(main())
     assert [(row.place, row.key, row.payload) for row in journal.rows("r")] == [

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -195,6 +196,16 @@ def test_lines_without_an_id_are_known_by_what_they_hold(book: Book) -> None:
     assert [row["vote"] for row in book.lines()][1:] == before
     assert [row["key"] for row in book.lines()] == ["line:1", "line:2", "line:3", "line:4"]
     assert [line["key"] for line in book.lines("trust")] == [row["key"] for row in book.lines()]
+
+
+def test_a_table_has_no_row_under_the_key_of_a_record_that_fails_now(book: Book) -> None:
+    table = f"sqlite:///{book.folder}/t.db#t"
+    book.job = replace(book.job, output=table)
+    book.run((None, "a"), (None, "b"))
+    book.run((None, ""), (None, "a"), (None, "b"))
+    with closing(sqlite3.connect(book.folder / "t.db")) as rows:
+        found = rows.execute("SELECT key, vote FROM t ORDER BY key").fetchall()
+    assert found == [("line:2", "v1"), ("line:3", "v2")]
 
 
 TEXTS = st.sampled_from("tuv")
