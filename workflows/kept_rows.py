@@ -1,17 +1,12 @@
-"""The finished rows of a job as the journal keeps them, and what they leave to be done.
-
-Beside its fields a row is kept with the hash of its record, so that a job goes on with no other input than it began
-with, and that of the workflow, so that rows of an earlier definition can be told. They are read page by page: a job
-may have millions.
-"""
+"""The finished rows of a job, and what they leave to be done. They are read page by page: a job may have millions."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain, islice, pairwise
+from dataclasses import replace
+from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +17,7 @@ from carrara.runtime.journal.schema import ASIDE
 from carrara.runtime.journal.step_owners import StepOwners
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
+from carrara.workflows.kept_row import KeptRow, kept_row, to_keep
 from carrara.workflows.key_set import KeySet
 from carrara.workflows.records import Record, SourceError, content_hash
 from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
@@ -34,61 +30,6 @@ _SAME = (
 )
 _PAGE = 256
 _NOBODY = -1
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRow:
-    """`content` is the hash of the record, `definition` that of the workflow with that of the types of its rows behind
-    a colon; "" where it is not known, as in rows of older journals. `beside` are the row's lines for files beside the
-    output, by the file's kind. `steps` are the places in the journal of the steps that it was made with, ascending;
-    none in rows of older journals."""
-
-    key: str
-    fields: dict[str, Any]
-    content: str = ""
-    definition: str = ""
-    beside: Mapping[str, Any] = field(default_factory=dict)
-    steps: Sequence[int] = ()
-
-    def at(self, record: Record) -> KeptRow:
-        """The row with what it tells of its record's place, which stands elsewhere now."""
-        told = {"key": record.key, "where": record.where}
-        beside = {
-            kind: {name: told.get(name, part) for name, part in line.items()}
-            for kind, line in self.beside.items()
-        }
-        fields = {**self.fields, "key": record.key}
-        return replace(self, key=record.key, fields=fields, beside=beside)
-
-
-def to_keep(row: KeptRow) -> dict[str, Any]:
-    """The payload of a row whose state is "done"."""
-    kept: dict[str, Any] = {
-        "row": row.fields,
-        "content": row.content,
-        "definition": row.definition,
-    }
-    if row.beside:
-        kept["beside"] = dict(row.beside)
-    if row.steps:  # each as its distance from the one before it
-        kept["steps"] = [after - before for before, after in pairwise((0, *row.steps))]
-    return kept
-
-
-def kept_row(stored: StoredRow) -> KeptRow:
-    """The inverse of `to_keep`, for a row whose state is "done". Older journals hold the fields alone, in which
-    there always is a `key`."""
-    payload = stored.payload
-    if "key" in payload:
-        return KeptRow(stored.key, payload)
-    return KeptRow(
-        stored.key,
-        payload["row"],
-        payload["content"],
-        payload["definition"],
-        payload.get("beside", {}),
-        list(accumulate(payload.get("steps", ()))),
-    )
 
 
 class EarlierRows:

@@ -12,7 +12,7 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Outcome
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import KeptRow, to_keep
+from carrara.workflows.kept_row import KeptRow, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
 from carrara.workflows.plain import faithful

@@ -137,6 +137,44 @@ async def test_of_many_equal_steps_the_own_one_is_found_with_what_was_told_of_it
         journal.close_run("r", True, "", 1.0)
 
 
+class Kept:
+    """The row of the eighth record was made with these steps."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self._steps = steps
+
+    def owner(self, step: int) -> int | None:
+        return 7 if step in self._steps else None
+
+    def steps(self, place: int) -> list[int]:
+        return self._steps if place == 7 else []
+
+
+@on_loop
+async def test_rows_go_to_other_places_with_what_they_were_made_with(journal_url: str) -> None:
+    with PostgresJournal(journal_url) as journal:
+        journal.open_run(run())
+        journal.keep_rows("r", Kept([]))
+        for place, name in enumerate("abc"):
+            key = Key(f"book/record[{place}]/square", "same", 0)
+            assert await record(journal, made(place, place, key=key)) is None
+            journal.put_row("r", place, name, "done", name)
+        steps = journal.made_with("r", 0)
+        journal.move_rows("r", [0, 1], [7, 0])
+        found = [(row.place, row.key, row.payload) for row in journal.rows("r")]
+        assert found == [(0, "b", "b"), (2, "c", "c"), (7, "a", "a")]
+        journal.close_run("r", True, "", 1.0)
+        journal.open_run(run())
+        journal.keep_rows("r", Kept(steps))
+        key = Key("book/record[7]/square", "same", 0)
+        given = [step.value(None) for step in journal.equal_steps("r", key, None, repeatable=False)]
+        assert given == [0, 2, 1]
+        key = key._replace(path="book/record[0]/square")
+        given = [step.value(None) for step in journal.equal_steps("r", key, None, repeatable=False)]
+        assert given == [2, 1]
+        journal.close_run("r", True, "", 1.0)
+
+
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 values = st.one_of(texts, st.integers(), st.text("ab\x00€", min_size=5000, max_size=5005))
 acts = st.one_of(

@@ -65,6 +65,8 @@ class Book:
         self.folder = folder
         self.asked: list[str] = []
         self.result: JobResult | None = None
+        self.broken = False
+        self.accepts = True
         self.job = Job("p.yaml", "in.jsonl", "out.jsonl", folder=str(folder), trust=True)
         self._number = count(1)
         self.define(VOTE)
@@ -86,6 +88,8 @@ class Book:
         def reply(request: Request) -> Completion:
             asked = request.messages[-1].content
             self.asked.append(asked.removeprefix("Vote on "))
+            if self.broken:
+                raise RuntimeError("no answer")
             text = f"v{next(self._number)}"
             return Completion(text, None, Confidence(0.5, {"": 0.5}), Usage(), engine="ar")
 
@@ -98,7 +102,7 @@ class Book:
                     self.job,
                     kept,
                     run_id=before.run_id if before else None,
-                    accept_changes=before is not None,
+                    accept_changes=self.accepts and before is not None,
                 )
 
         self.result = asyncio.run(main())
@@ -131,7 +135,7 @@ def test_records_that_move_twice_are_not_asked_for_again(book: Book) -> None:
 def test_a_step_in_python_does_not_run_again_for_a_record_that_moved(book: Book) -> None:
     name = f"numbered_{book.folder.name}"
     (book.folder / f"{name}.py").write_text(FLOW)
-    book.job = replace(book.job, target=f"{name}.py:numbered")
+    book.job = replace(book.job, target=f"{name}.py:numbered", concurrency=1)
     for records in ("ABCD", "NABCD", "NMABCD", "NMDCBA"):
         book.run(*records)
     assert "".join(sys.modules[name].CALLED) == "ABCDNM"
@@ -169,6 +173,15 @@ def test_records_that_moved_keep_their_answers_when_the_definition_changes(book:
     assert asked.count("t") == 1  # the others ask for their sums alone
     assert len(asked) == 1 + 5
     assert {key: book.votes()[key] for key in before} == before
+
+
+def test_a_record_takes_no_answer_of_one_that_stood_in_its_place(book: Book) -> None:
+    book.run(("A", "t"), ("B", "u"))
+    book.broken = True
+    book.run(("N", "t"), ("A", "t"), ("B", "u"))
+    book.broken, book.accepts = False, False
+    assert book.run(("N", "t"), ("A", "t"), ("B", "u")) == ["t"]
+    assert len(set(book.votes().values())) == 3
 
 
 def test_a_record_that_changes_beside_its_text_keeps_its_answer(book: Book) -> None:
