@@ -200,10 +200,10 @@ async def run_job(
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
     A source whose finished records have changed is refused, before anything runs or is written where it can be read
-    twice; with `accept_changes` these are run again, and rows of records that are gone are dropped (a table keeps
-    them); the row of one that stands elsewhere now goes with it. So are records whose rows an earlier definition of
-    the workflow has made: each keeps its row in the journal until the new one is there. Steps whose definition and
-    inputs are what they were, in whatever run or place, are taken from the journal then.
+    twice; with `accept_changes` these are run again, and so are records whose rows an earlier definition of the
+    workflow has made: each of those keeps its row in the journal until the new one is there. The row of a record that
+    stands elsewhere now goes with it; rows of records that are gone are dropped (a table keeps them). Steps whose
+    definition and inputs are what they were, in whatever run or place, are taken from the journal then.
 
     A job that ends before its records do is "interrupted" in the journal, with the reason (`JobResult.stopped`).
 
