@@ -3,13 +3,14 @@
 A finished step is reused when path, identity (definition and inputs) and occurrence are the same as in
 the run that is resumed. Where the path is known but the identity is not, the step runs again and StepChanged
 says what is different. A run that may reuse any step takes equal ones from other paths and runs, too: each of them
-once, unless the step is repeatable, so that five samples of one prompt stay five.
+once, unless the step is repeatable, so that five samples of one prompt stay five. What the row of a job's record was
+made with is that record's, wherever it stands; everything else is taken once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,21 +94,22 @@ class Recall:
             return None
 
     def _stored(self, key: Key, repeatable: bool) -> StoredStep | None:
-        own = self._finished.get(key) if self._finished else None
-        if own is not None:
-            self._left[key.path].pop(key, None)
-        if not self._any_run:
-            return own
-        for stored in self._equal(own, key, repeatable):
+        for stored in self._fitting(key, repeatable):
             if repeatable or stored.place not in self._taken:
                 self._taken.add(stored.place)
+                self._journal.take(self._run_id, key, stored)
                 return stored
         return None
 
-    def _equal(self, own: StoredStep | None, key: Key, repeatable: bool) -> Iterator[StoredStep]:
-        if own is not None:
-            yield own
-        yield from self._journal.equal_steps(self._run_id, key, repeatable=repeatable)
+    def _fitting(self, key: Key, repeatable: bool) -> Iterable[StoredStep]:
+        same = self._finished.get(key) if self._finished else None
+        if same is not None:
+            self._left[key.path].pop(key, None)
+            if not repeatable and self._journal.is_anothers(self._run_id, key, same):
+                same = None
+        if self._any_run:
+            return self._journal.equal_steps(self._run_id, key, same, repeatable=repeatable)
+        return () if same is None else (same,)
 
     def record(self, node: StepNode, value: Any, seconds: float) -> None:
         """Write a finished node down; the executor finishes it once that is durable.

@@ -159,9 +159,8 @@ class JobResult:
 
     `outdated` of the reused rows were made when the workflow was defined otherwise. `stopped` says why the job ended
     before its records did, "" where it did not, and `left_open` how many records it had begun in vain by then: they are
-    neither done nor failed. `dropped` rows were given up because the source, or the type
-    of the rows, had changed; those of `moved` records, which only stand elsewhere now, were made again of what the
-    journal holds.
+    neither done nor failed. `dropped` rows were given up because the source, or the type of the rows, had changed;
+    those of `moved` records, which only stand elsewhere now, are among the reused ones.
     `remade` rows took the place of rows that an earlier definition of the workflow had made.
     `to_review` rows stand in `review_output`, too; None where no review was asked for.
     `occupancy` tells how full the batches of the engines were while there were records to begin; of those of this
@@ -203,10 +202,10 @@ async def run_job(
     told how many rows are kept from an earlier definition of the workflow, if there are any.
 
     A source whose finished records have changed is refused, before anything runs or is written where it can be read
-    twice; with `accept_changes` these are run again, and rows of
-    records that are gone are dropped (a table keeps them). So are records whose rows an earlier definition of the
-    workflow has made: each keeps its row in the journal until the new one is there. Steps whose definition and inputs
-    are what they were, in whatever run or place, are taken from the journal then.
+    twice; with `accept_changes` these are run again, and so are records whose rows an earlier definition of the
+    workflow has made: each of those keeps its row in the journal until the new one is there. The row of a record that
+    stands elsewhere now goes with it; rows of records that are gone are dropped (a table keeps them). Steps whose
+    definition and inputs are what they were, in whatever run or place, are taken from the journal then.
 
     A job that ends before its records do is "interrupted" in the journal, with the reason (`JobResult.stopped`).
 
@@ -228,14 +227,16 @@ async def run_job(
     end = End(until, clock)
 
     async def whole() -> None:
-        if run_id is not None:  # only now: no other process has the run, and with it the files
-            course.begin(accept_changes, outdated)
+        if run_id is not None:
+            course.opened.hold()  # only now: no other process has the run, and with it the files
+        # The journal knows of the run: what is written from here on can be gone on with.
+        course.begin(accept_changes, outdated)
         await course.run(end)
 
     async with AsyncExitStack() as stack:
         stack.enter_context(course.opened)
-        if run_id is None:  # what cannot be written begins no run
-            course.begin(accept_changes, outdated)
+        if run_id is None:
+            course.opened.hold()  # a place that is taken begins no run
         if on is not None:
             course.pool = await stack.enter_async_context(_pool(course, on, policy))
         try:
@@ -259,8 +260,8 @@ async def run_job(
 class _Course:
     """A job on its way through this process: what it reads, what runs, where its rows go.
 
-    Making one refuses what is wrong with the job, and leaves no trace. `begin` comes before `run`. `pool` are
-    the workers of a cluster, None where the workflow runs in this process.
+    Making one refuses what is wrong with the job, and leaves no trace. `opened` holds its place, and `begin` comes,
+    before `run`. `pool` are the workers of a cluster, None where the workflow runs in this process.
     """
 
     pool: Pool | None = None
@@ -341,7 +342,7 @@ class _Course:
             failed_output=opened.rows.sink.failed,
             outdated=earlier.stale,
             stopped=end.reason,
-            dropped=len(earlier.dropped) - earlier.moved,
+            dropped=len(earlier.dropped),
             to_review=0 if unsure is None else unsure.count,
             review_output=None if unsure is None else unsure.path,
             moved=earlier.moved,

@@ -1,17 +1,11 @@
-"""The finished rows of a job as the journal keeps them, and what they leave to be done.
-
-Beside its fields a row is kept with the hash of its record, so that a job goes on with no other input than it began
-with, and that of the workflow, so that rows of an earlier definition can be told. They are read page by page: a job
-may have millions.
-"""
+"""The finished rows of a job, and what they leave to be done. They are read page by page: a job may have millions."""
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
@@ -19,60 +13,30 @@ from typing import Any, Self
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.runtime.journal.recording import Recorder
+from carrara.runtime.journal.schema import ASIDE
+from carrara.runtime.journal.step_owners import StepOwners
 from carrara.runtime.journal.stored import NONE, Places
 from carrara.workflows.batch import DONE, Done
+from carrara.workflows.kept_row import KeptRow, kept_row, to_keep
 from carrara.workflows.key_set import KeySet
 from carrara.workflows.records import Record, SourceError, content_hash
 from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
 from carrara.workflows.rows_aside import RowsAside
+from carrara.workflows.stray_rows import StrayRows
 
 _SAME = (
     "a job goes on with the input that it began with. --accept-changes runs again what has changed, "
     "and drops the rows of records that are gone"
 )
 _PAGE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRow:
-    """`content` is the hash of the record, `definition` that of the workflow with that of the types of its rows behind
-    a colon; "" where it is not known, as in rows of older journals. `beside` are the row's lines for files beside the
-    output, by the file's kind."""
-
-    key: str
-    fields: dict[str, Any]
-    content: str = ""
-    definition: str = ""
-    beside: Mapping[str, Any] = field(default_factory=dict)
-
-
-def to_keep(
-    fields: dict[str, Any], content: str, definition: str, beside: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The payload of a row whose state is "done"."""
-    kept = {"row": fields, "content": content, "definition": definition}
-    return {**kept, "beside": dict(beside)} if beside else kept
-
-
-def kept_row(stored: StoredRow) -> KeptRow:
-    """The inverse of `to_keep`, for a row whose state is "done". Older journals hold the fields alone, in which
-    there always is a `key`."""
-    payload = stored.payload
-    if "key" in payload:
-        return KeptRow(stored.key, payload)
-    return KeptRow(
-        stored.key,
-        payload["row"],
-        payload["content"],
-        payload["definition"],
-        payload.get("beside", {}),
-    )
+_NOBODY = -1
 
 
 class EarlierRows:
     """The finished rows of the earlier openings of a run, as of now; None of a run that is new.
 
-    A byte for each place lies in memory, and two pages of rows: the source is read ahead of what is written.
+    A byte for each place lies in memory, four for each step, and two pages of rows: the source is read ahead of what
+    is written.
     """
 
     def __init__(
@@ -104,6 +68,9 @@ class EarlierRows:
         self.moved = 0
         self._aside = aside
         self._dropped_to = array("q")
+        self._let_go = 0
+        self._owners = StepOwners()
+        self._heirs = array("q")
         self._outdated = NONE
         if run_id is None:
             return
@@ -130,6 +97,9 @@ class EarlierRows:
         """Raises KeyError where none is kept. Cheap if places are asked for in ascending order."""
         if place not in self:
             raise KeyError(place)
+        return self._row(place)
+
+    def _row(self, place: int) -> KeptRow:
         for page in self._pages:
             if place in page:
                 return page[place]
@@ -152,30 +122,110 @@ class EarlierRows:
                 found.add(self.row(place).key, place)
         return found
 
-    def drop_changed(self, records: Callable[[], Iterable[Record]], limit: int | None) -> None:
-        """Count as not done what is not the row of its record any more; `dropped` are those places, `moved` of them
-        those whose record only stands elsewhere. What stands behind the first `limit` records is not looked at, and
-        kept. `records` reads the source: a second time where something is dropped.
+    def follow(
+        self, journal: Recorder, records: Callable[[], Iterable[Record]], limit: int | None
+    ) -> None:
+        """Put each row to its record, which may stand elsewhere now: `moved` is their number. `dropped` are the places
+        of the rows that are no record's any more, in the order of the source before. What stands behind the first
+        `limit` records is not looked at, and kept. The run is open in the journal, which is told. `records` reads the
+        source: again where something has changed.
 
         Raises:
-            SourceError: the source cannot be read.
+            SourceError: the source cannot be read. JournalError: the journal cannot be written.
         """
-        contents: Counter[str] = Counter()
+        strays, stale, telling = StrayRows(), Places(()), Places(())
         for place in self._changed(records(), limit):
-            contents[self.row(place).content] += 1
-            self._drop(place)
-        del contents[""]
-        if not contents:
+            row = self.row(place)
+            strays.add(place, row.key, row.content)
+            if self._is_stale(row):
+                stale.add(place)
+            if any("where" in line for line in row.beside.values()):
+                telling.add(place)
+            self._done.discard(place)
+        if next(strays.left(), None) is None:
             return
+        old, new = array("q"), array("q")
+        rewritten, newcomers = Places(()), KeySet()
         for record in islice(records(), limit):
-            content = "" if record.index in self else content_hash(record)
-            if contents[content] > 0:
-                contents[content] -= 1
-                self.moved += 1
+            if record.index in self or record.problem is not None:
+                continue
+            found = strays.claim(record.key, content_hash(record))
+            if found is None:
+                newcomers.add(record.key, record.index)
+                continue
+            old.append(found)
+            new.append(record.index)
+            if not strays.is_of(found, record.key):
+                self._note_aside(journal, self._row(found).key)
+                rewritten.add(record.index)
+            elif found in telling:
+                rewritten.add(record.index)
+        self._heirs = array("q", range(self.beyond))
+        for place in strays.left():
+            heir = newcomers.first(self._row(place).key)
+            self._heirs[place] = _NOBODY if heir is None else heir
+            self.count -= 1
+            self.stale -= place in stale
+            self._drop(place)
+        self.let_go(journal)
+        journal.move_rows(self._run_id, old, new)
+        self._moved(old, new)
+        if next(iter(rewritten), None) is not None:
+            again = (each for each in islice(records(), limit) if each.index in rewritten)
+            self._rewrite(journal, again)
+
+    def _note_aside(self, journal: Recorder, key: str) -> None:
+        """A row loses this key, under which a table may hold it."""
+        place = None if self._aside is None else self._aside.add(key)
+        if place is not None:
+            journal.put_row(self._run_id, place, key, ASIDE)
+
+    def _moved(self, old: Sequence[int], new: Sequence[int]) -> None:
+        for before, now in zip(old, new, strict=True):
+            self._heirs[before] = now
+            self._done.add(now)
+            self._failed.discard(now)
+        self._pages = ({}, {})
+        follows = (self._heirs[place] for place in self.unfit)
+        self.unfit = [place for place in follows if place != _NOBODY and place in self]
+        self.moved = len(old)
+
+    def _rewrite(self, journal: Recorder, records: Iterable[Record]) -> None:
+        """Let the rows of these records tell of their places of now."""
+        for count, record in enumerate(records, 1):
+            row = to_keep(self.row(record.index).at(record))
+            journal.put_row(self._run_id, record.index, record.key, "done", row, replaces=True)
+            if not count % _PAGE:
+                journal.flush()
+        journal.flush()
+        self._pages = ({}, {})
+
+    def owner(self, step: int) -> int | None:
+        """The place of the record that a step is for, as the record's row was made with it; None where it is for none.
+        Of a row that was dropped it is that of the record with its key, if there is one."""
+        place = self._owners.of(step)
+        if place is None or place >= len(self._heirs):
+            return place
+        heir = self._heirs[place]
+        return None if heir == _NOBODY else heir
+
+    def steps(self, place: int) -> Sequence[int]:
+        """Those with which the row in a place was made that was set aside; none of another."""
+        if place not in self._outdated:
+            return ()
+        assert self._reader is not None
+        (row,) = self._reader.rows_from(
+            self._run_id, place, 1
+        )  # it stays until another replaces it
+        return kept_row(row).steps
 
     def drop_unfit(self) -> None:
         """Count as not done what does not fit the types of today's rows."""
         for place in self.unfit:
+            row = self.row(place)
+            self.count -= 1
+            self.stale -= self._is_stale(row)
+            self._done.discard(place)
             self._drop(place)
         self.unfit = []
 
@@ -226,12 +276,8 @@ class EarlierRows:
                 yield place
 
     def _drop(self, place: int) -> None:
-        self.count -= 1
-        row = self.row(place)
-        self.stale -= self._is_stale(row)
-        self._done.discard(place)
         self.dropped.append(place)
-        aside = None if self._aside is None else self._aside.add(row.key)
+        aside = None if self._aside is None else self._aside.add(self._row(place).key)
         self._dropped_to.append(aside or 0)
 
     def let_go(self, journal: Recorder) -> None:
@@ -240,10 +286,12 @@ class EarlierRows:
         Raises:
             JournalError: the store cannot be written.
         """
-        if self.dropped:
-            moves = zip(self.dropped, self._dropped_to, strict=True)
+        dropped, places = self.dropped[self._let_go :], self._dropped_to[self._let_go :]
+        if dropped:
+            moves = zip(dropped, places, strict=True)
             journal.set_rows_aside(self._run_id, (move for move in moves if move[1]))
-            journal.forget_rows(self._run_id, self.dropped)
+            journal.forget_rows(self._run_id, dropped)
+            self._let_go = len(self.dropped)
 
     def _is_stale(self, row: KeptRow) -> bool:
         known = self._definition if ":" in row.definition else self._definition.partition(":")[0]
@@ -275,6 +323,7 @@ class EarlierRows:
                 failed.append(row.place)
                 continue
             kept = kept_row(row)
+            self._owners.add(row.place, kept.steps)
             self.count += 1
             self.stale += self._is_stale(kept)
             self._check(kept, row.place)
@@ -380,7 +429,10 @@ def still_open(
 
 
 def _change(record: Record, row: KeptRow) -> str:
-    """How the record differs from the one that the row was made of, "" where it does not."""
+    """How the record differs from the one that the row was made of, "" where it does not. One that cannot be used, as
+    its key has come before, say, has never made a row."""
+    if record.problem is not None:
+        return f"had its row when the job began and cannot be used now: {record.problem}"
     if row.key != record.key:
         return f"was {row.key!r} when the job began and is {record.key!r} now"
     content = content_hash(record)

@@ -95,15 +95,23 @@ class Opened:
                     self._journal.forget_rows(self._run_id, aside)
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
 
+    def hold(self) -> None:
+        """Keep the place to this job. Nothing is written.
+
+        Raises:
+            PlaceError: another job has it, or has left something there since `check`.
+        """
+        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
+        self._refuse_filled()
+
     def begin(self, accept_changes: bool, records: Iterator[Record]) -> Iterator[Record | Done]:
-        """Open everything and make it hold what is done. What is still open of the `records`, see `still_open`.
+        """Open everything and make it hold what is done; the place is held, and the journal knows of the run. What is
+        still open of the `records`, see `still_open`.
 
         Raises:
             SourceError, OutputError: see `run_job`.
         """
         job, run_id, fresh = self._job, self._run_id, self._run_id is None
-        self._stack.enter_context(held(self._sink.lock, self._sink.shown))
-        self._refuse_filled()  # another job may have had the place since `check`
         declared = DeclaredRows(complete(row_columns(self._workflow)))
         self.aside = aside = self._rows_aside()
         self.earlier = earlier = EarlierRows(
@@ -112,12 +120,13 @@ class Opened:
         self._stack.enter_context(earlier)
         if earlier.unfit and not accept_changes:
             raise PlaceError(_other_types(shown(job.place), earlier))
-        earlier.drop_unfit()
         shown_input, again = shown_url(job.input), partial(job.records, self._binder.keep)
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.drop_changed(again, job.limit)
+            earlier.follow(self._journal, again, job.limit)
+            earlier.drop_unfit()
+            earlier.let_go(self._journal)
             if earlier.stale:
                 earlier.set_outdated_aside(job.limit)
             still = still_open(records, job.limit, earlier, shown_input, job.limit)
@@ -129,7 +138,6 @@ class Opened:
         trusted = _trusted(job, self._workflow, self._binder, self._sink.failed, self._journal)
         self._note_place()
         rows.begin(fresh=fresh)
-        earlier.let_go(self._journal)
         self._stack.enter_context(rows)
         self._stack.callback(self._keep_failed)
         if trusted is not None:

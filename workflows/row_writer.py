@@ -12,7 +12,7 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Outcome
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import to_keep
+from carrara.workflows.kept_row import KeptRow, to_keep
 from carrara.workflows.opened import Opened
 from carrara.workflows.places import OutputError
 from carrara.workflows.plain import faithful
@@ -82,9 +82,11 @@ class RowWriter:
         aside: int | None,
     ) -> None:
         """Returns when the journal has the row for good."""
+        steps = sorted(self._journal.made_with(self._run_id, record.index))
         if row.ok:
             content = content_hash(record)
-            payload, reason = to_keep(row.fields, content, self._definition, beside), ""
+            kept = KeptRow(record.key, row.fields, content, self._definition, beside or {}, steps)
+            payload, reason = to_keep(kept), ""
         else:
             payload, reason = row.fields, row.fields["error"]
         state = "done" if row.ok else "failed"

@@ -27,6 +27,8 @@ _TAKES = (
     "A job begins with a JSON Schema (.json), or with example rows (.jsonl), each "
     '{"text": the text, "gold": what is wanted of it}'
 )
+_TYPED = ("type", "properties", "items", "enum", "$ref")
+_SPREAD = ("allOf", "anyOf", "oneOf", "not", "if", "const")
 _TOKENS = 512
 _SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 _BOUNDS = {
@@ -79,17 +81,21 @@ def read_start(path: Path) -> Start:
     except ValueError as error:
         what = "empty" if not content.strip() else f"not JSON: {error}"
         raise StartError(f"{path}: {what}. {_TAKES}") from error
-    if not isinstance(found, dict) or not found.keys() & {
-        "type",
-        "properties",
-        "$ref",
-        "enum",
-        "items",
-    }:
+    if not isinstance(found, dict):
         raise StartError(f"{path}: not a JSON Schema. {_TAKES}")
+    if not found.keys() & set(_TYPED):
+        raise StartError(f"{path}: {_untyped(found)}. {_TAKES}")
     for place, fault in schema_faults(found):
         raise StartError(f"{path}: {fault}, at /{'/'.join(map(str, place))}")
     return Start(found)
+
+
+def _untyped(schema: Mapping[str, Any]) -> str:
+    """Why no types can be made of a schema that has none of `_TYPED` at its top."""
+    *others, last = map(repr, _TYPED)
+    lacks = f"no {', '.join(others)} or {last} at the top of the schema, of which the types of a pipeline are made"
+    spread = [repr(key) for key in _SPREAD if key in schema]
+    return f"{lacks}; write what {' and '.join(spread)} says there" if spread else lacks
 
 
 def _from_rows(content: str, path: Path) -> Start:

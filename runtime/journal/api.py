@@ -109,11 +109,23 @@ class Journal(Protocol):
         """The steps of an earlier process of this run that ended well and can be reused."""
         ...
 
-    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterable[StoredStep]:
+    def equal_steps(
+        self, run_id: str, key: Key, same: StoredStep | None, *, repeatable: bool
+    ) -> Iterable[StoredStep]:
         """The reusable steps of any run with the identity and occurrence of `key`, the most fitting first
-        (RunOptions.reuse = "any"): those of this run go before others, then those at the same path, at the same place
-        within their record, and the newest. What this opening of the run has recorded is not among them, nor, unless
-        the step is `repeatable`, what stands behind a row that stays: work that a run does twice is not made one."""
+        (RunOptions.reuse = "any"): those that the row of its record was made with, `same` (one of an earlier opening
+        with the same key), and of the others those of this run before those of other runs, then those at the same
+        path, at the same place within their record, and the newest. What this opening of the run has recorded is not
+        among them, nor, unless the step is `repeatable`, what is another record's (`is_anothers`): work that a run does
+        twice is not made one."""
+        ...
+
+    def is_anothers(self, run_id: str, key: Key, step: StoredStep) -> bool:
+        """Whether the row of another record than that of `key` was made with the step."""
+        ...
+
+    def take(self, run_id: str, key: Key, step: StoredStep) -> None:
+        """The step is the result of `key`: what comes of its record is made with it."""
         ...
 
     def durations(self, workflow: str) -> Mapping[str, float]:

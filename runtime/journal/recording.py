@@ -6,7 +6,7 @@ A store brings the group that commits what is recorded, and the keeper of the he
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import time
@@ -35,6 +35,9 @@ from carrara.runtime.journal.store import ending
 from carrara.runtime.journal.stored import Finished, Places, record_of
 from carrara.runtime.step import StepSpec
 
+_AWAY = 1 << 40
+"""More than any place of a row."""
+
 _HELD: set[tuple[str, int]] = set()
 """(journal, run) of the runs that are open in this process: a lease alone cannot tell two journals in it apart."""
 
@@ -49,19 +52,38 @@ class Keeping(Protocol):
     def close(self) -> None: ...
 
 
+class KeptSteps(Protocol):
+    """The steps that the rows of a job, as an earlier opening has left them, were made with."""
+
+    def owner(self, step: int) -> int | None:
+        """The place of the record that a step is for, None where it is for none."""
+        ...
+
+    def steps(self, place: int) -> Sequence[int]:
+        """Those of the row in a place whose record runs again, as far as they are known."""
+        ...
+
+
 @dataclass(slots=True)
 class _Open:
-    """A run that this journal is writing: its lease, its first place in this opening and its next free one, the places
-    of a job's rows that stay as they are, what this opening has done."""
+    """A run that this journal is writing: its lease, its first place in this opening and its next free one, what this
+    opening has done. Of a job `kept` are the rows of before; `made_with` are the steps of the records at work, and
+    `own` those that their rows of before were made with, by the place of the record."""
 
     lease: Lease
     first: int
     next: int
     workflow: str
-    settled: Container[int] = ()
+    kept: KeptSteps | None = None
+    made_with: dict[int, list[int]] = field(default_factory=dict)
+    own: dict[int, Mapping[tuple[str, int], list[EqualStep]]] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
     steps: int = 0
     reused: int = 0
+
+    def record_of(self, path: str) -> int | None:
+        """The place of the record that a path is in, None in a run that is no job."""
+        return None if self.kept is None else record_of(path)
 
     def placed(self, event: Event) -> tuple[int, str]:
         """The row of an event, at the next place."""
@@ -172,13 +194,51 @@ class Recorder(Reader):
             settled = Places(place for (place,) in places)
             return Finished(self._connection, number * RUN_SPAN, (number + 1) * RUN_SPAN, settled)
 
-    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterator[StoredStep]:
+    def equal_steps(
+        self, run_id: str, key: Key, same: StoredStep | None, *, repeatable: bool
+    ) -> Iterator[StoredStep]:
         """See `Journal`. Of many equal steps only some are looked at (`sameness.MOST`)."""
         run = self._runs[run_id]
-        for step in self._each_equal(run, key):
-            stays = step.is_own and record_of(step.path) in run.settled
-            if repeatable or not stays:
-                yield step.stored
+        own = [step.stored for step in self._own(run, key)]
+        first = own if same is None else [*own, same]
+        yield from first
+        given = {stored.place for stored in first}
+        for stored in (step.stored for step in self._each_equal(run, key)):
+            mine = repeatable or not self.is_anothers(run_id, key, stored)
+            if mine and stored.place not in given:
+                yield stored
+
+    def is_anothers(self, run_id: str, key: Key, step: StoredStep) -> bool:
+        """See `Journal`."""
+        kept = self._runs[run_id].kept
+        owner = None if kept is None else kept.owner(step.place)
+        return owner is not None and owner != record_of(key.path)
+
+    def take(self, run_id: str, key: Key, step: StoredStep) -> None:
+        """See `Journal`."""
+        run = self._runs[run_id]
+        record = run.record_of(key.path)
+        if record is not None:
+            run.made_with.setdefault(record, []).append(step.place)
+
+    def made_with(self, run_id: str, place: int) -> list[int]:
+        """The steps of the record in a place, made or taken in this opening. It has ended: they are let go of."""
+        run = self._runs[run_id]
+        run.own.pop(place, None)
+        return run.made_with.pop(place, [])
+
+    def _own(self, run: _Open, key: Key) -> list[EqualStep]:
+        """The steps that the row of its record was made with."""
+        record = run.record_of(key.path)
+        if record is None or run.kept is None:
+            return []
+        found = run.own.get(record)
+        if found is None:
+            opening = sameness.Opening(run.lease.number, run.first)
+            with self._reading():
+                found = sameness.in_places(self._connection, run.kept.steps(record), opening)
+            run.own[record] = found
+        return sameness.ranked(key, found.get((key.identity, key.occurrence), ()))
 
     def _each_equal(self, run: _Open, key: Key) -> Iterator[EqualStep]:
         opening = sameness.Opening(run.lease.number, run.first)
@@ -197,9 +257,9 @@ class Recorder(Reader):
         given = {step.stored.place for step in nearest}
         yield from sameness.ranked(key, (s for s in found if s.stored.place not in given))
 
-    def keep_rows(self, run_id: str, places: Container[int]) -> None:
-        """The rows of a job in these places stay: their steps are no other record's, unless they are repeatable."""
-        self._runs[run_id].settled = places
+    def keep_rows(self, run_id: str, kept: KeptSteps) -> None:
+        """The run is a job's: what the rows of before were made with is no other record's, unless it is repeatable."""
+        self._runs[run_id].kept = kept
 
     def _index(self, statement: str) -> None:
         """Made by the first who reuses results across runs: everybody else's commits stay a page smaller."""
@@ -250,6 +310,8 @@ class Recorder(Reader):
             run.latencies.add(spec.name, key.path, step.ordinal, step.seconds)
         place = run.next
         run.next = place + 1
+        if status == REUSABLE and (record := run.record_of(key.path)) is not None:
+            run.made_with.setdefault(record, []).append(place)
         group.put_step(
             (
                 place,
@@ -327,6 +389,29 @@ class Recorder(Reader):
         number = self._runs[run_id].lease.number
         self._group.batch.forgotten += [(number, place) for place in places]
         self._group.flush()
+
+    def move_rows(self, run_id: str, old: Sequence[int], new: Sequence[int]) -> None:
+        """Let output rows of a run that is open here go from their `old` places to the `new` ones, all at once; durable
+        when it returns. What stands in a place to which one goes, and goes nowhere itself, is forgotten.
+
+        Raises:
+            JournalError: the store cannot be written.
+        """
+        number = self._runs[run_id].lease.number
+        self._group.flush()
+        with self._writing(run_id):
+            write = self._connection
+            # By way of places that no row has: one goes where another comes from.
+            write.executemany(
+                "UPDATE rows SET place=? WHERE run=? AND place=?",
+                ((_AWAY + to, number, place) for place, to in zip(old, new, strict=True)),
+            )
+            write.executemany(
+                "DELETE FROM rows WHERE run=? AND place=?", ((number, place) for place in new)
+            )
+            write.execute(
+                "UPDATE rows SET place=place-? WHERE run=? AND place>=?", (_AWAY, number, _AWAY)
+            )
 
     def forget_row(self, run_id: str, place: int) -> None:
         """The same for one row, with the next group commit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,10 @@ BY_PATH = (
 )
 """A server holds no longer entries than 2,700 bytes in an index: a path may be longer."""
 
-_EQUAL = (
-    f"SELECT path, fingerprint, seconds, {SMALL_PAYLOAD}, id FROM steps"
-    f" WHERE identity=? AND occurrence=? AND status={REUSABLE}"
-)
+_STEPS = f"SELECT path, fingerprint, seconds, {SMALL_PAYLOAD}, id"
+_EQUAL = f"{_STEPS} FROM steps WHERE identity=? AND occurrence=? AND status={REUSABLE}"
+_MOST_VALUES = 500
+"""Of a statement: a database has a limit."""
 _LATEST = f"ORDER BY id DESC LIMIT {MOST}"
 
 
@@ -76,6 +76,23 @@ def at_path(sql: Sql, key: Key, opening: Opening) -> list[EqualStep]:
     return _steps(sql, (row for row in found.fetchall() if row[0] == key.path), opening)
 
 
+def in_places(
+    sql: Sql, places: Sequence[int], opening: Opening
+) -> dict[tuple[str, int], list[EqualStep]]:
+    """The steps in these places, by identity and occurrence."""
+    found: dict[tuple[str, int], list[EqualStep]] = {}
+    for start in range(0, len(places), _MOST_VALUES):
+        some = places[start : start + _MOST_VALUES]
+        rows = sql.execute(
+            f"{_STEPS}, identity, occurrence FROM steps WHERE status={REUSABLE}"
+            f" AND id IN ({','.join('?' * len(some))})",
+            some,
+        ).fetchall()
+        for *row, identity, occurrence in rows:
+            found.setdefault((identity, occurrence), []).extend(_steps(sql, [row], opening))
+    return found
+
+
 def ranked(key: Key, steps: Iterable[EqualStep]) -> list[EqualStep]:
     """Each of them once, the most fitting first; see `Journal.equal_steps`."""
     within = within_record(key.path)
@@ -97,4 +114,14 @@ def _steps(sql: Sql, rows: Iterable[Any], opening: Opening) -> list[EqualStep]:
     return found
 
 
-__all__ = ["BY_PATH", "BY_SAMENESS", "MOST", "EqualStep", "Opening", "at_path", "newest", "ranked"]
+__all__ = [
+    "BY_PATH",
+    "BY_SAMENESS",
+    "MOST",
+    "EqualStep",
+    "Opening",
+    "at_path",
+    "in_places",
+    "newest",
+    "ranked",
+]

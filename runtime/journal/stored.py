@@ -83,6 +83,11 @@ class Places:
     def __iter__(self) -> Iterator[int]:
         return (place for place, mark in enumerate(self._marks) if mark)
 
+    def add(self, place: int) -> None:
+        if place >= len(self._marks):
+            self._marks.extend(bytes(place + 1 - len(self._marks)))
+        self._marks[place] = 1
+
     def discard(self, place: int) -> None:
         if place in self:
             self._marks[place] = 0

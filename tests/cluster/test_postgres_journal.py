@@ -128,12 +128,50 @@ async def test_of_many_equal_steps_the_own_one_is_found_with_what_was_told_of_it
         assert await record(journal, made("of now", 3, key=key._replace(path="book/now"))) is None
         for number in (3, 2 * MOST - 3):
             key = key._replace(path=f"book/square[{number}]")
-            found = list(journal.equal_steps("r", key, repeatable=False))
+            found = list(journal.equal_steps("r", key, None, repeatable=False))
             assert found[0].value(None) == number
             assert "of now" not in [stored.value(None) for stored in found]
             told = journal.accepted(found[0].place)
             assert told is not None
             assert told.engine == f"engine {number}"
+        journal.close_run("r", True, "", 1.0)
+
+
+class Kept:
+    """The row of the eighth record was made with these steps."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self._steps = steps
+
+    def owner(self, step: int) -> int | None:
+        return 7 if step in self._steps else None
+
+    def steps(self, place: int) -> list[int]:
+        return self._steps if place == 7 else []
+
+
+@on_loop
+async def test_rows_go_to_other_places_with_what_they_were_made_with(journal_url: str) -> None:
+    with PostgresJournal(journal_url) as journal:
+        journal.open_run(run())
+        journal.keep_rows("r", Kept([]))
+        for place, name in enumerate("abc"):
+            key = Key(f"book/record[{place}]/square", "same", 0)
+            assert await record(journal, made(place, place, key=key)) is None
+            journal.put_row("r", place, name, "done", name)
+        steps = journal.made_with("r", 0)
+        journal.move_rows("r", [0, 1], [7, 0])
+        found = [(row.place, row.key, row.payload) for row in journal.rows("r")]
+        assert found == [(0, "b", "b"), (2, "c", "c"), (7, "a", "a")]
+        journal.close_run("r", True, "", 1.0)
+        journal.open_run(run())
+        journal.keep_rows("r", Kept(steps))
+        key = Key("book/record[7]/square", "same", 0)
+        given = [step.value(None) for step in journal.equal_steps("r", key, None, repeatable=False)]
+        assert given == [0, 2, 1]
+        key = key._replace(path="book/record[0]/square")
+        given = [step.value(None) for step in journal.equal_steps("r", key, None, repeatable=False)]
+        assert given == [2, 1]
         journal.close_run("r", True, "", 1.0)
 
 

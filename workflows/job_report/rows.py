@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from carrara.runtime.journal.reading import Row as StoredRow
 from carrara.workflows.job_report.facts import JobRow
-from carrara.workflows.kept_rows import kept_row
+from carrara.workflows.kept_row import kept_row
 
 
 def stored_rows(stored: Iterable[StoredRow]) -> Iterator[JobRow]:

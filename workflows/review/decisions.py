@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +14,7 @@ from carrara.engines.contract import Json, from_data
 from carrara.workflows.decimal_texts import with_numbers
 from carrara.workflows.places import OutputError, text_in
 from carrara.workflows.review.rows import Lesson, ReviewError, ReviewRow, value_at
+from carrara.workflows.sinks.held import held, lock_of
 
 Kind = Literal["accepted", "edited", "rejected"]
 
@@ -33,7 +35,8 @@ class Decisions:
     not up for review any more, as the job is sure of it now, stays: what was decided is right for its inputs.
 
     `rows.review.jsonl` gives `rows.decided.jsonl`, a line for each decision, and `rows.labelled.jsonl`, the accepted
-    and edited rows as `carrara eval`, `calibrate` and `adapt` take them.
+    and edited rows as `carrara eval`, `calibrate` and `adapt` take them. Both are written whole, of what was read and
+    decided here: `held_decisions` keeps others from deciding meanwhile.
     """
 
     def __init__(self, review: Path, rows: list[ReviewRow]) -> None:
@@ -42,9 +45,8 @@ class Decisions:
         Raises:
             ReviewError: the file of decisions, or that of labelled rows, cannot be read.
         """
-        stem = review.name.removesuffix(".jsonl").removesuffix(".review")
-        self.decided = review.with_name(f"{stem}.decided.jsonl")
-        self.labelled = review.with_name(f"{stem}.labelled.jsonl")
+        self.decided = _beside(review, "decided")
+        self.labelled = _beside(review, "labelled")
         self._rows = {row.key: row for row in rows}
         self._found = _read(self.decided)
         self._labelled_before = {
@@ -91,6 +93,27 @@ class Decisions:
                     yield self._labelled_before[key]
             elif self._counts(key, decision):
                 yield labelled_row(row, decision.row)
+
+
+@contextmanager
+def held_decisions(review: Path, rows: list[ReviewRow]) -> Iterator[Decisions]:
+    """The decisions beside a review file, for one review at a time. The system gives them back when the process ends,
+    however it ends.
+
+    Raises:
+        PlaceError: another review of the file goes on, or nothing can be written beside it.
+        ReviewError: see `Decisions`.
+    """
+    decided = _beside(review, "decided")
+    refusal = f"{review}: somebody reviews it now. Wait until that review has ended; what it decides is kept."
+    with held(lock_of(decided), str(decided), refusal):
+        yield Decisions(review, rows)
+
+
+def _beside(review: Path, kind: str) -> Path:
+    """rows.review.jsonl -> rows.decided.jsonl"""
+    stem = review.name.removesuffix(".jsonl").removesuffix(".review")
+    return review.with_name(f"{stem}.{kind}.jsonl")
 
 
 def labelled_row(reviewed: ReviewRow, right: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,4 +189,4 @@ def _write(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-__all__ = ["Decision", "Decisions", "Kind", "labelled_row"]
+__all__ = ["Decision", "Decisions", "Kind", "held_decisions", "labelled_row"]

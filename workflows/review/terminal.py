@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from carrara.workflows.review.decisions import Decisions
+from carrara.workflows.review.decisions import held_decisions
 from carrara.workflows.review.desk import Desk
 from carrara.workflows.review.rows import ReviewError, read_review
 from carrara.workflows.review.screen import screen
@@ -35,29 +35,37 @@ def review(path: Path, workflow: str | None = None) -> Desk:
     """Let somebody at this terminal decide on the rows of a review file; the desk as it was left. The validators of
     the `workflow`, a target, hold for edited rows, too.
 
-    Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does.
+    Each decision is on the disk before the next row is shown. Ctrl-C leaves as `q` does. A file has one review at a
+    time.
 
     Raises:
-        ReviewError: the file cannot be read, or there is no terminal. OutputError: a decision cannot be written.
+        ReviewError: the file cannot be read, or there is no terminal. OutputError: a decision cannot be written, or
+            (PlaceError) somebody else reviews the file now.
         DefinitionError: the workflow cannot be loaded.
     """
     rows = read_review(path)
     validators = None if workflow is None else Validators(load_workflow(workflow))
-    desk = Desk(rows, Decisions(path, rows), validators)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ReviewError(
-            "a review needs a terminal: standard input or output is none. Call it without pipes, from a terminal"
-        )
+    with held_decisions(path, rows) as decisions:
+        desk = Desk(rows, decisions, validators)
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise ReviewError(
+                "a review needs a terminal: standard input or output is none. Call it without pipes, from a terminal"
+            )
+        _sit_at(desk, path.name)
+    return desk
+
+
+def _sit_at(desk: Desk, name: str) -> None:
+    """Show the desk, and take keys, until the review is left."""
     console = Console()
     keys = Keys(sys.stdin.fileno())
     with _raw(sys.stdin.fileno()), console.screen(hide_cursor=True) as shown:
         while not desk.ended:
-            shown.update(screen(desk, path.name, console.width, console.height))
+            shown.update(screen(desk, name, console.width, console.height))
             try:
                 desk.press(keys.read())
             except KeyboardInterrupt:
                 break
-    return desk
 
 
 class Keys:

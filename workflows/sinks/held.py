@@ -1,5 +1,5 @@
-"""The place of an output held by one job at a time: a second one is refused, whatever kind of sink it is. Shards of a
-job hold a table together, each its own part of it."""
+"""The place of an output held by one job, or one review, at a time: a second one is refused, whatever kind of sink it
+is. Shards of a job hold a table together, each its own part of it."""
 
 from __future__ import annotations
 
@@ -32,25 +32,27 @@ def lock_of(file: Path, table: str = "", part: str = "") -> Lock:
 
 
 @contextmanager
-def held(lock: Lock | None, shown: str) -> Iterator[None]:
+def held(lock: Lock | None, shown: str, refusal: str = "") -> Iterator[None]:
     """Keep the place to this job, or to this shard and others. The system gives it back when the process ends, however
     it ends: a file that a killed one has left keeps nobody out. Without a `lock` (a pipe, a server) nothing is held.
+    `refusal` tells that somebody else has it, "" where it is a job that writes there.
 
     Raises:
-        PlaceError: another job has it, or the file cannot be made.
+        PlaceError: another one has it, or the file cannot be made.
     """
     if lock is None:
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(_held(lock.whole, shown, shared=lock.part is not None))
+        told = refusal or taken(shown)
+        stack.enter_context(_held(lock.whole, shown, told, shared=lock.part is not None))
         if lock.part is not None:
-            stack.enter_context(_held(lock.part, shown))
+            stack.enter_context(_held(lock.part, shown, told))
         yield
 
 
 @contextmanager
-def _held(lock: Path, shown: str, *, shared: bool = False) -> Iterator[None]:
+def _held(lock: Path, shown: str, told: str, *, shared: bool = False) -> Iterator[None]:
     """Hold one file, `shared` with all who hold it so."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def _held(lock: Path, shown: str, *, shared: bool = False) -> Iterator[None]:
     except OSError as error:
         raise PlaceError(f"cannot write {shown}: {error.strerror or error}") from error
     if file is None:
-        raise PlaceError(taken(shown))
+        raise PlaceError(told)
     try:
         yield
     finally:

@@ -65,15 +65,15 @@ _META = re.compile(rb"""<meta\b[^>]{0,400}?[\s"';]charset\s*=\s*["']?\s*([^\s"'/
 _DECLARED_WITHIN = 2**16
 
 
-def text_of(raw: bytes, label: str | None = None) -> str:
+def text_of(raw: bytes, label: str | None = None, *, wide: bool = True) -> str:
     """The text of the bytes, whose sender calls their encoding `label`.
 
-    A byte order mark tells the encoding, else the label, if it names one beyond ASCII. Otherwise it is UTF-8 where the
-    bytes are, else windows-1252. Bytes that are none of a declared UTF-8 are read as windows-1252, those of
-    another declared encoding become U+FFFD, unless the whole is UTF-8.
+    A byte order mark tells the encoding (one of 16 bits only where it may be such, `wide`), else the label, if it names
+    one beyond ASCII. Otherwise it is UTF-8 where the bytes are, else windows-1252. Bytes that are none of a declared
+    UTF-8 are read as windows-1252, those of another declared encoding become U+FFFD, unless the whole is UTF-8.
     """
     for mark, marked in _MARKS:
-        if raw.startswith(mark):
+        if raw.startswith(mark) and (wide or marked == "utf-8"):
             return _without_halves(_mended(raw[len(mark) :], marked))
     encoding = codec_of(label)
     if encoding == "utf-8":

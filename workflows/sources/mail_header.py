@@ -45,10 +45,11 @@ def _has_lost(text: str) -> bool:
 
 
 def _eight_bit(value: str) -> str:
-    """The field with the bytes that are not ASCII, which the parser keeps as halves of characters, as characters."""
+    """The field with the bytes that are not ASCII, which the parser keeps as halves of characters, as characters. It
+    stands in a line with its name, so its encoding has 8 bits: what would be the mark of another elsewhere is text."""
     if value.isascii():
         return value
-    return text_of(value.encode("utf-8", "surrogateescape"), "utf-8")
+    return text_of(value.encode("utf-8", "surrogateescape"), "utf-8", wide=False)
 
 
 def _plain(value: str) -> str:

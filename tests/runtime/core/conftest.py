@@ -65,7 +65,17 @@ class MemoryJournal:
             if r.status == "done" and r.keep
         }
 
-    def equal_steps(self, run_id: str, key: Key, *, repeatable: bool) -> Iterator[Stored]:
+    def is_anothers(self, run_id: str, key: Key, step: Any) -> bool:
+        return False
+
+    def take(self, run_id: str, key: Key, step: Any) -> None:
+        pass
+
+    def equal_steps(
+        self, run_id: str, key: Key, same: Any, *, repeatable: bool
+    ) -> Iterator[Stored]:
+        if same is not None:
+            yield same
         for name, steps in reversed(self.steps.items()):
             for other, r in steps.items():
                 if name != run_id and other[1:] == key[1:] and r.status == "done":

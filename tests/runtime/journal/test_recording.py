@@ -185,7 +185,7 @@ def test_a_result_is_found_by_identity_across_runs(journal, run, step, recorded)
 def equal_values(
     journal: SqliteJournal, run_id: str, key: Key, *, repeatable: bool = False
 ) -> list[Any]:
-    found = journal.equal_steps(run_id, key, repeatable=repeatable)
+    found = journal.equal_steps(run_id, key, None, repeatable=repeatable)
     return [stored.value(None) for stored in found]
 
 
@@ -257,20 +257,47 @@ def test_of_many_equal_steps_the_own_one_is_found(journal, run, step, recorded) 
     journal.close_run("r", True, "", 1.0)
 
 
-def test_the_steps_behind_rows_that_stay_are_given_only_where_they_are_repeatable(
+class Kept:
+    """The steps that the rows of records were made with, by the record's place."""
+
+    def __init__(self, **steps: Any) -> None:
+        self._steps = {int(name[1:]): found for name, found in steps.items()}
+
+    def owner(self, step: int) -> int | None:
+        return next((place for place, steps in self._steps.items() if step in steps), None)
+
+    def steps(self, place: int) -> list[int]:
+        return self._steps.get(place, [])
+
+
+def test_what_a_row_was_made_with_is_its_records_wherever_it_stands(
     journal, run, step, recorded
 ) -> None:
+    places: list[list[int]] = []
+
     async def main() -> None:
         journal.open_run(run())
+        journal.keep_rows("r", Kept())
         await recorded(journal, *(step(i, path=f"book/record[{i}]/square") for i in range(3)))
+        places.extend(journal.made_with("r", i) for i in range(3))
+        assert journal.made_with("r", 0) == []
         journal.close_run("r", True, "", 1.0)
 
     asyncio.run(main())
     journal.open_run(run())
-    journal.keep_rows("r", {0, 2})
-    key = Key("book/record[7]/square", "i" * 32, 0)
-    assert equal_values(journal, "r", key) == [1]
-    assert equal_values(journal, "r", key, repeatable=True) == [2, 1, 0]
+    journal.keep_rows("r", Kept(r7=places[0], r0=places[2]))  # the first record has moved
+    moved, first, new = (Key(f"book/record[{i}]/square", "i" * 32, 0) for i in (7, 0, 8))
+    assert equal_values(journal, "r", moved) == [0, 1]
+    assert equal_values(journal, "r", first) == [2, 1]
+    assert equal_values(journal, "r", new) == [1]
+    assert equal_values(journal, "r", moved, repeatable=True) == [0, 2, 1]
+    assert equal_values(journal, "r", new, repeatable=True) == [2, 1, 0]
+    (own, free) = journal.equal_steps("r", moved, None, repeatable=False)
+    assert journal.is_anothers("r", first, own)
+    assert not journal.is_anothers("r", moved, own)
+    assert not journal.is_anothers("r", first, free)
+    journal.take("r", moved, own)
+    assert journal.made_with("r", 7) == places[0]
     journal.close_run("r", True, "", 1.0)
 
 

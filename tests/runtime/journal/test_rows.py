@@ -90,6 +90,22 @@ def test_a_row_that_is_set_aside_keeps_its_key_until_it_is_forgotten(journal, ru
     journal.close_run("r", True, "", 1.0)
 
 
+def test_rows_go_to_other_places_all_at_once(journal, run) -> None:
+    async def main() -> None:
+        journal.open_run(run())
+        for place, key in enumerate("abcd"):
+            journal.put_row("r", place, key, "failed" if key == "d" else "done", key)
+        journal.move_rows("r", [0, 1, 2], [1, 0, 3])
+
+    asyncio.run(main())
+    assert [(row.place, row.key, row.payload) for row in journal.rows("r")] == [
+        (0, "b", "b"),
+        (1, "a", "a"),
+        (3, "c", "c"),
+    ]
+    journal.close_run("r", True, "", 1.0)
+
+
 def test_what_was_set_aside_and_is_said_again_after_a_lost_connection_stays(journal, run) -> None:
     async def main() -> None:
         journal.open_run(run())

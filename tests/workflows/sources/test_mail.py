@@ -63,6 +63,9 @@ def test_a_malformed_mail_does_not_end_the_mailbox(tmp_path: Path) -> None:
         (b"=?gb2312?B?6Z8=?= \xe9", "闊 é"),
         (b"=?koi8-r?q?=C4=CF=CD?=", "дом"),
         (b"=?x-none?q?a=5Fb_c?=", "a_b c"),
+        (b"\xff\xfe", "ÿþ"),
+        (b"\xff\xfeHello", "ÿþHello"),
+        (b"\xef\xbb\xbfHello", "Hello"),
     ],
 )
 def test_subjects_keep_their_letters(tmp_path: Path, raw: bytes, subject: str) -> None:

@@ -117,6 +117,8 @@ def test_an_object_may_hold_itself_and_a_list_of_nothing_but_itself_may_not() ->
     [
         ("a.json", "{", "not JSON"),
         ("a.json", "[1]", "not a JSON Schema"),
+        ("a.json", "{}", r"no 'type', 'properties', 'items', 'enum' or '\$ref' at the top"),
+        ("a.json", '{"allOf": [{"type": "object"}]}', "write what 'allOf' says there"),
         ("a.json", "", "a.json: empty"),
         ("a.jsonl", "", "empty, there is no example in it"),
         ("a.jsonl", "{", "a.jsonl:1: not JSON"),
