@@ -111,7 +111,7 @@ def test_a_step_that_timed_out_in_its_thread_does_not_keep_the_process(shell: An
         "late.py",
         "import threading\n"
         "from carrara import step, workflow\n"
-        "@step(timeout_s=0.05)\n"
+        "@step(timeout_s=0.5)\n"
         "def wait(n: int) -> int:\n"
         "    threading.Event().wait()\n"
         "@workflow\n"
@@ -121,7 +121,7 @@ def test_a_step_that_timed_out_in_its_thread_does_not_keep_the_process(shell: An
     ended = shell("run", "late.py", "-q")
     assert ended.code == 1
     assert "left a thread behind in step 'late/wait'" in ended.err
-    assert "longer than its timeout_s of 0.05 s" in ended.errors[0]
+    assert "longer than its timeout_s of 0.5 s" in ended.errors[0]
 
 
 def limit_files(size: int) -> Any:

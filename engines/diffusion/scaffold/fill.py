@@ -65,12 +65,25 @@ class Filler:
         options = fork.plan.gate.options
         if fork.plan.gate.kind != "property":
             value = self._given(value)
-        chosen = next((n for n, option in enumerate(options) if option.takes(value)), None)
-        if chosen is None:
+        takers = [n for n, option in enumerate(options) if option.takes(value)]
+        if not takers:
             self._misfit(value, path)
             return
         fork.allowed = tuple(range(len(options)))
-        self.tree.choose(fork, chosen, None)
+        if fork.plan.gate.kind != "union":
+            del takers[1:]
+        for chosen in takers[:-1]:
+            # A free value is a scalar on a canvas: an alternative may take in its schema what only a later one holds.
+            try:
+                self._take(fork, chosen, value, path)
+            except CarraraError:
+                fork.body = None
+            else:
+                return
+        self._take(fork, takers[-1], value, path)
+
+    def _take(self, fork: Fork, option: int, value: Any, path: Path) -> None:
+        self.tree.choose(fork, option, None)
         if fork.body is not None:
             self.fill(fork.body, value, path)
 

@@ -28,6 +28,17 @@ CASES: list[tuple[Contract, Any]] = [
         Json.of({"type": "object", "additionalProperties": {"type": "boolean"}}),
         {"a": True, "ö": False},
     ),
+    (
+        Json.of(
+            {
+                "anyOf": [
+                    {"type": "object"},
+                    {"type": "object", "properties": {"a": {"type": "object"}}},
+                ]
+            }
+        ),
+        {"a": {"b": 1}},
+    ),
     (Choice(("ab", "abc")), "abc"),
     (Regex(r"\d+ [a-z]+"), "12 ab"),
     (

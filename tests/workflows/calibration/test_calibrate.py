@@ -61,7 +61,7 @@ def unsure(request: Request) -> Completion:
 
 
 async def slowly_right(request: Request) -> str:
-    await asyncio.sleep(0.004)  # much longer than a scripted answer takes
+    await asyncio.sleep(0.02)  # much longer than a scripted answer takes
     return truth(request)[1]
 
 
@@ -353,7 +353,7 @@ def fitted_to(
     data.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     async def last(request: Request) -> Completion:
-        await asyncio.sleep(0.004)
+        await asyncio.sleep(0.02)
         return told(right(request), 0.9)
 
     async def work() -> Calibrated:
