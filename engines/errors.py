@@ -25,13 +25,15 @@ class EngineError(CarraraError):
 
     For an engine behind a network `phase` says where it went wrong and `status` what HTTP status came, if any. `text`
     is what had come of the answer (of one that comes whole its body, broken off or unreadable), and `usage` what the
-    server told until then that the call had used.
+    server told until then that the call had used. `retry_after_s` is the wait that the engine asked for, None when it
+    named none.
     """
 
     phase: Phase = ""
     status: int | None = None
     text: str = ""
     usage: Usage | None = None
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, engine: str = "") -> None:
         super().__init__(message)
@@ -46,10 +48,7 @@ class EngineError(CarraraError):
 
 
 class EngineBusy(EngineError):
-    """The engine has no room now; the same call may succeed later.
-
-    `retry_after_s` is the wait that the engine asked for, None when it named none.
-    """
+    """The engine has no room now; the same call may succeed later."""
 
     def __init__(
         self, message: str, *, engine: str = "", retry_after_s: float | None = None

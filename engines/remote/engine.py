@@ -63,7 +63,7 @@ class RemoteEngine(Shared):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._name, self.preset = name, preset
+        self._name, self.preset, self._given_model = name, preset, preset.model
         self._given_key, self._given_line = key, line
         self._questions = Questions(preset)
         self._clock = clock
@@ -103,7 +103,7 @@ class RemoteEngine(Shared):
         return no_holes(self._name, contract)
 
     def health(self) -> Health:
-        line = f"{self._name}: {self.preset.model or 'the model'} at {self._talk.line.where}"
+        line = f"{self._name}: {self._shown(self.preset.model) or 'the model'} at {self._talk.line.where}"
         if without := self._questions.without:
             line += f"; the server takes no {', '.join(sorted(without))}"
         if self._users == 0:
@@ -220,7 +220,7 @@ class RemoteEngine(Shared):
                 return None
             raise self._talk.line.explained(error.told) from None
         seconds = self._clock() - started
-        return replace(found, engine=self._name, timings=Timings(prefill_s=seconds))
+        return self._named(replace(found, timings=Timings(prefill_s=seconds)))
 
     async def _by_pins(self, request: Request) -> Completion | None:
         """A JSON answer on a canvas whose literals are pinned."""
@@ -237,7 +237,7 @@ class RemoteEngine(Shared):
                 return None
             raise self._talk.line.explained(error.told) from None
         seconds = self._clock() - started
-        return replace(found, engine=self._name, timings=Timings(decode_s=seconds))
+        return self._named(replace(found, timings=Timings(decode_s=seconds)))
 
     async def _by_text(self, request: Request, watch: Watch | None) -> Completion:
         carrier = self._questions.carrier(request.output)
@@ -255,7 +255,7 @@ class RemoteEngine(Shared):
             was_stopped = False
         value, is_whole = _value(request.output, text, reply.end)
         stop: StopReason = "stop" if was_stopped else _stop(reply)
-        return Completion(
+        completion = Completion(
             text=text,
             value=value,
             confidence=reply.sure
@@ -263,9 +263,17 @@ class RemoteEngine(Shared):
             usage=reply.usage,
             timings=Timings(0.0, answered.first_s, answered.whole_s - answered.first_s),
             stop=stop,
-            engine=self._name,
             model=reply.model or self.preset.model,
         )
+        return self._named(completion)
+
+    def _named(self, completion: Completion) -> Completion:
+        """The completion with the names of its engine and its model."""
+        return replace(completion, engine=self._name, model=self._shown(completion.model))
+
+    def _shown(self, model: str) -> str:
+        """The name of a model as it may be shown: a server may say the key in place of one."""
+        return model if model == self._given_model else self._talk.key.scrub(model)
 
     async def _name_model(self) -> None:
         """Where no model is named, take the first that the server lists; it is asked for that until it can be reached.

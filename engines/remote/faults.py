@@ -86,7 +86,8 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
     """The error to raise for what a server told. `where` is its URL without secrets."""
     said = f"engine {engine!r}: {where} answered {found.status}: {found.message}"
     error: EngineError
-    status = found.status
+    status, wait_s = found.status, found.retry_after_s
+    asked = "" if wait_s is None else f". It asks for a wait of {wait_s:,g} s."
     if _is_quota(found):
         error = QuotaExhausted(f"{said}. The quota is used up: add credit or use another engine.")
     elif status in (400, 413, 422, 500) and _OVERFLOW.search(found.words):
@@ -94,9 +95,7 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
             f"{said}. Shorten the prompt or lower max_tokens, or use an engine with a longer context."
         )
     elif status in _BUSY:
-        wait_s = found.retry_after_s
-        asked = "" if wait_s is None else f" It asks for a wait of {wait_s:,.0f} s."
-        error = EngineBusy(f"{said}.{asked}" if asked else said, retry_after_s=wait_s)
+        error = EngineBusy(f"{said}{asked}", retry_after_s=wait_s)
     elif status in (401, 403):
         error = AccessDenied(
             f"{said}. Check the key, what it may do, and the header that it goes in (key_header)."
@@ -110,7 +109,8 @@ def error_of(found: Told, engine: str, where: str) -> EngineError:
     elif 300 <= status < 400:
         error = EngineRefused(f"{said}. Redirects are not followed: correct base_url.")
     else:
-        error = EngineFailed(said)
+        error = EngineFailed(f"{said}{asked}")
+        error.retry_after_s = wait_s
     return placed(error, engine, "wait", status)
 
 

@@ -78,13 +78,13 @@ def tells_error(data: Any) -> bool:
 
 def wait_of(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by the headers of an answer: `retry-after-ms`, `Retry-After` as a number or a date, or the
-    reset times of rate limits as OpenAI writes them ("6m0s")."""
+    reset times of rate limits as OpenAI writes them ("6m0s"). One that is over already tells no wait."""
     if (ms := _number(headers.get("retry-after-ms"))) is not None:
         return _bounded(ms / 1000)
     after = headers.get("retry-after")
     if after is not None:
         seconds = _number(after)
-        return _bounded(seconds) if seconds is not None else _until(after)
+        return _bounded(_until(after) if seconds is None else seconds)
     if headers.get("x-ratelimit-remaining-requests") == "0":
         return duration(headers.get("x-ratelimit-reset-requests", ""))
     if headers.get("x-ratelimit-remaining-tokens") == "0":
@@ -167,7 +167,7 @@ def _until(text: str) -> float | None:
         moment = parsedate_to_datetime(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        return _bounded((moment - datetime.now(UTC)).total_seconds())
+        return (moment - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -180,8 +180,8 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S)
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None or seconds < 0 else min(seconds, _LONGEST_WAIT_S)
 
 
 __all__ = ["Told", "duration", "quoted", "tells_error", "told", "wait_of"]

@@ -16,6 +16,7 @@ from carrara.engines.errors import (
     ContentFiltered,
     ContextOverflow,
     EngineBusy,
+    EngineError,
     EngineFailed,
     EngineRefused,
     QuotaExhausted,
@@ -46,7 +47,7 @@ def error_answer(error: Exception) -> Response:
     milliseconds beside them."""
     status, told = _told(error)
     headers = {}
-    if isinstance(error, EngineBusy) and error.retry_after_s is not None:
+    if isinstance(error, EngineError) and error.retry_after_s is not None:
         headers["Retry-After"] = f"{math.ceil(error.retry_after_s)}"
         headers["retry-after-ms"] = f"{math.ceil(1000 * error.retry_after_s)}"
     return Json(told, status, headers)

@@ -34,12 +34,12 @@ class Answered:
 @dataclass(slots=True)
 class _Part:
     """What a step does for the call: whether the call was `made` for it, and the `heir` that leads it instead. Of the
-    step that began the call: the others that have `joined` it, and whether it `is_let_in` to the engine; of those, the
-    one that `began` it."""
+    step that began the call: the others that have `joined` it and not left, and whether it `is_let_in` to the engine;
+    of those, the one that `began` it."""
 
     made: bool = False
     heir: Asking | None = None
-    joined: list[Asking] = field(default_factory=list)
+    joined: dict[Asking, None] = field(default_factory=dict)
     is_let_in: bool = False
     began: Asking | None = None
 
@@ -53,7 +53,10 @@ class Asking:
     without a place. Without a `gate` there is always a place; without `flights` nothing is joined, and nothing taken
     from what is `remembered` of the run, in which `asker` is the number of the step's node. A call that was joined goes
     over to the `bill` of this one where the step that made it leaves; `waits` is called when one that was joined is at
-    the engine.
+    the engine. `second`: the step has asked the same already and waits for that, too; it joins second calls of others.
+
+    A call that can be joined has no deadline of its own: each step leaves it by its own deadline, and the last takes it
+    back.
     """
 
     engine: Engine
@@ -66,6 +69,7 @@ class Asking:
     bill: Bill | None = None
     remembered: Remembered | None = None
     asker: int = 0
+    second: bool = False
     waits: Callable[[], None] = lambda: None
     _part: _Part = field(default_factory=_Part)
 
@@ -77,14 +81,20 @@ class Asking:
             EngineBusy, EngineRefused, EngineFailed: as the engine says.
         """
         if self.flights is None or not self.request.sampling.is_repeatable:
-            return Answered(await self._admitted(), False)
+            return Answered(await self._admitted(self.request), False)
         self._part.made = self._part.is_let_in = False
-        self._part.joined, self._part.began = [], None
+        self._part.joined, self._part.began = {}, None
         place = (self.engine.name, self.engine.fingerprint, self.firm)
         request, known = _sameness(self.request), self.remembered
         if known is not None and (found := known.get(place, request, self.asker)) is not None:
             return Answered(found, joined=False, remembered=True)
-        completion = await self.flights.run((*place, request), self._admitted, self)
+        shared = _without_deadline(self.request)
+        key = (*place, self.second, request)
+        try:
+            completion = await self.flights.run(key, lambda: self._admitted(shared), self)
+        finally:
+            if (began := self._part.began) is not None:
+                began._part.joined.pop(self, None)
         if known is not None:
             known.put(place, request, self.asker, completion)
         return Answered(completion, not self._part.made)
@@ -98,7 +108,7 @@ class Asking:
         """See `single_flight`."""
         began = leader._part.began or leader
         self._part.began = began
-        began._part.joined.append(self)
+        began._part.joined[self] = None
         if began._part.is_let_in:
             self.waits()
 
@@ -111,16 +121,22 @@ class Asking:
     @property
     def _leader(self) -> Asking:
         """Who leads the call that was begun here."""
-        heir = self._part.heir
-        return self if heir is None else heir._leader
+        left: list[Asking] = []
+        leader = self
+        while (heir := leader._part.heir) is not None:
+            left.append(leader)
+            leader = heir
+        for one in left:  # the way is short the next time
+            one._part.heir = leader
+        return leader
 
-    async def _admitted(self) -> Completion:
+    async def _admitted(self, request: Request) -> Completion:
         if self.gate is None:
-            return await self._complete()
-        tokens = estimated_tokens(self.request.messages) + self.request.limits.max_tokens
-        async with self.gate.admit(rank=self.request.priority, tokens=tokens) as admission:
+            return await self._complete(request)
+        tokens = estimated_tokens(request.messages) + request.limits.max_tokens
+        async with self.gate.admit(rank=request.priority, tokens=tokens) as admission:
             try:
-                completion = await self._complete()
+                completion = await self._complete(request)
             except (PassedOver, Reserved, Recovering):
                 admission.used(0)
                 raise
@@ -132,7 +148,7 @@ class Asking:
             admission.used(usage.prompt_tokens + usage.completion_tokens)
             return completion
 
-    async def _complete(self) -> Completion:
+    async def _complete(self, request: Request) -> Completion:
         leader = self._leader
         leader.admit()
         leader._part.made = self._part.is_let_in = True
@@ -144,10 +160,10 @@ class Asking:
             if (watch := self._leader.watch) is not None:
                 watch(progress)
 
-        completion = await self.engine.complete(self.request, show if self.watch else None)
+        completion = await self.engine.complete(request, show if self.watch else None)
         usage = completion.usage
         if usage == Usage():
-            usage = _estimated(self.request, completion.text)
+            usage = _estimated(request, completion.text)
         return replace(completion, engine=self.engine.name, usage=usage)
 
 
@@ -160,7 +176,11 @@ def _estimated(request: Request, text: str) -> Usage:
 
 def _sameness(request: Request) -> Request:
     """The request without what its answer cannot depend on."""
-    return replace(request, priority=0.0, limits=replace(request.limits, deadline_s=None))
+    return replace(_without_deadline(request), priority=0.0)
+
+
+def _without_deadline(request: Request) -> Request:
+    return replace(request, limits=replace(request.limits, deadline_s=None))
 
 
 __all__ = ["Answered", "Asking", "PassedOver"]

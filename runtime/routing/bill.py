@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import inf
 
 from carrara.engines.errors import (
     EngineBusy,
@@ -55,9 +56,7 @@ class Bill:
         broke = purse.objection(self.engine, self._expected, beside_others=False)
         if broke is not None:
             raise OverBudget(f"the budget is spent: {broke}", engine=self.engine)
-        if self._is_probe:
-            pass  # put off, and still the one that tries the engine
-        elif self.patience.lasts():
+        if self.patience.lasts():
             self._check_whole(now)
         elif objection := router.breakers.objection(self.engine, now, router.policy.break_s):
             return objection
@@ -81,9 +80,11 @@ class Bill:
         return breakers.pause_s(self.engine, now, self._router.policy.break_s) > 0
 
     async def recovery(self, now: float) -> None:
-        """Wait until the engine may be tried again, or another call has tried it."""
-        breakers = self._router.breakers
-        wait_s = breakers.pause_s(self.engine, now, self._router.policy.break_s)
+        """Wait until the engine may be tried again, another call has tried it, or it is down while one tries it."""
+        breakers, break_s = self._router.breakers, self._router.policy.break_s
+        wait_s = breakers.pause_s(self.engine, now, break_s)
+        if wait_s == inf:
+            wait_s = breakers.left_s(self.engine, now, break_s, self._hurried)
         if wait_s > 0:
             await breakers.changed(self.engine, wait_s)
 
@@ -107,17 +108,20 @@ class Bill:
             return (error.retry_after_s or 0.0) <= self._router.policy.max_wait_s
         return isinstance(error, EngineFailed) and (error.is_unreachable or is_server_fault(error))
 
-    def put_off(self, error: EngineError) -> Spending:
-        """The engine asks for the call some time later: nothing is reserved for it until then. What it had used."""
+    def put_off(self, error: EngineError, now: float, wait_s: float) -> Spending:
+        """The engine asks for the call so many seconds later: nothing is reserved for it until then, and where it tried
+        the engine, the first that comes by then does. What it had used."""
         spent = self._used_until(error) if self.is_asked else Spending()
         self._close(spent)
+        if self._is_probe:
+            self._is_probe = False
+            self._router.breakers.put_off(self.engine, now, wait_s)
         return spent
 
     def failed(self, error: EngineError, now: float) -> Spending:
         """The engine gave no answer; what it had used for it until then. Nothing is counted where it was not asked, as
         one that is down."""
         if not self.is_asked:
-            self._let_others_try()
             return Spending()
         spent = self._used_until(error)
         self._close(spent)
@@ -151,7 +155,7 @@ class Bill:
             unreachable=unreachable,
             told=(error.status or 0) >= 500 and is_server_fault(error),
             probe=self._is_probe,
-            asked_s=(isinstance(error, EngineBusy) and error.retry_after_s) or 0.0,
+            asked_s=min(error.retry_after_s or 0.0, policy.max_wait_s),
         )
         self._is_probe = False
         bound_s = breakers.bound_s(self.engine, policy.break_s, self._hurried)
@@ -164,7 +168,6 @@ class Bill:
     def cancelled(self) -> Spending:
         """The call was taken back; its prompt is paid for, if it was asked. What that is."""
         if not self.is_asked:
-            self._let_others_try()
             return Spending()
         usage = Usage(prompt_tokens=self.prompt_tokens)
         price = self._router.purse.prices.get(self.engine)
@@ -174,14 +177,14 @@ class Bill:
         return spent
 
     def take_over(self, other: Bill) -> None:
-        """The step of `other` has left a call that goes on for this one: what it costs is paid here."""
+        """The step of `other` has left a call that goes on for this one: what it costs is paid here, and what it
+        tells of the engine is told here."""
         if not other.is_asked:
             return
-        other._let_others_try()
         other._close(Spending())
-        if not self.is_asked:
-            self._router.purse.reserve(self._expected)
-            self.is_asked = True
+        self._router.purse.reserve(self._expected)
+        self.is_asked, self._is_probe = True, other._is_probe
+        other._is_probe = False
 
     def _let_others_try(self) -> None:
         if self._is_probe:

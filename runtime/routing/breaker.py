@@ -30,7 +30,7 @@ class Recovering(Exception):
 class _Breaker:
     """`since`: the first of the failures in a row, `failed_at`: the last; `opened_at` None: closed. `tried`: how often
     it was tried in vain since it opened. `unreachable`: at the last failure no connection came about. `told`: at each
-    of them the server told that the fault is its own. `asked_s`: the wait that it asked for at the last."""
+    of them the server told that the fault is its own. `held_until`: when the waits are over that it asked for."""
 
     failures: int = 0
     since: float = 0.0
@@ -40,7 +40,7 @@ class _Breaker:
     probing: bool = False
     unreachable: bool = False
     told: bool = True
-    asked_s: float = 0.0
+    held_until: float = -inf
     error: str = ""
 
 
@@ -62,7 +62,7 @@ class Breakers:
         found = self._found.get(engine)
         if found is None or found.opened_at is None:
             return None
-        if found.opened_at + break_s <= now and not found.probing:
+        if max(found.opened_at + break_s, found.held_until) <= now and not found.probing:
             return None
         told = (
             f"{engine} failed {found.failures} times in a row and is left alone for {break_s:g} s"
@@ -78,7 +78,7 @@ class Breakers:
         if found.probing:
             return inf
         pause_s = min(break_s, FIRST_PAUSE_S * float(2 ** min(found.tried, 30)))
-        return max(0.0, found.failed_at + max(pause_s, found.asked_s) - now)
+        return max(0.0, max(found.failed_at + pause_s, found.held_until) - now)
 
     def answers(self, engine: str) -> int:
         """How many calls the engine has answered."""
@@ -99,12 +99,19 @@ class Breakers:
             return 0.0
         return (HURRIED if hurried and found.told else PATIENT) * break_s
 
+    def left_s(self, engine: str, now: float, break_s: float, hurried: bool = False) -> float:
+        """How long until the engine is `down` if it does not answer before; infinity where it does not fail."""
+        found = self._found.get(engine)
+        if found is None or found.opened_at is None:
+            return inf
+        return found.since + self.bound_s(engine, break_s, hurried) - now
+
     def down(self, engine: str, now: float, break_s: float, hurried: bool = False) -> str | None:
         """Why such a call is not to wait any longer, None if it is to. `hurried`: somebody waits for its run."""
         found = self._found.get(engine)
         if found is None or found.opened_at is None:
             return None
-        if now - found.since < self.bound_s(engine, break_s, hurried):
+        if self.left_s(engine, now, break_s, hurried) > 0:
             return None
         if found.failures == 1:
             return found.error
@@ -135,6 +142,12 @@ class Breakers:
             found.probing = False
             self._changed(engine)
 
+    def put_off(self, engine: str, now: float, asked_s: float) -> None:
+        """The engine asked the probe to come again after so many seconds. Whoever comes first then is the next."""
+        if (found := self._found.get(engine)) is not None:
+            found.held_until = now + asked_s
+        self.gave_up(engine)
+
     def failed(
         self,
         engine: str,
@@ -154,7 +167,7 @@ class Breakers:
         found = self._found.setdefault(engine, _Breaker(since=now))
         found.failures += 1
         found.failed_at, found.error, found.unreachable = now, _shown(error), unreachable
-        found.told, found.asked_s = found.told and told, asked_s
+        found.told, found.held_until = found.told and told, max(found.held_until, now + asked_s)
         was_open = found.opened_at is not None
         if probe:
             found.tried += found.probing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from carrara.engines.engine import Engine
-from carrara.engines.errors import EngineBusy, EngineError
+from carrara.engines.errors import EngineError
 from carrara.engines.facts import REMOTE
 from carrara.engines.request import Progress, Request, Usage, Watch
 from carrara.runtime.events import (
@@ -74,8 +74,8 @@ class Calls:
         doubled: str = "",
         patience: Patience = NONE,
     ) -> Answered:
-        """One request to one engine; to the one that is `doubled` it joins none that is equal. While `patience` lasts,
-        an engine that keeps failing is waited for.
+        """One request to one engine; to the one that is `doubled` it joins none that is equal but other steps' second
+        ones. While `patience` lasts, an engine that keeps failing is waited for.
 
         Raises:
             PassedOver: meanwhile evidence speaks against asking, and nothing insists on it.
@@ -92,7 +92,7 @@ class Calls:
             _heard(bill, Usage())
             self._tell_used(engine, spent, broke=True)
 
-        def put_off(busy: EngineBusy, wait_s: float) -> None:
+        def put_off(busy: EngineError, wait_s: float) -> None:
             self.ctx.tell(PutOff, engine=engine, reason=str(busy), wait_s=wait_s)
 
         left_s, most_s = request.limits.deadline_s, self.router.policy.max_wait_s
@@ -135,18 +135,24 @@ class Calls:
             waits(bill.prompt_tokens)
             self.ctx.tell(EngineCalled, engine=engine, reason=reason)
 
+        def joined() -> None:
+            waits(0)
+            told = f"{reason}; joined an equal request under way"
+            self.ctx.tell(EngineCalled, engine=engine, reason=told)
+
         return Asking(
             self.engines[engine],
             request,
             admit,
             firm,
             resources.get("gates", {}).get(engine),
-            None if engine == doubled else resources.get("single_flight"),
+            resources.get("single_flight"),
             self._watch(engine, bill),
             bill,
             resources.get("remembered"),
             self.ctx.node,
-            lambda: waits(0),
+            engine == doubled,
+            joined,
         )
 
     def _admit(self, engine: str, firm: bool, bill: Bill) -> None:
@@ -191,9 +197,8 @@ class Calls:
             cost = bill.settle(usage)
             self.told.took(bill.engine, self.told.now() - asked_at)
         _heard(bill, usage)
-        if answered.joined or answered.remembered:
-            which = "under way" if answered.joined else "answered before in this run"
-            told = f"{reason}; joined an equal request {which}"
+        if answered.remembered:
+            told = f"{reason}; joined an equal request answered before in this run"
             self.ctx.tell(EngineCalled, engine=completion.engine, reason=told)
         self.ctx.tell(
             EngineAnswered,

@@ -17,7 +17,8 @@ class Line:
     """The moves so far and what came of them. `last` is the last rejected answer of each engine that gave one, `draft`
     the last of all with its text, mended where it was. `origins` is the engine of each field that stayed while another
     engine was asked for the doubtful ones. `doubled` is an engine that is asked the same on the line beside this one: a
-    call to it from here is one of its own, and joins none. `stay` is that at the engine that is asked now."""
+    call to it from here is a second one, and joins none but second ones of other steps. `stay` is that at the engine
+    that is asked now."""
 
     history: list[Move] = field(default_factory=list)
     last: dict[str, Verdict] = field(default_factory=dict)

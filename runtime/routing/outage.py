@@ -58,7 +58,7 @@ async def answer_in_the_end(
     max_wait_s: float,
     rejected: Callable[[EngineError], None],
     broke_off: Callable[[Spending], None],
-    put_off: Callable[[EngineBusy, float], None],
+    put_off: Callable[[EngineError, float], None],
 ) -> tuple[Answered, float]:
     """The answer, and when it was asked for, by the clock of the loop: as soon as the budget has room beside the calls
     under way, a pause that the engine asked for is over (of `max_wait_s` at most, and not time and again), and an
@@ -82,15 +82,14 @@ async def answer_in_the_end(
             with uncounted():
                 await bill.patience.through(bill.recovery(now()))
         except (EngineBusy, EngineFailed) as error:
-            busy = error if isinstance(error, EngineBusy) else None
-            pause_s = busy.retry_after_s if busy else None
-            if busy and pause_s is not None and pause_s <= max_wait_s and waits < _WAITS:
+            busy, asked_s = isinstance(error, EngineBusy), error.retry_after_s
+            if busy and asked_s is not None and asked_s <= max_wait_s and waits < _WAITS:
                 waits += 1
-                put_off(busy, pause_s)
-                broke_off(bill.put_off(error))
-                asking.hold_off(pause_s)
+                put_off(error, asked_s)
+                broke_off(bill.put_off(error, now(), asked_s))
+                asking.hold_off(asked_s)
                 with uncounted():
-                    await asyncio.sleep(pause_s)
+                    await asyncio.sleep(asked_s)
                 continue  # it is late from the first time on
             waits = 0
             if (own := outage.is_of_the_call(error)) is not None:
@@ -102,9 +101,10 @@ async def answer_in_the_end(
                 rejected(error)
             broke_off(bill.failed(error, now()))
             last = error
-            if outage.pause_s > 0 and not bill.is_held_off(now()):
+            pause_s = max(outage.pause_s, min(error.retry_after_s or 0.0, max_wait_s))
+            if pause_s > 0 and not bill.is_held_off(now()):
                 with uncounted():
-                    await bill.patience.through(asyncio.sleep(outage.pause_s))
+                    await bill.patience.through(asyncio.sleep(pause_s))
         if last is not None and not bill.patience.lasts():
             raise last
         asked_at = now()

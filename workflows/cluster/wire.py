@@ -230,13 +230,12 @@ def _engine_error(data: dict[str, Any]) -> EngineError:
     if not (isinstance(kind, type) and issubclass(kind, EngineError)):
         kind = EngineFailed
     more = {}
-    if issubclass(kind, engine_errors.EngineBusy):
-        more["retry_after_s"] = data["retry_after_s"]
     if issubclass(kind, engine_errors.StreamCut):
         more["text"] = data["text"] or ""
     error = kind(data["message"], engine=data["engine"] or "", **more)
     error.phase = data["phase"] or ""
     error.status = data["status"]
+    error.retry_after_s = data["retry_after_s"]
     return error
 
 

@@ -119,6 +119,26 @@ def test_the_wait_that_was_asked_for_is_told(net: Any) -> None:
     assert caught.value.retry_after_s == 7.0
 
 
+@pytest.mark.parametrize(("asked", "told"), [("0.25", "0.25"), ("7", "7"), ("3600", "3,600")])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_it_is_told_as_it_is_whatever_the_status(
+    status: int, asked: str, told: str, net: Any
+) -> None:
+    with pytest.raises(
+        EngineError, match=rf"slow down\. It asks for a wait of {told} s\."
+    ) as caught:
+        net.complete(net.answer(openai("slow down"), status, Retry_After=asked))
+    assert caught.value.retry_after_s == float(asked)
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_wait_that_is_over_already_is_none(status: int, net: Any) -> None:
+    with pytest.raises(EngineError) as caught:
+        net.complete(net.answer(openai("slow down"), status, Retry_After="-1"))
+    assert caught.value.retry_after_s is None
+    assert "wait" not in str(caught.value)
+
+
 def test_an_ordinary_rate_limit_that_speaks_of_billing_is_no_used_up_quota(net: Any) -> None:
     words = (
         "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): Limit 3, Used 3. Please try "
@@ -141,7 +161,9 @@ def test_an_ordinary_rate_limit_that_speaks_of_billing_is_no_used_up_quota(net: 
     [
         ({"retry-after": "2.5"}, 2.5),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after-ms": "-1"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "Fri, 31 Dec 999999999999 23:59:59 GMT"}, None),
@@ -162,7 +184,7 @@ def test_a_date_to_wait_for_is_a_wait() -> None:
     found = wait_of({"retry-after": at})
     assert found is not None
     assert 55 < found <= 60
-    assert wait_of({"retry-after": format_datetime(datetime.now(UTC) - timedelta(60))}) == 0.0
+    assert wait_of({"retry-after": format_datetime(datetime.now(UTC) - timedelta(60))}) is None
 
 
 def test_the_wait_in_a_body_is_read_where_no_header_has_one() -> None:

@@ -24,7 +24,9 @@ from carrara.engines.remote.engine import RemoteEngine
 from carrara.engines.remote.keys import Key, bare_url, find_key
 from carrara.engines.remote.preset import presets
 from carrara.engines.remote.told import quoted, told
+from carrara.engines.request import Message, Request
 from carrara.runtime.routing.policy import Policy, Rule
+from tests.engines.remote.conftest import chat
 
 FLOW = """
 name: flow
@@ -235,6 +237,45 @@ def test_an_answer_in_another_format_that_repeats_the_key_is_scrubbed(
     assert f"{'x' * before}, Bearer ***" in told
     for part in (net.SECRET, net.SECRET[:8], net.SECRET[-8:]):
         assert part not in told
+
+
+@pytest.mark.parametrize(
+    ("preset", "body"),
+    [
+        ({}, lambda name: {**chat("glad"), "model": name}),
+        ({"decisions": True}, lambda name: {"answers": [{"choice": "glad"}], "model": name}),
+        (
+            {"wire": "gemini"},
+            lambda name: {
+                "candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": "glad"}]}}],
+                "modelVersion": name,
+            },
+        ),
+    ],
+)
+def test_a_key_that_a_server_says_in_place_of_its_model_is_not_shown(
+    preset: dict[str, Any], body: Any, net: Any
+) -> None:
+    completion, _, _ = net.complete(
+        net.answer(body(f"m-{net.SECRET}")),
+        output=Choice(("glad", "sad")),
+        preset=net.PLAIN.but(preset, "test"),
+    )
+    assert (completion.text, completion.model) == ("glad", "m-***")
+
+
+def test_a_model_that_is_listed_by_the_key_is_not_shown(net: Any) -> None:
+    async def run() -> tuple[Any, str]:
+        listed, said = {"data": [{"id": net.SECRET}]}, {**chat("Hi!"), "model": net.SECRET}
+        async with net.Server([net.answer(listed), net.answer(said)]) as server:
+            preset = net.PLAIN.but({"base_url": server.url, "model": ""}, "test")
+            async with RemoteEngine("test", preset, key=Key(net.SECRET)) as engine:
+                request = Request((Message("user", "Say it."),))
+                return await engine.complete(request), engine.health().line
+
+    completion, line = asyncio.run(run())
+    assert (completion.text, completion.model) == ("Hi!", "***")
+    assert line.startswith("test: *** at http")
 
 
 @pytest.mark.parametrize("header", ["", "Authorization", "api-key", "X-Api-Key", "X-My-Gateway"])

@@ -21,6 +21,7 @@ from carrara.engines.errors import (
     ContentFiltered,
     ContextOverflow,
     EngineBusy,
+    EngineError,
     EngineFailed,
     EngineRefused,
     LoadingError,
@@ -152,6 +153,11 @@ def test_a_canvas_that_changes_is_not_streamed() -> None:
     assert seen == ["whole"]
 
 
+def asks_for(error: EngineError, wait_s: float) -> EngineError:
+    error.retry_after_s = wait_s
+    return error
+
+
 @pytest.mark.parametrize("streams", [True, False])
 @pytest.mark.parametrize(
     ("error", "kind"),
@@ -164,6 +170,7 @@ def test_a_canvas_that_changes_is_not_streamed() -> None:
         (AccessDenied("the key is wrong"), AccessDenied),
         (EngineRefused("never"), EngineRefused),
         (EngineFailed("broke"), EngineFailed),
+        (asks_for(EngineFailed("broke"), 2.5), EngineFailed),
     ],
 )
 def test_errors_come_back_as_what_they_were(
@@ -173,9 +180,9 @@ def test_errors_come_back_as_what_they_were(
     with pytest.raises(kind) as caught:
         completed(Slow("inner", [error]), asking(), watch)
     assert type(caught.value) is kind
-    if isinstance(error, EngineBusy):
-        assert isinstance(caught.value, EngineBusy)
-        assert caught.value.retry_after_s == error.retry_after_s
+    assert isinstance(error, EngineError)
+    assert isinstance(caught.value, EngineError)
+    assert caught.value.retry_after_s == error.retry_after_s
 
 
 @pytest.mark.parametrize(("wait_s", "told"), [(0.25, "1"), (3, "3"), (34_560_000.0, "34560000")])

@@ -124,7 +124,9 @@ def test_completions_and_errors() -> None:
     over = ContextOverflow("too long", engine="e")
     cut = StreamCut("cut", engine="e", text="half")
     cut.phase, cut.status = "read", 200
-    for error in (busy, over, cut):
+    broken = EngineFailed("broken", engine="e")
+    broken.status, broken.retry_after_s = 500, 2.5
+    for error in (busy, over, cut, broken):
         with pytest.raises(type(error)) as raised:
             completion_from_text(failure_text(error), "e", contract)
         assert type(raised.value) is type(error)
