@@ -15,7 +15,8 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Binder, Done
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import EarlierRows, checked, still_open
+from carrara.workflows.following import moves_of
+from carrara.workflows.kept_rows import EarlierRows, Moves
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import Record, SourceError
 from carrara.workflows.rows import Row, Rows
@@ -27,6 +28,7 @@ from carrara.workflows.sinks.opening import shown
 from carrara.workflows.sinks.shape import complete, row_columns
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sinks.tables import TableSink
+from carrara.workflows.still_open import checked, still_open
 from carrara.workflows.trust.beside import Trusted, path_beside
 
 if TYPE_CHECKING:
@@ -124,12 +126,14 @@ class Opened:
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.follow(self._journal, again, job.limit)
+            moves = moves_of(earlier, again, job.limit)
+            self._refuse_unfit_behind(earlier, moves)
+            earlier.follow(self._journal, moves, again)
             earlier.drop_unfit()
             earlier.let_go(self._journal)
             if earlier.stale:
                 earlier.set_outdated_aside(job.limit)
-            still = still_open(records, job.limit, earlier, shown_input, job.limit)
+            still = still_open(records, job.limit, earlier, shown_input)
         elif job.input == "-":
             still = still_open(records, job.limit, earlier, shown_input, 0)
         else:
@@ -145,6 +149,21 @@ class Opened:
             self._stack.enter_context(trusted)
             self.trusted = trusted
         return still
+
+    def _refuse_unfit_behind(self, earlier: EarlierRows, moves: Moves) -> None:
+        """Raises PlaceError where rows do not fit today's types and their records are not to run again: the output
+        holds rows of one type."""
+        limit = self._job.limit
+        if limit is None:
+            return
+        kept = (place for place in earlier.unfit if place not in moves.dropped)
+        behind = [place for place in kept if moves.heir(place) >= limit]
+        if behind:
+            raise PlaceError(
+                f"{shown(self._job.place)}: {len(behind)} of the rows behind --limit {limit} are of another type than "
+                f"those that the workflow gives now; {earlier.why_unfit(behind[0])}. Go on without --limit, which runs "
+                "their records again; or declare the type that was there before, or begin anew with another --output"
+            )
 
     def _refuse(self, rows: Sequence[Row]) -> None:
         """Rows that counted as done until their table refused them are failed records."""
@@ -208,10 +227,10 @@ def _files(job: Job, sink: Sink) -> list[Path]:
 
 
 def _other_types(place: str, earlier: EarlierRows) -> str:
-    count = len(earlier.unfit)
+    count, why = len(earlier.unfit), earlier.why_unfit(earlier.unfit[0])
     return (
         f"{place}: {count} of the rows that the job has made are of another type than those that the workflow gives "
-        f"now; {earlier.misfit}. --accept-changes drops them and runs their records again; or declare the type that "
+        f"now; {why}. --accept-changes drops them and runs their records again; or declare the type that "
         "was there before, or begin anew with another --output"
     )
 

@@ -90,6 +90,9 @@ class RowWriter:
         else:
             payload, reason = row.fields, row.fields["error"]
         state = "done" if row.ok else "failed"
+        failed_at = self._opened.earlier.try_again(record)
+        if failed_at is not None:
+            self._journal.forget_row(self._run_id, failed_at)
         durable = self._loop.create_future()
 
         def done(error: BaseException | None) -> None:

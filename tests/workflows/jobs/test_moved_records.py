@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from carrara.engines.request import Completion, Confidence, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
 from carrara.workflows.run import session
 
@@ -200,6 +201,37 @@ def test_a_review_tells_where_a_record_stands_now(book: Book) -> None:
         ("A", "2"),
         ("B", "3"),
     ]
+
+
+def places_to_review(book: Book) -> list[tuple[str, str]]:
+    return [(line["key"], line["where"].rpartition(":")[2]) for line in book.lines("review")]
+
+
+def test_a_review_tells_of_lines_that_move_among_those_that_are_not_selected(book: Book) -> None:
+    book.job = replace(book.job, review=1.0, where="text != 'skip'")
+    book.run("A", "B")
+    assert book.run(("S", "skip"), "A", "B") == []
+    assert places_to_review(book) == [("A", "2"), ("B", "3")]
+
+
+def test_a_review_whose_rewriting_was_cut_off_is_made_right(book: Book) -> None:
+    book.job = replace(book.job, review=1.0)
+    book.run("A", "B")
+    assert book.result is not None
+    run_id = book.result.run_id
+
+    async def moved_and_killed() -> None:
+        with SqliteJournal(book.folder / "j.db") as journal:
+
+            async def body() -> None:
+                journal.move_rows(run_id, [0, 1], [1, 0])
+
+            async with session(journal=journal, engines={}) as kept:
+                await kept.execute(body, name="vote (job)", run_id=run_id)
+
+    asyncio.run(moved_and_killed())
+    assert book.run("B", "A") == []
+    assert places_to_review(book) == [("B", "1"), ("A", "2")]
 
 
 def test_lines_without_an_id_are_known_by_what_they_hold(book: Book) -> None:
