@@ -236,7 +236,9 @@ def test_rows_behind_the_limit_are_not_dropped_for_their_type(desk: Desk) -> Non
     there = {path: path.read_bytes() for path in desk.folder.glob("out.*")}
     desk.define(PIPELINE.replace("outputs: {", 'outputs: {more: "{{ first }}", '))
     desk.asks = replace(desk.job, limit=2)
-    with pytest.raises(PlaceError, match="3 of the rows behind --limit 2 .* 'c': .*more") as raised:
+    with pytest.raises(
+        PlaceError, match=r"3 of the rows behind --limit 2 .* 'c': .*more"
+    ) as raised:
         desk.run(go_on=first, accept_changes=True)
     assert "Go on without --limit" in str(raised.value)
     assert desk.asked == []
