@@ -257,7 +257,7 @@ class EarlierRows:
             self.stale -= 1
 
     def is_outdated(self, place: int) -> bool:
-        """Whether the row in this place has been set aside, and nothing has replaced it."""
+        """Whether the row of before in this place was set aside, for a new one to replace it."""
         return place in self._outdated
 
     def _kept(self, stored: StoredRow) -> KeptRow:
@@ -316,10 +316,6 @@ class EarlierRows:
         if elsewhere is not None:
             self._failed.discard(elsewhere)
         return elsewhere
-
-    def tried(self, place: int) -> None:
-        """The record has been run again, and the journal has what came of it."""
-        self._outdated.discard(place)
 
     def forget_failed(self, first: int) -> None:
         """The source has no record in the place `first` any more, nor after it."""

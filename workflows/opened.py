@@ -46,6 +46,7 @@ class Opened:
     still_failed = 0
     refused = 0
     refused_of_before = 0
+    refused_remade = 0
 
     def __init__(
         self,
@@ -176,6 +177,7 @@ class Opened:
             )
         self.refused += len(rows)
         self.refused_of_before += sum(row.index in self.earlier for row in rows)
+        self.refused_remade += sum(self.earlier.is_outdated(row.index) for row in rows)
 
     def _keep_failed(self) -> None:
         """What was not tried again is still failed."""

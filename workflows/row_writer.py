@@ -60,7 +60,6 @@ class RowWriter:
         aside = opened.aside.add(record.key) if replaces and opened.aside else None
         row.aside = opened.aside.of(record.key) if opened.aside else None
         await self._commit(record, row, beside, replaces, aside)
-        opened.earlier.tried(record.index)
         opened.rows.put(row)
         if row.ok and opened.aside:
             opened.aside.replace(record.key)

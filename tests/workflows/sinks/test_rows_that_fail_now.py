@@ -152,6 +152,20 @@ def test_a_record_whose_new_row_the_table_refuses_leaves_none(place: str) -> Non
 
 
 @TABLES
+def test_a_row_that_was_made_again_and_refused_is_not_counted_as_made(place: str) -> None:
+    ask(place, "CREATE TABLE t (key VARCHAR PRIMARY KEY, n BIGINT CHECK (n < 90))")
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": (await read(text))[0]}")  # fmt: skip
+    give(("a", "1"), ("b", "2"), ("c", "3"))
+    first = job(place)
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": 45 * (await read(text))[0]}")  # fmt: skip
+    again = job(place, first.run_id)
+    assert (again.done, again.failed, again.remade, again.reused) == (1, 2, 1, 0)
+    assert ask(place, "SELECT * FROM t") == [("a", 45)]
+
+
+@TABLES
 def test_a_row_that_somebody_else_put_for_a_failed_record_stays(place: str) -> None:
     give(("a", "1"), ("b", "two"))
     first = job(place)
