@@ -24,7 +24,7 @@ from carrara.workflows.rows_aside import RowsAside
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.held import held
-from carrara.workflows.sinks.opening import shown
+from carrara.workflows.sinks.opening import is_table, shown
 from carrara.workflows.sinks.shape import complete, row_columns
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sinks.tables import TableSink
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 class Opened:
     """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before; `aside` is None
-    where the output holds no row of before. Used in `with`."""
+    where the job has had no table. Used in `with`."""
 
     rows: Rows
     earlier: EarlierRows
@@ -79,13 +79,15 @@ class Opened:
         refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
 
     def _rows_aside(self) -> RowsAside | None:
-        """The rows of before that the output may hold."""
-        if self._run_id is None or not isinstance(self._sink, TableSink):
+        """The rows of before that count no more and that a table of the job may hold; None where it has had no table."""
+        if self._run_id is None:
             return None
-        first = self._job.from_source(self._journal.find(self._run_id).source)
-        if not _is_own(self._job, first):
-            return None
-        return RowsAside(self._journal, self._run_id, self._sink)
+        places = self._job.from_source(self._journal.find(self._run_id).source).places
+        tables = [number for number, place in enumerate(places) if is_table(place)]
+        own = next((each for each in tables if is_same(places[each], self._job.place)), None)
+        others = [each for each in tables if each != own]
+        table = self._sink if isinstance(self._sink, TableSink) else None
+        return RowsAside(self._journal, self._run_id, table, own, others) if tables else None
 
     def _note_place(self) -> None:
         """Make the output the job's own, before anything of it is written: a job that goes on may be given another,
@@ -93,9 +95,6 @@ class Opened:
         if self._run_id is not None:
             first = self._job.from_source(self._journal.find(self._run_id).source)
             if not _is_own(self._job, first):
-                if isinstance(self._sink, TableSink):  # what is aside was in another one
-                    aside = [place for place, _ in self._journal.rows_aside(self._run_id)]
-                    self._journal.forget_rows(self._run_id, aside)
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
 
     def hold(self) -> None:
@@ -169,6 +168,9 @@ class Opened:
     def _refuse(self, rows: Sequence[Row]) -> None:
         """Rows that counted as done until their table refused them are failed records."""
         run_id = run_id_here()
+        for row in rows:
+            if self.aside is not None and row.index in self.earlier:
+                self.aside.note_elsewhere(row.fields["key"])
         self._journal.forget_rows(run_id, [row.index for row in rows])
         for row in rows:
             fields = row.fields

@@ -197,3 +197,46 @@ def test_a_job_that_moves_to_another_table_deletes_nothing_there(place: str) -> 
     give(("a", "1"), ("b", "two"))
     job(other, first.run_id)
     assert keys(other) == ["a", "b"]
+
+
+@TABLES
+@pytest.mark.parametrize("other", ["rows.jsonl", "other"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_table_to_which_a_job_comes_back_holds_no_row_that_failed_meanwhile(
+    place: str, other: str, times: int
+) -> None:
+    other = place.replace("///t.", "///other.") if other == "other" else other
+    give(("a", "1"), ("b", "2"), ("c", "3"), ("d", "x"))
+    first = job(place)
+    ask(place, "INSERT INTO t (key) VALUES ('d')")  # by somebody else: d has had no row
+    job(other, first.run_id)
+    give(("a", "1"), ("b", "two"), ("c", "3"), ("d", "x"))
+    for _ in range(times):
+        job(other, first.run_id)
+    define("int(part)", "10 // (int(part) - 3)")
+    job(other, first.run_id)
+    assert keys(place) == ["a", "b", "c", "d"]
+    back = job(place, first.run_id)
+    assert (back.done, back.failed) == (1, 3)
+    assert keys(place) == ["a", "d"]
+    define()
+    give(("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"))
+    assert job(place, first.run_id).done == 4
+    with SqliteJournal(Path("journal.db")) as journal:
+        assert {key for _, key in journal.rows_aside(first.run_id)} <= (
+            set() if other == "rows.jsonl" else {"a", "b", "c"}
+        )
+
+
+@TABLES
+def test_a_row_that_another_table_refuses_stays_in_none(place: str) -> None:
+    other = place.replace("///t.", "///other.")
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": (await read(text))[0]}")  # fmt: skip
+    give(("a", "1"), ("b", "95"))
+    first = job(place)
+    ask(other, "CREATE TABLE t (key VARCHAR PRIMARY KEY, n BIGINT CHECK (n < 90))")
+    assert job(other, first.run_id).failed == 1
+    give(("a", "1"), ("b", "two"))
+    assert job(place, first.run_id).failed == 1
+    assert keys(place) == ["a"]
