@@ -79,7 +79,7 @@ class Opened:
         refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
 
     def _rows_aside(self) -> RowsAside | None:
-        """The rows of before that count no more and that a table of the job may hold; None where it has had no table."""
+        """The rows of before that count no more and that a table of the job may hold; None where it has had none."""
         if self._run_id is None:
             return None
         places = self._job.from_source(self._journal.find(self._run_id).source).places
@@ -128,6 +128,8 @@ class Opened:
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
             moves = moves_of(earlier, again, job.limit)
             self._refuse_unfit_behind(earlier, moves)
+            self._stack.callback(self._sink.close)
+            self._sink.open()  # what is refused there is refused before the journal forgets a row
             earlier.follow(self._journal, moves, again)
             earlier.drop_unfit()
             earlier.let_go(self._journal)

@@ -23,6 +23,7 @@ from carrara.engines.request import Completion, Confidence, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.records import SourceError
 from carrara.workflows.run import session
 
 VOTE = """
@@ -89,7 +90,7 @@ class Book:
         def reply(request: Request) -> Completion:
             asked = request.messages[-1].content
             self.asked.append(asked.removeprefix("Vote on "))
-            if self.broken:
+            if self.broken or asked.endswith("never"):
                 raise RuntimeError("no answer")
             text = f"v{next(self._number)}"
             return Completion(text, None, Confidence(0.5, {"": 0.5}), Usage(), engine="ar")
@@ -332,3 +333,44 @@ def test_lines_without_an_id_ask_for_no_more_than_there_is_new(
             assert asked == Counter(text for _, text in records) - made
             assert len(set(book.votes().values())) == len(records)
             made += asked
+
+
+SOME = st.sampled_from(["t", "u", "never"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(SOME, min_size=1, max_size=6),
+    st.lists(st.tuples(EDITS, st.one_of(st.none(), st.integers(1, 6))), min_size=1, max_size=5),
+)
+def test_whatever_the_limit_no_record_loses_its_row_and_none_has_failed_twice(
+    texts: list[str], rounds: list[tuple[list[tuple[Any, ...]], int | None]]
+) -> None:
+    numbers = count()
+    records = [(f"r{next(numbers)}", text) for text in texts]
+    with new_book() as book:
+        book.run(*records)
+        made = dict(records)
+        for edits, limit in [*rounds, ([], None)]:
+            had = {path: path.read_bytes() for path in book.folder.glob("out.*")}
+            before = book.votes()
+            records = edited(records, edits, numbers)
+            book.job = replace(book.job, limit=limit)
+            try:
+                book.run(*records)
+            except SourceError:
+                assert limit is not None
+                assert {path: path.read_bytes() for path in book.folder.glob("out.*")} == had
+                continue
+            after, result = book.votes(), book.result
+            assert result is not None
+            for key, text in records:
+                if key in before and made[key] == text:
+                    assert after[key] == before[key]
+            made = {key: made[key] if before.get(key) == vote else dict(records)[key]
+                    for key, vote in after.items()}  # fmt: skip
+            assert len(set(after.values())) == len(after) == result.done
+            failed = [] if not result.failed else [line["key"] for line in book.lines("failed")]
+            assert len(set(failed)) == len(failed) == result.failed
+            assert not set(failed) & set(after)
+        assert list(after) == [key for key, text in records if text != "never"]

@@ -18,6 +18,7 @@ import pytest
 
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.places import PlaceError
 from carrara.workflows.run import session
 
 DUCK, LITE = "duckdb:///t.duckdb#t", "sqlite:///t.db#t"
@@ -240,3 +241,17 @@ def test_a_row_that_another_table_refuses_stays_in_none(place: str) -> None:
     give(("a", "1"), ("b", "two"))
     assert job(place, first.run_id).failed == 1
     assert keys(place) == ["a"]
+
+
+@TABLES
+def test_a_table_without_the_new_column_is_refused_before_a_row_is_forgotten(place: str) -> None:
+    give(("a", "1"), ("b", "2"))
+    first = job(place)
+    define("numbers: list[Number]", "numbers: list[Number]\n        more: int")
+    with pytest.raises(PlaceError, match="more"):
+        job(place, first.run_id)
+    with SqliteJournal(Path("journal.db")) as journal:
+        assert [row.key for row in journal.rows(first.run_id)] == ["a", "b"]
+    assert keys(place) == ["a", "b"]
+    define()
+    assert job(place, first.run_id).reused == 2
