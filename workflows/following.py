@@ -43,11 +43,9 @@ class _Following:
         self._rows, self._limit = rows, limit
         self._strays = StrayRows()
         self._stray, self._telling = Places(()), Places(())
-        self._left = (
-            0  # of those, and of the homeless: what the source is read for behind the limit
-        )
         self._failures = Places(rows.failed)
         self._homeless = Places(rows.failed)
+        self._left = 0  # strays and homeless: what the source is read for behind the limit
         self._newcomers = KeySet()
 
     def look(self, records: Iterable[Record]) -> bool:
