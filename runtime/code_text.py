@@ -1,7 +1,7 @@
 """Code as text that is the same in every process: of a function or class its syntax tree, else its byte code.
 
-Comments and layout are no part of it, nor are the decorators that define steps: their options are not part of the
-result.
+Comments and layout are no part of it, nor are the decorators that define steps, under whatever name: their options are
+not part of the result.
 """
 
 from __future__ import annotations
@@ -11,21 +11,32 @@ import inspect
 import linecache
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from functools import lru_cache
-from types import CodeType
-from typing import Any
-from weakref import WeakKeyDictionary
+from functools import lru_cache, partial
+from types import CodeType, FunctionType
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
-STEP_DECORATORS = frozenset({"step", "llm", "workflow"})
+_USUAL_NAMES = frozenset({"step", "llm", "workflow"})
+
+D = TypeVar("D", bound=Callable[..., Any])
+
+_defining: WeakSet[Callable[..., Any]] = WeakSet()
+
+
+def defines_steps(decorator: D) -> D:
+    """Let a decorator, or what gives one when it is called with options, count as one that defines steps."""
+    _defining.add(decorator)
+    return decorator
 
 
 def function_text(function: Callable[..., Any]) -> str:
     """The syntax tree of a function, "" where there is no source (a console, exec) or none of its own (a lambda: the
     statement around it says more than the function)."""
     code: CodeType = function.__code__
-    return _text_in_file(code, code.co_filename)  # equal code may stand in two files
+    found = _found_in_file(code, code.co_filename)  # equal code may stand in two files
+    return _text(found, function.__globals__)
 
 
 def class_text(kind: type) -> str:
@@ -57,15 +68,15 @@ def _const_text(const: Any) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _text_in_file(code: CodeType, file: str) -> str:
+def _found_in_file(code: CodeType, file: str) -> Sequence[_Definition]:
     try:
         lines, _ = inspect.findsource(code)
     except (OSError, TypeError):
-        return ""
+        return ()
     definitions = _definitions("".join(lines))
     if definitions is None:
-        return _text_of_block(code)
-    return "\n".join(map(_dump, definitions.get((code.co_firstlineno, code.co_name), ())))
+        return _found_in_block(code)
+    return definitions.get((code.co_firstlineno, code.co_name), ())
 
 
 def _class_text(kind: type) -> str:
@@ -76,11 +87,12 @@ def _class_text(kind: type) -> str:
     if file is None:
         return ""
     linecache.checkcache(file)
-    lines = linecache.getlines(file, vars(sys.modules[kind.__module__]))
+    scope = vars(sys.modules[kind.__module__])
+    lines = linecache.getlines(file, scope)
     definitions = _definitions("".join(lines))
     if definitions is None:
-        return _text_of_block(kind)
-    return "\n".join(map(_dump, definitions.get((0, kind.__qualname__), ())))
+        return _text(_found_in_block(kind), scope)
+    return _text(definitions.get((0, kind.__qualname__), ()), scope)
 
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -110,22 +122,46 @@ def _definitions(source: str) -> dict[tuple[int, str], list[_Definition]] | None
     return found
 
 
-def _text_of_block(thing: Any) -> str:
-    """The text of the lines that `inspect` takes for a definition."""
+def _found_in_block(thing: Any) -> Sequence[_Definition]:
+    """What stands in the lines that `inspect` takes for a definition."""
     try:
         first = ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
     except (OSError, TypeError, SyntaxError):
-        return ""
-    return _dump(first) if isinstance(first, _Definition) else ""
+        return ()
+    return (first,) if isinstance(first, _Definition) else ()
 
 
-def _dump(definition: _Definition) -> str:
+def _text(definitions: Sequence[_Definition], scope: Mapping[str, Any]) -> str:
+    """`scope` are the names of the module."""
+    return "\n".join(
+        _dump(each, tuple(_defines_step(decorator, scope) for decorator in each.decorator_list))
+        for each in definitions
+    )
+
+
+@lru_cache(maxsize=4096)
+def _dump(definition: _Definition, left_out: tuple[bool, ...]) -> str:
+    """The definition without some of its decorators."""
     bare = copy(definition)
-    bare.decorator_list = [each for each in bare.decorator_list if not _defines_step(each)]
+    each = zip(definition.decorator_list, left_out, strict=True)
+    bare.decorator_list = [decorator for decorator, is_out in each if not is_out]
     return ast.dump(bare)
 
 
-def _defines_step(decorator: ast.expr) -> bool:
+def _defines_step(decorator: ast.expr, scope: Mapping[str, Any]) -> bool:
+    """Whether it is one by what its name stands for; by the name itself where that is known within a function only."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    return name in STEP_DECORATORS
+    names: list[str] = []
+    while isinstance(called, ast.Attribute):
+        names.insert(0, called.attr)
+        called = called.value
+    if not isinstance(called, ast.Name):
+        return False
+    if called.id not in scope:
+        return (names or [called.id])[-1] in _USUAL_NAMES
+    value = scope[called.id]
+    for name in names:
+        value = inspect.getattr_static(value, name, None)  # no code of the project runs
+    while type(value) is partial:
+        value = value.func
+    return isinstance(value, FunctionType) and value in _defining

@@ -127,8 +127,9 @@ def _folder(module: str) -> str:
     found = sys.modules.get(top)
     if found is None or top == "carrara":
         return ""
-    paths = getattr(found, "__path__", None)
-    place = next(iter(paths), None) if paths is not None else getattr(found, "__file__", None)
+    own = vars(found)  # a module's __getattr__ may give anything
+    paths = own.get("__path__")
+    place = next(iter(paths), None) if paths is not None else own.get("__file__")
     folder = os.path.dirname(os.path.abspath(place)) if place else ""
     return (
         "" if folder.startswith(_libraries()) or _INSTALLED & set(folder.split(os.sep)) else folder

@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from carrara.engines.request import Message, Rule
+from carrara.runtime.code_text import defines_steps
 from carrara.runtime.handle import Handle
 from carrara.runtime.step import RetryOn, StepOptions
 from carrara.workflows.answering import Answering, Repair, rule_of
@@ -84,6 +85,7 @@ def step(
     isolated: bool = False,
     tags: Sequence[str] = (),
 ) -> StepDecorator: ...
+@defines_steps
 def step(
     function: Callable[..., Any] | None = None,
     /,
@@ -128,7 +130,7 @@ def step(
         called = name or name_of(wrapped)
         return Step(called, wrapped, Parameters.of(wrapped, scope), options=options)
 
-    return make if function is None else make(function)
+    return defines_steps(make) if function is None else make(function)
 
 
 @overload
@@ -159,6 +161,7 @@ def llm(
     concurrency: int | None = None,
     cache: bool = True,
 ) -> LlmDecorator: ...
+@defines_steps
 def llm(
     function: Callable[..., Any] | None = None,
     /,
@@ -230,7 +233,7 @@ def llm(
             function=wrapped,
         )
 
-    return make if function is None else make(function)
+    return defines_steps(make) if function is None else make(function)
 
 
 @overload
@@ -243,6 +246,7 @@ def workflow(function: Callable[P, Handle[R]], /) -> Workflow[P, R]: ...
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
 def workflow(*, name: str | None = None, policy: Policy | None = None) -> WorkflowDecorator: ...
+@defines_steps
 def workflow(
     function: Callable[..., Any] | None = None,
     /,
@@ -273,7 +277,7 @@ def workflow(
         made.policy = policy
         return made
 
-    return make if function is None else make(function)
+    return defines_steps(make) if function is None else make(function)
 
 
 def _options(function: Callable[..., Any], **given: Any) -> StepOptions:

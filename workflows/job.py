@@ -346,7 +346,7 @@ class _Course:
             to_review=0 if unsure is None else unsure.count,
             review_output=None if unsure is None else unsure.path,
             moved=earlier.moved,
-            remade=writer.remade,
+            remade=writer.remade - opened.refused_remade,
             occupancy=self._seats.occupancy,
             left_open=self._left_open,
         )

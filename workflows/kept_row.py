@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from carrara.runtime.journal.reading import Row as StoredRow
-from carrara.workflows.records import Record
+from carrara.workflows.records import Record, content_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,22 @@ class KeptRow:
     definition: str = ""
     beside: Mapping[str, Any] = field(default_factory=dict)
     steps: Sequence[int] = ()
+
+    def change(self, record: Record) -> str:
+        """How the record differs from the one that the row was made of, "" where it does not. One that cannot be used,
+        as its key has come before, say, has never made a row."""
+        if record.problem is not None:
+            return f"had its row when the job began and cannot be used now: {record.problem}"
+        if self.key != record.key:
+            return f"was {self.key!r} when the job began and is {record.key!r} now"
+        content = content_hash(record)
+        if self.content and content and self.content != content:
+            return "has other content now than when the job began"
+        return ""
+
+    def tells_other_place(self, record: Record) -> bool:
+        """Whether a line beside the row says that its record stands elsewhere than it does."""
+        return any(line.get("where", record.where) != record.where for line in self.beside.values())
 
     def at(self, record: Record) -> KeptRow:
         """The row with what it tells of its record's place, which stands elsewhere now."""

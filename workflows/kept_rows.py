@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self
@@ -16,20 +16,35 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.journal.schema import ASIDE
 from carrara.runtime.journal.step_owners import StepOwners
 from carrara.runtime.journal.stored import NONE, Places
-from carrara.workflows.batch import DONE, Done
 from carrara.workflows.kept_row import KeptRow, kept_row, to_keep
 from carrara.workflows.key_set import KeySet
-from carrara.workflows.records import Record, SourceError, content_hash
-from carrara.workflows.row_weight import AT_ONCE_BYTES, weight
+from carrara.workflows.records import Record
 from carrara.workflows.rows_aside import RowsAside
-from carrara.workflows.stray_rows import StrayRows
 
-_SAME = (
-    "a job goes on with the input that it began with. --accept-changes runs again what has changed, "
-    "and drops the rows of records that are gone"
-)
 _PAGE = 256
-_NOBODY = -1
+NOBODY = -1
+
+
+@dataclass(slots=True)
+class Moves:
+    """Where the rows of a job belong. The finished ones go from the `old` places to the `new` ones. `heirs` tells for
+    each place that has a row where it goes, and for a dropped one which record has its key, NOBODY where none has.
+    `renamed` are those of the old places whose rows get another key. Failed rows go from `failures_old` to
+    `failures_new`; those in `failures_over` are of records that have a row. What stands in the `rewritten` places then
+    tells of other places of its records than they have now. No heirs: nothing goes anywhere."""
+
+    old: array[int] = field(default_factory=lambda: array("q"))
+    new: array[int] = field(default_factory=lambda: array("q"))
+    heirs: array[int] = field(default_factory=lambda: array("q"))
+    dropped: Places = field(default_factory=lambda: Places(()))
+    renamed: array[int] = field(default_factory=lambda: array("q"))
+    failures_old: array[int] = field(default_factory=lambda: array("q"))
+    failures_new: array[int] = field(default_factory=lambda: array("q"))
+    failures_over: array[int] = field(default_factory=lambda: array("q"))
+    rewritten: Places = field(default_factory=lambda: Places(()))
+
+    def heir(self, place: int) -> int:
+        return self.heirs[place] if place < len(self.heirs) else place
 
 
 class EarlierRows:
@@ -48,8 +63,8 @@ class EarlierRows:
         aside: RowsAside | None = None,
     ) -> None:
         """`definition` is today's hash of the workflow: `stale` counts the rows of others. `fitting` gives a row of
-        other types as one of today's, or raises ValueError: `unfit` are the places of those that are none, and
-        `misfit` says of the first why. `aside` takes the rows that a table holds, None where no table does.
+        other types as one of today's, or raises ValueError: `unfit` are the places of those that are none. `aside`
+        takes the rows that a table holds, None where no table does.
 
         Raises:
             UnknownRun, JournalError: there is no such run, or it cannot be read.
@@ -58,10 +73,10 @@ class EarlierRows:
         self._definition = definition
         self._fitting = fitting
         self.unfit: list[int] = []
-        self.misfit = ""
         self._done = NONE
         self._pages: tuple[dict[int, KeptRow], dict[int, KeptRow]] = ({}, {})
         self._failed = NONE
+        self._failed_keys = KeySet()
         self._reader: Reader | None = None
         self.count = self.stale = 0
         self.dropped = array("q")
@@ -123,56 +138,30 @@ class EarlierRows:
         return found
 
     def follow(
-        self, journal: Recorder, records: Callable[[], Iterable[Record]], limit: int | None
+        self, journal: Recorder, moves: Moves, records: Callable[[], Iterable[Record]]
     ) -> None:
-        """Put each row to its record, which may stand elsewhere now: `moved` is their number. `dropped` are the places
-        of the rows that are no record's any more, in the order of the source before. What stands behind the first
-        `limit` records is not looked at, and kept. The run is open in the journal, which is told. `records` reads the
-        source: again where something has changed.
+        """Let the rows follow their records: `moved` is the number of the finished ones. `dropped` are the places of
+        those that are no record's any more, in the order of the source before. The run is open in the journal, which
+        is told. `records` reads the source once more where a row tells of its record's place.
 
         Raises:
             SourceError: the source cannot be read. JournalError: the journal cannot be written.
         """
-        strays, stale, telling = StrayRows(), Places(()), Places(())
-        for place in self._changed(records(), limit):
-            row = self.row(place)
-            strays.add(place, row.key, row.content)
-            if self._is_stale(row):
-                stale.add(place)
-            if any("where" in line for line in row.beside.values()):
-                telling.add(place)
-            self._done.discard(place)
-        if next(strays.left(), None) is None:
-            return
-        old, new = array("q"), array("q")
-        rewritten, newcomers = Places(()), KeySet()
-        for record in islice(records(), limit):
-            if record.index in self or record.problem is not None:
-                continue
-            found = strays.claim(record.key, content_hash(record))
-            if found is None:
-                newcomers.add(record.key, record.index)
-                continue
-            old.append(found)
-            new.append(record.index)
-            if not strays.is_of(found, record.key):
-                self._note_aside(journal, self._row(found).key)
-                rewritten.add(record.index)
-            elif found in telling:
-                rewritten.add(record.index)
-        self._heirs = array("q", range(self.beyond))
-        for place in strays.left():
-            heir = newcomers.first(self._row(place).key)
-            self._heirs[place] = _NOBODY if heir is None else heir
+        self._heirs = moves.heirs
+        for place in moves.renamed:
+            self._note_aside(journal, self._row(place).key)
+        for place in moves.dropped:
             self.count -= 1
-            self.stale -= place in stale
+            self.stale -= self._is_stale(self._row(place))
+            self._done.discard(place)
             self._drop(place)
         self.let_go(journal)
-        journal.move_rows(self._run_id, old, new)
-        self._moved(old, new)
-        if next(iter(rewritten), None) is not None:
-            again = (each for each in islice(records(), limit) if each.index in rewritten)
-            self._rewrite(journal, again)
+        journal.forget_rows(self._run_id, moves.failures_over)
+        journal.move_rows(
+            self._run_id, moves.old + moves.failures_old, moves.new + moves.failures_new
+        )
+        self._moved(moves)
+        self._rewrite(journal, records, moves.rewritten)
 
     def _note_aside(self, journal: Recorder, key: str) -> None:
         """A row loses this key, under which a table may hold it."""
@@ -180,25 +169,45 @@ class EarlierRows:
         if place is not None:
             journal.put_row(self._run_id, place, key, ASIDE)
 
-    def _moved(self, old: Sequence[int], new: Sequence[int]) -> None:
-        for before, now in zip(old, new, strict=True):
-            self._heirs[before] = now
-            self._done.add(now)
-            self._failed.discard(now)
+    def _moved(self, moves: Moves) -> None:
+        for place in moves.old:
+            self._done.discard(place)
+        for place in chain(moves.failures_old, moves.failures_over, moves.new):
+            self._failed.discard(place)
+        for place in moves.new:
+            self._done.add(place)
+        for place in moves.failures_new:
+            self._failed.add(place)
+        self._failed_keys = KeySet()  # each stands where its record does
         self._pages = ({}, {})
-        follows = (self._heirs[place] for place in self.unfit)
-        self.unfit = [place for place in follows if place != _NOBODY and place in self]
-        self.moved = len(old)
+        self.unfit = sorted(moves.heir(place) for place in self.unfit if place not in moves.dropped)
+        self.moved = len(moves.old)
 
-    def _rewrite(self, journal: Recorder, records: Iterable[Record]) -> None:
-        """Let the rows of these records tell of their places of now."""
-        for count, record in enumerate(records, 1):
-            row = to_keep(self.row(record.index).at(record))
-            journal.put_row(self._run_id, record.index, record.key, "done", row, replaces=True)
+    def _rewrite(
+        self, journal: Recorder, records: Callable[[], Iterable[Record]], rewritten: Places
+    ) -> None:
+        """Let the rows in these places tell of their records' places of now."""
+        if next(iter(rewritten), None) is None:
+            return
+        some = (each for each in islice(records(), rewritten.end) if each.index in rewritten)
+        for count, record in enumerate(some, 1):
+            place, key = record.index, record.key
+            if place in self:
+                row = to_keep(self.row(place).at(record))
+                journal.put_row(self._run_id, place, key, "done", row, replaces=True)
+            else:
+                failed = self._stored(place)
+                told = {**_told(failed), "key": key, "where": record.where}
+                journal.put_row(self._run_id, place, key, "failed", told, error=failed.error)
             if not count % _PAGE:
                 journal.flush()
         journal.flush()
         self._pages = ({}, {})
+
+    def _stored(self, place: int) -> StoredRow:
+        assert self._reader is not None
+        (row,) = self._reader.rows_from(self._run_id, place, 1)
+        return row
 
     def owner(self, step: int) -> int | None:
         """The place of the record that a step is for, as the record's row was made with it; None where it is for none.
@@ -207,17 +216,22 @@ class EarlierRows:
         if place is None or place >= len(self._heirs):
             return place
         heir = self._heirs[place]
-        return None if heir == _NOBODY else heir
+        return None if heir == NOBODY else heir
 
     def steps(self, place: int) -> Sequence[int]:
         """Those with which the row in a place was made that was set aside; none of another."""
         if place not in self._outdated:
             return ()
-        assert self._reader is not None
-        (row,) = self._reader.rows_from(
-            self._run_id, place, 1
-        )  # it stays until another replaces it
-        return kept_row(row).steps
+        return kept_row(self._stored(place)).steps  # it stays until another replaces it
+
+    def why_unfit(self, place: int) -> str:
+        """Whose row does not fit, and why; of one of the `unfit`."""
+        row = self.row(place)
+        try:
+            self._fitting(row.fields)
+        except ValueError as error:
+            return f"{row.key!r}: {error}"
+        raise AssertionError(place)
 
     def drop_unfit(self) -> None:
         """Count as not done what does not fit the types of today's rows."""
@@ -243,7 +257,7 @@ class EarlierRows:
             self.stale -= 1
 
     def is_outdated(self, place: int) -> bool:
-        """Whether the row in this place has been set aside, and nothing has replaced it."""
+        """Whether the row of before in this place was set aside, for a new one to replace it."""
         return place in self._outdated
 
     def _kept(self, stored: StoredRow) -> KeptRow:
@@ -259,21 +273,8 @@ class EarlierRows:
             return  # it was held to these types when it was made
         try:
             self._fitting(row.fields)
-        except ValueError as error:
-            self.misfit = self.misfit or f"{row.key!r}: {error}"
+        except ValueError:
             self.unfit.append(place)
-
-    def _changed(self, records: Iterable[Record], limit: int | None) -> Iterator[int]:
-        count = 0
-        for record in islice(records, limit):
-            count += 1
-            if record.index in self and _change(record, self.row(record.index)):
-                yield record.index
-        if count == limit:
-            return
-        for place in range(count, self.beyond):
-            if place in self:
-                yield place
 
     def _drop(self, place: int) -> None:
         self.dropped.append(place)
@@ -297,10 +298,24 @@ class EarlierRows:
         known = self._definition if ":" in row.definition else self._definition.partition(":")[0]
         return row.definition not in ("", known)
 
-    def tried(self, place: int) -> None:
-        """The record has been run again: what it was before does not count."""
-        self._failed.discard(place)
-        self._outdated.discard(place)
+    @property
+    def failed(self) -> Places:
+        """The places of the records that had failed, and have not been tried again."""
+        return self._failed
+
+    def failed_at(self, key: str) -> int | None:
+        """Where the record with this key had failed, None where it had not, or has been tried again."""
+        place = self._failed_keys.first(key)
+        return place if place in self._failed else None
+
+    def try_again(self, record: Record) -> int | None:
+        """The record is about to be written down anew: how it had failed before does not count. The place of a failed
+        row of it that is to be forgotten, as the record stands elsewhere now; None where there is none."""
+        self._failed.discard(record.index)
+        elsewhere = self.failed_at(record.key)
+        if elsewhere is not None:
+            self._failed.discard(elsewhere)
+        return elsewhere
 
     def forget_failed(self, first: int) -> None:
         """The source has no record in the place `first` any more, nor after it."""
@@ -313,7 +328,7 @@ class EarlierRows:
             return
         for row in self._reader.each_row(self._run_id):
             if row.state == "failed" and row.place in self._failed:
-                yield row.payload or {"key": row.key, "where": "", "error": row.error}
+                yield _told(row)
 
     def _counted(self, failed: list[int]) -> Iterator[int]:
         """The places of the finished rows; those that failed go to `failed`."""
@@ -321,6 +336,7 @@ class EarlierRows:
         for row in self._reader.each_row(self._run_id):
             if row.state != "done":
                 failed.append(row.place)
+                self._failed_keys.add(row.key, row.place)
                 continue
             kept = kept_row(row)
             self._owners.add(row.place, kept.steps)
@@ -346,96 +362,9 @@ class EarlierRows:
         self.close()
 
 
-def checked(
-    records: Iterable[Record],
-    again: Callable[[], Iterable[Record]],
-    limit: int | None,
-    kept: EarlierRows,
-    source: str,
-) -> Iterator[Record | Done]:
-    """As `still_open`, but what it refuses is refused now, before anything has come of it: `records` are read as far as
-    there are rows that are done. What is open in between is held meanwhile; where that is more than AT_ONCE_BYTES, the
-    source is read `again`.
-
-    Raises:
-        SourceError: see `still_open`.
-    """
-    opened = still_open(records, limit, kept, source, limit)
-    held: list[Record] = []
-    count = heavy = 0
-    for found in islice(opened, kept.beyond):
-        count += 1
-        if isinstance(found, Record):
-            heavy += weight((found.fields,))
-            if heavy <= AT_ONCE_BYTES:
-                held.append(found)
-    if heavy > AT_ONCE_BYTES:
-        return still_open(again(), limit, kept, source, limit)
-    return chain(_in_places(held, count), opened)
+def _told(failed: StoredRow) -> dict[str, Any]:
+    """A failed row as it stands beside the output."""
+    return failed.payload or {"key": failed.key, "where": "", "error": failed.error}
 
 
-def _in_places(held: list[Record], count: int) -> Iterator[Record | Done]:
-    """The first `count` places: the open records, and DONE in the other ones."""
-    open_ones = iter(held)
-    following = next(open_ones, None)
-    for place in range(count):
-        if following is not None and following.index == place:
-            yield following
-            following = next(open_ones, None)
-        else:
-            yield DONE
-
-
-def still_open(
-    records: Iterable[Record],
-    limit: int | None,
-    kept: EarlierRows,
-    source: str,
-    unchecked: int | None = None,
-) -> Iterator[Record | Done]:
-    """The first `limit` of `records` that have no finished row, DONE in the place of each that has one. From the place
-    `unchecked` on nobody has held the finished rows against the source: one of them may be that of an open record
-    which has moved.
-
-    Raises:
-        SourceError: the source cannot be read; or a record that is done is another one now, has other content, or
-            has gone; or the row of an open one is there already.
-    """
-    count = 0
-    elsewhere = None if unchecked is None else kept.keys_from(unchecked)
-    for record in islice(records, limit):
-        count += 1
-        if record.index not in kept:
-            if elsewhere is not None and elsewhere.first(record.key) is not None:
-                raise SourceError(
-                    f"{record.where}: the record {record.key!r} stood elsewhere when the job began, and has its row; "
-                    f"{_SAME}{' (without --limit)' if unchecked else ''}"
-                )
-            yield record
-            continue
-        change = _change(record, kept.row(record.index))
-        if change:
-            raise SourceError(f"{record.where}: this record {change}; {_SAME}")
-        yield DONE
-    gone = next((place for place in range(count, kept.beyond) if place in kept), None)
-    if count == limit:
-        return
-    kept.forget_failed(count)
-    if gone is not None:
-        key = kept.row(gone).key
-        raise SourceError(
-            f"{source}: the record {key!r} was there when the job began and is gone now; {_SAME}"
-        )
-
-
-def _change(record: Record, row: KeptRow) -> str:
-    """How the record differs from the one that the row was made of, "" where it does not. One that cannot be used, as
-    its key has come before, say, has never made a row."""
-    if record.problem is not None:
-        return f"had its row when the job began and cannot be used now: {record.problem}"
-    if row.key != record.key:
-        return f"was {row.key!r} when the job began and is {record.key!r} now"
-    content = content_hash(record)
-    if row.content and content and row.content != content:
-        return "has other content now than when the job began"
-    return ""
+__all__ = ["EarlierRows", "Moves"]

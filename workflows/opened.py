@@ -15,7 +15,8 @@ from carrara.runtime.journal.recording import Recorder
 from carrara.runtime.run import run_id_here
 from carrara.workflows.batch import Binder, Done
 from carrara.workflows.calls import Definition
-from carrara.workflows.kept_rows import EarlierRows, checked, still_open
+from carrara.workflows.following import moves_of
+from carrara.workflows.kept_rows import EarlierRows, Moves
 from carrara.workflows.places import PlaceError
 from carrara.workflows.records import Record, SourceError
 from carrara.workflows.rows import Row, Rows
@@ -23,10 +24,11 @@ from carrara.workflows.rows_aside import RowsAside
 from carrara.workflows.sinks.apart import is_same, refuse_filled, refuse_source
 from carrara.workflows.sinks.declared import DeclaredRows
 from carrara.workflows.sinks.held import held
-from carrara.workflows.sinks.opening import shown
+from carrara.workflows.sinks.opening import is_table, shown
 from carrara.workflows.sinks.shape import complete, row_columns
 from carrara.workflows.sinks.sink import Sink
 from carrara.workflows.sinks.tables import TableSink
+from carrara.workflows.still_open import checked, still_open
 from carrara.workflows.trust.beside import Trusted, path_beside
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 class Opened:
     """What a job writes to, from `begin` on: the rows, what is beside them, and what was there before; `aside` is None
-    where the output holds no row of before. Used in `with`."""
+    where the job has had no table. Used in `with`."""
 
     rows: Rows
     earlier: EarlierRows
@@ -44,6 +46,7 @@ class Opened:
     still_failed = 0
     refused = 0
     refused_of_before = 0
+    refused_remade = 0
 
     def __init__(
         self,
@@ -76,13 +79,15 @@ class Opened:
         refuse_filled(files, own=_files(first, self._sink) if _is_own(job, first) else ())
 
     def _rows_aside(self) -> RowsAside | None:
-        """The rows of before that the output may hold."""
-        if self._run_id is None or not isinstance(self._sink, TableSink):
+        """The rows of before that count no more and that a table of the job may hold; None where it has had none."""
+        if self._run_id is None:
             return None
-        first = self._job.from_source(self._journal.find(self._run_id).source)
-        if not _is_own(self._job, first):
-            return None
-        return RowsAside(self._journal, self._run_id, self._sink)
+        places = self._job.from_source(self._journal.find(self._run_id).source).places
+        tables = [number for number, place in enumerate(places) if is_table(place)]
+        own = next((each for each in tables if is_same(places[each], self._job.place)), None)
+        others = [each for each in tables if each != own]
+        table = self._sink if isinstance(self._sink, TableSink) else None
+        return RowsAside(self._journal, self._run_id, table, own, others) if tables else None
 
     def _note_place(self) -> None:
         """Make the output the job's own, before anything of it is written: a job that goes on may be given another,
@@ -90,9 +95,6 @@ class Opened:
         if self._run_id is not None:
             first = self._job.from_source(self._journal.find(self._run_id).source)
             if not _is_own(self._job, first):
-                if isinstance(self._sink, TableSink):  # what is aside was in another one
-                    aside = [place for place, _ in self._journal.rows_aside(self._run_id)]
-                    self._journal.forget_rows(self._run_id, aside)
                 self._journal.note_source(self._run_id, first.written_to(self._job.output).source)
 
     def hold(self) -> None:
@@ -124,12 +126,16 @@ class Opened:
         if accept_changes and not fresh:
             if job.input == "-":
                 raise SourceError("standard input cannot be read twice, as --accept-changes must")
-            earlier.follow(self._journal, again, job.limit)
+            moves = moves_of(earlier, again, job.limit)
+            self._refuse_unfit_behind(earlier, moves)
+            self._stack.callback(self._sink.close)
+            self._sink.open()  # what is refused there is refused before the journal forgets a row
+            earlier.follow(self._journal, moves, again)
             earlier.drop_unfit()
             earlier.let_go(self._journal)
             if earlier.stale:
                 earlier.set_outdated_aside(job.limit)
-            still = still_open(records, job.limit, earlier, shown_input, job.limit)
+            still = still_open(records, job.limit, earlier, shown_input)
         elif job.input == "-":
             still = still_open(records, job.limit, earlier, shown_input, 0)
         else:
@@ -146,9 +152,27 @@ class Opened:
             self.trusted = trusted
         return still
 
+    def _refuse_unfit_behind(self, earlier: EarlierRows, moves: Moves) -> None:
+        """Raises PlaceError where rows do not fit today's types and their records are not to run again: the output
+        holds rows of one type."""
+        limit = self._job.limit
+        if limit is None:
+            return
+        kept = (place for place in earlier.unfit if place not in moves.dropped)
+        behind = [place for place in kept if moves.heir(place) >= limit]
+        if behind:
+            raise PlaceError(
+                f"{shown(self._job.place)}: {len(behind)} of the rows behind --limit {limit} are of another type than "
+                f"those that the workflow gives now; {earlier.why_unfit(behind[0])}. Go on without --limit, which runs "
+                "their records again; or declare the type that was there before, or begin anew with another --output"
+            )
+
     def _refuse(self, rows: Sequence[Row]) -> None:
         """Rows that counted as done until their table refused them are failed records."""
         run_id = run_id_here()
+        for row in rows:
+            if self.aside is not None and row.index in self.earlier:
+                self.aside.note_elsewhere(row.fields["key"])
         self._journal.forget_rows(run_id, [row.index for row in rows])
         for row in rows:
             fields = row.fields
@@ -157,6 +181,7 @@ class Opened:
             )
         self.refused += len(rows)
         self.refused_of_before += sum(row.index in self.earlier for row in rows)
+        self.refused_remade += sum(self.earlier.is_outdated(row.index) for row in rows)
 
     def _keep_failed(self) -> None:
         """What was not tried again is still failed."""
@@ -208,10 +233,10 @@ def _files(job: Job, sink: Sink) -> list[Path]:
 
 
 def _other_types(place: str, earlier: EarlierRows) -> str:
-    count = len(earlier.unfit)
+    count, why = len(earlier.unfit), earlier.why_unfit(earlier.unfit[0])
     return (
         f"{place}: {count} of the rows that the job has made are of another type than those that the workflow gives "
-        f"now; {earlier.misfit}. --accept-changes drops them and runs their records again; or declare the type that "
+        f"now; {why}. --accept-changes drops them and runs their records again; or declare the type that "
         "was there before, or begin anew with another --output"
     )
 

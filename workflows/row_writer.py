@@ -60,7 +60,6 @@ class RowWriter:
         aside = opened.aside.add(record.key) if replaces and opened.aside else None
         row.aside = opened.aside.of(record.key) if opened.aside else None
         await self._commit(record, row, beside, replaces, aside)
-        opened.earlier.tried(record.index)
         opened.rows.put(row)
         if row.ok and opened.aside:
             opened.aside.replace(record.key)
@@ -90,6 +89,9 @@ class RowWriter:
         else:
             payload, reason = row.fields, row.fields["error"]
         state = "done" if row.ok else "failed"
+        failed_at = self._opened.earlier.try_again(record)
+        if failed_at is not None:
+            self._journal.forget_row(self._run_id, failed_at)
         durable = self._loop.create_future()
 
         def done(error: BaseException | None) -> None:

@@ -59,6 +59,11 @@ class StrayRows:
         self._places.discard(found)
         return found
 
+    def of(self, key: str) -> int | None:
+        """The row with this key, None where it is not there or has been claimed."""
+        place = self._keys.first(key)
+        return place if place in self._places else None
+
     def is_of(self, place: int, key: str) -> bool:
         """Whether the row in this place was the first with this key."""
         return self._keys.first(key) == place

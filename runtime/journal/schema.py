@@ -132,7 +132,8 @@ def connect(path: Path, *, durability: str = "normal", create: bool = True) -> s
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, also in a folder that cannot be written.
+    """A connection that only reads, also in a folder that cannot be written. A file in which nobody has made the
+    tables yet, or who did was killed, is read as a journal without runs.
 
     Raises:
         JournalError: there is no such file, or it is no journal, damaged or too new.
@@ -152,10 +153,19 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise failure(path, error) from error
     try:
-        check(connection, path)
+        if check(connection, path):
+            return connection
     except BaseException:
         connection.close()
         raise
+    connection.close()
+    return _without_runs()
+
+
+def _without_runs() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in statements(SQLITE):
+        connection.execute(statement)
     return connection
 
 

@@ -561,6 +561,40 @@ def test_an_edit_is_noticed_and_nothing_else(
     assert new != old
 
 
+def test_the_options_of_a_step_count_under_no_name(tmp_path: Path) -> None:
+    lines = "def s(text: str) -> object: return text\n"
+    sources = [
+        "from carrara import step as task\n@task(retries=OLD)\n" + lines,
+        "import carrara as c\n@c.step(retries=OLD)\n" + lines,
+        "import carrara.workflows.define\n@carrara.workflows.define.step(retries=OLD)\n" + lines,
+        "task = functools.partial(step, retries=OLD)\n@task\n" + lines,
+        "task = step(retries=OLD)\n@task\n" + lines,
+        "task = types.SimpleNamespace(step=step)\n@task.step(retries=OLD)\n" + lines,
+        "def made():\n    from carrara import step\n    @step(retries=OLD)\n"
+        + "".join(f"    {line}" for line in (lines, "return s\n"))
+        + "s = made()\n",
+    ]
+    before, after = (
+        fingerprints(tmp_path / f"of {old}", (module(source, old) for source in sources))
+        for old in ("1", "2")
+    )
+    assert before == after
+    assert len(set(before[:6])) == 1
+
+
+def test_a_decorator_that_is_only_called_step_counts(tmp_path: Path) -> None:
+    own = "def step(n):\n    def mark(function):\n        TABLE[function.__name__] = n\n        return function\n"
+    source = f"define, TABLE = step, {{}}\n{own}    return mark\n@define\n@step(OLD)\n"
+    source += "def s(text: str) -> object: return text\n"
+    before, after = fingerprints(tmp_path / "m", [module(source, old) for old in ("1", "2")])
+    assert before != after
+
+
+def test_a_module_that_gives_any_name_has_steps(tmp_path: Path) -> None:
+    source = "def __getattr__(name): return 7\n" + body("text + text")
+    assert len(fingerprints(tmp_path / "m", [module(source, "1")])[0]) == 32
+
+
 def test_code_of_a_value_does_not_run() -> None:
     class Loud:
         def __init__(self) -> None:

@@ -82,6 +82,9 @@ class LineSink:
             return self._form.line(fields)
         return b"".join(map(self._form.line, self._flat.rows(fields)))
 
+    def open(self) -> None:
+        """Nothing is to be known before the file is made anew."""
+
     def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

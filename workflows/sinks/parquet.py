@@ -42,6 +42,9 @@ class ParquetSink:
     def prepare(self, fields: Fields) -> list[Row]:
         return self._rows(fields)
 
+    def open(self) -> None:
+        """Nothing is to be known before the file is made anew."""
+
     def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         import pyarrow.parquet
 

@@ -51,6 +51,15 @@ class Sink(Protocol):
         """
         ...
 
+    def open(self) -> None:
+        """Open a place that may not fit, before `begin`, which does it else; of files nothing is to be known before
+        they are made anew.
+
+        Raises:
+            PlaceError: as `begin`.
+        """
+        ...
+
     def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
         """Open the place and make it hold the rows that are `done`. A `fresh` job has none. Whether a file that
         is there may be replaced is checked before (see `apart`).

@@ -72,6 +72,7 @@ class TableSink(ABC):
         self._held: list[_Held] = []
         self._held_bytes = 0
         self._since = 0.0
+        self._is_open = False
 
     @abstractmethod
     def _open(self) -> None:
@@ -103,13 +104,19 @@ class TableSink(ABC):
                     row[name] = form(row[name], name)
         return str(fields[KEY]), rows
 
-    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
+    def open(self) -> None:
+        if self._is_open:
+            return
         if self.failed is not None:
             try:
                 self.failed.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise PlaceError(f"cannot write {self.failed}: {error.strerror}") from error
         self._open()
+        self._is_open = True
+
+    def begin(self, done: Iterable[Before], *, fresh: bool) -> None:
+        self.open()
         for before in done:
             self.put(of_before(self, before.fields), before.refused, before.taken)
 

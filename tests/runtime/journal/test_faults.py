@@ -3,11 +3,12 @@
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from carrara.runtime.errors import JournalError
+from carrara.runtime.errors import JournalError, UnknownRun
 from carrara.runtime.journal.batch import Batch
 from carrara.runtime.journal.reading import Reader
 from carrara.runtime.journal.sqlite import SqliteJournal
@@ -170,6 +171,26 @@ def test_reading_where_there_is_no_journal_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="there is no journal at"):
         Reader.open(tmp_path / "journal.db")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_switched", [False, True], ids=["empty", "in WAL mode"])
+def test_a_file_whose_making_was_cut_off_is_a_journal_without_runs(
+    path: Path, run, is_switched: bool
+) -> None:
+    path.touch()
+    if is_switched:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    with Reader.open(path) as reader:
+        assert reader.runs() == []
+        with pytest.raises(UnknownRun, match="holds no runs yet"):
+            reader.find("last")
+        with pytest.raises(UnknownRun, match="holds no run 'r'"):
+            reader.rows("r")
+    with SqliteJournal(path) as journal:
+        journal.open_run(run("r"))
+        with Reader.open(path) as reader:
+            assert [found.run_id for found in reader.runs()] == ["r"]
 
 
 def test_the_loop_goes_on_while_another_process_holds_the_lock(journal, path, run, step) -> None:

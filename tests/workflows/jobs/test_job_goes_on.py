@@ -18,6 +18,7 @@ from carrara.runtime.events import Event, StepChanged
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.definition_hash import definition_hash
 from carrara.workflows.job import Job, JobResult, Until, find_job, run_job
+from carrara.workflows.places import PlaceError
 from carrara.workflows.records import Record, SourceError
 from carrara.workflows.run import session
 from carrara.workflows.yaml import loads
@@ -178,6 +179,101 @@ def test_a_record_whose_row_lies_behind_the_limit_is_not_run_again(
         desk.run(go_on=first, accept_changes=accept_changes)
     assert "(without --limit)" in str(raised.value)
     assert desk.asked == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "limit", "reason"),
+    [
+        ("abcd", "dabc", 2, "the record 'd' stood elsewhere"),
+        ("abcd", "nabcd", 2, "in.jsonl:3: the record 'b' stood within --limit 2"),
+        ("abcd", "acBd", 1, ""),
+        ("abcd", "nacd", 2, ""),
+    ],
+    ids=["its row is behind", "its place is behind and taken", "behind", "gone"],
+)
+def test_no_row_is_dropped_whose_record_only_stands_behind_the_limit(
+    desk: Desk, before: str, after: str, limit: int, reason: str
+) -> None:
+    desk.give_keys(before)
+    first = desk.run()
+    rows = desk.journal.rows(first.run_id)
+    there = {path: path.read_bytes() for path in desk.folder.glob("out.*")}
+    desk.give_keys(after)
+    desk.asks = replace(desk.job, limit=limit)
+    if reason:
+        with pytest.raises(SourceError, match=reason) as raised:
+            desk.run(go_on=first, accept_changes=True)
+        assert "(without --limit)" in str(raised.value)
+        assert desk.asked == []
+        assert desk.journal.rows(first.run_id) == rows
+        assert {path: path.read_bytes() for path in desk.folder.glob("out.*")} == there
+    else:
+        again = desk.run(go_on=first, accept_changes=True)
+        assert again.dropped == (after == "nacd")
+    desk.asks = desk.job
+    whole = desk.run(go_on=first, accept_changes=True)
+    assert [row["key"] for row in desk.rows()] == list(after)
+    assert whole.done == len(after)
+
+
+def test_a_row_goes_behind_the_limit_with_its_record_where_there_is_room(desk: Desk) -> None:
+    desk.give_keys("abcd")
+    desk.asks = replace(desk.job, limit=2)
+    first = desk.run()
+    desk.give_keys("nabcd")
+    again = desk.run(go_on=first, accept_changes=True)
+    assert (again.done, again.moved, again.dropped) == (3, 2, 0)
+    assert desk.asked == ["First: n", "Second: N"]
+    assert [row["key"] for row in desk.rows()] == ["n", "a", "b"]
+    desk.asks = desk.job
+    assert desk.run(go_on=again).reused == 3
+    assert desk.asked == ["First: c", "First: d", "Second: C", "Second: D"]
+
+
+def test_rows_behind_the_limit_are_not_dropped_for_their_type(desk: Desk) -> None:
+    desk.give_keys("abcde")
+    first = desk.run()
+    there = {path: path.read_bytes() for path in desk.folder.glob("out.*")}
+    desk.define(PIPELINE.replace("outputs: {", 'outputs: {more: "{{ first }}", '))
+    desk.asks = replace(desk.job, limit=2)
+    with pytest.raises(
+        PlaceError, match=r"3 of the rows behind --limit 2 .* 'c': .*more"
+    ) as raised:
+        desk.run(go_on=first, accept_changes=True)
+    assert "Go on without --limit" in str(raised.value)
+    assert desk.asked == []
+    assert len(desk.journal.rows(first.run_id)) == 5
+    assert {path: path.read_bytes() for path in desk.folder.glob("out.*")} == there
+    desk.asks = desk.job
+    assert desk.run(go_on=first, accept_changes=True).done == 5
+
+
+@pytest.mark.parametrize("accept_changes", [False, True])
+def test_a_failed_record_that_moves_has_failed_once(desk: Desk, accept_changes: bool) -> None:
+    desk.give_keys("bcdef")
+    first = desk.run("First: b", "First: f")
+    desk.give_keys("fcdebg")
+    desk.asks = replace(desk.job, limit=1)
+    again = desk.run("First: f", go_on=first, accept_changes=accept_changes)
+    assert (again.done, again.failed) == (3, 1 + accept_changes)
+    told = {row["key"]: row["where"].rpartition(":")[2] for row in desk.rows("out.failed.jsonl")}
+    assert told == ({"f": "1", "b": "5"} if accept_changes else {"f": "1"})
+    for _ in range(2):
+        again = desk.run(go_on=again, accept_changes=accept_changes)
+        assert (again.done, again.failed) == (4, int(accept_changes))
+        assert [row["key"] for row in desk.rows()] == list("fcde")
+    desk.asks = desk.job
+    assert (desk.run(go_on=again).done, desk.journal.find("last").failures) == (6, 0)
+
+
+def test_a_record_that_failed_and_has_a_row_elsewhere_is_not_among_the_failed(desk: Desk) -> None:
+    """Its text is that of a record which is gone, and whose row it takes."""
+    desk.give("a", "b", "c")
+    first = desk.run("First: a")
+    desk.give("b", "c", "a")
+    again = desk.run("First: a", go_on=first, accept_changes=True)
+    assert (again.done, again.failed, again.moved) == (2, 1, 2)
+    assert [row["key"] for row in desk.rows("out.failed.jsonl")] == ["line:3"]
 
 
 def test_a_changed_standard_input_makes_no_row_twice(
@@ -494,7 +590,7 @@ def test_a_source_is_read_once_when_its_job_goes_on(
 def test_a_source_with_much_that_is_open_between_its_rows_is_read_twice(
     desk: Desk, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carrara.workflows.kept_rows.AT_ONCE_BYTES", 150)
+    monkeypatch.setattr("carrara.workflows.still_open.AT_ONCE_BYTES", 150)
     desk.give_keys("abcd")
     first = desk.run("First: a", "First: b")
     read.clear()

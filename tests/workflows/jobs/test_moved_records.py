@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from carrara.engines.request import Completion, Confidence, Request, Usage
 from carrara.engines.scripted import ScriptedEngine
+from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.records import SourceError
 from carrara.workflows.run import session
 
 VOTE = """
@@ -88,7 +90,7 @@ class Book:
         def reply(request: Request) -> Completion:
             asked = request.messages[-1].content
             self.asked.append(asked.removeprefix("Vote on "))
-            if self.broken:
+            if self.broken or asked.endswith("never"):
                 raise RuntimeError("no answer")
             text = f"v{next(self._number)}"
             return Completion(text, None, Confidence(0.5, {"": 0.5}), Usage(), engine="ar")
@@ -202,6 +204,37 @@ def test_a_review_tells_where_a_record_stands_now(book: Book) -> None:
     ]
 
 
+def places_to_review(book: Book) -> list[tuple[str, str]]:
+    return [(line["key"], line["where"].rpartition(":")[2]) for line in book.lines("review")]
+
+
+def test_a_review_tells_of_lines_that_move_among_those_that_are_not_selected(book: Book) -> None:
+    book.job = replace(book.job, review=1.0, where="text != 'skip'")
+    book.run("A", "B")
+    assert book.run(("S", "skip"), "A", "B") == []
+    assert places_to_review(book) == [("A", "2"), ("B", "3")]
+
+
+def test_a_review_whose_rewriting_was_cut_off_is_made_right(book: Book) -> None:
+    book.job = replace(book.job, review=1.0)
+    book.run("A", "B")
+    assert book.result is not None
+    run_id = book.result.run_id
+
+    async def moved_and_killed() -> None:
+        with SqliteJournal(book.folder / "j.db") as journal:
+
+            async def body() -> None:
+                journal.move_rows(run_id, [0, 1], [1, 0])
+
+            async with session(journal=journal, engines={}) as kept:
+                await kept.execute(body, name="vote (job)", run_id=run_id)
+
+    asyncio.run(moved_and_killed())
+    assert book.run("B", "A") == []
+    assert places_to_review(book) == [("B", "1"), ("A", "2")]
+
+
 def test_lines_without_an_id_are_known_by_what_they_hold(book: Book) -> None:
     book.run((None, "a"), (None, "b"), (None, "c"))
     before = [row["vote"] for row in book.lines()]
@@ -222,15 +255,13 @@ def test_a_table_has_no_row_under_the_key_of_a_record_that_fails_now(book: Book)
 
 
 TEXTS = st.sampled_from("tuv")
-EDITS = st.lists(
-    st.one_of(
-        st.tuples(st.just("insert"), st.integers(0, 9), TEXTS),
-        st.tuples(st.just("delete"), st.integers(0, 9)),
-        st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 9)),
-        st.tuples(st.just("change"), st.integers(0, 9), TEXTS),
-    ),
-    max_size=4,
+EDIT = st.one_of(
+    st.tuples(st.just("insert"), st.integers(0, 9), TEXTS),
+    st.tuples(st.just("delete"), st.integers(0, 9)),
+    st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.just("change"), st.integers(0, 9), TEXTS),
 )
+EDITS = st.lists(EDIT, max_size=4)
 
 
 def edited(
@@ -300,3 +331,48 @@ def test_lines_without_an_id_ask_for_no_more_than_there_is_new(
             assert asked == Counter(text for _, text in records) - made
             assert len(set(book.votes().values())) == len(records)
             made += asked
+
+
+SOME = st.sampled_from(["t", "u", "never"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(SOME, min_size=4, max_size=6),
+    st.lists(
+        st.tuples(st.lists(EDIT, min_size=1, max_size=3), st.integers(1, 4)),
+        min_size=2,
+        max_size=4,
+    ),
+)
+def test_whatever_the_limit_no_record_loses_its_row_and_none_has_failed_twice(
+    texts: list[str], rounds: list[tuple[list[tuple[Any, ...]], int]]
+) -> None:
+    numbers = count()
+    records = [(f"r{next(numbers)}", text) for text in texts]
+    with new_book() as book:
+        book.run(*records)
+        made = dict(records)
+        for edits, limit in (*rounds, ([], None)):
+            had = {path: path.read_bytes() for path in book.folder.glob("out.*")}
+            before = book.votes()
+            records = edited(records, edits, numbers)
+            book.job = replace(book.job, limit=limit)
+            try:
+                book.run(*records)
+            except SourceError:
+                assert limit is not None
+                assert {path: path.read_bytes() for path in book.folder.glob("out.*")} == had
+                continue
+            after, result = book.votes(), book.result
+            assert result is not None
+            for key, text in records:
+                if key in before and made[key] == text:
+                    assert after[key] == before[key]
+            made = {key: made[key] if before.get(key) == vote else dict(records)[key]
+                    for key, vote in after.items()}  # fmt: skip
+            assert len(set(after.values())) == len(after) == result.done
+            failed = [] if not result.failed else [line["key"] for line in book.lines("failed")]
+            assert len(set(failed)) == len(failed) == result.failed
+            assert not set(failed) & set(after)
+        assert list(after) == [key for key, text in records if text != "never"]

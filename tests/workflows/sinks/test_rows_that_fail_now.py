@@ -18,6 +18,7 @@ import pytest
 
 from carrara.runtime.journal.sqlite import SqliteJournal
 from carrara.workflows.job import Job, JobResult, run_job
+from carrara.workflows.places import PlaceError
 from carrara.workflows.run import session
 
 DUCK, LITE = "duckdb:///t.duckdb#t", "sqlite:///t.db#t"
@@ -152,6 +153,20 @@ def test_a_record_whose_new_row_the_table_refuses_leaves_none(place: str) -> Non
 
 
 @TABLES
+def test_a_row_that_was_made_again_and_refused_is_not_counted_as_made(place: str) -> None:
+    ask(place, "CREATE TABLE t (key VARCHAR PRIMARY KEY, n BIGINT CHECK (n < 90))")
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": (await read(text))[0]}")  # fmt: skip
+    give(("a", "1"), ("b", "2"), ("c", "3"))
+    first = job(place)
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": 45 * (await read(text))[0]}")  # fmt: skip
+    again = job(place, first.run_id)
+    assert (again.done, again.failed, again.remade, again.reused) == (1, 2, 1, 0)
+    assert ask(place, "SELECT * FROM t") == [("a", 45)]
+
+
+@TABLES
 def test_a_row_that_somebody_else_put_for_a_failed_record_stays(place: str) -> None:
     give(("a", "1"), ("b", "two"))
     first = job(place)
@@ -183,3 +198,60 @@ def test_a_job_that_moves_to_another_table_deletes_nothing_there(place: str) -> 
     give(("a", "1"), ("b", "two"))
     job(other, first.run_id)
     assert keys(other) == ["a", "b"]
+
+
+@TABLES
+@pytest.mark.parametrize("other", ["rows.jsonl", "other"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_table_to_which_a_job_comes_back_holds_no_row_that_failed_meanwhile(
+    place: str, other: str, times: int
+) -> None:
+    other = place.replace("///t.", "///other.") if other == "other" else other
+    give(("a", "1"), ("b", "2"), ("c", "3"), ("d", "x"))
+    first = job(place)
+    ask(place, "INSERT INTO t (key) VALUES ('d')")  # by somebody else: d has had no row
+    job(other, first.run_id)
+    give(("a", "1"), ("b", "two"), ("c", "3"), ("d", "x"))
+    for _ in range(times):
+        job(other, first.run_id)
+    define("int(part)", "10 // (int(part) - 3)")
+    job(other, first.run_id)
+    assert keys(place) == ["a", "b", "c", "d"]
+    back = job(place, first.run_id)
+    assert (back.done, back.failed) == (1, 3)
+    assert keys(place) == ["a", "d"]
+    define()
+    give(("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"))
+    assert job(place, first.run_id).done == 4
+    with SqliteJournal(Path("journal.db")) as journal:
+        assert {key for _, key in journal.rows_aside(first.run_id)} <= (
+            set() if other == "rows.jsonl" else {"a", "b", "c"}
+        )
+
+
+@TABLES
+def test_a_row_that_another_table_refuses_stays_in_none(place: str) -> None:
+    other = place.replace("///t.", "///other.")
+    define("Numbers:\n        return {\"numbers\": [{\"n\": n} for n in await read(text)]}",
+           "Number:\n        return {\"n\": (await read(text))[0]}")  # fmt: skip
+    give(("a", "1"), ("b", "95"))
+    first = job(place)
+    ask(other, "CREATE TABLE t (key VARCHAR PRIMARY KEY, n BIGINT CHECK (n < 90))")
+    assert job(other, first.run_id).failed == 1
+    give(("a", "1"), ("b", "two"))
+    assert job(place, first.run_id).failed == 1
+    assert keys(place) == ["a"]
+
+
+@TABLES
+def test_a_table_without_the_new_column_is_refused_before_a_row_is_forgotten(place: str) -> None:
+    give(("a", "1"), ("b", "2"))
+    first = job(place)
+    define("numbers: list[Number]", "numbers: list[Number]\n        more: int")
+    with pytest.raises(PlaceError, match="more"):
+        job(place, first.run_id)
+    with SqliteJournal(Path("journal.db")) as journal:
+        assert [row.key for row in journal.rows(first.run_id)] == ["a", "b"]
+    assert keys(place) == ["a", "b"]
+    define()
+    assert job(place, first.run_id).reused == 2
