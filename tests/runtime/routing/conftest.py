@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from carrara.engines.engine import Engine
-from carrara.engines.request import Message
+from carrara.engines.request import Message, Request
 from carrara.runtime.events import Event, StepEvent
 from carrara.runtime.routing.answer import LlmCall, answer
 
@@ -44,3 +44,13 @@ def ask() -> Callable[..., Any]:
         return asyncio.run(answer(LlmCall((Message("user", text),), **call), ctx))
 
     return run
+
+
+def after(seconds: float, reply: Any) -> Any:
+    """A scripted engine's answer that takes its time."""
+
+    async def wait(request: Request) -> Any:
+        await asyncio.sleep(seconds)
+        return reply
+
+    return wait

@@ -20,18 +20,11 @@ from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Price, Rule
 from carrara.runtime.routing.remembered import Remembered
 from carrara.runtime.single_flight import SingleFlight
+from tests.runtime.routing.conftest import after
 
 RULES = (Rule(("diffusion", "ar")),)
 YES = Choice(("yes", "no"))
 Run = Callable[..., Any]
-
-
-def after(seconds: float, reply: Any) -> Any:
-    async def wait(request: Request) -> Any:
-        await asyncio.sleep(seconds)
-        return reply
-
-    return wait
 
 
 def hedged(**hedge: Any) -> Router:

@@ -1,6 +1,5 @@
 """`max_attempts` bounds the moves of a call in all, those of both engines in a race among them."""
 
-import asyncio
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -9,23 +8,16 @@ import pytest
 
 from carrara.engines.contract import Choice
 from carrara.engines.errors import CarraraError, EngineFailed
-from carrara.engines.request import Completion, Confidence, Message, Request
+from carrara.engines.request import Completion, Confidence, Message
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Hedged
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from tests.runtime.routing.conftest import after
 
 YES = Choice(("yes", "no"))
 Run = Callable[..., Any]
-
-
-def after(seconds: float, reply: Any) -> Any:
-    async def wait(request: Request) -> Any:
-        await asyncio.sleep(seconds)
-        return reply
-
-    return wait
 
 
 def raced(run: Run, context: Any, most: int, **replies: Any) -> tuple[Any, Any, int]:

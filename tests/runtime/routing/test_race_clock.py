@@ -19,18 +19,11 @@ from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.lap import Lap
 from carrara.runtime.routing.lateness import LOOK_S, lateness
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from tests.runtime.routing.conftest import after
 
 YES = Choice(("yes", "no"))
 RULES = (Rule(("a", "b")),)
 Run = Callable[..., Any]
-
-
-def after(seconds: float, reply: Any) -> Any:
-    async def wait(request: Request) -> Any:
-        await asyncio.sleep(seconds)
-        return reply
-
-    return wait
 
 
 def in_turn(*replies: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from carrara.engines.contract import Choice
 from carrara.engines.errors import EngineBusy
-from carrara.engines.request import Completion, Confidence, Message, Request, Usage
+from carrara.engines.request import Completion, Confidence, Message, Usage
 from carrara.engines.scripted import ScriptedEngine
 from carrara.runtime.events import Accepted, HedgeEnded
 from carrara.runtime.explain import stories
@@ -16,19 +16,12 @@ from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.failure import AnswerError
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from tests.runtime.routing.conftest import after
 
 YES = Choice(("yes", "no"))
 OFF = Completion("maybe", usage=Usage(prompt_tokens=20, completion_tokens=5))
 DOUBTFUL = Completion("no", confidence=Confidence(0.1), usage=Usage(20, 0, 5))
 Run = Callable[..., Any]
-
-
-def after(seconds: float, reply: Any) -> Any:
-    async def wait(request: Request) -> Any:
-        await asyncio.sleep(seconds)
-        return reply
-
-    return wait
 
 
 def raced(run: Run, context: Any, first: Any, second: Any) -> tuple[Any, Any]:

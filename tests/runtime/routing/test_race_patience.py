@@ -17,18 +17,11 @@ from carrara.runtime.events import Accepted, EngineCalled, Rejected
 from carrara.runtime.routing.answer import LlmCall, answer
 from carrara.runtime.routing.desk import Router
 from carrara.runtime.routing.policy import Hedge, Policy, Rule
+from tests.runtime.routing.conftest import after
 
 YES = Choice(("yes", "no"))
 DOUBTFUL = Completion("yes", confidence=Confidence(0.1))
 Run = Callable[..., Any]
-
-
-def after(seconds: float, reply: Any) -> Any:
-    async def wait(request: Request) -> Any:
-        await asyncio.sleep(seconds)
-        return reply
-
-    return wait
 
 
 def full(request: Request) -> Any:
