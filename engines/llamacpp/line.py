@@ -10,7 +10,7 @@ import asyncio
 import json
 import secrets
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ class LlamaLine:
 
     async def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[str, Any]]:
+    ) -> AsyncGenerator[tuple[str, Any], None]:
         if self._threads is None or path != "/chat/completions":
             raise EngineFailed(f"engine {self._engine!r} is not open, or has no {path}")
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +97,7 @@ class Dialogue:
     async def _streamed(
         self,
         reading: Reading,
-        events: AsyncIterator[tuple[str, Any]],
+        events: AsyncGenerator[tuple[str, Any], None],
         started: float,
         watch: Watch | None,
     ) -> Answered:
@@ -105,7 +105,7 @@ class Dialogue:
         is waited for `tail_s` and no longer, and where the connection breaks or falls silent it stays unknown."""
         first_s, tail_s = 0.0, self.questions.preset.timeouts.tail_s
         try:
-            async with aclosing(events) as source, asyncio.timeout(None) as tail:  # type: ignore[type-var]
+            async with aclosing(events) as source, asyncio.timeout(None) as tail:
                 async for event, data in source:
                     before = len(reading.reply.text)
                     is_over = reading.add(event, data)

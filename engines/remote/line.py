@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -64,7 +64,7 @@ class Line(Protocol):
 
     def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[str, Any]]:
+    ) -> AsyncGenerator[tuple[str, Any], None]:
         """The events that come back: name and JSON, (“done”, None) for `[DONE]`, ("whole", JSON) for an answer that is
         no stream. Close the iterator to end the call.
 
@@ -127,7 +127,7 @@ class HttpLine:
 
     async def stream(
         self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[str, Any]]:
+    ) -> AsyncGenerator[tuple[str, Any], None]:
         import httpx2
 
         async with AsyncExitStack() as stack:

@@ -189,7 +189,7 @@ class _Prober:
         ask = self._greeting(stream=True, most=8)
         reading = Reading(self.wire, ask.max_tokens)
         events = self.line.stream(self.wire.path(ask), self.headers, self.wire.body(ask))
-        async with aclosing(events) as source:  # type: ignore[type-var]
+        async with aclosing(events) as source:
             async for event, data in source:
                 if event == "whole":
                     return Finding("stream", {"stream": False}, "no: answers come whole")

@@ -12,7 +12,7 @@ from carrara.engines.contract import Column, Contract, Json, Regex, Table
 from carrara.engines.diffusion.scaffold.compile import compiled
 from carrara.engines.diffusion.scaffold.layout import lay
 from carrara.engines.diffusion.scaffold.lexicon import Lexicon
-from carrara.engines.diffusion.scaffold.nodes import Hole, Leaf, Node, OpenEnd, leaves
+from carrara.engines.diffusion.scaffold.nodes import Fork, Hole, Leaf, Node, OpenEnd, leaves
 from carrara.engines.diffusion.scaffold.room import Budget
 from carrara.engines.diffusion.scaffold.scaffold import Scaffold
 from carrara.engines.diffusion.scaffold.tree import Tree
@@ -74,8 +74,12 @@ def test_what_is_over_is_counted_as_what_it_was(contract: Contract, lexicon: Lex
         for placed in lay(tree).placed:
             if isinstance(placed.leaf, Hole):
                 placed.leaf.finish()
-            elif not placed.leaf.is_settled and canvas._goes_on(placed):
-                canvas._finish_fork(placed.leaf)  # type: ignore[arg-type]
+            elif (
+                isinstance(placed.leaf, Fork)
+                and not placed.leaf.is_settled
+                and canvas._goes_on(placed)
+            ):
+                canvas._finish_fork(placed.leaf)
         tree.emit()
         assert on_canvas(tree, with_over=False) == on_canvas(tree, with_over=True)
         assert tree.room.positions(tree.root) == whole_positions(tree)

@@ -37,7 +37,8 @@ def move(
 ) -> None:
     """A move that took so long, to its verdict."""
     stay.moves()
-    told.now.time += seconds  # type: ignore[attr-defined]
+    assert isinstance(told.now, Clock)
+    told.now.time += seconds
     stay.answered(given)
     stay.judged(taken, 0.5)
     stay.moved(how, verdict(stay.engine, taken))

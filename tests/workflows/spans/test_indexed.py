@@ -64,7 +64,6 @@ def document(size: int) -> tuple[str, list[str]]:
 
 @pytest.mark.parametrize("edits", [0, 1, 3, 6, 12])
 def test_long_texts_are_searched_alike(edits: int) -> None:
-    pytest.importorskip("rapidfuzz")
     text, known = document(200_000)
     plain, indexed = SourceText(text, NEVER), SourceText(text, AT_ONCE)
     random = Random(edits)
