@@ -98,8 +98,14 @@ def exact(left: Any, right: Any) -> bool:
     if isinstance(left, set | frozenset):
         return left == right and {(type(x), x) for x in left} == {(type(x), x) for x in right}
     if dataclasses.is_dataclass(left):
-        return exact(vars(left), vars(right)) if hasattr(left, "__dict__") else left == right
+        names = [each.name for each in dataclasses.fields(left)]
+        return all(exact(getattr(left, name), getattr(right, name)) for name in names)
     return bool(left == right)
+
+
+def test_nan_is_itself_in_a_class_with_slots() -> None:
+    assert exact(decode(encode(Frozen(math.nan))), Frozen(math.nan))
+    assert not exact(Frozen(1), Frozen(1.0))
 
 
 natives = st.recursive(
